@@ -1,0 +1,23 @@
+"""The operators for the CPU: Numba for what walks KV pages, plain torch for the rest.
+
+Same names and signatures as `kernels.gpu`; specified in `kernels.reference`.
+"""
+
+from kernels.cpu.append_keys_values import append_keys_values
+from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
+from kernels.cpu.page_scores import page_scores
+from kernels.cpu.select_pages import select_pages
+from kernels.reference import naive_apply_rope as apply_rope
+from kernels.reference import naive_rms_norm as rms_norm
+from kernels.reference import naive_swiglu as swiglu
+
+__all__ = [
+    "append_keys_values",
+    "apply_rope",
+    "dense_decode_attention",
+    "page_scores",
+    "rms_norm",
+    "select_pages",
+    "sparse_decode_attention",
+    "swiglu",
+]

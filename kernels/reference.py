@@ -1,0 +1,228 @@
+"""Every operator in plain torch: the specification that the fast versions are tested against.
+
+`naive_<op>` here, `<op>` in `kernels.gpu` and `kernels.cpu`, have one signature. All tensors of a call are on one
+device; arithmetic is float32. Lengths (`start_token`, `context_tokens`) are int32 tensors [1] on that device, so that a
+captured CUDA graph can be replayed as a sequence grows. Never imports triton.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch.nn.functional import silu
+
+
+def naive_append_keys_values(
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_bounds: torch.Tensor,
+    page_table: torch.Tensor,
+    start_token: torch.Tensor,
+) -> None:
+    """Write new keys and values into their pages, and bring the bounds of those pages up to date, in place.
+
+    The bounds of a touched page are computed from all its keys up to the last new one, so that nothing of a truncated
+    sequence stays in them.
+
+    Args:
+        keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
+        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
+        page_bounds: [physical_pages, kv_heads, 2, head_dim], element-wise minimum (0) and maximum (1) of a page's keys.
+        page_table: int32 [logical_pages], logical to physical.
+        start_token: int32 [1], tokens in the sequence before these.
+    """
+    page_size = key_pages.shape[2]
+    start, end = int(start_token), int(start_token) + len(keys)
+    positions = torch.arange(start, end, device=keys.device)
+    physical, slots = page_table.long()[positions // page_size], positions % page_size
+    key_pages[physical, :, slots] = keys.to(key_pages.dtype)
+    value_pages[physical, :, slots] = values.to(value_pages.dtype)
+    for logical in range(start // page_size, (end - 1) // page_size + 1):
+        page = int(page_table[logical])
+        page_keys = key_pages[page, :, : end - logical * page_size]  # [kv_heads, tokens, head_dim]
+        page_bounds[page, :, 0] = page_keys.amin(dim=1)
+        page_bounds[page, :, 1] = page_keys.amax(dim=1)
+
+
+def naive_page_scores(
+    query: torch.Tensor,
+    page_bounds: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+) -> torch.Tensor:
+    """Upper bound of the attention logits of each page, averaged over the query heads of a kv head.
+
+    For one query head the score is `sum_d max(q_d * min_d, q_d * max_d)` (arXiv 2406.10774, section 3.3), which is
+    `relu(q) @ max - relu(-q) @ min`; that form is linear in relu(q) and relu(-q), so the mean over a group of heads is
+    taken of those first.
+
+    Args:
+        query: [query_heads, head_dim], after RoPE.
+        page_bounds: [physical_pages, kv_heads, 2, head_dim].
+        page_table: int32 [logical_pages].
+        context_tokens: int32 [1], the current token included.
+        page_size: tokens in a page.
+
+    Returns:
+        float32 [kv_heads, logical_pages], -inf for pages beyond the context.
+    """
+    kv_heads = page_bounds.shape[1]
+    grouped = query.float().view(kv_heads, -1, query.shape[1])
+    positive, negative = grouped.relu().mean(dim=1), (-grouped).relu().mean(dim=1)  # [kv_heads, head_dim]
+    bounds = page_bounds[page_table.long()].float()  # [logical_pages, kv_heads, 2, head_dim]
+    scores = torch.einsum("hd,phd->hp", positive, bounds[:, :, 1])
+    scores -= torch.einsum("hd,phd->hp", negative, bounds[:, :, 0])
+    beyond = torch.arange(len(page_table), device=query.device) * page_size >= context_tokens
+    return scores.masked_fill(beyond, float("-inf"))
+
+
+def naive_select_pages(
+    scores: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The pages to read: those always read, then the best scores; of equal scores the earlier page.
+
+    Always read are the page of the last token, the first `sink_pages`, and the `recent_pages` before the last.
+
+    Args:
+        scores: float32 [kv_heads, logical_pages].
+        context_tokens: int32 [1].
+        page_size: tokens in a page.
+        budget_pages: pages to read per kv head, those always read included.
+
+    Returns:
+        page_ids: int32 [kv_heads, budget_pages], logical, ascending, padded with -1.
+        page_counts: int32 [kv_heads], how many of them are real.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read.
+    """
+    if budget_pages < 1 + sink_pages + recent_pages:
+        raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
+    kv_heads = scores.shape[0]
+    pages = -(-int(context_tokens) // page_size)
+    ranked = scores[:, :pages].clone()
+    ranked[:, :sink_pages] = float("inf")
+    ranked[:, max(0, pages - 1 - recent_pages) :] = float("inf")
+    count = min(budget_pages, pages)
+    best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :count]
+    page_ids = torch.full((kv_heads, budget_pages), -1, dtype=torch.int32, device=scores.device)
+    page_ids[:, :count] = best.sort(dim=1).values.int()
+    return page_ids, torch.full((kv_heads,), count, dtype=torch.int32, device=scores.device)
+
+
+def naive_sparse_decode_attention(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    page_ids: torch.Tensor,
+    page_counts: torch.Tensor,
+    context_tokens: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """Attention of one token over the selected pages of each kv head.
+
+    Args:
+        query: [query_heads, head_dim], after RoPE.
+        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
+        page_table: int32 [logical_pages].
+        page_ids: int32 [kv_heads, budget_pages], logical.
+        page_counts: int32 [kv_heads], how many of them to read.
+        context_tokens: int32 [1]; later tokens of the last page are not attended.
+        scale: of the logits.
+
+    Returns:
+        [query_heads, head_dim] in the query's dtype.
+    """
+    kv_heads, page_size, head_dim = key_pages.shape[1:]
+    grouped = query.float().view(kv_heads, -1, head_dim)
+    attended = torch.empty_like(grouped)
+    for head in range(kv_heads):
+        logical = page_ids[head, : int(page_counts[head])].long()
+        positions = logical[:, None] * page_size + torch.arange(page_size, device=query.device)
+        visible = (positions < context_tokens).flatten()
+        physical = page_table.long()[logical]
+        keys = key_pages[physical, head].reshape(-1, head_dim)[visible].float()
+        values = value_pages[physical, head].reshape(-1, head_dim)[visible].float()
+        attended[head] = (grouped[head] @ keys.T * scale).softmax(dim=-1) @ values
+    return attended.view_as(query).to(query.dtype)
+
+
+def naive_dense_decode_attention(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """Attention of one token over the whole context; arguments as for `naive_sparse_decode_attention`."""
+    kv_heads, page_size = key_pages.shape[1:3]
+    pages = -(-int(context_tokens) // page_size)
+    page_ids = torch.arange(pages, dtype=torch.int32, device=query.device).expand(kv_heads, -1)
+    page_counts = torch.full((kv_heads,), pages, dtype=torch.int32, device=query.device)
+    return naive_sparse_decode_attention(
+        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
+    )
+
+
+def naive_rms_norm(
+    hidden: torch.Tensor, weight: torch.Tensor, epsilon: float, residual: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Root mean square norm over the last dimension (arXiv 1910.07467), optionally of a residual sum.
+
+    Args:
+        hidden: [..., width].
+        weight: [width].
+        residual: [..., width]; `hidden` is added to it in place, and the sum is normed.
+
+    Returns:
+        The normed tensor, shape and dtype of `hidden`.
+    """
+    if residual is not None:
+        residual += hidden
+        hidden = residual
+    wide = hidden.float()
+    normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + epsilon)
+    return (normed * weight.float()).to(hidden.dtype)
+
+
+def naive_apply_rope(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    cosines: torch.Tensor,
+    sines: torch.Tensor,
+    positions: torch.Tensor,
+) -> None:
+    """Rotate queries and keys in place; channel d pairs with channel d + head_dim / 2, as in Hugging Face's Llama.
+
+    Args:
+        queries: [new_tokens, query_heads, head_dim]; may be a view with strides, its last dimension contiguous.
+        keys: [new_tokens, kv_heads, head_dim], likewise.
+        cosines, sines: float32 [max_tokens, head_dim // 2].
+        positions: int32 [new_tokens].
+    """
+    cosine, sine = cosines[positions.long()].unsqueeze(1), sines[positions.long()].unsqueeze(1)
+    for heads in (queries, keys):
+        first, second = heads.float().chunk(2, dim=-1)
+        heads.copy_(torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1))
+
+
+def naive_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
+    """`silu(gate) * up` (arXiv 2002.05202).
+
+    Args:
+        gate_up: [new_tokens, 2 * intermediate_size], the gate first.
+
+    Returns:
+        [new_tokens, intermediate_size], in the same dtype.
+    """
+    gate, up = gate_up.float().chunk(2, dim=-1)
+    return (silu(gate) * up).to(gate_up.dtype)
