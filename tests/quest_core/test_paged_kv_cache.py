@@ -1,0 +1,107 @@
+"""Page accounting: sharing, copy on write, truncation, exhaustion."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from quest_core.config import ModelConfig, RopeConfig
+from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
+
+MODEL = ModelConfig("llama", 10, 8, 8, 2, 2, 1, 4, 1e-5, RopeConfig(), 512)
+
+
+@pytest.fixture
+def pool() -> PagePool:
+    return PagePool(MODEL, 12, 16, torch.device("cpu"), torch.float32)
+
+
+def grow(cache: SequenceCache, tokens: int) -> None:
+    cache.reserve(tokens)
+    cache.advance(tokens)
+
+
+def test_pages_come_as_tokens_do(pool):
+    cache = SequenceCache(pool, 512)
+    for tokens, pages in ((1, 1), (15, 1), (1, 2), (40, 4)):
+        grow(cache, tokens)
+        assert cache.num_pages == pages
+    assert pool.free_pages == 8
+    assert len(set(cache.page_table.tolist())) == 4
+
+
+def test_a_fork_shares_until_it_writes(pool):
+    cache = SequenceCache(pool, 512)
+    grow(cache, 40)
+    pool.keys[:, cache.page_table.long()] = torch.arange(3.0).view(1, 3, 1, 1, 1)
+    fork = cache.fork()
+    assert pool.free_pages == 9
+    grow(fork, 1)
+    assert pool.free_pages == 8
+    assert fork.page_table[:2].tolist() == cache.page_table[:2].tolist()
+    assert fork.page_table[2] != cache.page_table[2]
+    assert (pool.keys[:, int(fork.page_table[2])] == 2.0).all()
+    grow(cache, 1)  # now the only owner of its last page: no copy
+    assert pool.free_pages == 8
+
+
+def test_a_fork_at_a_page_boundary_copies_nothing(pool):
+    cache = SequenceCache(pool, 512)
+    grow(cache, 32)
+    fork = cache.fork()
+    grow(fork, 1)
+    assert pool.free_pages == 12 - 3
+
+
+def test_truncating_keeps_what_the_other_fork_needs(pool):
+    cache = SequenceCache(pool, 512)
+    grow(cache, 64)
+    fork = cache.fork()
+    cache.truncate(20)
+    assert (cache.num_pages, pool.free_pages) == (2, 8)
+    fork.truncate(0)
+    assert pool.free_pages == 10
+    cache.truncate(0)
+    assert pool.free_pages == 12
+
+
+def test_a_full_pool_changes_nothing_in_the_sequence(pool):
+    cache = SequenceCache(pool, 512)
+    grow(cache, 160)
+    with pytest.raises(PoolExhausted, match="All 12 KV pages"):
+        cache.reserve(100)
+    assert cache.length_tokens == 160
+    cache.truncate(100)
+    assert pool.free_pages == 5
+
+
+def test_reclaim_is_asked_first(pool):
+    idle, busy = SequenceCache(pool, 512), SequenceCache(pool, 512)
+    grow(idle, 160)
+
+    def reclaim() -> bool:
+        idle.truncate(0)
+        return pool.free_pages > 0
+
+    pool.reclaim = reclaim
+    grow(busy, 100)
+    assert (idle.length_tokens, busy.length_tokens) == (0, 100)
+
+
+def test_the_window_is_a_limit(pool):
+    cache = SequenceCache(pool, 20)
+    grow(cache, 20)
+    with pytest.raises(ValueError, match="21 tokens do not fit the window of 20"):
+        cache.reserve(1)
+
+
+def test_gather_returns_tokens_in_order(pool):
+    other, cache = SequenceCache(pool, 512), SequenceCache(pool, 512)
+    for _ in range(3):  # interleaved, so that the pages of a sequence do not lie side by side
+        grow(other, 16)
+        grow(cache, 16)
+    for index, page in enumerate(cache.page_table.tolist()):
+        pool.keys[1, page, 0, :, 0] = torch.arange(16.0) + 16 * index
+    keys, _ = cache.gather(1, 40)
+    assert keys.shape == (1, 40, 4)
+    assert keys[0, :, 0].tolist() == list(range(40))
