@@ -1,0 +1,110 @@
+"""The subcommands of the terminal: ask, bench, eval, doctor.
+
+Declares their arguments and calls what they do, importing it only then, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from app.errors import UserFacingError
+from app.settings import add_arguments, set_library_defaults, settings_from
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one subcommand; returns the exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser = build_parser(chosen=arguments[0] if arguments else None)
+    parsed, unparsed = parser.parse_known_args(arguments)
+    if unparsed and (not hasattr(parsed, "words") or any(word.startswith("-") for word in unparsed)):
+        parser.error(f"unrecognized arguments: {' '.join(unparsed)}")
+    if unparsed:
+        parsed.words += unparsed  # argparse takes free words in one go only; these stood behind a flag
+    set_library_defaults(parsed.offline)
+    return parsed.run(parsed)
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """The parser of all subcommands; only the `chosen` one declares arguments that need an import."""
+    parser = argparse.ArgumentParser(prog="launch.py", description="Quest Chat in the terminal.")
+    subcommands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
+    _add_ask(subcommands.add_parser("ask", help="answer questions about documents"))
+    bench = subcommands.add_parser("bench", help="measure speed")
+    evaluation = subcommands.add_parser("eval", help="measure quality")
+    doctor = subcommands.add_parser("doctor", help="what this machine has, and what is wrong")
+    for subcommand in (bench, evaluation, doctor):
+        add_arguments(subcommand)
+    doctor.add_argument("--json", action="store_true", help="one JSON object")
+    if chosen == "bench":
+        from app.benchmarks.command import add_bench_arguments, run_bench
+
+        add_bench_arguments(bench)
+        bench.set_defaults(run=lambda parsed: run_bench(settings_from(parsed), parsed))
+    if chosen == "eval":
+        from app.evaluation.command import add_eval_arguments, run_eval
+
+        add_eval_arguments(evaluation)
+        evaluation.set_defaults(run=lambda parsed: run_eval(settings_from(parsed), parsed))
+    doctor.set_defaults(run=_run_doctor)
+    return parser
+
+
+def _add_ask(ask: argparse.ArgumentParser) -> None:
+    ask.add_argument(
+        "words",
+        nargs="*",
+        metavar="DOCUMENT... QUESTION",
+        help="documents (PDF, text, Markdown, EPUB, HTML) and, last, the question",
+    )
+    ask.add_argument("--questions", type=Path, metavar="FILE", help="instead of a question: one a line, in one session")
+    ask.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
+    ask.add_argument("--password", help="of encrypted documents")
+    ask.add_argument("--system-prompt", metavar="TEXT")
+    ask.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
+    ask.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
+    ask.add_argument("--top-p", type=float, default=1.0)
+    ask.add_argument("--seed", type=int)
+    add_arguments(ask)
+    ask.set_defaults(run=_run_ask)
+
+
+def _run_ask(parsed: argparse.Namespace) -> int:
+    from app.ask import run_ask
+
+    words = list(parsed.words)
+    parsed.question = None
+    if parsed.questions is None:
+        if not words:
+            raise UserFacingError('There is no question. Use: launch.py ask DOCUMENT... "QUESTION".')
+        parsed.question = words.pop()
+    parsed.documents = [Path(word) for word in words]
+    return run_ask(settings_from(parsed), parsed)
+
+
+def _run_doctor(parsed: argparse.Namespace) -> int:
+    from app.doctor import run_doctor
+
+    return run_doctor(settings_from(parsed), as_json=parsed.json)
+
+
+def run_cleanly(command: Callable[[], int]) -> int:
+    """Run `command`; an error the user can mend becomes one line on stderr and exit code 1, Ctrl-C becomes 130."""
+    try:
+        return command()
+    except KeyboardInterrupt:
+        print("\nquest-chat: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # Whoever read our output has closed it, as `head` does; nothing is left to say.
+        sys.stderr.close()
+        return 1
+    except (UserFacingError, ValueError) as error:
+        print(f"quest-chat: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(run_cleanly(main))

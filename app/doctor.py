@@ -1,0 +1,134 @@
+"""`doctor`: what this machine has, and what is wrong with it.
+
+Looks and reports; changes nothing. What it cannot import it names instead of failing.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+from app.errors import UserFacingError
+from app.ports import ensure_port_is_free
+from app.settings import AppSettings
+
+GIB = 1 << 30
+PACKAGES = (
+    "torch",
+    "triton",
+    "transformers",
+    "accelerate",
+    "safetensors",
+    "gguf",
+    "numba",
+    "llama-index-core",
+    "pypdf",
+    "gradio",
+)
+# Without these there is no answer at all; without the others a part of the app is missing.
+ESSENTIAL = {"torch", "transformers", "accelerate", "safetensors", "numba"}
+
+
+def run_doctor(settings: AppSettings, as_json: bool) -> int:
+    """Print the report; returns 1 if something essential is wrong."""
+    report, problems = examine(settings)
+    if as_json:
+        print(json.dumps({**report, "problems": [text for text, _ in problems]}, indent=2))
+    else:
+        width = max(map(len, report)) + 2
+        for name, value in report.items():
+            print(f"{name:<{width}}{value}")
+        for text, essential in problems:
+            print(f"{'PROBLEM' if essential else 'note'}: {text}")
+        if not problems:
+            print("Nothing is wrong.")
+    return 1 if any(essential for _, essential in problems) else 0
+
+
+def examine(settings: AppSettings) -> tuple[dict[str, str], list[tuple[str, bool]]]:
+    """Look at everything.
+
+    Returns:
+        What was found, by name; and the problems, each a sentence and whether it is essential.
+    """
+    report = {"python": f"{platform.python_version()} ({sys.executable})", "system": platform.platform()}
+    problems: list[tuple[str, bool]] = []
+    for package in PACKAGES:
+        try:
+            report[package] = importlib.metadata.version(package)
+        except importlib.metadata.PackageNotFoundError:
+            report[package] = "not installed"
+            if package != "triton" or sys.platform == "linux":
+                hint = "run `python launch.py` once without --skip-install"
+                problems.append((f"{package} is not installed; {hint}.", package in ESSENTIAL))
+    _examine_processors(report, problems)
+    _examine_model(settings, report, problems)
+    _examine_storage(settings, report, problems)
+    try:
+        ensure_port_is_free(settings.host, settings.port)
+        report["port"] = f"{settings.port} is free"
+    except UserFacingError as error:
+        report["port"] = f"{settings.port} is not free"
+        problems.append((str(error), False))
+    return report, problems
+
+
+def _examine_processors(report: dict[str, str], problems: list[tuple[str, bool]]) -> None:
+    try:
+        torch = importlib.import_module("torch")
+    except ImportError as error:
+        problems.append((f"torch cannot be imported: {error}", True))
+        return
+    memory = importlib.import_module("psutil").virtual_memory()
+    report["cpu"] = f"{os.cpu_count()} cores, {torch.backends.cpu.get_cpu_capability()}"
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    report["cpu_features"] = ", ".join(
+        name for name in ("avx2", "avx512_f", "avx512_bf16", "avx512_vnni", "amx_bf16") if capabilities.get(name)
+    )
+    report["memory"] = f"{memory.available / GIB:.1f} GiB of {memory.total / GIB:.1f} GiB available"
+    if memory.available < 2 * GIB:
+        problems.append(("less than 2 GiB of memory are available; close other programs.", False))
+    if torch.cuda.is_available():
+        free_bytes, total_bytes = torch.cuda.mem_get_info(0)
+        properties = torch.cuda.get_device_properties(0)
+        report["gpu"] = (
+            f"{properties.name}, compute capability {properties.major}.{properties.minor}, "
+            f"{free_bytes / GIB:.1f} GiB of {total_bytes / GIB:.1f} GiB free, CUDA {torch.version.cuda}"
+        )
+        if properties.major < 8:
+            problems.append(("the GPU is older than those the kernels are made for (8.0).", False))
+    else:
+        report["gpu"] = "none seen by torch; answers come from the CPU"
+        if shutil.which("nvidia-smi"):
+            problems.append(("an NVIDIA driver is here but torch sees no GPU: is it the CPU build of torch?", False))
+
+
+def _examine_model(settings: AppSettings, report: dict[str, str], problems: list[tuple[str, bool]]) -> None:
+    try:
+        from quest_core.model_source import EMBEDDED_MODEL, embedded_model_path
+    except ImportError as error:
+        problems.append((f"the engine cannot be imported: {error}", True))
+        return
+    path = embedded_model_path()
+    report["embedded_model"] = str(path) if path else "not installed"
+    if path is None and settings.model == EMBEDDED_MODEL:
+        problems.append(("the embedded model is not installed; run `python launch.py` or name one with --model.", True))
+    converted = sorted(folder.name for folder in settings.cache_dir.glob("*") if (folder / "config.json").is_file())
+    report["model_cache"] = f"{settings.cache_dir} ({', '.join(converted) or 'empty'})"
+
+
+def _examine_storage(settings: AppSettings, report: dict[str, str], problems: list[tuple[str, bool]]) -> None:
+    folder = settings.data_dir
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free_bytes = shutil.disk_usage(existing).free
+    report["data_folder"] = f"{folder} ({free_bytes / GIB:.1f} GiB free)"
+    if not os.access(existing, os.W_OK):
+        problems.append((f"the data folder {folder} cannot be written; choose another with --data-dir.", True))
+    if free_bytes < GIB:
+        problems.append((f"less than 1 GiB of disk space is free at {Path(existing)}.", False))

@@ -1,0 +1,205 @@
+"""What the user may set: flags and environment variables, in one place.
+
+Every flag has an environment variable QUEST_CHAT_<FLAG> as its default. Nothing else in the project reads the
+environment. Knows nothing of what the settings do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from app.errors import UserFacingError
+
+APP_NAME = "quest-chat"
+ALL_INTERFACES = "0.0.0.0"
+
+
+@dataclass(frozen=True)
+class AppSettings:
+    """Settings of one run of the app.
+
+    Args:
+        model: "embedded", a hub id, a model folder or a .gguf file.
+        context_tokens: window wanted; None takes the model's own.
+        token_budget: tokens attended per layer and kv head with Quest.
+        page_size: tokens in a KV page.
+        attention: "quest" or "dense".
+        device: "auto", "cuda" or "cpu".
+        dtype: "auto", "float32", "bfloat16" or "float16".
+        offline: never ask the hub.
+        data_dir: where converted models and the user's data are kept.
+        host, port: address of the page.
+        no_browser: do not open a browser.
+    """
+
+    data_dir: Path
+    model: str = "embedded"
+    context_tokens: int | None = None
+    token_budget: int = 1024
+    page_size: int = 16
+    attention: str = "quest"
+    device: str = "auto"
+    dtype: str = "auto"
+    offline: bool = False
+    host: str = "127.0.0.1"
+    port: int = 7860
+    no_browser: bool = False
+
+    def __post_init__(self) -> None:
+        if self.page_size not in (8, 16, 32, 64):
+            raise UserFacingError(f"--page-size must be 8, 16, 32 or 64, not {self.page_size}.")
+        if self.token_budget < 3 * self.page_size:
+            raise UserFacingError(
+                f"--token-budget must be at least three pages ({3 * self.page_size} tokens), not {self.token_budget}: "
+                "the first, the last full and the current page are always read."
+            )
+        if self.context_tokens is not None and self.context_tokens < 256:
+            raise UserFacingError(f"--context-tokens must be at least 256, not {self.context_tokens}.")
+        if not 1 <= self.port <= 65535:
+            raise UserFacingError(f"--port must be between 1 and 65535, not {self.port}.")
+
+    @property
+    def cache_dir(self) -> Path:
+        """Where converted models are kept."""
+        return self.data_dir / "models"
+
+
+def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
+    """Declare the flags that all subcommands share.
+
+    Raises:
+        UserFacingError: if an environment variable holds no valid value.
+    """
+
+    def default(flag: str, fallback: object, kind: type = str, choices: tuple[str, ...] = ()) -> object:
+        name = "QUEST_CHAT_" + flag.upper().replace("-", "_")
+        if not (text := environment.get(name, "")):
+            return fallback
+        try:
+            value = kind(text)
+        except ValueError:
+            raise UserFacingError(f"The environment variable {name} must be a number, not {text!r}.") from None
+        if choices and value not in choices:
+            raise UserFacingError(f"The environment variable {name} must be one of {', '.join(choices)}, not {text!r}.")
+        return value
+
+    def switch(flag: str) -> bool:
+        return str(default(flag, "")).lower() in ("1", "true", "yes", "on")
+
+    attentions, devices = ("quest", "dense"), ("auto", "cuda", "cpu")
+    dtypes = ("auto", "float32", "bfloat16", "float16")
+    model = parser.add_argument_group("model")
+    model.add_argument(
+        "--model",
+        default=default("model", "embedded"),
+        help="hub id, model folder or .gguf file (default: the embedded SmolLM2-135M-Instruct)",
+    )
+    model.add_argument(
+        "--context-tokens",
+        type=int,
+        metavar="N",
+        default=default("context-tokens", None, int),
+        help="window in tokens; longer than the model's own is stretched by YaRN (default: the model's)",
+    )
+    model.add_argument("--device", choices=devices, default=default("device", "auto", choices=devices))
+    model.add_argument("--dtype", choices=dtypes, default=default("dtype", "auto", choices=dtypes))
+    model.add_argument(
+        "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"
+    )
+    attention = parser.add_argument_group("attention")
+    attention.add_argument(
+        "--attention",
+        choices=attentions,
+        default=default("attention", "quest", choices=attentions),
+        help="how answers read the KV cache (default: quest)",
+    )
+    attention.add_argument(
+        "--token-budget",
+        type=int,
+        metavar="N",
+        default=default("token-budget", 1024, int),
+        help="tokens Quest attends per layer and head (default: 1024)",
+    )
+    attention.add_argument(
+        "--page-size",
+        type=int,
+        metavar="N",
+        default=default("page-size", 16, int),
+        help="tokens in a KV page: 8, 16, 32 or 64 (default: 16)",
+    )
+    parser.add_argument(
+        "--data-dir",
+        type=Path,
+        metavar="DIR",
+        default=default("data-dir", None, Path),
+        help=f"where converted models are kept (default: {default_data_dir(environment)})",
+    )
+
+
+def add_server_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
+    """Declare the flags of `serve`."""
+    server = parser.add_argument_group("server")
+    server.add_argument(
+        "--host", default=environment.get("QUEST_CHAT_HOST") or "127.0.0.1", help="address (default: 127.0.0.1)"
+    )
+    server.add_argument(
+        "--listen",
+        nargs="?",
+        const=ALL_INTERFACES,
+        metavar="ADDRESS",
+        dest="host",
+        default=argparse.SUPPRESS,
+        help="serve other machines too; without an address on all interfaces",
+    )
+    server.add_argument("--port", type=int, default=environment.get("QUEST_CHAT_PORT") or 7860)
+    server.add_argument(
+        "--no-browser",
+        action="store_true",
+        default=environment.get("QUEST_CHAT_NO_BROWSER", "").lower() in ("1", "true", "yes", "on"),
+        help="do not open a browser",
+    )
+
+
+def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> AppSettings:
+    """The settings a parsed command line asks for.
+
+    Raises:
+        UserFacingError: for a value out of range.
+    """
+    names = {field.name for field in fields(AppSettings)}
+    values = {name: value for name, value in vars(arguments).items() if name in names}
+    values["data_dir"] = Path(values.get("data_dir") or default_data_dir(environment)).expanduser().resolve()
+    return AppSettings(**values)
+
+
+def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
+    """The platform's folder for an app's data."""
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / APP_NAME
+
+
+def set_library_defaults(offline: bool) -> None:
+    """Switch off what libraries would do on their own; call before they are imported."""
+    quiet = {
+        "GRADIO_ANALYTICS_ENABLED": "False",
+        "HF_HUB_DISABLE_TELEMETRY": "1",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+        "DO_NOT_TRACK": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",
+    }
+    for name, value in quiet.items():
+        os.environ.setdefault(name, value)
+    if offline:
+        os.environ["HF_HUB_OFFLINE"] = "1"

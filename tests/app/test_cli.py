@@ -1,0 +1,89 @@
+"""Command lines: how they are read, and that mistakes end in one line."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from app import cli
+from app.errors import UserFacingError
+from app.ports import ensure_port_is_free
+
+
+@pytest.fixture
+def asked(monkeypatch):
+    """Stands in for the answer; what `ask` was called with."""
+    calls = []
+    module = ModuleType("app.ask")
+    module.run_ask = lambda settings, arguments: calls.append((settings, arguments)) or 0
+    monkeypatch.setitem(sys.modules, "app.ask", module)
+    return calls
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["a.pdf", "b.txt", "Who?", "--json", "--seed", "3"],
+        ["a.pdf", "b.txt", "--json", "--seed", "3", "Who?"],
+        ["--json", "a.pdf", "--seed", "3", "b.txt", "Who?"],
+    ],
+)
+def test_the_last_word_is_the_question(asked, arguments):
+    assert cli.main(["ask", *arguments]) == 0
+    settings, parsed = asked[0]
+    assert parsed.documents == [Path("a.pdf"), Path("b.txt")]
+    assert (parsed.question, parsed.json, parsed.seed) == ("Who?", True, 3)
+    assert settings.attention == "quest"
+
+
+def test_a_questions_file_leaves_all_words_to_the_documents(asked):
+    cli.main(["ask", "a.pdf", "b.txt", "--questions", "q.txt"])
+    assert asked[0][1].documents == [Path("a.pdf"), Path("b.txt")]
+    assert (asked[0][1].question, asked[0][1].questions) == (None, Path("q.txt"))
+
+
+def test_no_question_is_refused(asked):
+    with pytest.raises(UserFacingError, match="no question"):
+        cli.main(["ask"])
+
+
+def test_unknown_flags_are_refused(asked, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        cli.main(["ask", "a.pdf", "Who?", "--colour"])
+    assert exit_.value.code == 2
+    assert "--colour" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UserFacingError("Do this."), 1, "quest-chat: Do this."),
+        (ValueError("bad value 7"), 1, "quest-chat: bad value 7"),
+        (KeyboardInterrupt(), 130, "quest-chat: interrupted"),
+    ],
+)
+def test_errors_end_in_one_line(capsys, error, code, line):
+    def fail():
+        raise error
+
+    assert cli.run_cleanly(fail) == code
+    assert capsys.readouterr().err.strip() == line
+
+
+def test_a_port_in_use_is_named():
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        with pytest.raises(UserFacingError, match=rf"Port {port} is in use.*--port"):
+            ensure_port_is_free("127.0.0.1", port)
+    ensure_port_is_free("127.0.0.1", port)
+
+
+def test_a_foreign_address_is_refused():
+    with pytest.raises(UserFacingError, match="--host"):
+        ensure_port_is_free("no.such.host.invalid", 7860)

@@ -1,0 +1,67 @@
+"""Flags, environment variables, and what is refused."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import pytest
+
+from app.errors import UserFacingError
+from app.settings import add_arguments, add_server_arguments, default_data_dir, settings_from
+
+
+def parse(*arguments: str, **environment: str):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser, environment)
+    add_server_arguments(parser, environment)
+    return settings_from(parser.parse_args(arguments), environment)
+
+
+def test_defaults():
+    settings = parse(XDG_DATA_HOME="/data")
+    assert (settings.model, settings.attention, settings.token_budget, settings.page_size) == (
+        "embedded", "quest", 1024, 16,
+    )
+    assert (settings.host, settings.port, settings.context_tokens, settings.offline) == ("127.0.0.1", 7860, None, False)
+
+
+def test_flags_win_over_the_environment():
+    environment = {"QUEST_CHAT_TOKEN_BUDGET": "512", "QUEST_CHAT_PORT": "8000", "QUEST_CHAT_OFFLINE": "1"}
+    settings = parse("--port", "9000", **environment)
+    assert (settings.token_budget, settings.port, settings.offline) == (512, 9000, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "host"),
+    [(["--listen"], "0.0.0.0"), (["--listen", "10.0.0.5"], "10.0.0.5"), (["--host", "::1"], "::1"), ([], "127.0.0.1")],
+)
+def test_listen_is_a_host(arguments, host):
+    assert parse(*arguments).host == host
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["--page-size", "20"], "not 20"),
+        (["--token-budget", "32"], "at least three pages"),
+        (["--context-tokens", "10"], "at least 256"),
+        (["--port", "70000"], "not 70000"),
+    ],
+)
+def test_values_out_of_range_are_quoted(arguments, complaint):
+    with pytest.raises(UserFacingError, match=complaint):
+        parse(*arguments)
+
+
+def test_a_bad_environment_variable_is_named():
+    with pytest.raises(UserFacingError, match="QUEST_CHAT_PAGE_SIZE must be a number"):
+        parse(QUEST_CHAT_PAGE_SIZE="large")
+    with pytest.raises(UserFacingError, match="QUEST_CHAT_DEVICE must be one of"):
+        parse(QUEST_CHAT_DEVICE="tpu")
+
+
+def test_the_data_folder():
+    assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/quest-chat")
+    assert parse("--data-dir", "~/here").data_dir == Path.home() / "here"
+    assert parse("--data-dir", "/x").cache_dir == Path("/x/models")
