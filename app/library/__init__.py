@@ -1,0 +1,51 @@
+"""Documents: read them in a separate process, keep their pages, find passages in them.
+
+`DocumentReader` is imported on first use: it is a llama-index class, and llama-index takes seconds to import and is
+not installed everywhere.
+"""
+
+from typing import Any
+
+from app.library.document import Document, DocumentPage, Passage
+from app.library.errors import (
+    DamagedDocumentError,
+    DocumentError,
+    EmptyDocumentError,
+    NoTextError,
+    PasswordRequired,
+    ReadLimitExceeded,
+    UnsupportedFormatError,
+    WrongPassword,
+)
+from app.library.formats import SUPPORTED_SUFFIXES
+from app.library.limits import ReadLimits
+from app.library.passages import retrieve_passages
+from app.library.reader import ReadProgress, read_document
+
+__all__ = [
+    "SUPPORTED_SUFFIXES",
+    "DamagedDocumentError",
+    "Document",
+    "DocumentError",
+    "DocumentPage",
+    "DocumentReader",
+    "EmptyDocumentError",
+    "NoTextError",
+    "Passage",
+    "PasswordRequired",
+    "ReadLimitExceeded",
+    "ReadLimits",
+    "ReadProgress",
+    "UnsupportedFormatError",
+    "WrongPassword",
+    "read_document",
+    "retrieve_passages",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "DocumentReader":
+        from app.library.llama_index_reader import DocumentReader
+
+        return DocumentReader
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,0 +1,22 @@
+"""What every format reader yields: one page of text and how far the reading has come."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class ExtractedPage:
+    """One page as a format reader found it.
+
+    Attributes:
+        label: the page's label.
+        text: its text, cleaned; "" where there is none.
+        done: how much of the document has been read with this page, in the reader's own units (pages, chapters).
+        total: how much there is in the same units.
+        readable: False if the page failed and its text was lost.
+    """
+
+    label: str
+    text: str
+    done: int
+    total: int
+    readable: bool = True

@@ -1,0 +1,129 @@
+"""PDF through pypdf: every page's text under the PDF's own page label.
+
+Pages fail one by one: pypdf raises a dozen kinds of exceptions on malformed files, and one bad page must not cost the
+book. Pictures are not looked at; a scan without a text layer is refused with advice.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from pypdf import PasswordType, PdfReader
+from pypdf.errors import DependencyError
+
+from app.library.errors import (
+    DamagedDocumentError,
+    DocumentError,
+    EmptyDocumentError,
+    NoTextError,
+    PasswordRequired,
+    ReadLimitExceeded,
+    UnsupportedFormatError,
+    WrongPassword,
+)
+from app.library.formats.extracted_page import ExtractedPage
+from app.library.formats.text_cleaning import clean_characters, clean_typeset_page
+from app.library.limits import ReadLimits
+
+# A long book of which less than this share of pages has text is a scan with a typed cover or stamps.
+_SCAN_PAGES = 20
+_SCAN_TEXT_SHARE = 0.05
+_LABEL_CHARACTERS = 30
+
+
+def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator[ExtractedPage]:
+    """Read a PDF, a page at a time.
+
+    Args:
+        path: the file.
+        password: opens an encrypted file (user or owner password); ignored for others.
+        limits: the number of pages is held against it before any is read.
+
+    Yields:
+        All pages in order; those that fail with `readable=False`.
+
+    Raises:
+        PasswordRequired, WrongPassword, UnsupportedFormatError: encrypted.
+        DamagedDocumentError: not one page can be read.
+        NoTextError: a scan. EmptyDocumentError: no pages. ReadLimitExceeded: too many pages, or too little memory.
+    """
+    with path.open("rb") as file:
+        reader, total = _open(path, file, password)
+        if total > limits.document_pages:
+            raise ReadLimitExceeded(
+                f'"{path.name}" has {total:,} pages; at most {limits.document_pages:,} are read. Split it into parts.'
+            )
+        labels = _page_labels(reader, total)
+        failures: list[BaseException] = []
+        pages_with_text = 0
+        for index in range(total):
+            text = ""
+            try:
+                text = clean_typeset_page(
+                    reader.pages[index].extract_text(), labels[index].lower(), str(index + 1)
+                )
+                readable = True
+            except Exception as error:
+                failures.append(error)
+                readable = False
+            pages_with_text += any(character.isalnum() for character in text)
+            yield ExtractedPage(labels[index], text, index + 1, total, readable)
+    _check_outcome(path, total, pages_with_text, failures)
+
+
+def _open(path: Path, file, password: str | None) -> tuple[PdfReader, int]:
+    try:
+        reader = PdfReader(file)
+        if reader.is_encrypted:
+            _decrypt(path, reader, password)
+        total = len(reader.pages)
+    except (DocumentError, MemoryError):
+        raise
+    except (DependencyError, NotImplementedError) as error:
+        raise UnsupportedFormatError(
+            f'"{path.name}" is encrypted in a way that cannot be opened here ({error}). '
+            "Open it in a PDF viewer and print it to a new PDF file."
+        ) from error
+    except Exception as error:
+        raise _damaged(path, error) from error
+    if total == 0:
+        raise EmptyDocumentError(f'"{path.name}" has no pages. Check that it was saved or downloaded completely.')
+    return reader, total
+
+
+def _decrypt(path: Path, reader: PdfReader, password: str | None) -> None:
+    # Most encrypted files only forbid printing or copying: their user password is empty.
+    if reader.decrypt("") != PasswordType.NOT_DECRYPTED:
+        return
+    if not password:
+        raise PasswordRequired(f'"{path.name}" is protected with a password. Enter its password to open it.')
+    if reader.decrypt(password) == PasswordType.NOT_DECRYPTED:
+        raise WrongPassword(f'The password does not open "{path.name}". Check capital letters and try again.')
+
+
+def _page_labels(reader: PdfReader, total: int) -> list[str]:
+    try:
+        own = [clean_characters(label).replace("\n", " ")[:_LABEL_CHARACTERS] for label in reader.page_labels]
+    except Exception:
+        own = []
+    numbers = [str(number) for number in range(1, total + 1)]
+    return [label or number for label, number in zip(own, numbers, strict=False)] + numbers[len(own) :]
+
+
+def _check_outcome(path: Path, total: int, pages_with_text: int, failures: list[BaseException]) -> None:
+    if len(failures) == total:
+        memory_error = next((error for error in failures if isinstance(error, MemoryError)), None)
+        raise memory_error or _damaged(path, failures[0])
+    is_scan = total >= _SCAN_PAGES and pages_with_text < _SCAN_TEXT_SHARE * total
+    if pages_with_text == 0 or is_scan:
+        found = "no text" if pages_with_text == 0 else f"text on only {pages_with_text} of its {total} pages"
+        raise NoTextError(
+            f'"{path.name}" holds {found}: it seems to be a scan, or pictures only. '
+            "Run text recognition (OCR) on it first, for example with ocrmypdf, and add the result."
+        )
+
+
+def _damaged(path: Path, error: BaseException) -> DamagedDocumentError:
+    return DamagedDocumentError(
+        f'"{path.name}" is damaged and cannot be read ({type(error).__name__}). Get the file again, or open it in a '
+        "PDF viewer and print it to a new PDF file."
+    )

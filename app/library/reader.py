@@ -1,0 +1,201 @@
+"""Read a document in a process of its own, which is killed when it takes too long or is no longer wanted.
+
+Parsers of documents hang, swell and crash on bad files. Here they can only take down their own process: the files
+come from anywhere, and this process holds the user's conversations and the model. What the formats are is
+`formats`' business.
+"""
+
+import hashlib
+import json
+import os
+import queue
+import signal
+import stat
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app.library.document import Document, DocumentPage
+from app.library.errors import (
+    BY_NAME,
+    DamagedDocumentError,
+    DocumentError,
+    EmptyDocumentError,
+    ReadLimitExceeded,
+)
+from app.library.formats import detect_format
+from app.library.limits import MEBIBYTE, ReadLimits
+
+_PROJECT_FOLDER = Path(__file__).resolve().parents[2]
+# What an interpreter may need to start at all; no keys, tokens or proxies of the user's.
+_KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+
+
+@dataclass(frozen=True)
+class ReadProgress:
+    """How far reading has come, in pages (of a PDF), chapters (of an EPUB) or sections."""
+
+    done_pages: int
+    total_pages: int
+
+
+def read_document(
+    path: Path,
+    password: str | None = None,
+    on_progress: Callable[[ReadProgress], None] | None = None,
+    limits: ReadLimits | None = None,
+) -> Document:
+    """Read a document's text, page by page.
+
+    Args:
+        path: a .pdf, .txt, .md, .epub or .html file.
+        password: for an encrypted PDF.
+        on_progress: called after each page that was read, in the calling thread. What it raises stops the reading.
+        limits: what the reading may cost; the defaults of `ReadLimits` if None.
+
+    Returns:
+        The document. Pages that could not be read are in it, empty, and listed in `unreadable_pages`.
+
+    Raises:
+        PasswordRequired, WrongPassword, NoTextError, EmptyDocumentError, DamagedDocumentError, UnsupportedFormatError,
+        ReadLimitExceeded: as their names say. DocumentError: no such file, a folder, no permission.
+        The message is meant for the user and names the file.
+    """
+    limits = limits or ReadLimits()
+    path = Path(path).absolute()
+    _check_file(path, limits)
+    try:
+        format_name = detect_format(path)
+        document_id = _document_id(path)
+    except OSError as error:
+        raise DocumentError(f'"{path.name}" cannot be opened: {error.strerror or error}.') from error
+    request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
+    document_pages: list[DocumentPage] = []
+    unreadable_pages: list[str] = []
+    with closing(_pages_from_process(request, path, limits)) as pages:
+        for page in pages:
+            document_pages.append(DocumentPage(len(document_pages), page["label"], page["text"]))
+            if not page["readable"]:
+                unreadable_pages.append(page["label"])
+            if on_progress:
+                on_progress(ReadProgress(page["done"], page["total"]))
+    if not any(page.text.strip() for page in document_pages):
+        raise EmptyDocumentError(f'"{path.name}" holds no text. Check that it was saved or downloaded completely.')
+    return Document(document_id, path.name, path, tuple(document_pages), tuple(unreadable_pages))
+
+
+def _check_file(path: Path, limits: ReadLimits) -> None:
+    try:
+        status = path.stat()
+    except FileNotFoundError as error:
+        raise DocumentError(f'There is no file "{path}". Check its name and folder.') from error
+    except (OSError, ValueError) as error:
+        raise DocumentError(f'"{path.name}" cannot be opened: {error}.') from error
+    if stat.S_ISDIR(status.st_mode):
+        raise DocumentError(f'"{path.name}" is a folder. Choose the documents in it.')
+    if not stat.S_ISREG(status.st_mode):
+        raise DocumentError(f'"{path.name}" is not a file but a device or a pipe. Save its content to a file first.')
+    if status.st_size == 0:
+        raise EmptyDocumentError(f'"{path.name}" is empty. Check that it was saved or downloaded completely.')
+    if status.st_size > limits.file_bytes:
+        raise ReadLimitExceeded(
+            f'"{path.name}" has {status.st_size / MEBIBYTE:,.1f} MiB; at most {limits.file_bytes / MEBIBYTE:,.1f} MiB '
+            "are read. Split it into parts."
+        )
+
+
+def _document_id(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(MEBIBYTE):
+            digest.update(block)
+    return digest.hexdigest()[:16]
+
+
+def _pages_from_process(request: dict[str, Any], path: Path, limits: ReadLimits) -> Iterator[dict[str, Any]]:
+    """Yield the pages that a reader process sends; end the process however this generator ends."""
+    end = time.monotonic() + limits.wall_clock_s
+    process = _start_process(request)
+    lines: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
+    # A thread, because no platform lets one wait for a pipe of another process with a time limit in the same way.
+    pump = threading.Thread(target=_pump, args=(process, lines), name="document-lines", daemon=True)
+    pump.start()
+    try:
+        while True:
+            left_s = end - time.monotonic()
+            try:
+                line = lines.get(timeout=max(0.0, min(left_s, limits.stall_s)))
+            except queue.Empty:
+                took = (
+                    f"found no further page in {limits.stall_s:g} seconds"
+                    if limits.stall_s < left_s
+                    else f"took longer than {limits.wall_clock_s:g} seconds"
+                )
+                raise ReadLimitExceeded(
+                    f'Reading "{path.name}" {took} and was stopped. The file may be damaged; otherwise split it into '
+                    "parts."
+                ) from None
+            if line is None:
+                raise _crash(process, path)
+            answer = json.loads(line)
+            if answer["kind"] == "done":
+                return
+            if answer["kind"] == "error":
+                raise BY_NAME.get(answer["error"], DamagedDocumentError)(answer["message"])
+            yield answer
+    finally:
+        process.kill()
+        process.wait()
+        pump.join()
+        process.stdout.close()
+
+
+def _start_process(request: dict[str, Any]) -> subprocess.Popen[bytes]:
+    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    # The child finds the packages that this process finds, also in an interpreter that was set up by hand.
+    search_path = [str(_PROJECT_FOLDER), *(entry for entry in sys.path if entry)]
+    environment |= {"PYTHONPATH": os.pathsep.join(search_path), "PYTHONUTF8": "1"}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "app.library.reader_process"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        cwd=_PROJECT_FOLDER,
+        env=environment,
+    )
+    try:
+        # The password goes this way, too: arguments and environment of a process can be read by others.
+        with process.stdin as stdin:
+            stdin.write(json.dumps(request).encode() + b"\n")
+    except BrokenPipeError:
+        # It died at its start; the end of its answers says so.
+        pass
+    return process
+
+
+def _pump(process: subprocess.Popen[bytes], lines: "queue.SimpleQueue[bytes | None]") -> None:
+    for line in process.stdout:
+        # A killed process leaves half a line.
+        if line.endswith(b"\n"):
+            lines.put(line)
+    lines.put(None)
+
+
+def _crash(process: subprocess.Popen[bytes], path: Path) -> DocumentError:
+    status = process.wait()
+    cpu_signal = getattr(signal, "SIGXCPU", None)
+    kill_signal = getattr(signal, "SIGKILL", None)
+    if cpu_signal and status in (-cpu_signal, -kill_signal):
+        return ReadLimitExceeded(
+            f'Reading "{path.name}" was stopped: it took too much time or memory. The file may be damaged; otherwise '
+            "split it into parts."
+        )
+    return DamagedDocumentError(
+        f'"{path.name}" is damaged: its reader stopped without an answer (status {status}). Get the file again.'
+    )
