@@ -117,6 +117,7 @@ class Engine:
         self.model_config = model_config
         self.config = config
         self.device = weights.embedding.device
+        self.dtype = weights.embedding.dtype
         self.page_size = config.page_size
         self._weights = weights
         self._decoder = Decoder(model_config, weights, kv_dtype)

@@ -131,14 +131,10 @@ class Session:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
             PoolExhausted: if the page pool is full.
         """
-        if self._logits is None:
-            raise ValueError("decode needs a finished prefill")
-        self._registry.touch(self)
-        decoder, cache = self._decoder, self._cache
-        page_size, element_bytes = cache.pool.page_size, cache.pool.keys.element_size()
-        trace = ReadTrace(decoder.config, quest, page_size)
-        attention = DecodeAttention(quest, page_size, decoder.config.softmax_scale, decoder.kernels, trace)
-        sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
+        attention, trace = self._begin_decode(quest)
+        cache, config = self._cache, self._decoder.config
+        element_bytes = cache.pool.keys.element_size()
+        sampler = Sampler(sampling, config.vocab_size, self._decoder.device)
         token, token_id = None, -1
         for step in range(sampling.max_new_tokens):
             if cancellation.requested:
@@ -146,9 +142,7 @@ class Session:
             start = time.perf_counter()
             reads, bytes_read, bytes_dense = None, 0, 0
             if token is not None:
-                self._logits = None
-                self._logits = decoder.decode(token, cache, attention)
-                self.tokens.append(token_id)
+                self._append(token, token_id, attention)
                 bytes_read = bytes_dense = trace.kv_bytes_read(None, cache.num_pages, element_bytes)
             token = sampler.draw(self._logits)
             token_id = int(token)
@@ -168,6 +162,35 @@ class Session:
             )
             if finish_reason:
                 return
+
+    def score(self, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation) -> Iterator[float]:
+        """Feed `token_ids` one by one through decoding, as if they had been drawn.
+
+        Yields the natural logarithm of the probability that the model gave to each token before it was fed.
+
+        Raises:
+            ValueError: before a prefill, or if the budget is smaller than what is always read.
+        """
+        attention, _ = self._begin_decode(quest)
+        for token_id in token_ids:
+            if cancellation.requested:
+                return
+            yield float(self._logits.log_softmax(dim=-1)[token_id])
+            self._append(torch.tensor([token_id], device=self._decoder.device), token_id, attention)
+
+    def _begin_decode(self, quest: QuestConfig) -> tuple[DecodeAttention, ReadTrace]:
+        if self._logits is None:
+            raise ValueError("decode needs a finished prefill")
+        self._registry.touch(self)
+        page_size, config = self._cache.pool.page_size, self._decoder.config
+        trace = ReadTrace(config, quest, page_size)
+        return DecodeAttention(quest, page_size, config.softmax_scale, self._decoder.kernels, trace), trace
+
+    def _append(self, token: torch.Tensor, token_id: int, attention: DecodeAttention) -> None:
+        """Run one token through the model; `token` int64 [1] on the device is `token_id`."""
+        self._logits = None  # should the step fail, the old logits are not those of the last token
+        self._logits = self._decoder.decode(token, self._cache, attention)
+        self.tokens.append(token_id)
 
     def _finish_reason(
         self, step: int, token_id: int, sampling: SamplingConfig

@@ -157,3 +157,18 @@ def test_a_seed_repeats_and_another_differs(new_session, generate, prompt):
     assert draw(7) != draw(8)
 
 
+
+
+@BOTH
+def test_scoring_equals_prefill_where_attention_is_exact(new_session, never, prompt, quest):
+    """The log-probabilities of fed tokens against those of ever longer prefills."""
+    if quest is QUEST:
+        quest = QuestConfig(token_budget=640)
+    session, other = new_session(), new_session()
+    tokens = prompt(160)
+    list(session.prefill(tokens[:150], never))
+    scores = list(session.score(tokens[150:], quest, never))
+    for index, score in enumerate(scores):
+        list(other.prefill(tokens[: 150 + index], never))
+        assert score == pytest.approx(float(other._logits.log_softmax(-1)[tokens[150 + index]]), abs=1e-3)
+    assert session.tokens == tokens

@@ -1,0 +1,176 @@
+"""Decoding speed of one loaded model: ours dense, ours Quest, and Transformers, in turn in one process.
+
+Before anything is timed, ours is checked against Transformers: the prefill must give its logits. Times are per token, on
+the host's clock, from one token id to the next.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from app.errors import UserFacingError
+from app.machine import describe_machine
+from app.sample_text import read_text_tokens
+from app.settings import AppSettings
+from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from quest_core.engine import Engine
+from quest_core.session import Session
+
+WARM_UP_STEPS = 4
+# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
+MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+
+
+def measure_decode(
+    settings: AppSettings,
+    *,
+    contexts: list[int],
+    budgets: list[int],
+    steps: int,
+    rounds: int,
+    text: Path | None,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Measure milliseconds a token at each context length.
+
+    Returns:
+        `rows` (engine, attention, context_tokens, token_budget, ms_per_token, tokens_per_s, speedup over Transformers,
+        kv_bytes_per_token), `checks` and `machine`.
+
+    Raises:
+        UserFacingError: if ours does not give Transformers' logits.
+    """
+    window = max(contexts) + WARM_UP_STEPS + steps + 1
+    engine_config = EngineConfig(
+        device=settings.device,
+        dtype=settings.dtype,
+        page_size=settings.page_size,
+        context_tokens=max(window, settings.context_tokens or 0),
+        offline=settings.offline,
+        cache_dir=settings.cache_dir,
+    )
+    engine = Engine.load(settings.model, engine_config, on_progress)
+    try:
+        # On the engine's thread: it alone uses the device, and torch keeps a pool of threads for each caller.
+        job = engine.submit(lambda _: iter([_measure(engine, contexts, budgets, steps, rounds, text, on_progress)]))
+        rows, checks = next(job)
+    finally:
+        engine.close()
+    return {
+        "benchmark": "decode",
+        "model": engine.model_name,
+        "dtype": str(engine.dtype).removeprefix("torch."),
+        "page_size": engine.page_size,
+        "steps": steps,
+        "rounds": rounds,
+        "machine": describe_machine(engine.device),
+        "checks": checks,
+        "rows": rows,
+    }
+
+
+def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tuple[list[dict], list[dict]]:
+    from transformers import AutoTokenizer
+
+    rival = _load_transformers(engine)
+    tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
+    settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
+    rows, checks = [], []
+    session = engine.new_session()
+    for context in contexts:
+        on_progress(f"{context} tokens: prefill")
+        list(session.prefill(tokens[:context], _Never))
+        with torch.inference_mode():
+            output = rival(torch.tensor([tokens[:context]], device=engine.device), use_cache=True, logits_to_keep=1)
+        checks.append(_check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype))
+        on_progress(f"{context} tokens: decode")
+        times: dict[QuestConfig | str, list[float]] = {}
+        bytes_read: dict[QuestConfig, int] = {}
+        for _ in range(rounds):
+            times.setdefault("transformers", []).extend(_time_transformers(rival, output, steps))
+            for quest in settings:
+                drawn = _decode_fork(session, quest, steps)
+                times.setdefault(quest, []).extend(step.step_s for step in drawn)
+                bytes_read[quest] = drawn[-1].kv_bytes_read
+        rival_s = statistics.median(times["transformers"])
+        rows.append(_row("transformers", "sdpa", context, None, rival_s, rival_s, None))
+        for quest in settings:
+            budget = quest.token_budget if quest.attention == "quest" else None
+            seconds = statistics.median(times[quest])
+            rows.append(_row("quest-chat", quest.attention, context, budget, seconds, rival_s, bytes_read[quest]))
+    session.close()
+    return rows, checks
+
+
+def _row(engine, attention, context, budget, seconds, rival_s, bytes_read) -> dict[str, Any]:
+    return {
+        "engine": engine,
+        "attention": attention,
+        "context_tokens": context,
+        "token_budget": budget,
+        "ms_per_token": seconds * 1e3,
+        "tokens_per_s": 1 / seconds,
+        "speedup": rival_s / seconds,
+        "kv_bytes_per_token": bytes_read,
+    }
+
+
+def _load_transformers(engine: Engine) -> torch.nn.Module:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(engine.model_folder)
+    rope = engine.model_config.rope
+    if rope.kind == "yarn":
+        config.rope_parameters = {
+            "rope_type": "yarn",
+            "rope_theta": rope.theta,
+            "factor": rope.factor,
+            "original_max_position_embeddings": rope.original_max_tokens,
+        }
+        config.max_position_embeddings = engine.context_tokens
+    model = AutoModelForCausalLM.from_pretrained(
+        engine.model_folder, config=config, dtype=engine.dtype, attn_implementation="sdpa"
+    )
+    return model.to(engine.device).eval()
+
+
+def _check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, dtype: torch.dtype) -> dict[str, Any]:
+    error = float((ours - theirs).norm() / theirs.norm())
+    if not error <= MAX_ERROR[dtype]:
+        raise UserFacingError(
+            f"At {context} tokens the logits differ from Transformers' by {error:.3g} (relative), more than "
+            f"{MAX_ERROR[dtype]:.3g}. Nothing was timed."
+        )
+    return {"context_tokens": context, "logits_relative_error": error, "limit": MAX_ERROR[dtype]}
+
+
+@torch.inference_mode()
+def _time_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
+    """Seconds of each greedy step after a prefill; the cache is put back afterwards."""
+    cache, token, times = prefill.past_key_values, prefill.logits[0, -1].argmax().view(1, 1), []
+    for _ in range(WARM_UP_STEPS + steps):
+        start = time.perf_counter()
+        output = model(token, past_key_values=cache, use_cache=True)
+        token = output.logits[0, -1].argmax().view(1, 1)
+        int(token)
+        times.append(time.perf_counter() - start)
+    cache.crop(-(WARM_UP_STEPS + steps))
+    return times[WARM_UP_STEPS:]
+
+
+def _decode_fork(session: Session, quest: QuestConfig, steps: int) -> list:
+    fork = session.fork()
+    # Step 0 draws from the prefill's logits; it runs no attention.
+    drawn = list(fork.decode(quest, SamplingConfig(max_new_tokens=1 + WARM_UP_STEPS + steps), _Never))
+    fork.close()
+    return drawn[1 + WARM_UP_STEPS :]
+
+
+class _Never:
+    requested = False

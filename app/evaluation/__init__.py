@@ -1,0 +1,1 @@
+"""`eval`: how much the answers change when only the selected pages are read."""

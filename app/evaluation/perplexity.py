@@ -1,0 +1,90 @@
+"""Perplexity of a book's tokens when they are fed through sparse decoding, against dense.
+
+A dense prefill, then the last tokens one by one (teacher-forced), as in the paper's PG-19 experiment (arXiv 2406.10774,
+section 4.2). The same prefill serves every setting.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserFacingError
+from app.machine import describe_machine
+from app.sample_text import read_text_tokens
+from app.settings import AppSettings
+from quest_core.config import EngineConfig, QuestConfig
+from quest_core.engine import Cancellation, Engine
+
+DEFAULT_CONTEXT_TOKENS = 6144
+
+
+def measure_perplexity(
+    settings: AppSettings,
+    *,
+    budgets: list[int],
+    scored_tokens: int,
+    text: Path | None,
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Score the last `scored_tokens` of `settings.context_tokens` tokens of `text`, dense and at each budget.
+
+    Returns:
+        `rows` (selection, token_budget, context_tokens, perplexity, dense_perplexity, ratio) and `machine`.
+
+    Raises:
+        UserFacingError: if the text is too short, or nothing would be left to prefill.
+    """
+    context_tokens = settings.context_tokens or DEFAULT_CONTEXT_TOKENS
+    if not 0 < scored_tokens < context_tokens:
+        raise UserFacingError(f"--scored-tokens must be between 1 and {context_tokens - 1}, not {scored_tokens}.")
+    engine_config = EngineConfig(
+        device=settings.device,
+        dtype=settings.dtype,
+        page_size=settings.page_size,
+        context_tokens=context_tokens,
+        offline=settings.offline,
+        cache_dir=settings.cache_dir,
+    )
+    engine = Engine.load(settings.model, engine_config, on_progress)
+
+    def work(cancellation: Cancellation):
+        from transformers import AutoTokenizer
+
+        tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
+        tokens = read_text_tokens(tokenizer, text, context_tokens)
+        session = engine.new_session()
+        for progress in session.prefill(tokens[:-scored_tokens], cancellation):
+            on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
+        for quest in [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]:
+            on_progress(f"{quest.attention}, budget {quest.token_budget}: {scored_tokens} tokens")
+            fork = session.fork()
+            scores = list(fork.score(tokens[-scored_tokens:], quest, cancellation))
+            fork.close()
+            yield quest, math.exp(-sum(scores) / len(scores))
+
+    try:
+        (_, dense), *sparse = engine.submit(work)
+    finally:
+        engine.close()
+    rows = [
+        {
+            "selection": quest.attention,
+            "token_budget": quest.token_budget,
+            "context_tokens": context_tokens,
+            "perplexity": perplexity,
+            "dense_perplexity": dense,
+            "ratio": perplexity / dense,
+        }
+        for quest, perplexity in sparse
+    ]
+    return {
+        "evaluation": "perplexity",
+        "model": engine.model_name,
+        "page_size": engine.page_size,
+        "scored_tokens": scored_tokens,
+        "machine": describe_machine(engine.device),
+        "rows": rows,
+    }

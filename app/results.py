@@ -1,0 +1,50 @@
+"""Show the rows of a measurement as a table, and keep them as JSON."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from app.errors import UserFacingError
+
+
+def number_list(text: str) -> list[int]:
+    """Parse "256,512,1024" for argparse."""
+    try:
+        numbers = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 256,512") from None
+    if min(numbers) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} holds a number below 1")
+    return numbers
+
+
+def format_table(rows: list[dict[str, Any]]) -> str:
+    """The rows under the names of the first one's columns, numbers right-aligned."""
+    columns = list(rows[0])
+    cells = [columns] + [[_format_cell(row.get(column)) for column in columns] for row in rows]
+    widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
+    return "\n".join(
+        "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells
+    )
+
+
+def _format_cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    return "-" if value is None else str(value)
+
+
+def write_json(path: Path, result: dict[str, Any]) -> None:
+    """Write `result`.
+
+    Raises:
+        UserFacingError: if the file cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(result, indent=2) + "\n")
+    except OSError as error:
+        raise UserFacingError(f"{path} cannot be written: {error.strerror}.") from error
