@@ -26,6 +26,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="session")
-def embedded_model_cache(tmp_path_factory) -> Path:
-    """Where the embedded model is converted to, once for all tests."""
-    return tmp_path_factory.mktemp("models")
+def embedded_data_dir(tmp_path_factory) -> Path:
+    """A data folder for `--data-dir`, in which the embedded model is converted once for all tests."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(scope="session")
+def embedded_model_cache(embedded_data_dir) -> Path:
+    """Where that data folder keeps converted models."""
+    return embedded_data_dir / "models"

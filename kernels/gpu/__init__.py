@@ -1,0 +1,23 @@
+"""The operators for NVIDIA GPUs, in Triton: one file an operator, specified in `kernels.reference`.
+
+Grids depend on shapes alone and lengths are read on the device, so every launch can be captured in a CUDA graph.
+"""
+
+from kernels.gpu.append_keys_values import append_keys_values
+from kernels.gpu.apply_rope import apply_rope
+from kernels.gpu.decode_attention import dense_decode_attention, sparse_decode_attention
+from kernels.gpu.page_scores import page_scores
+from kernels.gpu.rms_norm import rms_norm
+from kernels.gpu.select_pages import select_pages
+from kernels.gpu.swiglu import swiglu
+
+__all__ = [
+    "append_keys_values",
+    "apply_rope",
+    "dense_decode_attention",
+    "page_scores",
+    "rms_norm",
+    "select_pages",
+    "sparse_decode_attention",
+    "swiglu",
+]

@@ -1,0 +1,89 @@
+"""Write new keys and values into KV pages and refresh the bounds of the pages they touch."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.gpu.checks import require, require_contiguous, require_pages
+
+
+@triton.jit
+def _append_keys_values_kernel(
+    key_ptr, value_ptr, key_page_ptr, value_page_ptr, bounds_ptr, page_table_ptr, start_ptr,
+    new_tokens, key_token_stride, key_head_stride, value_token_stride, value_head_stride,
+    kv_heads, head_dim,
+    PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """One program fills one page of one kv head: stores its new tokens, and bounds all its keys, old and new."""
+    head = tl.program_id(0)
+    start = tl.load(start_ptr)
+    end = start + new_tokens
+    logical = start // PAGE_SIZE + tl.program_id(1)
+    # The grid has room for one page more than an aligned start touches.
+    if logical * PAGE_SIZE >= end:
+        return
+    page = tl.load(page_table_ptr + logical).to(tl.int64)
+    slots = tl.arange(0, PAGE_SIZE)[:, None]
+    channels = tl.arange(0, BLOCK_DIM)[None, :]
+    tokens = logical * PAGE_SIZE + slots
+    inside = channels < head_dim
+    is_new = (tokens >= start) & (tokens < end) & inside
+    is_old = (tokens < start) & inside
+    source = (tokens - start).to(tl.int64)
+    keys = tl.load(key_ptr + source * key_token_stride + head * key_head_stride + channels, is_new, 0.0)
+    values = tl.load(value_ptr + source * value_token_stride + head * value_head_stride + channels, is_new, 0.0)
+    target = ((page * kv_heads + head) * PAGE_SIZE + slots) * head_dim + channels
+    old_keys = tl.load(key_page_ptr + target, is_old, 0.0)
+    tl.store(key_page_ptr + target, keys, is_new)
+    tl.store(value_page_ptr + target, values, is_new)
+    page_keys = tl.where(is_new, keys, old_keys).to(tl.float32)
+    lowest = tl.min(tl.where(is_new | is_old, page_keys, float("inf")), 0)
+    highest = tl.max(tl.where(is_new | is_old, page_keys, float("-inf")), 0)
+    row = (page * kv_heads + head) * 2 * head_dim
+    columns = tl.arange(0, BLOCK_DIM)
+    tl.store(bounds_ptr + row + columns, lowest.to(keys.dtype), columns < head_dim)
+    tl.store(bounds_ptr + row + head_dim + columns, highest.to(keys.dtype), columns < head_dim)
+
+
+def append_keys_values(
+    keys: torch.Tensor,
+    values: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_bounds: torch.Tensor,
+    page_table: torch.Tensor,
+    start_token: torch.Tensor,
+) -> None:
+    """As `kernels.reference.naive_append_keys_values`; keys, values and pages of one dtype.
+
+    Raises:
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
+    """
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
+    require(keys, "keys", (None, kv_heads, head_dim), (key_pages.dtype,))
+    require(values, "values", tuple(keys.shape), (key_pages.dtype,))
+    require(page_bounds, "page_bounds", (key_pages.shape[0], kv_heads, 2, head_dim), (key_pages.dtype,))
+    require(start_token, "start_token", (1,), (torch.int32,))
+    require_contiguous(page_bounds, "page_bounds")
+    new_tokens = len(keys)
+    _append_keys_values_kernel[(kv_heads, triton.cdiv(new_tokens, page_size) + 1)](
+        keys,
+        values,
+        key_pages,
+        value_pages,
+        page_bounds,
+        page_table,
+        start_token,
+        new_tokens,
+        keys.stride(0),
+        keys.stride(1),
+        values.stride(0),
+        values.stride(1),
+        kv_heads,
+        head_dim,
+        PAGE_SIZE=page_size,
+        BLOCK_DIM=triton.next_power_of_2(head_dim),
+        num_warps=2,
+    )

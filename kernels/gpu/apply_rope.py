@@ -1,0 +1,70 @@
+"""Rotate queries and keys in place by their positions."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.gpu.checks import FLOATING, require
+
+
+@triton.jit
+def _apply_rope_kernel(
+    query_ptr, key_ptr, cosine_ptr, sine_ptr, position_ptr,
+    query_token_stride, query_head_stride, key_token_stride, key_head_stride,
+    query_heads, half,
+    BLOCK: tl.constexpr,
+):  # fmt: skip
+    """One program rotates one head of one token; the heads of the keys come after those of the queries."""
+    token = tl.program_id(0).to(tl.int64)
+    head = tl.program_id(1)
+    if head < query_heads:
+        base = query_ptr + token * query_token_stride + head * query_head_stride
+    else:
+        base = key_ptr + token * key_token_stride + (head - query_heads) * key_head_stride
+    channels = tl.arange(0, BLOCK)
+    inside = channels < half
+    row = tl.load(position_ptr + token).to(tl.int64) * half
+    cosine = tl.load(cosine_ptr + row + channels, inside, 0.0)
+    sine = tl.load(sine_ptr + row + channels, inside, 0.0)
+    first = tl.load(base + channels, inside, 0.0)
+    second = tl.load(base + half + channels, inside, 0.0)
+    low, high = first.to(tl.float32), second.to(tl.float32)
+    tl.store(base + channels, (low * cosine - high * sine).to(first.dtype), inside)
+    tl.store(base + half + channels, (high * cosine + low * sine).to(first.dtype), inside)
+
+
+def apply_rope(
+    queries: torch.Tensor,
+    keys: torch.Tensor,
+    cosines: torch.Tensor,
+    sines: torch.Tensor,
+    positions: torch.Tensor,
+) -> None:
+    """As `kernels.reference.naive_apply_rope`.
+
+    Raises:
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
+    """
+    require(queries, "queries", (None, None, None), FLOATING)
+    tokens, query_heads, head_dim = queries.shape
+    require(keys, "keys", (tokens, None, head_dim), (queries.dtype,))
+    require(cosines, "cosines", (None, head_dim // 2), (torch.float32,))
+    require(sines, "sines", tuple(cosines.shape), (torch.float32,))
+    require(positions, "positions", (tokens,), (torch.int32,))
+    _apply_rope_kernel[(tokens, query_heads + keys.shape[1])](
+        queries,
+        keys,
+        cosines,
+        sines,
+        positions,
+        queries.stride(0),
+        queries.stride(1),
+        keys.stride(0),
+        keys.stride(1),
+        query_heads,
+        head_dim // 2,
+        BLOCK=triton.next_power_of_2(head_dim // 2),
+        num_warps=1,
+    )

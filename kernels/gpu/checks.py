@@ -1,0 +1,54 @@
+"""What launchers check before they hand addresses to a kernel, and what they know of the device."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import triton
+
+FLOATING = (torch.float16, torch.bfloat16, torch.float32)
+
+
+def require(tensor: torch.Tensor, name: str, shape: tuple[int | None, ...], dtypes: tuple[torch.dtype, ...]) -> None:
+    """Raise ValueError unless `tensor` is contiguous in its last dimension and of this shape, dtype and a GPU.
+
+    Args:
+        shape: expected sizes; None allows any.
+        dtypes: allowed.
+    """
+    if tensor.dtype not in dtypes:
+        raise ValueError(f"{name} must be one of {dtypes}, got {tensor.dtype}")
+    if tensor.dim() != len(shape) or any(
+        size is not None and size != actual for size, actual in zip(shape, tensor.shape, strict=True)
+    ):
+        raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
+    if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
+        raise ValueError(f"{name} must be contiguous in its last dimension, got strides {tensor.stride()}")
+    # Triton's interpreter, with which the tests run where there is no GPU, takes CPU tensors.
+    if tensor.device.type != "cuda" and not triton.knobs.runtime.interpret:
+        raise ValueError(f"{name} must be on a CUDA GPU, got {tensor.device}")
+
+
+def require_contiguous(tensor: torch.Tensor, name: str) -> None:
+    """Raise ValueError unless all of `tensor` lies in order."""
+    if not tensor.is_contiguous():
+        raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
+
+
+def require_pages(
+    key_pages: torch.Tensor, value_pages: torch.Tensor, page_table: torch.Tensor
+) -> tuple[int, int, int]:
+    """Check a layer's pages and its table; returns kv_heads, page_size, head_dim."""
+    require(key_pages, "key_pages", (None, None, None, None), FLOATING)
+    require(value_pages, "value_pages", tuple(key_pages.shape), (key_pages.dtype,))
+    require(page_table, "page_table", (None,), (torch.int32,))
+    require_contiguous(key_pages, "key_pages")
+    require_contiguous(value_pages, "value_pages")
+    return key_pages.shape[1], key_pages.shape[2], key_pages.shape[3]
+
+
+@lru_cache
+def multiprocessors(device: torch.device) -> int:
+    """Streaming multiprocessors of `device`; a few where kernels are interpreted."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

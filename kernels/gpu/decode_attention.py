@@ -1,0 +1,212 @@
+"""Attention of one token over KV pages, selected or all, split over the multiprocessors.
+
+Each program attends with all query heads of a group to a share of the pages of one kv head and leaves an unfinished
+softmax; a second kernel combines the shares (flash-decoding; the online softmax is arXiv 2205.14135). The kernel does
+not know why a page was selected.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.gpu.checks import multiprocessors, require, require_contiguous, require_pages
+
+# tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
+QUERY_ROWS = 16
+BLOCK_TOKENS = 64
+# Enough programs that each multiprocessor has two to hide latency with.
+PROGRAMS_PER_MULTIPROCESSOR = 2
+
+
+@triton.jit
+def _attend_kernel(
+    query_ptr, key_page_ptr, value_page_ptr, page_table_ptr, page_id_ptr, page_count_ptr, context_ptr,
+    partial_ptr, highest_ptr, total_ptr,
+    scale, budget_pages, pages_per_split, kv_heads, head_dim,
+    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
+    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """One program: one kv head, `pages_per_split` entries of its page list (SELECTED) or of the context."""
+    head, split = tl.program_id(0), tl.program_id(1)
+    context = tl.load(context_ptr)
+    if SELECTED:
+        page_count = tl.load(page_count_ptr + head)
+    else:
+        page_count = tl.cdiv(context, PAGE_SIZE)
+    rows = tl.arange(0, QUERY_ROWS)
+    channels = tl.arange(0, BLOCK_DIM)
+    tokens = tl.arange(0, BLOCK_TOKENS)
+    inside = channels < head_dim
+    in_group = (rows < GROUP)[:, None]
+    query = tl.load(
+        query_ptr + (head * GROUP + rows)[:, None] * head_dim + channels[None, :], in_group & inside[None, :], 0.0
+    )
+    highest = tl.full([QUERY_ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([QUERY_ROWS], tl.float32)
+    attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
+    first_page = split * pages_per_split
+    last_page = tl.minimum(first_page + pages_per_split, page_count)
+    for page in range(first_page, last_page, BLOCK_TOKENS // PAGE_SIZE):
+        entries = page + tokens // PAGE_SIZE
+        listed = entries < last_page
+        if SELECTED:
+            logical = tl.load(page_id_ptr + head * budget_pages + entries, listed, 0)
+        else:
+            logical = entries
+        visible = listed & (logical * PAGE_SIZE + tokens % PAGE_SIZE < context)
+        physical = tl.load(page_table_ptr + logical, visible, 0).to(tl.int64)
+        offsets = ((physical * kv_heads + head) * PAGE_SIZE + tokens % PAGE_SIZE) * head_dim
+        addresses = offsets[:, None] + channels[None, :]
+        mask = visible[:, None] & inside[None, :]
+        keys = tl.load(key_page_ptr + addresses, mask, 0.0)
+        logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * scale
+        logits = tl.where(visible[None, :], logits, float("-inf"))
+        new_highest = tl.maximum(highest, tl.max(logits, 1))
+        # The first entry of a split is always visible, so that no row stays at -inf once it has seen a block.
+        weights = tl.exp(logits - new_highest[:, None])
+        decay = tl.exp(highest - new_highest)
+        values = tl.load(value_page_ptr + addresses, mask, 0.0)
+        attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
+        total = total * decay + tl.sum(weights, 1)
+        highest = new_highest
+    out = (head * tl.num_programs(1) + split) * GROUP + rows
+    tl.store(partial_ptr + out[:, None] * head_dim + channels[None, :], attended, in_group & inside[None, :])
+    tl.store(highest_ptr + out, highest, rows < GROUP)
+    tl.store(total_ptr + out, total, rows < GROUP)
+
+
+@triton.jit
+def _combine_kernel(
+    partial_ptr, highest_ptr, total_ptr, attended_ptr, splits, head_dim,
+    GROUP: tl.constexpr, BLOCK_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """One program finishes the softmax of one query head over all splits; splits without a page weigh nothing."""
+    query_head = tl.program_id(0)
+    split = tl.arange(0, BLOCK_SPLITS)
+    channels = tl.arange(0, BLOCK_DIM)
+    inside = channels < head_dim
+    rows = (query_head // GROUP * splits + split) * GROUP + query_head % GROUP
+    highest = tl.load(highest_ptr + rows, split < splits, float("-inf"))
+    weights = tl.exp(highest - tl.max(highest, 0))
+    total = tl.sum(weights * tl.load(total_ptr + rows, split < splits, 0.0), 0)
+    partial = tl.load(
+        partial_ptr + rows[:, None] * head_dim + channels[None, :], (split < splits)[:, None] & inside[None, :], 0.0
+    )
+    attended = tl.sum(partial * weights[:, None], 0) / total
+    tl.store(attended_ptr + query_head * head_dim + channels, attended.to(attended_ptr.dtype.element_ty), inside)
+
+
+def sparse_decode_attention(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    page_ids: torch.Tensor,
+    page_counts: torch.Tensor,
+    context_tokens: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """As `kernels.reference.naive_sparse_decode_attention`.
+
+    Raises:
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
+    """
+    kv_heads = key_pages.shape[1]
+    require(page_ids, "page_ids", (kv_heads, None), (torch.int32,))
+    require(page_counts, "page_counts", (kv_heads,), (torch.int32,))
+    require_contiguous(page_ids, "page_ids")
+    return _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale)
+
+
+def dense_decode_attention(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    """As `kernels.reference.naive_dense_decode_attention`.
+
+    Raises:
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
+    """
+    return _attend(query, key_pages, value_pages, page_table, None, None, context_tokens, scale)
+
+
+def _attend(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    page_ids: torch.Tensor | None,
+    page_counts: torch.Tensor | None,
+    context_tokens: torch.Tensor,
+    scale: float,
+) -> torch.Tensor:
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
+    require(query, "query", (None, head_dim), (key_pages.dtype,))
+    require(context_tokens, "context_tokens", (1,), (torch.int32,))
+    query = query.contiguous()
+    group, rest = divmod(query.shape[0], kv_heads)
+    if rest or group > QUERY_ROWS:
+        raise ValueError(
+            f"{query.shape[0]} query heads do not share {kv_heads} kv heads in groups of up to {QUERY_ROWS}"
+        )
+    selected = page_ids is not None
+    list_pages = page_ids.shape[1] if selected else len(page_table)
+    block_tokens = max(BLOCK_TOKENS, page_size)
+    pages_per_split = _pages_per_split(list_pages, block_tokens // page_size, kv_heads, multiprocessors(query.device))
+    splits = triton.cdiv(list_pages, pages_per_split)
+    block_dim = max(16, triton.next_power_of_2(head_dim))
+    partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=query.device)
+    highest = torch.empty((kv_heads, splits, group), dtype=torch.float32, device=query.device)
+    total = torch.empty_like(highest)
+    attended = torch.empty_like(query)
+    _attend_kernel[(kv_heads, splits)](
+        query,
+        key_pages,
+        value_pages,
+        page_table,
+        page_ids if selected else page_table,
+        page_counts if selected else context_tokens,
+        context_tokens,
+        partial,
+        highest,
+        total,
+        scale,
+        list_pages,
+        pages_per_split,
+        kv_heads,
+        head_dim,
+        GROUP=group,
+        PAGE_SIZE=page_size,
+        SELECTED=selected,
+        QUERY_ROWS=QUERY_ROWS,
+        BLOCK_TOKENS=block_tokens,
+        BLOCK_DIM=block_dim,
+        num_warps=4,
+        num_stages=2,
+    )
+    _combine_kernel[(query.shape[0],)](
+        partial,
+        highest,
+        total,
+        attended,
+        splits,
+        head_dim,
+        GROUP=group,
+        BLOCK_SPLITS=triton.next_power_of_2(splits),
+        BLOCK_DIM=block_dim,
+        num_warps=4,
+    )
+    return attended
+
+
+def _pages_per_split(list_pages: int, block_pages: int, kv_heads: int, multiprocessors: int) -> int:
+    """Whole blocks of pages for each program, so that all multiprocessors have work."""
+    wanted_splits = max(1, multiprocessors * PROGRAMS_PER_MULTIPROCESSOR // kv_heads)
+    blocks = triton.cdiv(list_pages, block_pages)
+    return triton.cdiv(blocks, wanted_splits) * block_pages

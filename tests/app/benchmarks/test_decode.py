@@ -1,0 +1,42 @@
+"""`bench decode` on the embedded model: its rows, its check, and its file. No time is asserted."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import torch
+
+from app import cli
+from app.benchmarks.decode import _check_logits
+from app.errors import UserFacingError
+
+
+@pytest.mark.slow
+def test_rows_and_machine_are_written(tmp_path, embedded_data_dir, capsys):
+    text = tmp_path / "book.txt"
+    text.write_text("The lamp was lit at dusk, and the boats came home by its light. " * 40)
+    result_file = tmp_path / "results" / "decode.json"
+    arguments = ["--contexts", "100,300", "--budgets", "64", "--steps", "2", "--rounds", "1", "--text", str(text)]
+    data_dir = ["--data-dir", str(embedded_data_dir)]
+    assert cli.main(["bench", "decode", *arguments, *data_dir, "--json", str(result_file), "--dtype", "float32"]) == 0
+    result = json.loads(result_file.read_text())
+    assert [(row["engine"], row["attention"], row["context_tokens"]) for row in result["rows"]] == [
+        ("transformers", "sdpa", 100), ("quest-chat", "dense", 100), ("quest-chat", "quest", 100),
+        ("transformers", "sdpa", 300), ("quest-chat", "dense", 300), ("quest-chat", "quest", 300),
+    ]  # fmt: skip
+    dense, quest = result["rows"][4:]
+    assert quest["kv_bytes_per_token"] < dense["kv_bytes_per_token"]
+    assert all(row["ms_per_token"] > 0 for row in result["rows"])
+    assert all(check["logits_relative_error"] < 1e-3 for check in result["checks"])
+    assert result["machine"]["versions"]["torch"] == torch.__version__
+    assert "kv_bytes_per_token" in capsys.readouterr().out
+
+
+def test_wrong_logits_are_never_timed():
+    logits = torch.randn(50)
+    assert _check_logits(logits, logits, 10, torch.float32)["logits_relative_error"] == 0.0
+    with pytest.raises(UserFacingError, match="Nothing was timed"):
+        _check_logits(logits * 1.01, logits, 10, torch.float32)
+    with pytest.raises(UserFacingError, match="Nothing was timed"):
+        _check_logits(logits * float("nan"), logits, 10, torch.float32)

@@ -1,0 +1,187 @@
+"""Operators on KV pages against the specification: append, score, select, attend."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels import reference
+
+LENGTHS = [1, 15, 16, 17, 27, 1541]
+GROUPS = [1, 3, 4, 7, 8]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+CACHES = [(64, 16), (64, 8), (64, 32), (80, 16), (96, 16), (128, 16), (128, 32), (256, 16), (128, 64)]
+
+
+def interpret(when):
+    """Of a test's cases the slow interpreter runs those for which `when(**parameters)` holds (see conftest.py)."""
+
+    def mark(function):
+        function.interpret_when = when
+        return function
+
+    return mark
+
+
+def selection(case, budget_pages):
+    scores = reference.naive_page_scores(case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    return reference.naive_select_pages(scores, case.context_tokens, 16, budget_pages, 1, 1)
+
+
+def attend(function, case, page_ids=None, page_counts=None):
+    chosen = () if page_ids is None else (page_ids, page_counts)
+    return function(case.query, case.key_pages, case.value_pages, case.page_table, *chosen, case.context_tokens, 0.125)
+
+
+@interpret(lambda tokens, group, dtype: (tokens in (1, 17) and group in (1, 3)) or (tokens, group) == (1541, 7))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("tokens", LENGTHS)
+def test_dense_attention(ops, make_case, assert_close, tokens, group, dtype):
+    case = make_case(ops.device, dtype, tokens, group=group)
+    expected = attend(reference.naive_dense_decode_attention, make_case(ops.device, dtype, tokens, group=group))
+    assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
+
+
+@interpret(lambda tokens, group, dtype: (tokens, group) in ((27, 3), (160, 1), (1541, 4)))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("tokens", [1, 27, 160, 1541])
+def test_sparse_attention_reads_the_selected_pages_only(ops, make_case, assert_close, tokens, group, dtype):
+    case = make_case(ops.device, dtype, tokens, group=group)
+    page_ids, page_counts = selection(case, 6)
+    expected = attend(reference.naive_sparse_decode_attention, case, page_ids, page_counts)
+    for head in range(2):
+        selected = set(page_ids[head, : int(page_counts[head])].tolist())
+        for logical in set(range(len(case.page_table))) - selected:
+            case.key_pages[case.page_table[logical].long(), head] = float("nan")
+            case.value_pages[case.page_table[logical].long(), head] = float("nan")
+    assert_close(attend(ops.kernels.sparse_decode_attention, case, page_ids, page_counts), expected)
+
+
+@pytest.mark.parametrize(("head_dim", "page_size"), CACHES)
+def test_attention_and_scores_in_every_shape_of_cache(ops, make_case, assert_close, head_dim, page_size):
+    dtype = ops.dtypes[0]
+    case = make_case(ops.device, dtype, 203, group=3, head_dim=head_dim, page_size=page_size)
+    assert_close(
+        attend(ops.kernels.dense_decode_attention, case), attend(reference.naive_dense_decode_attention, case)
+    )
+    arguments = (case.query, case.page_bounds, case.page_table, case.context_tokens, page_size)
+    assert_close(ops.kernels.page_scores(*arguments), reference.naive_page_scores(*arguments), 1e-5)
+
+
+def test_uneven_counts_per_head(ops, make_case, assert_close):
+    case = make_case(ops.device, torch.float32, 500, group=2)
+    page_ids = torch.tensor([[0, 3, 31, -1, -1], [1, 2, 8, 30, 31]], dtype=torch.int32, device=ops.device)
+    page_counts = torch.tensor([3, 5], dtype=torch.int32, device=ops.device)
+    expected = attend(reference.naive_sparse_decode_attention, case, page_ids, page_counts)
+    assert_close(attend(ops.kernels.sparse_decode_attention, case, page_ids, page_counts), expected)
+
+
+def test_a_table_longer_than_the_context(ops, make_case, assert_close):
+    """Captured graphs pass whole tables; the length on the device alone says how much is real."""
+    case = make_case(ops.device, torch.float32, 100, group=2)
+    expected = attend(reference.naive_dense_decode_attention, case)
+    garbage = torch.full((9,), 1 << 20, dtype=torch.int32, device=ops.device)
+    case.page_table = torch.cat([case.page_table, garbage])
+    assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
+    scores = ops.kernels.page_scores(case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    assert scores.shape == (2, 16)
+    assert (scores[:, 7:] == float("-inf")).all()
+    page_ids, page_counts = ops.kernels.select_pages(scores, case.context_tokens, 16, 12, 1, 1)
+    assert page_counts.tolist() == [7, 7]
+    assert page_ids.tolist() == [[*range(7), *[-1] * 5]] * 2
+
+
+@interpret(lambda tokens, group, dtype: tokens in (1, 27) and group in (1, 3))
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("group", GROUPS)
+@pytest.mark.parametrize("tokens", LENGTHS)
+def test_scores_equal_the_reference_and_bound_the_logits(ops, make_case, assert_close, tokens, group, dtype):
+    case = make_case(ops.device, dtype, tokens, group=group)
+    arguments = (case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    scores = ops.kernels.page_scores(*arguments)
+    assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
+    query = case.query.float().view(2, group, -1)
+    logits = torch.einsum("hgd,thd->hgt", query, case.keys.float()).mean(1)  # the group's mean logit of each key
+    per_token = scores.repeat_interleave(16, dim=1)[:, :tokens]
+    assert (per_token - logits >= -1e-4 * logits.abs().max()).all()
+
+
+@pytest.mark.parametrize("levels", [0, 1, 2, 5])
+@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (16, 3), (33, 3), (100, 7), (1541, 3), (1541, 64), (1541, 97)])
+def test_selection_is_exactly_the_references(ops, tokens, budget, levels):
+    """Also among many equal scores (`levels` different ones)."""
+    generator = torch.Generator().manual_seed(tokens + levels)
+    pages = -(-tokens // 16)
+    scores = torch.randn((3, pages + 4), generator=generator)
+    if levels:
+        scores = torch.randint(-levels // 2, levels, scores.shape, generator=generator).float()
+    scores = scores.to(ops.device)
+    scores[:, pages:] = float("-inf")
+    context = torch.tensor([tokens], dtype=torch.int32, device=ops.device)
+    for sink, recent in ((1, 1), (0, 0), (2, 0)):
+        expected = reference.naive_select_pages(scores, context, 16, budget, sink, recent)
+        page_ids, page_counts = ops.kernels.select_pages(scores, context, 16, budget, sink, recent)
+        assert page_ids.tolist() == expected[0].tolist()
+        assert page_counts.tolist() == expected[1].tolist()
+
+
+def test_selection_among_many_pages(ops):
+    """More pages than one block of the GPU kernel holds: 160,000 tokens."""
+    scores = torch.randn((2, 10_000), generator=torch.Generator().manual_seed(0)).round(decimals=1).to(ops.device)
+    context = torch.tensor([159_990], dtype=torch.int32, device=ops.device)
+    page_ids, _ = ops.kernels.select_pages(scores, context, 16, 256, 1, 1)
+    assert page_ids.tolist() == reference.naive_select_pages(scores, context, 16, 256, 1, 1)[0].tolist()
+
+
+def test_a_budget_below_what_is_always_read_is_refused(ops):
+    scores = torch.zeros((1, 8), device=ops.device)
+    context = torch.tensor([128], dtype=torch.int32, device=ops.device)
+    with pytest.raises(ValueError, match="budget_pages 2"):
+        ops.kernels.select_pages(scores, context, 16, 2, 1, 1)
+
+
+@interpret(lambda start, new, dtype: new < 100)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("start", "new"), [(0, 1), (0, 16), (0, 17), (15, 1), (16, 1), (5, 3), (5, 40), (30, 1511)])
+def test_append_writes_pages_and_bounds(ops, make_case, dtype, start, new):
+    full = make_case(ops.device, dtype, start + new)
+    case = make_case(ops.device, dtype, start + new)
+    for tensor in (case.key_pages, case.value_pages, case.page_bounds):
+        tensor.fill_(float("nan"))
+    # One fused tensor, as the decoder's projection gives it: keys and values are views with strides.
+    fused = torch.cat([torch.zeros_like(full.keys), full.keys, full.values], dim=1)
+    keys, values = fused[:, 2:4], fused[:, 4:]
+    for first, last in ((0, start), (start, start + new)):
+        if last > first:
+            ops.kernels.append_keys_values(
+                keys[first:last], values[first:last], case.key_pages, case.value_pages, case.page_bounds,
+                case.page_table, torch.tensor([first], dtype=torch.int32, device=ops.device),
+            )  # fmt: skip
+    for name in ("key_pages", "value_pages", "page_bounds"):
+        torch.testing.assert_close(getattr(case, name), getattr(full, name), rtol=0, atol=0, equal_nan=True)
+
+
+def test_appending_after_a_truncation_tightens_the_bounds(ops, make_case):
+    case, full = (make_case(ops.device, torch.float32, 30) for _ in range(2))
+    case.key_pages[case.page_table[1].long()] *= 100.0  # a longer sequence stood here
+    case.page_bounds[case.page_table[1].long()] *= 100.0
+    ops.kernels.append_keys_values(
+        full.keys[16:20].clone(), full.values[16:20].clone(), case.key_pages, case.value_pages, case.page_bounds,
+        case.page_table, torch.tensor([16], dtype=torch.int32, device=ops.device),
+    )  # fmt: skip
+    bounds = case.page_bounds[case.page_table[1].long()]
+    torch.testing.assert_close(bounds[:, 0], full.keys[16:20].amin(0))
+    torch.testing.assert_close(bounds[:, 1], full.keys[16:20].amax(0))
+
+
+def test_wrong_tensors_are_refused(ops, make_case):
+    case = make_case(ops.device, torch.float32, 40)
+    with pytest.raises(ValueError, match="query must"):
+        bad = case.query.double()
+        ops.kernels.page_scores(bad, case.page_bounds, case.page_table, case.context_tokens, 16)
+    with pytest.raises(ValueError, match="key_pages must"):
+        ops.kernels.dense_decode_attention(
+            case.query, case.key_pages.transpose(2, 3), case.value_pages, case.page_table, case.context_tokens, 1.0
+        )

@@ -1,0 +1,50 @@
+"""Operators on each token alone against the specification: norm, rotation, SwiGLU."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels import reference
+
+TOKENS = [1, 5, 130]
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+def draw(ops, dtype, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(ops.device, dtype)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("shape", [(1, 576), (5, 576), (130, 48), (3, 9, 64), (2, 4096)], ids=str)
+@pytest.mark.parametrize("with_residual", [False, True])
+def test_rms_norm(ops, assert_close, shape, dtype, with_residual):
+    hidden, weight = draw(ops, dtype, *shape), draw(ops, dtype, shape[-1])
+    residual = draw(ops, dtype, *shape[::-1]).reshape(shape).clone() if with_residual else None
+    expected_residual = None if residual is None else residual.clone()
+    expected = reference.naive_rms_norm(hidden.clone(), weight, 1e-5, expected_residual)
+    assert_close(ops.kernels.rms_norm(hidden, weight, 1e-5, residual), expected)
+    if with_residual:
+        assert_close(residual, expected_residual)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", TOKENS)
+@pytest.mark.parametrize("head_dim", [64, 80, 128])
+def test_apply_rope_on_views_of_one_projection(ops, assert_close, tokens, head_dim, dtype):
+    fused = draw(ops, dtype, tokens, 13, head_dim)
+    expected = fused.clone()
+    angles = torch.rand((300, head_dim // 2), generator=torch.Generator().manual_seed(1)).to(ops.device) * 6
+    positions = torch.arange(tokens, device=ops.device, dtype=torch.int32) + 100
+    tables = (angles.cos(), angles.sin(), positions)
+    ops.kernels.apply_rope(fused[:, :9], fused[:, 9:12], *tables)
+    reference.naive_apply_rope(expected[:, :9], expected[:, 9:12], *tables)
+    assert_close(fused, expected)
+    assert torch.equal(fused[:, 12], expected[:, 12])
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_swiglu(ops, assert_close, tokens, dtype):
+    gate_up = draw(ops, dtype, tokens, 2 * 1536)
+    assert_close(ops.kernels.swiglu(gate_up), reference.naive_swiglu(gate_up))
