@@ -1,7 +1,7 @@
 """Decoding speed of one loaded model: ours dense, ours Quest, and Transformers, in turn in one process.
 
-Before anything is timed, ours is checked against Transformers: the prefill must give its logits. Times are per token, on
-the host's clock, from one token id to the next.
+Before anything is timed, ours is checked against Transformers: the prefill must give its logits. Times are per token,
+on the host's clock, from one token id to the next.
 """
 
 from __future__ import annotations
