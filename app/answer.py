@@ -1,0 +1,195 @@
+"""An answer: its options, the events it sends, and the report on how it was made.
+
+Plain data, without torch or a model, so that the page, the server and the terminal can build and read it. How the
+tokens come about is `app.answer_run`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+from app.chat import DEFAULT_SYSTEM_PROMPT
+from app.errors import UserFacingError
+from app.provenance import PageShare
+from quest_core.config import QuestConfig, SamplingConfig
+
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """What may change from one answer to the next.
+
+    Args:
+        attention: "quest" or "dense".
+        token_budget: tokens attended per layer and kv head with Quest.
+        temperature: 0 is greedy.
+        top_p, top_k, min_p, repetition_penalty, seed: as in `quest_core.config.SamplingConfig`.
+        max_new_tokens: the longest answer; that much of the window is kept free for it.
+        system_prompt: what the model is told about its task.
+        stop: texts that end the answer and are not part of it.
+    """
+
+    attention: Literal["quest", "dense"] = "quest"
+    token_budget: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_new_tokens: int = 256
+    system_prompt: str = DEFAULT_SYSTEM_PROMPT
+    seed: int | None = None
+    stop: Sequence[str] = ()
+
+    def quest_config(self, page_size: int) -> QuestConfig:
+        """The engine's part of the options.
+
+        Raises:
+            UserFacingError: for a value out of range.
+        """
+        try:
+            quest = QuestConfig(attention=self.attention, token_budget=self.token_budget)
+            if self.attention == "quest":
+                quest.budget_pages(page_size)
+        except ValueError as error:
+            raise UserFacingError(f"{error}".rstrip(".") + ". Change the setting.") from error
+        return quest
+
+    def sampling_config(self, stop_token_ids: Sequence[int]) -> SamplingConfig:
+        """How tokens are drawn.
+
+        Raises:
+            UserFacingError: for a value out of range.
+        """
+        try:
+            return SamplingConfig(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                seed=self.seed,
+                max_new_tokens=self.max_new_tokens,
+                stop_token_ids=tuple(stop_token_ids),
+            )
+        except ValueError as error:
+            raise UserFacingError(f"{error}. Change the setting.") from error
+
+
+@dataclass(frozen=True)
+class DocumentReport:
+    """The conversation's documents together: document pages, tokens of their text, and how many the model had."""
+
+    pages: int
+    tokens: int
+    tokens_in_context: int
+
+
+@dataclass(frozen=True)
+class ContextPage:
+    """A document page of which at least a passage was in context."""
+
+    document: str
+    page_label: str
+
+
+@dataclass(frozen=True)
+class AnswerReport:
+    """How an answer was made.
+
+    Args:
+        answer: its text.
+        model, device: names.
+        attention, token_budget, page_size: as asked for.
+        document: sizes of the documents.
+        prompt_tokens: length of the prompt; `reused_tokens` of them were in the cache already.
+        prefill_s: seconds spent on the others.
+        time_to_first_token_s: from the submission, waiting in the queue included.
+        decode_tokens: tokens of the answer, without the stop token.
+        decode_tokens_per_s: decode steps over their own time; 0 if there were none. The first token comes from the
+            prefill and is not counted.
+        finish_reason: "stop", "length", "context" or "cancelled".
+        pages_read: document pages by their share of the page reads.
+        context_pages: if the documents were too long for the window, the pages with passages in context; else None.
+    """
+
+    answer: str
+    model: str
+    device: str
+    attention: str
+    token_budget: int
+    page_size: int
+    document: DocumentReport
+    prompt_tokens: int
+    reused_tokens: int
+    prefill_s: float
+    time_to_first_token_s: float | None
+    decode_tokens: int
+    decode_tokens_per_s: float
+    finish_reason: FinishReason
+    pages_read: tuple[PageShare, ...] = ()
+    context_pages: tuple[ContextPage, ...] | None = field(default=None)
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for a JSON file; `context` is there only if passages were used."""
+        values = asdict(self)
+        context_pages = values.pop("context_pages")
+        values["pages_read"] = list(values["pages_read"])
+        if context_pages is not None:
+            values["context"] = {"mode": "passages", "pages": list(context_pages)}
+        return values
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The question waits for `jobs_ahead` others."""
+
+    jobs_ahead: int
+
+
+@dataclass(frozen=True)
+class PrefillEvent:
+    """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
+
+    `remaining_s` is an estimate, None until one chunk has been timed.
+    """
+
+    reused_tokens: int
+    done_tokens: int
+    total_tokens: int
+    elapsed_s: float
+    remaining_s: float | None
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One token more.
+
+    Args:
+        text_delta: new text; may be empty while a character or a possible stop string is incomplete.
+        answer: all text so far.
+        step: 0 for the first token.
+        step_s: seconds this step took.
+        tokens_per_s: 1 / step_s, smoothed over the last steps; None for the first token.
+        mean_tokens_per_s: over all decode steps so far; None for the first token.
+    """
+
+    text_delta: str
+    answer: str
+    step: int
+    step_s: float
+    tokens_per_s: float | None
+    mean_tokens_per_s: float | None
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answer is complete, or was cancelled."""
+
+    report: AnswerReport
+
+
+AnswerEvent = Queued | PrefillEvent | TokenEvent | Finished

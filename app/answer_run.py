@@ -1,0 +1,234 @@
+"""One answer on its way: the engine's work, and what becomes of each thing it yields.
+
+`answer_work` runs on the engine's thread; `AnswerRun` in the thread of whoever waits, turning progress and steps into
+events, telemetry and, at the end, the report. Knows nothing of conversations or queues.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from app.answer import (
+    AnswerOptions,
+    AnswerReport,
+    ContextPage,
+    DocumentReport,
+    FinishReason,
+    PrefillEvent,
+    Queued,
+    TokenEvent,
+)
+from app.chat import PromptPlan
+from app.provenance import PageReadTotals
+from app.text_stream import TextStream
+from app.time_left import PrefillTimer
+
+if TYPE_CHECKING:
+    from quest_core.config import QuestConfig, SamplingConfig
+    from quest_core.engine import Cancellation, Engine
+    from quest_core.session import DecodeStep, PrefillProgress, Session
+
+# Weight of the newest step in the speed shown as "now".
+_NEWEST_STEP_WEIGHT = 0.3
+
+
+@dataclass(frozen=True)
+class StepText:
+    """A decode step and the text that came of it.
+
+    Args:
+        step: the engine's.
+        text_delta: new text; `answer` is all of it so far.
+        kept_tokens: how many of the answer's tokens so far belong to the text, stop token and stop string left out.
+        finish_reason: None while it goes on.
+    """
+
+    step: DecodeStep
+    text_delta: str
+    answer: str
+    kept_tokens: int
+    finish_reason: FinishReason | None
+
+
+def answer_work(
+    open_session: Callable[[], Session],
+    plan: PromptPlan,
+    quest: QuestConfig,
+    sampling: SamplingConfig,
+    text: TextStream,
+) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText]]:
+    """What the engine's thread does for an answer."""
+
+    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
+        session = open_session()
+        yield from session.prefill(plan.token_ids, cancellation)
+        if cancellation.requested:
+            return
+        for step in session.decode(quest, sampling, cancellation):
+            yield (step_text := read_step(step, text))
+            if step_text.finish_reason is not None:
+                return
+
+    return work
+
+
+def read_step(step: DecodeStep, text: TextStream) -> StepText:
+    """Take a step's token into the answer's text."""
+    delta = "" if step.finish_reason == "stop" else text.push(step.token_id)
+    finish_reason: FinishReason | None = "stop" if text.stopped else step.finish_reason
+    if finish_reason is not None:
+        delta += text.finish()
+    return StepText(step, delta, text.text, text.kept_tokens, finish_reason)
+
+
+class AnswerRun:
+    """Follows one answer from its submission, which is when this is made.
+
+    Args:
+        engine: for names and sizes.
+        plan: the prompt.
+        options: of the answer.
+        document_pages: of all documents.
+        publish: takes telemetry.
+
+    Attributes:
+        token_ids: the answer's tokens so far, as they entered or will enter the cache.
+        answer: its text so far.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        plan: PromptPlan,
+        options: AnswerOptions,
+        document_pages: int,
+        publish: Callable[[dict[str, Any]], None],
+    ) -> None:
+        self.token_ids: list[int] = []
+        self.answer = ""
+        self._engine = engine
+        self._plan = plan
+        self._options = options
+        self._document_pages = document_pages
+        self._publish = publish
+        self._submitted = time.perf_counter()
+        self._timer = PrefillTimer()
+        self._reads = PageReadTotals()
+        self._reused_tokens = 0
+        self._prefill_s = 0.0
+        self._first_token_s: float | None = None
+        self._kept_tokens = 0
+        self._decode_steps = 0
+        self._decode_s = 0.0
+        self._tokens_per_s: float | None = None
+        self._finish_reason: FinishReason | None = None
+
+    def queued(self, jobs_ahead: int) -> Queued:
+        self._publish({"type": "queued", "jobs_ahead": jobs_ahead})
+        return Queued(jobs_ahead)
+
+    def take(self, event: PrefillProgress | StepText) -> PrefillEvent | TokenEvent:
+        """Note what the work yielded, publish it, and return it as the caller's event."""
+        return self._take_step(event) if isinstance(event, StepText) else self._take_progress(event)
+
+    def _take_progress(self, progress: PrefillProgress) -> PrefillEvent:
+        self._reused_tokens, self._prefill_s = progress.reused_tokens, progress.elapsed_s
+        remaining_s = self._timer.remaining_s(progress.done_tokens, progress.total_tokens, progress.elapsed_s)
+        event = PrefillEvent(
+            progress.reused_tokens, progress.done_tokens, progress.total_tokens, progress.elapsed_s, remaining_s
+        )
+        self._publish({"type": "prefill", **vars(event)})
+        return event
+
+    def _take_step(self, event: StepText) -> TokenEvent:
+        step = event.step
+        self.answer, self._kept_tokens, self._finish_reason = event.answer, event.kept_tokens, event.finish_reason
+        self.token_ids.append(step.token_id)
+        if step.step == 0:
+            self._first_token_s = time.perf_counter() - self._submitted
+        else:
+            self._decode_steps += 1
+            self._decode_s += step.step_s
+            now = 1.0 / max(step.step_s, 1e-9)
+            last = now if self._tokens_per_s is None else self._tokens_per_s
+            self._tokens_per_s = last + _NEWEST_STEP_WEIGHT * (now - last)
+        if step.reads is not None:
+            self._reads.add(step.reads)
+        self._publish(self._step_telemetry(step))
+        return TokenEvent(
+            event.text_delta, event.answer, step.step, step.step_s, self._tokens_per_s, self._mean_tokens_per_s
+        )
+
+    @property
+    def _mean_tokens_per_s(self) -> float | None:
+        return self._decode_steps / self._decode_s if self._decode_s else None
+
+    def _step_telemetry(self, step: DecodeStep) -> dict[str, Any]:
+        model, reads = self._engine.model_config, step.reads
+        return {
+            "type": "step",
+            "step": step.step,
+            "tokens_per_s": self._tokens_per_s,
+            "mean_tokens_per_s": self._mean_tokens_per_s,
+            "time_to_first_token_s": self._first_token_s,
+            "step_ms": 1000.0 * step.step_s,
+            "context_tokens": step.context_tokens,
+            "window_tokens": self._engine.context_tokens,
+            # The first token comes from the prefill and reads nothing of its own.
+            "read_share": step.kv_bytes_read / step.kv_bytes_dense if step.kv_bytes_dense else None,
+            "layers": model.num_layers,
+            "pages": -(-step.context_tokens // self._engine.page_size),
+            "kv_heads": model.num_kv_heads,
+            "dense_layers": reads.dense_layers if reads else model.num_layers,
+            "page_reads": reads.page_reads if reads else None,
+        }
+
+    def finish(self) -> AnswerReport:
+        """Publish the end and return the report; an answer without an end was cancelled."""
+        del self.token_ids[self._kept_tokens :]
+        plan = self._plan
+        report = AnswerReport(
+            answer=self.answer,
+            model=self._engine.model_name,
+            device=self._engine.device_name,
+            attention=self._options.attention,
+            token_budget=self._options.token_budget,
+            page_size=self._engine.page_size,
+            document=DocumentReport(self._document_pages, plan.document_tokens, plan.tokens_in_context),
+            prompt_tokens=len(plan.token_ids),
+            reused_tokens=self._reused_tokens,
+            prefill_s=self._prefill_s,
+            time_to_first_token_s=self._first_token_s,
+            decode_tokens=len(self.token_ids),
+            decode_tokens_per_s=self._mean_tokens_per_s or 0.0,
+            finish_reason=self._finish_reason or "cancelled",
+            pages_read=self._reads.shares(plan, self._engine.page_size),
+            context_pages=self._context_pages(),
+        )
+        self._publish_end(report.finish_reason, [vars(page) for page in report.pages_read])
+        return report
+
+    def fail(self) -> None:
+        """Publish the end of an answer that an error stopped."""
+        self._publish_end("failed", [])
+
+    def _context_pages(self) -> tuple[ContextPage, ...] | None:
+        if self._plan.mode == "whole":
+            return None
+        return tuple(ContextPage(document.name, label) for document, label in self._plan.document_pages_in_context)
+
+    def _publish_end(self, finish_reason: str, pages_read: list[dict[str, Any]]) -> None:
+        self._publish(
+            {
+                "type": "finished",
+                "finish_reason": finish_reason,
+                "decode_tokens": len(self.token_ids),
+                "mean_tokens_per_s": self._mean_tokens_per_s,
+                "time_to_first_token_s": self._first_token_s,
+                "steps": self._decode_steps + (self._first_token_s is not None),
+                "pages_read": pages_read,
+            }
+        )

@@ -1,0 +1,156 @@
+"""`ask`: questions about documents, in the terminal.
+
+The answer goes to stdout and everything else to stderr, so that output can be piped. Knows the assistant only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from contextlib import closing
+from pathlib import Path
+from typing import TextIO
+
+from app.answer import AnswerOptions, AnswerReport, Finished, PrefillEvent, TokenEvent
+from app.assistant import Assistant
+from app.chat import DEFAULT_SYSTEM_PROMPT
+from app.conversation import Conversation
+from app.errors import UserFacingError
+from app.library import ReadProgress
+from app.settings import AppSettings
+
+# Between two lines of progress in a log.
+_LOG_INTERVAL_S = 5.0
+
+
+def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
+    """Answer the questions of a parsed command line; returns the exit code.
+
+    Args:
+        settings: which model, and how.
+        arguments: documents, question or questions (a file), json, password, max_new_tokens, temperature, top_p, seed,
+            system_prompt.
+
+    Raises:
+        UserFacingError: for whatever stops it.
+    """
+    questions = [arguments.question] if arguments.questions is None else _read_questions(arguments.questions)
+    options = AnswerOptions(
+        attention=settings.attention,
+        token_budget=settings.token_budget,
+        temperature=arguments.temperature,
+        top_p=arguments.top_p,
+        max_new_tokens=arguments.max_new_tokens,
+        system_prompt=arguments.system_prompt or DEFAULT_SYSTEM_PROMPT,
+        seed=arguments.seed,
+    )
+    progress = ProgressLine(sys.stderr)
+    with closing(Assistant(settings)) as assistant:
+        # The model loads while the documents are read.
+        assistant.start_loading()
+        conversation = assistant.open_conversation()
+        for path in arguments.documents:
+            _add_document(assistant, conversation, path, arguments.password, progress)
+        progress.show("Loading the model")
+        assistant.wait_until_ready()
+        progress.show(assistant.status().message, last=True)
+        for question in questions:
+            if not arguments.json and len(questions) > 1:
+                print(f"> {question}", flush=True)
+            report = _answer(assistant, conversation, question, options, progress, stream=not arguments.json)
+            if arguments.json:
+                print(json.dumps(report.to_json(), ensure_ascii=False), flush=True)
+            else:
+                progress.show(_summary(report), last=True)
+    return 0
+
+
+def _read_questions(path: Path) -> list[str]:
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserFacingError(f'The questions in "{path}" cannot be read: {error}.') from error
+    questions = [line.strip() for line in lines if line.strip()]
+    if not questions:
+        raise UserFacingError(f'"{path}" holds no questions. Write one on each line.')
+    return questions
+
+
+def _add_document(
+    assistant: Assistant, conversation: Conversation, path: Path, password: str | None, progress: ProgressLine
+) -> None:
+    def on_progress(read: ReadProgress) -> None:
+        progress.show(f"Reading {path.name}: page {read.done_pages} of {read.total_pages}")
+
+    document = assistant.add_document(conversation, path, password, on_progress)
+    progress.show(f"Read {document.name}: {document.page_count} pages", last=True)
+    if document.unreadable_pages:
+        labels = ", ".join(document.unreadable_pages)
+        progress.show(f"Pages of {document.name} that could not be read: {labels}", last=True)
+
+
+def _answer(
+    assistant: Assistant,
+    conversation: Conversation,
+    question: str,
+    options: AnswerOptions,
+    progress: ProgressLine,
+    stream: bool,
+) -> AnswerReport:
+    with closing(assistant.answer(conversation, question, options)) as events:
+        for event in events:
+            if isinstance(event, PrefillEvent):
+                progress.show(_prefill_text(event), last=event.done_tokens == event.total_tokens)
+            elif isinstance(event, TokenEvent) and stream:
+                print(event.text_delta, end="", flush=True)
+            elif isinstance(event, Finished):
+                if stream:
+                    print(flush=True)
+                return event.report
+    raise AssertionError("an answer ends with Finished")
+
+
+def _prefill_text(event: PrefillEvent) -> str:
+    text = f"Prefill: {event.done_tokens} of {event.total_tokens} tokens"
+    if event.reused_tokens:
+        text += f" ({event.reused_tokens} reused)"
+    if event.remaining_s:
+        text += f", {event.remaining_s:.0f} s left"
+    return text
+
+
+def _summary(report: AnswerReport) -> str:
+    parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s, {report.attention} attention"]
+    if report.pages_read:
+        most_read = ", ".join(f"{page.page_label} ({page.share:.0%})" for page in report.pages_read[:3])
+        parts.append(f"pages read most: {most_read}")
+    if report.context_pages is not None:
+        document = report.document
+        labels = ", ".join(page.page_label for page in report.context_pages)
+        parts.append(
+            f"the document is longer than the window: {document.tokens_in_context} of {document.tokens} tokens were in "
+            f"context, from pages {labels}"
+        )
+    return "; ".join(parts)
+
+
+class ProgressLine:
+    """One line on a terminal that is written over; in a log, a line now and then."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._is_terminal = stream.isatty()
+        self._last_line_s = -_LOG_INTERVAL_S
+
+    def show(self, text: str, last: bool = False) -> None:
+        """Show `text`; if it is the `last` of its kind it stays."""
+        if self._is_terminal:
+            # Erases what is left of a longer line before it.
+            print(f"\r{text}\x1b[K", end="\n" if last else "", file=self._stream, flush=True)
+            return
+        now = time.monotonic()
+        if last or now - self._last_line_s >= _LOG_INTERVAL_S:
+            print(text, file=self._stream, flush=True)
+            self._last_line_s = now

@@ -1,0 +1,147 @@
+"""The model's own chat template, cut at its seams, and text to tokens without letting text become control tokens.
+
+A template is rendered once with markers in place of the contents; what stands between the markers is the model
+maker's text, in which special tokens count. Contents (documents, questions) are tokenised separately, and a
+`<|im_end|>` in them stays six harmless characters and more. Because the pieces are tokenised one by one, the tokens
+of a prompt's beginning never depend on what follows. Knows nothing of documents or windows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.errors import UserFacingError
+
+_MARKERS = ("@@system-3f1c@@", "@@question-3f1c@@", "@@answer-3f1c@@", "@@follow-up-3f1c@@")
+_PLAIN_SEAMS = ("", "\n\nQuestion: ", "\nAnswer:", "\n\nQuestion: ")
+
+
+@dataclass(frozen=True)
+class EncodedText:
+    """Tokens of a text and the characters they stand for.
+
+    Args:
+        token_ids: the tokens.
+        characters: int32 [tokens, 2], start and end of each token in the text. Together they cover it without gaps;
+            tokens that are bytes of one character share it.
+    """
+
+    token_ids: tuple[int, ...]
+    characters: np.ndarray
+
+
+class ChatTokenizer:
+    """Tokenizer and chat template of a model folder.
+
+    Attributes:
+        before_system, before_question, before_answer, after_answer: tokens of the template between the contents;
+            `after_answer` ends one turn and leads to the next question.
+        stop_token_ids: tokens with which the template ends an answer.
+
+    Raises:
+        UserFacingError: if the folder holds no fast tokenizer.
+    """
+
+    def __init__(self, model_folder: Path) -> None:
+        from tokenizers import Tokenizer
+        from transformers import AutoTokenizer
+
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
+            self._with_control = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        except (OSError, ValueError, AttributeError, ImportError) as error:
+            raise UserFacingError(
+                f"The tokenizer in {model_folder} cannot be read. The model needs a tokenizer.json beside its weights."
+            ) from error
+        self._plain = _without_control_tokens(self._with_control)
+        for backend in (self._with_control, self._plain):
+            backend.no_truncation()
+            backend.no_padding()
+        seams = _seams(tokenizer) or ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
+        pieces = [tuple(self._with_control.encode(seam, add_special_tokens=False).ids) for seam in seams]
+        self.before_system, self.before_question, self.before_answer, self.after_answer = pieces
+        special_ids = {token_id for token_id in tokenizer.all_special_ids if token_id is not None}
+        ends = set(self.after_answer[:1]) & special_ids
+        if tokenizer.eos_token_id is not None:
+            ends.add(tokenizer.eos_token_id)
+        self.stop_token_ids = tuple(sorted(ends))
+
+    def encode(self, text: str) -> EncodedText:
+        """Tokens of text from outside; none of them is a control token, whatever the text says."""
+        # A lone surrogate is no text; a question mark keeps the character positions.
+        encoding = self._plain.encode(text.encode("utf-8", "replace").decode("utf-8"), add_special_tokens=False)
+        characters = np.array(encoding.offsets, dtype=np.int32).reshape(-1, 2)
+        # What a normaliser dropped belongs to the token after it: each starts where the last one ended.
+        if len(characters):
+            np.minimum(characters[1:, 0], characters[:-1, 1], out=characters[1:, 0])
+            characters[0, 0], characters[-1, 1] = 0, len(text)
+        return EncodedText(tuple(encoding.ids), characters)
+
+    def count(self, text: str) -> int:
+        return len(self.encode(text).token_ids)
+
+    def decode(self, token_ids: Sequence[int], keep_control: bool = False) -> str:
+        """Text of tokens; control tokens are left out unless `keep_control`."""
+        return self._with_control.decode(list(token_ids), skip_special_tokens=not keep_control)
+
+
+def _without_control_tokens(tokenizer: Any) -> Any:
+    """A copy that reads every added token in a text as plain characters."""
+    from tokenizers import Tokenizer
+
+    # `encode_special_tokens` spares only tokens marked special; `<think>` and the like are added but not marked.
+    description = json.loads(tokenizer.to_str())
+    for added in description["added_tokens"]:
+        added["special"] = True
+    # It only adds tokens of its own and, in some tokenizers, takes the blanks of a word out of its offsets.
+    description["post_processor"] = None
+    plain = Tokenizer.from_str(json.dumps(description))
+    plain.encode_special_tokens = True
+    return plain
+
+
+def _seams(tokenizer: Any) -> tuple[str, str, str, str] | None:
+    """The template's text around the four contents, or None if it has no template that keeps their order."""
+    if not tokenizer.chat_template:
+        return None
+    system, question, answer, follow_up = _MARKERS
+    with_role = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    # Some templates refuse a system message, others move it to the last question: there it opens the first question.
+    merged = [{"role": "user", "content": f"{system}\n\n{question}"}]
+    later = [{"role": "assistant", "content": answer}, {"role": "user", "content": follow_up}]
+    for first in (with_role, merged):
+        try:
+            short, long = (
+                tokenizer.apply_chat_template(
+                    # Without thinking: a thought would spend the answer's tokens, and stay in the cache.
+                    messages,
+                    tokenize=False,
+                    add_generation_prompt=True,
+                    enable_thinking=False,
+                )
+                for messages in (first, first + later)
+            )
+        except Exception:  # a template raises what it likes
+            continue
+        opening = _split(short, _MARKERS[:2])
+        whole = _split(long, _MARKERS)
+        if opening and whole and opening[:2] == whole[:2]:
+            return opening[0], opening[1], opening[2], whole[3]
+    return None
+
+
+def _split(text: str, markers: Sequence[str]) -> list[str] | None:
+    """The text before, between and after the markers, or None unless each occurs once and in order."""
+    parts = []
+    for marker in markers:
+        part, found, text = text.partition(marker)
+        if not found:
+            return None
+        parts.append(part)
+    return None if any(marker in text for marker in markers) else [*parts, text]

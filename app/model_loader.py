@@ -1,0 +1,124 @@
+"""The model: loaded once, in a thread, while the page is already open.
+
+Tells how far it is and lets others wait for it. Knows nothing of conversations.
+"""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from app.chat import PromptPlanner
+from app.chat_template import ChatTokenizer
+from app.errors import UserFacingError
+from app.settings import AppSettings
+
+if TYPE_CHECKING:
+    from quest_core.engine import Engine
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """How far loading has come; device and window (in tokens) are known once it is "ready"."""
+
+    stage: Literal["starting", "loading", "ready", "failed"]
+    message: str
+    model: str
+    device: str = ""
+    context_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """The engine and what turns text into its tokens."""
+
+    engine: Engine
+    tokenizer: ChatTokenizer
+    planner: PromptPlanner
+
+    @property
+    def stop_token_ids(self) -> tuple[int, ...]:
+        """Tokens that end an answer, by the tokenizer's or the model's account."""
+        return tuple(sorted({*self.tokenizer.stop_token_ids, *self.engine.model_config.eos_token_ids}))
+
+
+class ModelLoader:
+    """Loads the model that the settings name.
+
+    Attributes:
+        status: how far it is.
+        model: None until it is ready.
+    """
+
+    def __init__(self, settings: AppSettings) -> None:
+        self.status = ModelStatus("starting", "The model is not loaded yet.", settings.model)
+        self.model: LoadedModel | None = None
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Begin to load; further calls do nothing."""
+        with self._lock:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
+                self._thread.start()
+
+    def wait(self) -> LoadedModel:
+        """Wait for the model, loading it if nobody has begun to.
+
+        Raises:
+            UserFacingError: if it cannot be loaded.
+        """
+        if self.model is None:
+            self.start()
+            if self._thread is not None:
+                self._thread.join()
+        if self.model is None:
+            raise UserFacingError(self.status.message if self.status.stage == "failed" else "Quest Chat is closing.")
+        return self.model
+
+    def close(self) -> None:
+        """Let the model go, now or as soon as it is loaded."""
+        with self._lock:
+            self._closed = True
+            model = self.model
+        if model is not None:
+            model.engine.close()
+
+    def _load(self) -> None:
+        settings = self._settings
+        self._report("loading", "Starting")
+        try:
+            # Imported here, so that the page opens before torch is loaded.
+            from quest_core.config import EngineConfig
+            from quest_core.engine import Engine
+
+            config = EngineConfig(
+                device=settings.device,
+                dtype=settings.dtype,
+                page_size=settings.page_size,
+                context_tokens=settings.context_tokens,
+                offline=settings.offline,
+                cache_dir=settings.cache_dir,
+            )
+            engine = Engine.load(settings.model, config, lambda message: self._report("loading", message))
+            tokenizer = ChatTokenizer(engine.model_folder)
+        except (UserFacingError, ValueError, OSError) as error:
+            self._report("failed", str(error))
+            return
+        except Exception as error:  # whoever waits must hear of it, whatever it is
+            self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")
+            raise
+        name, device, window = engine.model_name, engine.device_name, engine.context_tokens
+        with self._lock:
+            if not self._closed:
+                self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))
+                self.status = ModelStatus("ready", f"{name} is ready on {device}.", name, device, window)
+        if self.model is None:
+            engine.close()
+
+    def _report(self, stage: Literal["loading", "failed"], message: str) -> None:
+        self.status = ModelStatus(stage, message, self._settings.model)

@@ -1,0 +1,205 @@
+"""Dense attention against Quest: the same question, two forks of one session, one engine job.
+
+The fork that has used less step time goes next, so both stream at their true relative speed although they share the
+device. A race leaves the conversation as it was; the question it prefilled is merely the session's cache. Knows
+nothing of how its events are shown.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.answer import FinishReason, PrefillEvent, Queued
+from app.answer_run import read_step
+from app.text_stream import TextStream
+from app.time_left import PrefillTimer
+
+if TYPE_CHECKING:
+    from quest_core.config import QuestConfig, SamplingConfig
+    from quest_core.engine import Cancellation
+    from quest_core.session import DecodeStep, PrefillProgress, Session
+
+Side = Literal["dense", "quest"]
+SIDES: tuple[Side, ...] = ("dense", "quest")
+# Decode steps of each side that its figures leave out: kernels are compiled and buffers made on first use.
+WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class RacePrefill(PrefillEvent):
+    """The shared prefill, as in `PrefillEvent`."""
+
+
+@dataclass(frozen=True)
+class RaceToken:
+    """One token more on one side.
+
+    Args:
+        side: whose.
+        text_delta: new text; `answer` is all of it so far.
+        step: 0 for the first token, which comes from the shared prefill.
+        step_s: seconds this step took.
+        tokens_per_s, ms_per_token, kv_bytes_per_token: means of this side's steps after warm-up; None before.
+    """
+
+    side: Side
+    text_delta: str
+    answer: str
+    step: int
+    step_s: float
+    tokens_per_s: float | None
+    ms_per_token: float | None
+    kv_bytes_per_token: float | None
+
+
+@dataclass(frozen=True)
+class RaceSide:
+    """One side's result; figures as in `RaceToken`."""
+
+    answer: str
+    decode_tokens: int
+    tokens_per_s: float | None
+    ms_per_token: float | None
+    kv_bytes_per_token: float | None
+    finish_reason: FinishReason
+
+
+@dataclass(frozen=True)
+class RaceFinished:
+    """Both sides are done, or the race was cancelled.
+
+    Args:
+        dense, quest: the sides.
+        speed_ratio: dense's mean step time over Quest's, warm-up left out; None if a side has no step after it.
+        warm_up_steps: how many decode steps of each side were left out, besides the first token.
+        first_difference: index of the first token that differs; None if the answers are the same.
+        first_difference_char: where the texts part; None likewise.
+    """
+
+    dense: RaceSide
+    quest: RaceSide
+    speed_ratio: float | None
+    warm_up_steps: int
+    first_difference: int | None
+    first_difference_char: int | None
+
+
+RaceEvent = Queued | RacePrefill | RaceToken | RaceFinished
+
+
+@dataclass
+class _Runner:
+    """One side on its way."""
+
+    side: Side
+    steps: Iterator[DecodeStep]
+    text: TextStream
+    token_ids: list[int] = field(default_factory=list)
+    used_s: float = 0.0
+    measured_steps: int = 0
+    measured_s: float = 0.0
+    measured_bytes: int = 0
+    finish_reason: FinishReason | None = None
+
+    def advance(self) -> RaceToken | None:
+        """Run one step; None if there is nothing to show for it."""
+        step = next(self.steps, None)
+        if step is None:
+            self.finish_reason = "cancelled"
+            return None
+        self.used_s += step.step_s
+        if step.step > WARM_UP_STEPS:
+            self.measured_steps += 1
+            self.measured_s += step.step_s
+            self.measured_bytes += step.kv_bytes_read
+        if step.finish_reason != "stop":
+            self.token_ids.append(step.token_id)
+        read = read_step(step, self.text)
+        self.finish_reason = read.finish_reason
+        return RaceToken(self.side, read.text_delta, read.answer, step.step, step.step_s, *self.figures())
+
+    def figures(self) -> tuple[float | None, float | None, float | None]:
+        """tokens_per_s, ms_per_token and kv_bytes_per_token after warm-up."""
+        if not self.measured_steps or not self.measured_s:
+            return None, None, None
+        steps = self.measured_steps
+        return steps / self.measured_s, 1000.0 * self.measured_s / steps, self.measured_bytes / steps
+
+    def result(self) -> RaceSide:
+        self.text.finish()
+        return RaceSide(self.text.text, len(self.token_ids), *self.figures(), self.finish_reason or "cancelled")
+
+
+def race_work(
+    open_session: Callable[[], Session],
+    token_ids: list[int],
+    dense: QuestConfig,
+    quest: QuestConfig,
+    sampling: SamplingConfig,
+    new_text: Callable[[], TextStream],
+) -> Callable[[Cancellation], Iterator[PrefillProgress | RaceToken | RaceFinished]]:
+    """What the engine's thread does for a race."""
+
+    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | RaceToken | RaceFinished]:
+        session = open_session()
+        yield from session.prefill(token_ids, cancellation)
+        if cancellation.requested:
+            return
+        forks = session.fork(), session.fork()
+        try:
+            yield from run_race(
+                forks[0].decode(dense, sampling, cancellation), forks[1].decode(quest, sampling, cancellation), new_text
+            )
+        finally:
+            for fork in forks:
+                fork.close()
+
+    return work
+
+
+def race_events(events: Iterator[Any]) -> Iterator[RaceEvent]:
+    """Turn the work's prefill progress into events with the time left; pass the others on."""
+    timer = PrefillTimer()
+    finished = False
+    for event in events:
+        if hasattr(event, "done_tokens"):
+            remaining_s = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s)
+            event = RacePrefill(
+                event.reused_tokens, event.done_tokens, event.total_tokens, event.elapsed_s, remaining_s
+            )
+        finished = isinstance(event, RaceFinished)
+        yield event
+    if not finished:
+        nothing = RaceSide("", 0, None, None, None, "cancelled")
+        yield RaceFinished(nothing, nothing, None, WARM_UP_STEPS, None, None)
+
+
+def run_race(
+    dense_steps: Iterator[DecodeStep], quest_steps: Iterator[DecodeStep], new_text: Callable[[], TextStream]
+) -> Iterator[RaceToken | RaceFinished]:
+    """Decode both sides, always the one that has used less step time, until both are done.
+
+    Args:
+        dense_steps, quest_steps: decode generators of two forks; one that ends without a finish reason was cancelled.
+        new_text: makes an empty text stream.
+    """
+    dense, quest = _Runner("dense", dense_steps, new_text()), _Runner("quest", quest_steps, new_text())
+    while running := [runner for runner in (dense, quest) if runner.finish_reason is None]:
+        if (token := min(running, key=lambda runner: runner.used_s).advance()) is not None:
+            yield token
+    yield _finished(dense, quest)
+
+
+def _finished(dense: _Runner, quest: _Runner) -> RaceFinished:
+    results = dense.result(), quest.result()
+    speed_ratio = None
+    if results[0].ms_per_token and results[1].ms_per_token:
+        speed_ratio = results[0].ms_per_token / results[1].ms_per_token
+    token = character = None
+    if dense.token_ids != quest.token_ids:
+        token = len(os.path.commonprefix([dense.token_ids, quest.token_ids]))
+        character = len(os.path.commonprefix([results[0].answer, results[1].answer]))
+    return RaceFinished(*results, speed_ratio, WARM_UP_STEPS, token, character)

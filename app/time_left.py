@@ -1,0 +1,49 @@
+"""How long the rest of a prefill will take.
+
+A chunk costs time per token, and more for every token before it because attention reads them all. Both rates are
+fitted to the chunks seen so far; no rate is known before the first.
+"""
+
+from __future__ import annotations
+
+
+class PrefillTimer:
+    """Estimates from (tokens done, seconds elapsed) pairs, in the order they happen."""
+
+    def __init__(self) -> None:
+        # Per chunk: tokens, tokens attended by them together, seconds.
+        self._chunks: list[tuple[float, float, float]] = []
+        self._last: tuple[int, float] | None = None
+
+    def remaining_s(self, done_tokens: int, total_tokens: int, elapsed_s: float) -> float | None:
+        """Note a progress and return the seconds still to go; None until a chunk has been seen."""
+        if self._last is not None and done_tokens > self._last[0]:
+            before_tokens, before_s = self._last
+            attended = (done_tokens**2 - before_tokens**2) / 2
+            self._chunks.append((done_tokens - before_tokens, attended, elapsed_s - before_s))
+        self._last = (done_tokens, elapsed_s)
+        if done_tokens >= total_tokens:
+            return 0.0
+        if not self._chunks:
+            return None
+        per_token_s, per_attended_s = self._rates()
+        left_attended = (total_tokens**2 - done_tokens**2) / 2
+        return per_token_s * (total_tokens - done_tokens) + per_attended_s * left_attended
+
+    def _rates(self) -> tuple[float, float]:
+        """Seconds per token and per attended token: least squares, neither below zero."""
+        tokens_squared = sum(tokens * tokens for tokens, _, _ in self._chunks)
+        attended_squared = sum(attended * attended for _, attended, _ in self._chunks)
+        mixed = sum(tokens * attended for tokens, attended, _ in self._chunks)
+        tokens_s = sum(tokens * seconds for tokens, _, seconds in self._chunks)
+        attended_s = sum(attended * seconds for _, attended, seconds in self._chunks)
+        determinant = tokens_squared * attended_squared - mixed * mixed
+        # One chunk, or equal ones, cannot tell the two rates apart.
+        if len(self._chunks) > 1 and determinant > 1e-9 * tokens_squared * attended_squared:
+            per_token_s = (tokens_s * attended_squared - attended_s * mixed) / determinant
+            per_attended_s = (attended_s * tokens_squared - tokens_s * mixed) / determinant
+            if per_token_s >= 0 and per_attended_s >= 0:
+                return per_token_s, per_attended_s
+            if per_token_s < 0:
+                return 0.0, attended_s / attended_squared
+        return tokens_s / tokens_squared, 0.0

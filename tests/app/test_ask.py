@@ -1,0 +1,140 @@
+"""`ask` in the terminal: what goes to stdout, what to stderr, and one session for many questions."""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.ask import ProgressLine, run_ask
+from app.errors import UserFacingError
+from app.settings import AppSettings
+
+REPORT_KEYS = [
+    "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens", "reused_tokens",
+    "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason", "pages_read",
+]  # fmt: skip
+
+
+@pytest.fixture
+def settings(tiny_model_folder, tmp_path) -> AppSettings:
+    return AppSettings(data_dir=tmp_path, model=str(tiny_model_folder), device="cpu", dtype="float32", token_budget=64)
+
+
+def arguments(documents, question="Who kept the light?", **changes) -> argparse.Namespace:
+    values = {
+        "documents": documents, "question": question, "questions": None, "json": False, "password": None,
+        "max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "seed": None, "system_prompt": None,
+    }  # fmt: skip
+    return argparse.Namespace(**{**values, **changes})
+
+
+def test_the_answer_goes_to_stdout_and_progress_to_stderr(settings, book_path, capsys):
+    assert run_ask(settings, arguments([book_path], json=True)) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert run_ask(settings, arguments([book_path])) == 0
+    shown = capsys.readouterr()
+    assert shown.out == report["answer"] + "\n"
+    assert "Read harbour.txt" in shown.err and "Prefill" in shown.err and "tokens/s" in shown.err
+
+
+def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path, capsys):
+    run_ask(settings, arguments([book_path], json=True))
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1
+    report = json.loads(lines[0])
+    assert list(report) == REPORT_KEYS
+    assert set(report["document"]) == {"pages", "tokens", "tokens_in_context"}
+    assert all(set(page) == {"document", "page_label", "share"} for page in report["pages_read"])
+    assert report["reused_tokens"] == 0
+
+
+def test_questions_of_a_file_share_a_session(settings, book_path, tmp_path, capsys):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("\ufeffWho kept the light?\n\n  Why?  \nWhen?\n", encoding="utf-8")
+    run_ask(settings, arguments([book_path], None, questions=questions, json=True))
+    reports = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(reports) == 3
+    for last, report in zip(reports, reports[1:], strict=False):
+        said = last["prompt_tokens"] + last["decode_tokens"]
+        assert report["reused_tokens"] >= said - 1
+        assert report["prompt_tokens"] - report["reused_tokens"] < 40
+
+
+def test_a_document_longer_than_the_window_says_what_was_read(settings, tmp_path, capsys):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    path = tmp_path / "long.txt"
+    path.write_text("The boats came home one after the other. Nobody knew the keeper. " * 200)
+    run_ask(settings, arguments([path], json=True))
+    report = json.loads(capsys.readouterr().out)
+    assert list(report) == [*REPORT_KEYS, "context"]
+    assert report["context"]["mode"] == "passages" and report["context"]["pages"]
+    assert report["document"]["tokens_in_context"] < report["document"]["tokens"]
+    run_ask(settings, arguments([path]))
+    assert "longer than the window" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "\n  \n"])
+def test_a_file_without_questions_is_refused(settings, tmp_path, content):
+    path = tmp_path / "questions.txt"
+    path.write_text(content)
+    with pytest.raises(UserFacingError, match="no questions"):
+        run_ask(settings, arguments([], None, questions=path))
+    with pytest.raises(UserFacingError, match="cannot be read"):
+        run_ask(settings, arguments([], None, questions=tmp_path / "missing.txt"))
+
+
+def test_a_missing_document_is_named(settings, tmp_path):
+    with pytest.raises(UserFacingError, match=r"missing\.txt"):
+        run_ask(settings, arguments([tmp_path / "missing.txt"]))
+
+
+def test_progress_writes_over_itself_on_a_terminal_and_rarely_in_a_log():
+    class Terminal(io.StringIO):
+        def isatty(self):
+            return True
+
+    for stream, expected in ((Terminal(), "\ra\x1b[K\rb\x1b[K\rc\x1b[K\n"), (io.StringIO(), "a\nc\n")):
+        progress = ProgressLine(stream)
+        for text, last in (("a", False), ("b", False), ("c", True)):
+            progress.show(text, last=last)
+        assert stream.getvalue() == expected
+
+
+@pytest.mark.slow
+def test_a_text_file_needs_no_page_or_document_library(tiny_model_folder, book_path, tmp_path):
+    program = (
+        "import sys\n"
+        "for name in ('gradio', 'fastapi', 'llama_index', 'pypdf', 'bs4', 'gguf', 'platformdirs'):\n"
+        "    sys.modules[name] = None\n"
+        "from app.cli import main\n"
+        "sys.exit(main(sys.argv[1:]))\n"
+    )
+    command = [sys.executable, "-c", program, "ask", str(book_path), "Who?", "--json", "--max-new-tokens", "4"]
+    command += ["--model", str(tiny_model_folder), "--data-dir", str(tmp_path), "--device", "cpu"]
+    root = Path(__file__).parents[2]
+    result = subprocess.run(command, cwd=root, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stderr
+    assert json.loads(result.stdout)["decode_tokens"] == 4
+
+
+@pytest.mark.slow
+def test_the_embedded_model_answers_in_quest_mode(embedded_data_dir, tmp_path, capsys):
+    path = tmp_path / "harbour.txt"
+    filler = "The boats came home one after the other, and the harbour lay still in the evening. " * 40
+    path.write_text(f"{filler}\n\nThe name of the lighthouse keeper is Magdalena.\n\n{filler}")
+    questions = tmp_path / "questions.txt"
+    questions.write_text("What is the name of the lighthouse keeper?\nWhat came home?\n")
+    settings = AppSettings(data_dir=embedded_data_dir, device="cpu", token_budget=512)
+    run_ask(settings, arguments([path], None, questions=questions, json=True, max_new_tokens=20))
+    first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert first["attention"] == "quest" and "Magdalena" in first["answer"]
+    assert first["document"]["tokens_in_context"] == first["document"]["tokens"] > 1200
+    assert second["reused_tokens"] >= first["prompt_tokens"] + first["decode_tokens"] - 1
+    assert second["prompt_tokens"] - second["reused_tokens"] < 40
+    assert second["answer"]

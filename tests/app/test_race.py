@@ -1,0 +1,85 @@
+"""The race is fair by step time, and its figures are those of the steps after warm-up."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from app.race import WARM_UP_STEPS, RaceFinished, RaceToken, run_race
+from app.text_stream import TextStream
+from quest_core.session import DecodeStep
+
+
+def steps_of(step_s, text, kv_bytes=10, end="stop"):
+    """A fake decode of one letter a step; the first token costs nothing."""
+    for number, letter in enumerate(text):
+        last = number == len(text) - 1 and end == "length"
+        spent_s = step_s[number] if isinstance(step_s, list) else step_s
+        yield DecodeStep(number, ord(letter), spent_s if number else 0.0, 0, kv_bytes, 40, None, end if last else None)
+    if end == "stop":
+        yield DecodeStep(len(text), 0, step_s if not isinstance(step_s, list) else 1.0, 0, kv_bytes, 40, None, "stop")
+
+
+def run(dense, quest, stop=()):
+    events = list(run_race(dense, quest, lambda: TextStream(lambda ids: "".join(map(chr, ids)), stop)))
+    assert isinstance(events[-1], RaceFinished) and all(isinstance(event, RaceToken) for event in events[:-1])
+    return events[:-1], events[-1]
+
+
+def test_the_side_with_less_step_time_goes_next():
+    tokens, _ = run(steps_of(3.0, "a" * 12), steps_of(1.0, "b" * 12))
+    used_s = {"dense": 0.0, "quest": 0.0}
+    done = set()
+    for token in tokens:
+        other = "quest" if token.side == "dense" else "dense"
+        assert other in done or used_s[token.side] <= used_s[other]
+        used_s[token.side] += token.step_s
+        if token.step == 12:
+            done.add(token.side)
+    by_quest = list(itertools.takewhile(lambda token: token.side == "quest" or token.step < 3, tokens))
+    assert max(token.step for token in by_quest if token.side == "quest") >= 6
+
+
+def test_figures_leave_out_the_first_token_and_the_warm_up():
+    warm_up = [9.0] * (WARM_UP_STEPS + 1)
+    _, finished = run(
+        steps_of([*warm_up, 2.0, 4.0], "same!", kv_bytes=40, end="length"),
+        steps_of([*warm_up, 1.0, 1.0], "same!", kv_bytes=8, end="length"),
+    )
+    assert finished.speed_ratio == pytest.approx(3.0)
+    assert finished.dense.ms_per_token == pytest.approx(3000.0)
+    assert finished.quest.tokens_per_s == pytest.approx(1.0)
+    assert (finished.dense.kv_bytes_per_token, finished.quest.kv_bytes_per_token) == (40, 8)
+    assert finished.warm_up_steps == WARM_UP_STEPS
+    assert (finished.first_difference, finished.first_difference_char) == (None, None)
+
+
+def test_no_ratio_without_steps_after_the_warm_up():
+    _, finished = run(steps_of(1.0, "ab"), steps_of(1.0, "a" * 20))
+    assert finished.speed_ratio is None and finished.dense.ms_per_token is None
+
+
+def test_where_the_answers_part():
+    tokens, finished = run(steps_of(1.0, "the heart"), steps_of(1.0, "the hat"))
+    assert (finished.first_difference, finished.first_difference_char) == (5, 5)
+    assert (finished.dense.answer, finished.quest.answer) == ("the heart", "the hat")
+    assert (finished.dense.finish_reason, finished.dense.decode_tokens) == ("stop", 9)
+    assert "".join(token.text_delta for token in tokens if token.side == "quest") == "the hat"
+
+
+def test_an_answer_that_goes_on_differs_where_the_other_ends():
+    _, finished = run(steps_of(1.0, "ab"), steps_of(1.0, "abcd"))
+    assert finished.first_difference == 2
+
+
+def test_a_stop_string_ends_its_side_only():
+    _, finished = run(steps_of(1.0, "one. two"), steps_of(1.0, "one, two"), stop=["."])
+    assert (finished.dense.answer, finished.dense.finish_reason) == ("one", "stop")
+    assert finished.quest.answer == "one, two"
+
+
+def test_a_cancelled_race_tells_what_there_is():
+    _, finished = run(steps_of(1.0, "abc", end=None), steps_of(1.0, "abcd", end=None))
+    assert (finished.dense.finish_reason, finished.quest.finish_reason) == ("cancelled", "cancelled")
+    assert finished.quest.answer == "abcd"

@@ -1,0 +1,208 @@
+"""The web server over real HTTP: who may call it, what its answers forbid the browser, telemetry, health."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from app.assistant import ModelStatus
+from app.errors import UserFacingError
+from app.server import Page, create_app, page_address
+from app.settings import AppSettings
+from app.telemetry import TelemetryHub
+
+httpx = pytest.importorskip("httpx")
+gradio = pytest.importorskip("gradio")
+uvicorn = pytest.importorskip("uvicorn")
+
+CONVERSATION = "c0ffee"
+
+
+class ScriptedAssistant:
+    """One open conversation and a model that is still loading."""
+
+    def __init__(self) -> None:
+        self.telemetry = TelemetryHub()
+
+    def status(self) -> ModelStatus:
+        return ModelStatus("loading", "Reading the weights", "embedded")
+
+    def conversation(self, conversation_id: str) -> SimpleNamespace:
+        if conversation_id != CONVERSATION:
+            raise UserFacingError("This conversation is closed.")
+        return SimpleNamespace(conversation_id=conversation_id)
+
+    def page_text(self, conversation_id: str, page: int) -> dict:
+        self.conversation(conversation_id)
+        return {"page": page, "text": "High above the city"}
+
+
+def small_page(assistant: ScriptedAssistant, settings: AppSettings) -> Page:
+    with gradio.Blocks(analytics_enabled=False) as blocks:
+        question = gradio.Textbox(label="Question")
+        question.submit(lambda text: text.upper(), question, question, api_name="shout")
+    return Page(blocks, gradio.themes.Base(font=["sans-serif"], font_mono=["monospace"]), "")
+
+
+@pytest.fixture(scope="module")
+def assistant() -> ScriptedAssistant:
+    return ScriptedAssistant()
+
+
+@pytest.fixture(scope="module")
+def address(assistant, tmp_path_factory) -> Iterator[str]:
+    with pytest.MonkeyPatch.context() as environment:
+        # The server sets these for Gradio; the context puts them back.
+        environment.setenv("GRADIO_TEMP_DIR", "")
+        environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
+        settings = AppSettings(data_dir=tmp_path_factory.mktemp("data"))
+        app = create_app(settings, assistant, small_page)
+        server = uvicorn.Server(
+            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
+        )
+        thread = threading.Thread(target=server.run, daemon=True)
+        thread.start()
+        while not server.started:
+            assert thread.is_alive(), "the server did not start"
+            time.sleep(0.02)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture
+def client(address) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+        yield client
+
+
+def step_event(step: int) -> dict:
+    return {"type": "step", "step": step, "page_reads": np.full((2, 3), step, dtype=np.uint8)}
+
+
+def next_event(lines: Iterator[str]) -> dict:
+    """The next event of a stream, past its keep-alive comments."""
+    return json.loads(next(line for line in lines if line.startswith("data: ")).removeprefix("data: "))
+
+
+def test_a_foreign_host_name_is_refused(client):
+    for host in ("evil.example", "evil.example:7860", "127.0.0.1.evil.example", ""):
+        assert client.get("/", headers={"Host": host}).status_code == 400
+        assert client.get("/healthz", headers={"Host": host}).status_code == 400
+
+
+def test_localhost_is_this_server_too(client):
+    assert client.get("/healthz", headers={"Host": "localhost:7860"}).status_code == 200
+
+
+def test_a_foreign_origin_is_refused(client, address):
+    call = {"data": ["hello"]}
+    for origin in ("http://evil.example", "null", address.replace("http://127.0.0.1", "http://localhost")):
+        response = client.post("/gradio_api/call/shout", json=call, headers={"Origin": origin})
+        assert response.status_code == 403
+    assert client.post("/gradio_api/call/shout", json=call, headers={"Origin": address}).status_code == 200
+
+
+def test_every_answer_tells_the_browser_to_load_nothing_from_elsewhere(client):
+    responses = [client.get(path) for path in ("/", "/healthz", "/quest/css/page.css", "/no/such/page")]
+    responses.append(client.get("/", headers={"Host": "evil.example"}))
+    for response in responses:
+        policy = dict(part.split(" ", 1) for part in response.headers["Content-Security-Policy"].split("; "))
+        assert policy["default-src"] == policy["connect-src"] == "'self'"
+        assert policy["img-src"] == "'self' data: blob:"
+        assert policy["frame-ancestors"] == "'none'"
+        assert response.headers["X-Content-Type-Options"] == "nosniff"
+        assert "http:" not in response.headers["Content-Security-Policy"]
+
+
+def test_files_beside_the_page_are_not_served(client):
+    own_file = client.get(f"/gradio_api/file={__file__}")
+    assert own_file.status_code in (403, 404)
+    assert client.get("/quest/js/../../app/server.py").status_code == 404
+    assert client.get("/quest/js/%2e%2e/%2e%2e/app/server.py").status_code == 404
+    assert client.get("/gradio_api/file=http://127.0.0.1:1/").status_code == 403
+
+
+def test_the_page_is_served_while_the_model_loads(client):
+    page = client.get("/")
+    assert page.status_code == 200
+    assert "text/html" in page.headers["Content-Type"]
+    health = client.get("/healthz").json()
+    assert (health["status"], health["message"]) == ("loading", "Reading the weights")
+
+
+def test_scripts_are_served_as_scripts(client):
+    response = client.get("/quest/js/main.js")
+    assert response.status_code == 200
+    assert "javascript" in response.headers["Content-Type"]
+
+
+def test_the_stream_tells_events_as_they_come_and_a_departed_browser_is_forgotten(client, assistant):
+    hub = assistant.telemetry
+    with client.stream("GET", f"/telemetry/{CONVERSATION}/events") as response:
+        assert response.headers["Content-Type"].startswith("text/event-stream")
+        lines = response.iter_lines()
+        assert next_event(lines)["type"] == "idle"
+        hub.publish(CONVERSATION, {"type": "queued", "jobs_ahead": 2})
+        assert next_event(lines) == {"type": "queued", "jobs_ahead": 2}
+        hub.publish(CONVERSATION, step_event(1))
+        step = next_event(lines)
+        assert (step["step"], step["page_reads"]) == (1, "AQEBAQEB")
+        hub.publish(CONVERSATION, {"type": "finished", "steps": 2})
+        assert next_event(lines) == {"type": "finished", "steps": 2}
+    deadline = time.monotonic() + 20
+    while hub._channels[CONVERSATION].subscriptions and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not hub._channels[CONVERSATION].subscriptions
+
+
+def test_open_streams_leave_the_server_responsive(client, address):
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as watcher:
+        streams = [watcher.stream("GET", f"/telemetry/{CONVERSATION}/events") for _ in range(20)]
+        for stream in streams:
+            stream.__enter__()
+        assert client.get("/healthz").status_code == 200
+        for stream in streams:
+            stream.__exit__(None, None, None)
+
+
+def test_kept_steps_can_be_gone_back_to(client, assistant):
+    assistant.telemetry.publish(CONVERSATION, step_event(0))
+    assistant.telemetry.publish(CONVERSATION, step_event(7))
+    kept = client.get(f"/telemetry/{CONVERSATION}/steps/7")
+    assert (kept.status_code, kept.json()["page_reads"]) == (200, "BwcHBwcH")
+    missing = client.get(f"/telemetry/{CONVERSATION}/steps/8")
+    assert missing.status_code == 404
+    assert "8" in missing.json()["error"]
+
+
+def test_the_text_of_a_kv_page(client):
+    response = client.get(f"/telemetry/{CONVERSATION}/pages/3")
+    assert response.json() == {"page": 3, "text": "High above the city"}
+
+
+@pytest.mark.parametrize("route", ["events", "steps/0", "pages/0"])
+def test_telemetry_of_an_unknown_conversation_is_not_found(client, route):
+    response = client.get(f"/telemetry/someone-elses/{route}")
+    assert response.status_code == 404
+    assert response.json() == {"error": "This conversation is closed."}
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [
+        ("127.0.0.1", "http://127.0.0.1:7860"),
+        ("0.0.0.0", "http://127.0.0.1:7860"),
+        ("::", "http://[::1]:7860"),
+        ("fe80::2", "http://[fe80::2]:7860"),
+        ("books.local", "http://books.local:7860"),
+    ],
+)
+def test_the_address_to_open(host, address):
+    assert page_address(host, 7860) == address

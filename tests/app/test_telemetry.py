@@ -1,0 +1,91 @@
+"""What watchers of a conversation get, and which steps are kept."""
+
+from __future__ import annotations
+
+import base64
+import json
+import threading
+
+import numpy as np
+import pytest
+
+from app.telemetry import KEPT_STEPS, TelemetryHub
+
+
+def step(number, page_reads=None):
+    return {"type": "step", "step": number, "page_reads": page_reads}
+
+
+@pytest.fixture
+def hub():
+    return TelemetryHub()
+
+
+def all_events(subscription):
+    events = []
+    while (event := subscription.next(0)) is not None:
+        events.append(event)
+    return events
+
+
+def test_of_steps_the_latest_and_of_the_rest_everything(hub):
+    subscription = hub.subscribe("a")
+    hub.publish("a", {"type": "prefill", "done_tokens": 1})
+    hub.publish("a", {"type": "prefill", "done_tokens": 2})
+    for number in range(5):
+        hub.publish("a", step(number))
+    hub.publish("a", {"type": "finished"})
+    kinds = [(event["type"], event.get("step", event.get("done_tokens"))) for event in all_events(subscription)]
+    assert kinds == [("idle", None), ("prefill", 1), ("prefill", 2), ("step", 4), ("finished", None)]
+
+
+def test_page_maps_come_as_base64_of_their_rows(hub):
+    page_reads = np.arange(6, dtype=np.uint8).reshape(2, 3)
+    hub.publish("a", step(0))
+    hub.publish("a", step(1, page_reads))
+    event = hub.step("a", 1)
+    assert base64.b64decode(event["page_reads"]) == bytes(range(6))
+    assert hub.step("a", 0)["page_reads"] is None
+    json.dumps(event)
+
+
+def test_conversations_do_not_hear_each_other(hub):
+    one, other = hub.subscribe("a"), hub.subscribe("b")
+    hub.publish("a", step(0))
+    assert [event["type"] for event in all_events(one)] == ["idle", "step"]
+    assert [event["type"] for event in all_events(other)] == ["idle"]
+    assert hub.step("b", 0) is None
+
+
+def test_steps_of_the_last_answer_are_kept_and_bounded(hub):
+    for number in range(KEPT_STEPS + 3):
+        hub.publish("a", step(number))
+    hub.publish("a", {"type": "finished"})
+    assert hub.step("a", 2) is None and hub.step("a", 3)["step"] == 3
+    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": KEPT_STEPS + 3}
+    hub.publish("a", {"type": "prefill"})
+    assert hub.step("a", 3) is None
+
+
+def test_who_comes_while_it_runs_is_not_told_idle(hub):
+    hub.publish("a", {"type": "prefill"})
+    assert hub.subscribe("a").next(0) is None
+
+
+def test_closing_wakes_a_waiting_watcher(hub):
+    subscription = hub.subscribe("a")
+    subscription.next(0)
+    got = []
+    watcher = threading.Thread(target=lambda: got.append(subscription.next(60)))
+    watcher.start()
+    subscription.close()
+    watcher.join(timeout=30)
+    assert got == [None]
+    hub.publish("a", step(0))
+    assert subscription.next(0) is None
+
+
+def test_a_forgotten_conversation_keeps_nothing(hub):
+    hub.publish("a", step(0))
+    hub.forget("a")
+    assert hub.step("a", 0) is None
