@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 
@@ -46,14 +48,18 @@ def test_quest_equals_the_cpu_engine(on_gpu, never, prompt, budget):
         assert (left.reads.page_reads == right.reads.page_reads).all()
 
 
-def test_bfloat16_stays_close(any_family, never, prompt):
+def test_bfloat16_is_as_close_as_transformers(any_family, never, prompt):
+    """Rounding grows differently in each random model: the measure is what transformers' own bfloat16 run loses."""
     reference, cpu_engine = any_family
     engine = Engine.load(str(cpu_engine.model_folder), EngineConfig(device="cuda", dtype="bfloat16"))
     session = engine.new_session()
     list(session.prefill(prompt(250), never))
+    rounded = copy.deepcopy(reference).to("cuda", torch.bfloat16)
+    ids = torch.tensor([prompt(250)])
     with torch.inference_mode():
-        expected = reference(torch.tensor([prompt(250)])).logits[0, -1]
-    assert (session._logits.cpu() - expected).norm() / expected.norm() < 0.05
+        expected = reference(ids).logits[0, -1]
+        theirs = rounded(ids.cuda()).logits[0, -1].float().cpu()
+    assert (session._logits.cpu() - expected).norm() <= 1.5 * (theirs - expected).norm()
     engine.close()
 
 
