@@ -74,6 +74,8 @@ def _write_folder(path: Path, folder: Path) -> None:
     from transformers import AutoConfig, AutoTokenizer
 
     config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    if (head_dim := reader.fields.get(f"{architecture}.attention.key_length")) is not None:
+        config.head_dim = int(head_dim.contents())  # transformers takes the family's usual one
     tensors = _read_tensors(reader, config, interleaved=ARCHITECTURES[architecture])
     config.tie_word_embeddings = "lm_head.weight" not in tensors
     if (frequency_factors := tensors.pop(ROPE_FACTORS, None)) is not None:
