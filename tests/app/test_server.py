@@ -11,8 +11,8 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from app.assistant import ModelStatus
 from app.errors import UserFacingError
+from app.model_loader import ModelStatus
 from app.server import Page, create_app, page_address
 from app.settings import AppSettings
 from app.telemetry import TelemetryHub

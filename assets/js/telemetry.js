@@ -1,0 +1,64 @@
+// Telemetry of one conversation: the event stream of app/server.py and the look-ups beside it.
+//
+// The stream is open only while the tab is visible. A browser allows six connections to a server in all its tabs
+// together, and a hidden panel has no use for one. What events mean is for others to know.
+
+/** The event stream; calls `onEvent` with each event, and `onConnection` with whether the stream is open. */
+export class TelemetryStream {
+  constructor(conversationId, onEvent, onConnection) {
+    this.address = `${base(conversationId)}/events`;
+    this.onEvent = onEvent;
+    this.onConnection = onConnection;
+    this.followVisibility = () => (document.hidden ? this.disconnect() : this.connect());
+    document.addEventListener("visibilitychange", this.followVisibility);
+    this.followVisibility();
+  }
+
+  connect() {
+    if (this.source) return;
+    this.source = new EventSource(this.address);
+    this.source.onopen = () => this.onConnection(true);
+    // The browser tries again by itself; it gives up only if the server answers that it knows no such conversation.
+    this.source.onerror = () => this.onConnection(false);
+    this.source.onmessage = (message) => this.onEvent(JSON.parse(message.data));
+  }
+
+  disconnect() {
+    this.source?.close();
+    this.source = null;
+  }
+
+  close() {
+    document.removeEventListener("visibilitychange", this.followVisibility);
+    this.disconnect();
+  }
+}
+
+/** A step of the last answer, or null if it is not kept any more. */
+export function fetchStep(conversationId, step) {
+  return fetchJson(`${base(conversationId)}/steps/${step}`);
+}
+
+/** The text of a KV page and where it comes from, or null if the page is gone. */
+export function fetchPage(conversationId, page) {
+  return fetchJson(`${base(conversationId)}/pages/${page}`);
+}
+
+/** The page map of a step event as bytes, row by row; null for a step that read everything. */
+export function decodePageReads(event) {
+  return event.page_reads ? Uint8Array.from(atob(event.page_reads), (character) => character.charCodeAt(0)) : null;
+}
+
+function base(conversationId) {
+  return `telemetry/${encodeURIComponent(conversationId)}`;
+}
+
+async function fetchJson(address) {
+  try {
+    const response = await fetch(address);
+    return response.ok ? await response.json() : null;
+  } catch {
+    // The server has stopped; the panel says so by its connection.
+    return null;
+  }
+}

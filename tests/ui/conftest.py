@@ -1,0 +1,153 @@
+"""A scripted assistant: answers at once, without a model, in real conversations."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.answer import AnswerEvent, AnswerOptions, AnswerReport, DocumentReport, Finished, PrefillEvent, TokenEvent
+from app.chat import ContextUsage
+from app.conversation import Conversation, Turn
+from app.errors import UserFacingError
+from app.library import Document, DocumentPage, PasswordRequired, ReadProgress, WrongPassword
+from app.model_loader import ModelStatus
+from app.provenance import PageShare
+from app.race import RaceEvent, RaceFinished, RaceSide, RaceToken
+from app.settings import AppSettings
+from app.telemetry import TelemetryHub
+
+ANSWER_WORDS = ("High ", "above ", "the ", "city")
+
+
+class ScriptedAssistant:
+    """Stands in for `app.assistant.Assistant`.
+
+    Attributes:
+        failure: raised by the next answers, if set.
+        pause: an answer waits for it after its first word.
+        asked: questions and options of all answers.
+    """
+
+    def __init__(self) -> None:
+        self.telemetry = TelemetryHub()
+        self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
+        self.failure: Exception | None = None
+        self.pause = threading.Event()
+        self.pause.set()
+        self.asked: list[tuple[str, AnswerOptions]] = []
+        self.conversations: dict[str, Conversation] = {}
+
+    def status(self) -> ModelStatus:
+        return self.loaded
+
+    def open_conversation(self) -> Conversation:
+        conversation = Conversation()
+        self.conversations[conversation.conversation_id] = conversation
+        return conversation
+
+    def conversation(self, conversation_id: str) -> Conversation:
+        if conversation_id not in self.conversations:
+            raise UserFacingError("This conversation is closed.")
+        return self.conversations[conversation_id]
+
+    def add_document(
+        self,
+        conversation: Conversation,
+        path: Path,
+        password: str | None = None,
+        on_progress: Callable[[ReadProgress], None] | None = None,
+    ) -> Document:
+        """Read a text file; a name with "locked" needs the password "sesame", one with "broken" cannot be read."""
+        if "broken" in path.name:
+            raise UserFacingError(f"{path.name} is damaged.")
+        if "locked" in path.name and password is None:
+            raise PasswordRequired(f"{path.name} is encrypted.")
+        if "locked" in path.name and password != "sesame":
+            raise WrongPassword(f"That is not the password of {path.name}.")
+        if on_progress is not None:
+            on_progress(ReadProgress(1, 1))
+        document = Document(path.stem, path.name, path, (DocumentPage(0, "1", "High above the city"),))
+        conversation.documents.append(document)
+        return document
+
+    def remove_document(self, conversation: Conversation, document_id: str) -> None:
+        conversation.documents[:] = [one for one in conversation.documents if one.document_id != document_id]
+
+    def document_tokens(self, conversation: Conversation, document_id: str) -> int | None:
+        return 1204 if self.loaded.stage == "ready" else None
+
+    def context_usage(self, conversation: Conversation) -> ContextUsage:
+        return ContextUsage(1204 * len(conversation.documents), 30, 4096, "whole")
+
+    def truncate_turns(self, conversation: Conversation, count: int) -> None:
+        del conversation.turns[count:]
+
+    def cancel(self, conversation: Conversation) -> None:
+        conversation.cancelled.set()
+        self.pause.set()
+
+    def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[AnswerEvent]:
+        self.asked.append((question, options))
+        yield PrefillEvent(0, 100, 200, 0.5, 0.5)
+        if self.failure is not None:
+            raise self.failure
+        conversation.cancelled.clear()
+        answer = ""
+        for step, word in enumerate(ANSWER_WORDS):
+            if conversation.cancelled.is_set():
+                break
+            answer += word
+            yield TokenEvent(word, answer, step, 0.05, 20.0, 20.0)
+            self.pause.wait()
+        report = answer_report(answer, "cancelled" if conversation.cancelled.is_set() else "stop")
+        conversation.turns.append(Turn(question, answer, report, (1, 2, 3)))
+        yield Finished(report)
+
+    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
+        self.asked.append((question, options))
+        if self.failure is not None:
+            raise self.failure
+        yield RaceToken("quest", "High ", "High ", 0, 0.01, None, None, None)
+        yield RaceToken("dense", "High ", "High ", 0, 0.02, None, None, None)
+        dense = RaceSide("High above", 5, 25.0, 40.0, 3_145_728.0, "stop")
+        quest = RaceSide("High over", 5, 50.0, 20.0, 1_048_576.0, "stop")
+        yield RaceFinished(dense, quest, 2.0, 2, 1, 5)
+
+
+def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:
+    """A report with round figures."""
+    return AnswerReport(
+        answer=answer,
+        model="tiny-model",
+        device="CPU",
+        attention="quest",
+        token_budget=1024,
+        page_size=16,
+        document=DocumentReport(20, 6310, 6310),
+        prompt_tokens=6400,
+        reused_tokens=6310,
+        prefill_s=1.0,
+        time_to_first_token_s=0.31,
+        decode_tokens=4,
+        decode_tokens_per_s=18.6,
+        finish_reason=finish_reason,
+        pages_read=(PageShare("book.pdf", "12", 0.31), PageShare("book.pdf", "iv", 0.14)),
+    )
+
+
+@pytest.fixture
+def report() -> AnswerReport:
+    return answer_report()
+
+
+@pytest.fixture
+def assistant() -> ScriptedAssistant:
+    return ScriptedAssistant()
+
+
+@pytest.fixture
+def settings(tmp_path) -> AppSettings:
+    return AppSettings(data_dir=tmp_path)

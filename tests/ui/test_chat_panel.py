@@ -1,0 +1,187 @@
+"""The chat's handlers, called as Gradio would, on a scripted assistant."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import gradio as gr
+import pytest
+
+from app.answer import PrefillEvent, Queued, TokenEvent
+from app.errors import UserFacingError
+from ui.chat_panel import ChatPanel, paced_contents, prefill_content, report_content, turn_messages
+from ui.documents_panel import DocumentsPanel
+from ui.settings_panel import SettingsPanel
+
+OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
+
+
+@pytest.fixture
+def panel(assistant, settings, monkeypatch) -> ChatPanel:
+    # Show every token, however fast they come.
+    monkeypatch.setattr("ui.chat_panel._UPDATE_S", 0.0)
+    with gr.Blocks(analytics_enabled=False):
+        return ChatPanel(assistant, SettingsPanel(settings), DocumentsPanel(assistant))
+
+
+@pytest.fixture
+def conversation(assistant):
+    return assistant.open_conversation()
+
+
+def ask(panel, conversation, question):
+    """All that one question makes the page show: (messages, question box, meter) each."""
+    return list(panel._ask(conversation.conversation_id, question, *OPTIONS))
+
+
+def question_box(updates) -> dict:
+    """The question box after all updates."""
+    box = {}
+    for _, update, _ in updates:
+        box |= update
+    return box
+
+
+def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
+    updates = ask(panel, conversation, "  Where does the prince stand? ")
+    first, last = updates[0][0], updates[-1][0]
+    assert first[-2] == {"role": "user", "content": "Where does the prince stand?"}
+    assert "answer-progress" in updates[1][0][-1]["content"]["value"]
+    assert any(messages[-1]["content"] == "High " for messages, _, _ in updates[:-1])
+    assert last == turn_messages(conversation.turns)
+    assert "High above the city" in [message["content"] for message in last]
+    assert "1,204" not in updates[0][2] and "Context window" in updates[-1][2]
+
+
+def test_the_question_box_empties_at_once_and_offers_stop_meanwhile(panel, conversation):
+    updates = ask(panel, conversation, "Where?")
+    assert (updates[0][1]["value"], updates[0][1]["submit_btn"], updates[0][1]["stop_btn"]) == ("", False, "Stop")
+    box = question_box(updates)
+    assert (box["submit_btn"], box["stop_btn"]) == ("Ask", False)
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (UserFacingError("The window is full. Remove a document."), "The window is full. Remove a document."),
+        (ValueError("token_budget must be at least 48, not 16"), "not 16"),
+    ],
+)
+def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant, failure, sentence):
+    assistant.failure = failure
+    updates = []
+    with pytest.raises(gr.Error, match=sentence):
+        for update in panel._ask(conversation.conversation_id, "Where?", *OPTIONS):
+            updates.append(update)
+    assert question_box(updates) | {"value": "Where?", "submit_btn": "Ask"} == question_box(updates)
+    assert updates[-1][0] == []
+    assistant.failure = None
+    assert ask(panel, conversation, "Where?")[-1][0] == turn_messages(conversation.turns)
+
+
+def test_an_empty_question_asks_nothing(panel, conversation, assistant):
+    ask(panel, conversation, "   ")
+    assert assistant.asked == []
+
+
+def test_a_closed_conversation_is_told(panel):
+    with pytest.raises(gr.Error, match="closed"):
+        list(panel._ask("gone", "Where?", *OPTIONS))
+
+
+def test_a_second_question_waits_for_the_end_of_the_first(panel, conversation):
+    running = panel._ask(conversation.conversation_id, "First?", *OPTIONS)
+    next(running)
+    with pytest.raises(gr.Error, match="still being written"):
+        ask(panel, conversation, "Second?")
+    running.close()
+    assert ask(panel, conversation, "Second?")[-1][0][0]["content"] == "Second?"
+
+
+def test_two_conversations_never_mix(panel, assistant):
+    one, other = assistant.open_conversation(), assistant.open_conversation()
+    running = panel._ask(one.conversation_id, "One?", *OPTIONS)
+    next(running)
+    ask(panel, other, "Other?")
+    shown = list(running)[-1][0]
+    assert [turn.question for turn in one.turns] == ["One?"]
+    assert [turn.question for turn in other.turns] == ["Other?"]
+    assert shown == turn_messages(one.turns)
+
+
+def test_stop_keeps_what_there_is(panel, conversation, assistant):
+    assistant.pause.clear()
+    running = panel._ask(conversation.conversation_id, "Where?", *OPTIONS)
+    assert any(messages[-1]["content"] == "High " for messages, _, _ in running)
+    panel._stop(conversation.conversation_id)
+    last = list(running)[-1][0]
+    assert conversation.turns[0].answer == "High "
+    assert "stopped" in last[-1]["content"]["value"]
+
+
+def test_regenerate_asks_the_same_question_from_its_own_place(panel, conversation, assistant):
+    for question in ("First?", "Second?"):
+        ask(panel, conversation, question)
+    messages = turn_messages(conversation.turns)
+    index = messages.index({"role": "user", "content": "First?"})
+    last = list(panel._regenerate(SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS))[-1]
+    assert [question for question, _ in assistant.asked] == ["First?", "Second?", "First?"]
+    assert last[0] == turn_messages(conversation.turns)
+    assert len(conversation.turns) == 1
+
+
+def test_an_edited_question_replaces_its_turn_and_all_after_it(panel, conversation, assistant):
+    for question in ("First?", "Second?", "Third?"):
+        ask(panel, conversation, question)
+    index = turn_messages(conversation.turns).index({"role": "user", "content": "Second?"})
+    event = SimpleNamespace(index=index, value=" Other? ")
+    list(panel._ask_edited(event, conversation.conversation_id, *OPTIONS))
+    assert [turn.question for turn in conversation.turns] == ["First?", "Other?"]
+
+
+def test_clear_forgets_the_turns_and_keeps_the_documents(panel, conversation, assistant, tmp_path):
+    assistant.add_document(conversation, tmp_path / "book.txt")
+    ask(panel, conversation, "Where?")
+    messages, _, _ = panel._clear(conversation.conversation_id)
+    assert (messages, conversation.turns, len(conversation.documents)) == ([], [], 1)
+
+
+def test_settings_reach_the_answer(panel, conversation, assistant):
+    list(panel._ask(conversation.conversation_id, "Where?", "dense", 2048.0, 64.0, 0.7, 0.9, "Answer in verse."))
+    _, options = assistant.asked[0]
+    assert (options.attention, options.token_budget, options.max_new_tokens) == ("dense", 2048, 64)
+    assert (options.temperature, options.top_p, options.system_prompt) == (0.7, 0.9, "Answer in verse.")
+
+
+def test_tokens_that_come_faster_than_the_page_draws_are_skipped(monkeypatch):
+    monkeypatch.setattr("ui.chat_panel._UPDATE_S", 60.0)
+    tokens = [TokenEvent("x", "x" * (step + 1), step, 0.001, 1000.0, 1000.0) for step in range(200)]
+    shown = list(paced_contents(iter([Queued(2), PrefillEvent(0, 1, 2, 0.1, None), *tokens])))
+    assert "2 questions" in shown[0]["value"]
+    assert "1 of 2 tokens" in shown[1]["value"]
+    assert len(shown[2:]) <= 1
+
+
+def test_prefill_content_shows_the_time_left():
+    value = prefill_content(PrefillEvent(0, 4096, 6310, 5.0, 3.0))["value"]
+    assert "4,096 of 6,310 tokens, 3 s left" in value
+    assert 'value="4096" max="6310"' in value
+
+
+def test_the_line_below_an_answer(report):
+    value = report_content(report)["value"]
+    for part in ("18.6 tokens/s", "0.31 s", "6,310 of 6,400", "Read most: p. 12 (31 %), p. iv (14 %)"):
+        assert part in value
+
+
+def test_an_answer_stopped_before_its_first_token_has_a_line_too(report):
+    nothing = replace(report, time_to_first_token_s=None, decode_tokens_per_s=0.0, pages_read=())
+    value = report_content(replace(nothing, finish_reason="cancelled"))["value"]
+    assert "stopped" in value
+    assert "None" not in value and "0.0" not in value
+
+
+def test_file_names_cannot_bring_markup_into_the_line(report):
+    pages = tuple(replace(page, document="<img src=x>" + page.page_label) for page in report.pages_read)
+    assert "<img" not in report_content(replace(report, pages_read=pages))["value"]

@@ -1,0 +1,73 @@
+"""The page as a whole: it builds, names nothing foreign, and tells how the model is doing."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.model_loader import ModelStatus
+from app.server import PAGE_FILES_PATH
+from ui.layout import build_page, status_markup
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture
+def page(assistant, settings):
+    return build_page(assistant, settings)
+
+
+def test_the_page_has_every_panel(page):
+    config = json.dumps(page.blocks.get_config_file(), default=str)
+    for name in ("documents-panel", "settings-panel", "messages", "question", "live-panel", "compare-panel"):
+        assert f'"{name}"' in config
+
+
+def test_linked_files_exist(page):
+    linked = re.findall(rf'(?:href|src)="{PAGE_FILES_PATH}/([^"]+)"', page.head)
+    assert len(linked) >= 4
+    for path in linked:
+        assert (ROOT / "assets" / path).is_file(), path
+
+
+def test_nothing_names_a_foreign_host(page):
+    own_files = [*(ROOT / "assets" / "css").glob("*.css"), *(ROOT / "assets" / "js").glob("*.js")]
+    assert own_files
+    for text in (page.head, page.theme._get_theme_css(), *(path.read_text(encoding="utf-8") for path in own_files)):
+        # The name space of an SVG in place is a name, not an address.
+        assert set(re.findall(r"https?://[\w./-]+", text)) <= {"http://www.w3.org/2000/svg"}
+        assert not re.search(r"url\(\s*['\"]?(//|http)", text)
+    assert page.theme._stylesheets == []
+
+
+def test_handlers_that_use_the_engine_wait_in_its_queue_and_not_in_gradios(page):
+    functions = page.blocks.fns.values()
+    answering = [function for function in functions if function.concurrency_id == "engine"]
+    assert {function.name for function in answering} >= {"_ask", "_regenerate", "_ask_edited", "_compare"}
+    assert all(function.concurrency_limit == 16 for function in answering)
+    assert all(not function.queue for function in functions if function.name == "_stop")
+
+
+def test_no_handler_is_offered_as_a_public_interface(page):
+    assert all(function.api_visibility == "private" for function in page.blocks.fns.values())
+
+
+def test_the_model_status_is_shown_at_every_stage(assistant):
+    assert 'data-stage="ready"' in status_markup(assistant)
+    assert "tiny-model · CPU · 4,096-token window" in status_markup(assistant)
+    assistant.loaded = ModelStatus("loading", "Reading <weights>", "tiny-model")
+    assert 'data-stage="loading"' in status_markup(assistant)
+    assert "Reading &lt;weights&gt;" in status_markup(assistant)
+    assistant.loaded = ModelStatus("failed", "The model folder is empty.", "tiny-model")
+    assert "The model folder is empty." in status_markup(assistant)
+
+
+def test_the_page_opens_without_torch():
+    script = "import sys; import ui.layout, app.server, app.assistant; print('torch' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"

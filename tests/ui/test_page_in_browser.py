@@ -1,0 +1,246 @@
+"""The whole program in a real browser: a PDF is uploaded, asked about and compared, with the embedded model on the CPU.
+
+Chromium's own downloads and sandbox are off; where it is not installed these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE_BOOK = ROOT / "assets" / "books" / "the-happy-prince.pdf"
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+# A busy machine with two cores reads the book in minutes; a wait ends as soon as what it waits for is there.
+PATIENCE_MS = 600_000
+PANEL = "quest-live-panel "
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium (Debian: apt install chromium)"),
+]
+
+
+@pytest.fixture(scope="module")
+def address(embedded_model_cache, tmp_path_factory) -> Iterator[str]:
+    """A running `python -m ui` on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    data_dir = tmp_path_factory.mktemp("data")
+    # The embedded model is converted once for all tests.
+    (data_dir / "models").symlink_to(embedded_model_cache, target_is_directory=True)
+    command = [sys.executable, "-m", "ui", "--no-browser", "--device", "cpu", "--offline"]
+    log = data_dir / "server.log"
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*command, "--port", str(port), "--data-dir", str(data_dir)],
+            cwd=ROOT,
+            env=os.environ | {"PYTHONUNBUFFERED": "1"},
+            stdout=output,
+            stderr=subprocess.STDOUT,
+        )
+    address = f"http://127.0.0.1:{port}"
+    try:
+        wait_for_health(address, server, log)
+        yield address
+    finally:
+        server.terminate()
+        server.wait(30)
+    assert "Traceback" not in log.read_text()
+    assert f"Quest Chat is open at {address}" in log.read_text()
+
+
+def wait_for_health(address: str, server: subprocess.Popen, log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        assert server.poll() is None, log.read_text()
+        try:
+            with urllib.request.urlopen(f"{address}/healthz", timeout=5):
+                return
+        except OSError:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def context(address) -> Iterator:
+    """A browser context, whose complaints and foreign requests fail the tests in the end."""
+    sync_api = pytest.importorskip("playwright.sync_api")
+    complaints: list[str] = []
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=ARGUMENTS)
+        context = browser.new_context(viewport={"width": 1440, "height": 900})
+        context.set_default_timeout(PATIENCE_MS)
+        context.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        own = (address, "data:", "blob:")
+        context.on("request", lambda request: request.url.startswith(own) or complaints.append(request.url))
+        yield context
+        browser.close()
+    assert complaints == []
+
+
+@pytest.fixture(scope="module")
+def page(context, address):
+    """The page with the sample book uploaded and answers kept short."""
+    page = open_page(context, address)
+    page.set_input_files("#document-files input[type=file]", str(SAMPLE_BOOK))
+    page.wait_for_selector("#document-list li:has-text('tokens')")
+    page.click("#settings-panel button")
+    longest = page.get_by_label("number input for Longest answer")
+    longest.fill("32")
+    longest.press("Tab")
+    return page
+
+
+def open_page(context, address):
+    page = context.new_page()
+    page.goto(address)
+    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+    page.wait_for_selector(".model-status[data-stage=ready]")
+    return page
+
+
+def ask(page, question: str) -> None:
+    page.fill("#question textarea", question)
+    page.press("#question textarea", "Enter")
+
+
+def finish(page) -> None:
+    page.wait_for_selector("#question button:has-text('Ask')")
+
+
+def canvas_pixels(page) -> str:
+    return page.locator(PANEL + "canvas").evaluate("canvas => canvas.toDataURL()")
+
+
+def figure(page, part: str) -> str:
+    return page.locator(f"{PANEL}[data-part={part}]").inner_text()
+
+
+def test_the_uploaded_book_is_listed_with_its_size(page):
+    entry = page.locator("#document-list li").inner_text()
+    assert SAMPLE_BOOK.name in entry
+    assert re.search(r"\d+ pages, [\d,]+ tokens", entry)
+    assert "whole document is in context" in page.locator("#context-meter").inner_text()
+
+
+def test_an_answer_streams_while_the_panel_moves(page):
+    ask(page, "What does the Happy Prince ask the Swallow to do?")
+    page.wait_for_selector(".answer-progress")
+    page.wait_for_function(
+        "() => document.querySelector('quest-live-panel').shadowRoot"
+        ".querySelector('[data-part=prefill-text]').textContent.includes('tokens')"
+    )
+    page.wait_for_selector("quest-live-panel[data-state=answering]")
+    seen_text, seen_pixels = set(), set()
+    while page.locator("#question button:has-text('Stop')").count():
+        seen_text.add(page.locator("#messages .bot-row").first.inner_text())
+        seen_pixels.add(canvas_pixels(page))
+        page.wait_for_timeout(50)
+    assert len(seen_text) >= 3
+    assert len(seen_pixels) >= 3
+    page.wait_for_selector("quest-live-panel[data-state=idle]")
+    assert float(figure(page, "mean-speed")) > 0
+    assert float(figure(page, "first-token")) > 0
+    assert 0 < float(figure(page, "read-share")) < 100
+    report = page.locator(".answer-report").inner_text()
+    assert re.search(r"[\d.]+ tokens/s · first token after", report)
+    assert re.search(r"Read most: p\. \w+ \(\d+ %\)", report)
+
+
+def test_a_click_on_the_map_shows_the_text_of_that_page(page):
+    canvas = page.locator(PANEL + "canvas")
+    box = canvas.bounding_box()
+    canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.4})
+    page.wait_for_selector(PANEL + ".page-detail")
+    assert re.fullmatch(r"KV page \d+, tokens [\d,]+ to [\d,]+", figure(page, "page-title"))
+    assert re.search(rf"{re.escape(SAMPLE_BOOK.name)}, p\. \w+", figure(page, "page-source"))
+    assert len(figure(page, "page-text").split()) >= 5
+
+
+def test_the_slider_goes_back_through_the_steps(page):
+    slider = page.locator(PANEL + "[data-part=slider]")
+    last = int(slider.get_attribute("max"))
+    assert last >= 3
+    last_pixels = canvas_pixels(page)
+    slider.focus()
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowRight")
+    page.locator(PANEL + "[data-part=map-caption]", has_text="at step 1 ").wait_for()
+    assert not page.locator(PANEL + "[data-part=follow]").is_checked()
+    assert canvas_pixels(page) != last_pixels
+    page.locator(PANEL + "[data-part=follow]").check()
+    page.locator(PANEL + "[data-part=map-caption]", has_text=f"at step {last} ").wait_for()
+
+
+def test_a_second_question_reuses_what_was_read(page):
+    ask(page, "Who is the Swallow?")
+    page.wait_for_selector("#question button:has-text('Stop')")
+    finish(page)
+    report = page.locator(".answer-report").last.inner_text()
+    reused, prompt = (int(number.replace(",", "")) for number in re.search(r"([\d,]+) of ([\d,]+) prompt", report).groups())
+    assert reused > 0.9 * prompt
+
+
+def test_two_tabs_take_turns_and_never_mix(page, context, address):
+    other = open_page(context, address)
+    assert other.locator("#messages .user-row").count() == 0
+    assert other.locator("#document-list li").count() == 0
+    ask(page, "What is the ruby for?")
+    page.wait_for_selector("#question button:has-text('Stop')")
+    ask(other, "How many legs has a spider?")
+    finish(page)
+    other.wait_for_selector(".answer-report")
+    finish(other)
+    assert "spider" not in page.locator("#messages").inner_text()
+    assert "ruby" not in other.locator("#messages .user-row").inner_text()
+    assert other.locator("#messages .user-row").count() == 1
+    other.close()
+
+
+def test_a_refresh_keeps_the_conversation(page):
+    asked = page.locator("#messages .user-row").count()
+    page.reload()
+    page.locator("#messages .user-row").nth(asked - 1).wait_for()
+    assert page.locator("#messages .user-row").count() == asked
+    assert SAMPLE_BOOK.name in page.locator("#document-list").inner_text()
+    page.locator(PANEL + "[data-part=map-caption]", has_text="at step").wait_for()
+
+
+def test_a_comparison_ends_with_a_ratio(page):
+    page.click("#main-tabs button[role=tab]:has-text('Compare')")
+    page.fill("#compare-question textarea", "Where does the statue stand?")
+    page.press("#compare-question textarea", "Enter")
+    page.wait_for_selector("#compare-question button:has-text('Stop')")
+    page.wait_for_selector("#compare-question button:has-text('Compare')")
+    assert float(page.locator(".race-result").get_attribute("data-ratio")) > 0
+    assert re.search(r"first differ at token \d+|the same, token for token", page.locator(".race-detail").inner_text())
+    for side in ("dense", "quest"):
+        column = page.locator(f".race-side[data-side={side}]")
+        assert re.search(r"[\d.]+ tokens/s", column.inner_text())
+        assert re.search(r"[\d.]+ ms", column.inner_text())
+        assert column.locator(".race-answer").inner_text().strip()
+
+
+def test_nothing_is_wider_than_a_telephone(page):
+    page.click("#main-tabs button[role=tab]:has-text('Chat')")
+    page.set_viewport_size({"width": 390, "height": 844})
+    page.wait_for_timeout(500)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    for selector in ("#documents-panel", "#messages", "#question", "quest-live-panel"):
+        box = page.locator(selector).bounding_box()
+        assert box["x"] >= 0 and box["x"] + box["width"] <= 390

@@ -1,0 +1,58 @@
+"""Numbers as sentences."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.provenance import PageShare
+from ui.wording import byte_count, counted, duration, page_name, prefill_line, queue_line, rate, seconds, sources_line
+
+
+def test_prefill_line_tells_how_far_and_how_long():
+    assert prefill_line(4096, 6310, 3.2) == "Reading the document: 4,096 of 6,310 tokens, 3 s left"
+    assert prefill_line(0, 6310, None) == "Reading the document: 0 of 6,310 tokens"
+    assert prefill_line(6310, 6310, 0.0) == "Reading the document: 6,310 of 6,310 tokens"
+
+
+def test_queue_line_counts_the_questions_ahead():
+    assert "one question" in queue_line(1)
+    assert "3 questions" in queue_line(3)
+    assert "question" not in queue_line(0)
+
+
+@pytest.mark.parametrize(("span_s", "text"), [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s")])
+def test_duration(span_s, text):
+    assert duration(span_s) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3_145_728, "3.0 MiB"), (200 * 1024**2, "200 MiB")],
+)
+def test_byte_count(count, text):
+    assert byte_count(count) == text
+
+
+def test_measured_values_keep_the_digits_that_matter():
+    assert (rate(18.64), rate(142.4)) == ("18.6 tokens/s", "142 tokens/s")
+    assert (seconds(0.314), seconds(12.44)) == ("0.31 s", "12.4 s")
+
+
+def test_counted():
+    assert (counted(1, "page"), counted(1204, "page")) == ("1 page", "1,204 pages")
+
+
+def test_page_names_are_labels_or_titles():
+    assert (page_name("iv"), page_name("A-3")) == ("p. iv", "p. A-3")
+    assert page_name("The Happy Prince") == "The Happy Prince"
+
+
+def test_sources_line_names_the_most_read_pages():
+    pages = [PageShare("book.pdf", "12", 0.31), PageShare("book.pdf", "3", 0.14), PageShare("book.pdf", "9", 0.01)]
+    assert sources_line(pages, most=2) == "Read most: p. 12 (31 %), p. 3 (14 %)"
+    assert sources_line([]) == ""
+
+
+def test_sources_line_names_the_documents_if_there_are_several():
+    pages = [PageShare("a.pdf", "12", 0.31), PageShare("b.pdf", "3", 0.14)]
+    assert sources_line(pages) == "Read most: a.pdf p. 12 (31 %), b.pdf p. 3 (14 %)"

@@ -1,0 +1,38 @@
+"""`python -m ui`: serve the page. `launch.py` runs this inside the environment that it has made."""
+
+import argparse
+import sys
+
+from app.cli import run_cleanly
+from app.ports import ensure_port_is_free
+from app.settings import add_arguments, add_server_arguments, set_library_defaults, settings_from
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Parse the flags and serve until the user stops the program.
+
+    Raises:
+        UserFacingError: for a flag out of range, or a port that is taken.
+    """
+    parser = argparse.ArgumentParser(prog="launch.py serve", description="Quest Chat in the browser.")
+    add_arguments(parser)
+    add_server_arguments(parser)
+    settings = settings_from(parser.parse_args(arguments))
+    # Asked first: a taken port should not cost the seconds that the imports below take.
+    ensure_port_is_free(settings.host, settings.port)
+    set_library_defaults(settings.offline)
+
+    from app.assistant import Assistant
+    from app.server import serve
+    from ui.layout import build_page
+
+    assistant = Assistant(settings)
+    try:
+        serve(settings, assistant, build_page)
+    finally:
+        assistant.close()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_cleanly(main))

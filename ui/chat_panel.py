@@ -1,0 +1,283 @@
+"""The conversation: ask, watch the answer arrive, stop, ask again, edit a question, clear.
+
+What is shown is always derived from the conversation's turns plus the one that is being answered; the browser keeps
+no history of its own that could differ from what the model is told.
+"""
+
+import html
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import Any
+
+import gradio as gr
+
+from app.answer import AnswerReport, Finished, PrefillEvent, Queued, TokenEvent
+from app.assistant import Assistant
+from app.conversation import Conversation, Turn
+from app.errors import UserFacingError
+from ui.documents_panel import DocumentsPanel
+from ui.notices import shown_to_user, user_error, warn
+from ui.settings_panel import SettingsPanel, options
+from ui.wording import prefill_line, queue_line, rate, seconds, sources_line
+
+# All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
+# a queue, and only from that one can the page tell how many are ahead.
+ENGINE_QUEUE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 16}
+# Each update makes the browser lay out the message again, and both share this machine's processor with the model.
+_UPDATE_S = 0.08
+
+# The question, the answer, and the line about the answer.
+MESSAGES_PER_TURN = 3
+
+EXAMPLE_QUESTIONS = (
+    "What is this document about?",
+    "Who are the main characters, and what do they want?",
+    "How does it end?",
+)
+_EMPTY = (
+    "### Ask a long document\n"
+    "Add a document, or try the sample book, then ask. The model keeps the whole text in context "
+    "and reads only the parts of it that each word of the answer needs."
+)
+
+
+class ChatPanel:
+    """Messages and question box.
+
+    Args:
+        assistant: what answers.
+        settings_panel: gives the options of each answer.
+        documents_panel: its context meter follows the conversation.
+    """
+
+    def __init__(
+        self, assistant: Assistant, settings_panel: SettingsPanel, documents_panel: DocumentsPanel
+    ) -> None:
+        self._assistant = assistant
+        self._settings_panel = settings_panel
+        self._documents_panel = documents_panel
+        self._answering: set[str] = set()
+        self._lock = threading.Lock()
+        self.messages = gr.Chatbot(
+            show_label=False,
+            container=False,
+            editable="user",
+            buttons=["copy"],
+            layout="bubble",
+            placeholder=_EMPTY,
+            examples=[{"text": question} for question in EXAMPLE_QUESTIONS],
+            # An answer about HTML should show its tags, and not lose them.
+            allow_tags=False,
+            # The line about an answer is a message of its own: Gradio offers to copy only what is all text.
+            group_consecutive_messages=False,
+            elem_id="messages",
+            height=None,
+        )
+        self.question = gr.Textbox(
+            placeholder="Ask about the document",
+            label="Question",
+            show_label=False,
+            container=False,
+            lines=1,
+            max_lines=6,
+            submit_btn="Ask",
+            autofocus=True,
+            elem_id="question",
+        )
+
+    def connect(self, conversation_id: gr.Textbox) -> None:
+        """Attach the handlers.
+
+        Args:
+            conversation_id: the hidden field that holds the tab's conversation.
+        """
+        shown = [self.messages, self.question, self._documents_panel.meter]
+        option_inputs = self._settings_panel.inputs
+        plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        engine = plain | ENGINE_QUEUE
+        self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], shown, **engine)
+        self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], shown, **engine)
+        self.messages.retry(self._regenerate, [conversation_id, *option_inputs], shown, **engine)
+        self.messages.edit(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
+        # Not queued: a stop must not wait behind what it is to stop.
+        self.question.stop(self._stop, conversation_id, None, queue=False, **plain)
+        self.messages.clear(self._clear, conversation_id, shown, **plain)
+
+    def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[tuple[Any, ...]]:
+        question = question.strip()
+        if not question:
+            warn("Write a question first.")
+            yield gr.skip(), gr.skip(), gr.skip()
+            return
+        with self._one_answer_at_a_time(conversation_id) as conversation:
+            yield from self._stream(conversation, question, option_values)
+
+    def _ask_example(
+        self, event: gr.SelectData, conversation_id: str, *option_values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        yield from self._ask(conversation_id, event.value["text"], *option_values)
+
+    def _regenerate(
+        self, event: gr.RetryData, conversation_id: str, *option_values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        with self._one_answer_at_a_time(conversation_id) as conversation:
+            yield from self._answer_again(conversation, event.index, None, option_values)
+
+    def _ask_edited(
+        self, event: gr.EditData, conversation_id: str, *option_values: Any
+    ) -> Iterator[tuple[Any, ...]]:
+        with self._one_answer_at_a_time(conversation_id) as conversation:
+            yield from self._answer_again(conversation, event.index, str(event.value).strip(), option_values)
+
+    def _answer_again(
+        self, conversation: Conversation, message_index: Any, question: str | None, option_values: tuple[Any, ...]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Go back to before a turn and ask its question, or the one that replaces it."""
+        index = message_index[0] if isinstance(message_index, (list, tuple)) else message_index
+        turn = int(index) // MESSAGES_PER_TURN
+        if turn >= len(conversation.turns):
+            yield turn_messages(conversation.turns), gr.skip(), gr.skip()
+            return
+        question = question or conversation.turns[turn].question
+        with shown_to_user():
+            self._assistant.truncate_turns(conversation, turn)
+        yield from self._stream(conversation, question, option_values)
+
+    def _stream(
+        self, conversation: Conversation, question: str, option_values: tuple[Any, ...]
+    ) -> Iterator[tuple[Any, ...]]:
+        """Answer and yield (messages, question box, context meter) as it comes."""
+        earlier = turn_messages(conversation.turns)
+        asked = {"role": "user", "content": question}
+
+        def shown(content: Any) -> list[dict[str, Any]]:
+            return [*earlier, asked, {"role": "assistant", "content": content}]
+
+        yield shown(waiting_content(queue_line(0))), gr.update(value="", submit_btn=False, stop_btn="Stop"), gr.skip()
+        lost_question: Any = {}
+        failure = None
+        try:
+            answer_options = options(*option_values)
+            with closing(self._assistant.answer(conversation, question, answer_options)) as events:
+                for content in paced_contents(events):
+                    yield shown(content), gr.skip(), gr.skip()
+        except UserFacingError as error:
+            failure = error
+        except ValueError as error:
+            # A combination of settings that the engine refuses; it says which.
+            failure = UserFacingError(f"These settings do not go together: {error}")
+        if failure is not None:
+            lost_question = {"value": question}
+        yield (
+            turn_messages(conversation.turns),
+            gr.update(submit_btn="Ask", stop_btn=False, **lost_question),
+            self._documents_panel.meter_markup(conversation),
+        )
+        if failure is not None:
+            raise user_error(str(failure)) from failure
+
+    def _stop(self, conversation_id: str) -> None:
+        with shown_to_user():
+            self._assistant.cancel(self._assistant.conversation(conversation_id))
+
+    def _clear(self, conversation_id: str) -> tuple[Any, ...]:
+        with shown_to_user():
+            conversation = self._assistant.conversation(conversation_id)
+        try:
+            self._assistant.truncate_turns(conversation, 0)
+        except UserFacingError as error:
+            # The browser has emptied its list already; it gets back what is still there.
+            warn(error.message)
+        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation)
+
+    @contextmanager
+    def _one_answer_at_a_time(self, conversation_id: str) -> Iterator[Conversation]:
+        with shown_to_user():
+            conversation = self._assistant.conversation(conversation_id)
+        with self._lock:
+            if conversation_id in self._answering:
+                raise user_error("The last answer is still being written. Stop it, or wait for its end.")
+            self._answering.add(conversation_id)
+        try:
+            yield conversation
+        finally:
+            with self._lock:
+                self._answering.discard(conversation_id)
+
+
+def paced_contents(events: Iterator[Any]) -> Iterator[Any]:
+    """What the answer's message shows, at most every `_UPDATE_S`, for the events of an answer."""
+    shown_at = 0.0
+    for event in events:
+        if isinstance(event, Finished):
+            return
+        # Progress is rare and always shown; tokens are many, and each carries the whole answer so far.
+        if isinstance(event, TokenEvent) and time.monotonic() - shown_at < _UPDATE_S:
+            continue
+        if isinstance(event, Queued):
+            yield waiting_content(queue_line(event.jobs_ahead))
+        elif isinstance(event, PrefillEvent):
+            yield prefill_content(event)
+        elif isinstance(event, TokenEvent):
+            shown_at = time.monotonic()
+            yield event.answer or waiting_content("Answering")
+
+
+def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
+    """The messages of finished turns: a question, and an answer with the line about it."""
+    messages: list[dict[str, Any]] = []
+    for turn in turns:
+        messages.append({"role": "user", "content": turn.question})
+        messages.append({"role": "assistant", "content": turn.answer or "(no answer)"})
+        messages.append({"role": "assistant", "content": report_content(turn.report)})
+    return messages
+
+
+def waiting_content(line: str) -> dict[str, Any]:
+    """Message content for a step whose length nobody knows."""
+    return _html_content(f'<div class="answer-wait"><span class="pulse"></span>{html.escape(line)}</div>')
+
+
+def prefill_content(event: PrefillEvent) -> dict[str, Any]:
+    """Message content with the progress of reading the prompt."""
+    line = html.escape(prefill_line(event.done_tokens, event.total_tokens, event.remaining_s))
+    return _html_content(
+        f'<div class="answer-wait">{line}</div>'
+        f'<progress class="answer-progress" value="{event.done_tokens}" max="{event.total_tokens}"></progress>'
+    )
+
+
+def report_content(report: AnswerReport) -> dict[str, Any]:
+    """The line below an answer: how fast it came, what was reused, where it was read."""
+    parts = []
+    if report.decode_tokens_per_s:
+        parts.append(rate(report.decode_tokens_per_s))
+    # Stopped before its first token, an answer has none of these.
+    if report.time_to_first_token_s is not None:
+        parts.append(f"first token after {seconds(report.time_to_first_token_s)}")
+    parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} prompt tokens reused")
+    if report.finish_reason == "cancelled":
+        parts.append("stopped")
+    elif report.finish_reason == "length":
+        parts.append("cut at the longest answer")
+    elif report.finish_reason == "context":
+        parts.append("the window is full")
+    lines = [" · ".join(parts)]
+    sources = sources_line(report.pages_read)
+    if sources:
+        lines.append(sources)
+    return _html_content(f'<div class="answer-report">{"<br>".join(map(html.escape, lines))}</div>')
+
+
+def _html_content(markup: str) -> dict[str, Any]:
+    # The wire form of a `gr.HTML` in a message. Building the component anew for each earlier answer at each token
+    # costs more than the answer's own text.
+    return {
+        "type": "component",
+        "component": "html",
+        "value": markup,
+        "constructor_args": {},
+        "props": {"html_template": "${value}", "css_template": "", "js_on_load": None, "apply_default_css": False},
+    }

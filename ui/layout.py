@@ -1,0 +1,117 @@
+"""Puts the panels together: documents and settings at the left, chat or comparison at the right.
+
+Each browser tab has a conversation of its own, whose id stands in a hidden field; a `gr.State` would hold it as well
+but makes Gradio keep one more connection open per tab, and a browser allows six to a server. The tab remembers the id
+across a refresh (`assets/js/conversation.js`).
+"""
+
+import html
+
+import gradio as gr
+
+from app.assistant import Assistant
+from app.errors import UserFacingError
+from app.server import PAGE_FILES_PATH, Page
+from app.settings import AppSettings
+from ui.chat_panel import ChatPanel, turn_messages
+from ui.compare_panel import ComparePanel
+from ui.documents_panel import DocumentsPanel
+from ui.live_panel import LivePanel
+from ui.raw_html import raw_html
+from ui.settings_panel import SettingsPanel
+from ui.theme import quest_theme
+
+_STYLE_SHEETS = ("page.css", "panels.css", "live-panel.css")
+_HEAD = "\n".join(
+    [
+        *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
+        f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
+        f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
+    ]
+)
+_LOADING_POLL_S = 1.0
+# Imported here, because Gradio puts the page's own scripts in only while the page is already running.
+_REMEMBERED_CONVERSATION = f"""async () => {{
+  const script = new URL("{PAGE_FILES_PATH}/js/conversation.js", document.baseURI);
+  return (await import(script)).rememberedConversation();
+}}"""
+
+
+def build_page(assistant: Assistant, settings: AppSettings) -> Page:
+    """The whole page for `app.server`."""
+    with gr.Blocks(title="Quest Chat", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
+        with gr.Row(elem_id="page-header"):
+            raw_html(
+                f'<div class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="30" height="30">'
+                "<h1>Quest Chat</h1><span>long documents, on this machine</span></div>",
+            )
+            model_status = raw_html(status_markup(assistant), elem_id="model-status")
+        conversation_id = gr.Textbox(visible=False)
+        with gr.Row(elem_id="page-body"):
+            with gr.Column(elem_id="side-column", scale=0, min_width=0):
+                documents_panel = DocumentsPanel(assistant)
+                settings_panel = SettingsPanel(settings)
+            with gr.Column(elem_id="main-column", min_width=0), gr.Tabs(elem_id="main-tabs"):
+                with gr.Tab("Chat", id="chat"), gr.Row(elem_id="chat-row"):
+                    with gr.Column(elem_id="chat-column", min_width=0):
+                        chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
+                    with gr.Column(elem_id="live-column", scale=0, min_width=0):
+                        live_panel = LivePanel(settings.page_size)
+                with gr.Tab("Compare", id="compare"):
+                    compare_panel = ComparePanel(assistant, settings_panel)
+        loading_timer = gr.Timer(_LOADING_POLL_S)
+
+        documents_panel.connect(conversation_id)
+        chat_panel.connect(conversation_id)
+        compare_panel.connect(conversation_id)
+
+        def open_conversation(remembered_id: str) -> tuple:
+            """The conversation that this tab had, or a new one, and all that shows it."""
+            try:
+                conversation = assistant.conversation(remembered_id)
+            except UserFacingError:
+                conversation = assistant.open_conversation()
+            opened_id = conversation.conversation_id
+            documents, meter = documents_panel.refresh(conversation)
+            return opened_id, live_panel.markup(opened_id), turn_messages(conversation.turns), documents, meter
+
+        def show_loading(opened_id: str) -> tuple:
+            """Model state, documents and meter while the model loads; the timer stops itself afterwards."""
+            loading = assistant.status().stage in ("starting", "loading")
+            documents = meter = gr.skip()
+            if not loading and opened_id:
+                try:
+                    documents, meter = documents_panel.refresh(assistant.conversation(opened_id))
+                except UserFacingError:
+                    # The tab's conversation is gone; its next action says so.
+                    pass
+            return status_markup(assistant), documents, meter, gr.Timer(active=loading or not opened_id)
+
+        hidden = {"show_progress": "hidden", "api_visibility": "private"}
+        blocks.load(
+            open_conversation,
+            conversation_id,
+            [conversation_id, live_panel.panel, chat_panel.messages, documents_panel.list, documents_panel.meter],
+            js=_REMEMBERED_CONVERSATION,
+            **hidden,
+        )
+        loading_timer.tick(
+            show_loading,
+            conversation_id,
+            [model_status, documents_panel.list, documents_panel.meter, loading_timer],
+            **hidden,
+        )
+    # Handlers wait for the engine or a document, not for the processor; see `ENGINE_QUEUE` for those that answer.
+    blocks.queue(default_concurrency_limit=16)
+    return Page(blocks, quest_theme(), _HEAD)
+
+
+def status_markup(assistant: Assistant) -> str:
+    """The model's name and device, or how far loading has come, or why it failed."""
+    status = assistant.status()
+    if status.stage == "ready":
+        window = f"{status.context_tokens:,}-token window" if status.context_tokens else ""
+        text = " · ".join(filter(None, (status.model, status.device, window)))
+    else:
+        text = status.message or "Loading the model"
+    return f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>{html.escape(text)}</div>'

@@ -1,0 +1,29 @@
+"""The live panel: a place on the page for the custom element that shows telemetry.
+
+All that moves is in `assets/js/live-panel.js`, which takes its data from the telemetry routes of `app.server`. Here is
+only what it must be told: which conversation, and how many tokens a KV page holds.
+"""
+
+import html
+
+from ui.raw_html import raw_html
+
+
+class LivePanel:
+    """The column beside the chat.
+
+    Args:
+        page_size: tokens of a KV page.
+    """
+
+    def __init__(self, page_size: int) -> None:
+        self._page_size = page_size
+        # Nothing to run on load: the browser builds a custom element wherever one appears.
+        self.panel = raw_html(self.markup(""), elem_id="live-panel", js_on_load=None)
+
+    def markup(self, conversation_id: str) -> str:
+        """The element for a conversation; with "" it shows its empty state and connects to nothing."""
+        return (
+            f'<quest-live-panel conversation-id="{html.escape(conversation_id)}" page-size="{self._page_size}">'
+            "</quest-live-panel>"
+        )

@@ -1,0 +1,75 @@
+"""How answers are made: attention, budget, sampling, instructions."""
+
+import gradio as gr
+
+from app.answer import AnswerOptions
+from app.settings import AppSettings
+
+MIN_BUDGET_TOKENS = 128
+MAX_BUDGET_TOKENS = 4096
+MAX_ANSWER_TOKENS = 2048
+
+
+class SettingsPanel:
+    """The controls, and the options that they stand for.
+
+    Args:
+        settings: what the program was started with; gives the first values.
+    """
+
+    def __init__(self, settings: AppSettings) -> None:
+        defaults = AnswerOptions(attention=settings.attention, token_budget=settings.token_budget)
+        with gr.Accordion("Settings", open=False, elem_id="settings-panel"):
+            self._attention = gr.Radio(
+                [("Quest", "quest"), ("Dense", "dense")],
+                value=defaults.attention,
+                label="Attention",
+                info="Quest reads only the KV pages that matter to each token; dense reads all of them.",
+                elem_id="attention",
+            )
+            self._token_budget = gr.Slider(
+                min(MIN_BUDGET_TOKENS, settings.token_budget),
+                max(MAX_BUDGET_TOKENS, settings.token_budget),
+                value=defaults.token_budget,
+                step=settings.page_size,
+                label="Token budget",
+                info="Tokens that each kv head reads per step, in Quest.",
+            )
+            self._max_new_tokens = gr.Slider(
+                16, MAX_ANSWER_TOKENS, value=defaults.max_new_tokens, step=16, label="Longest answer"
+            )
+            self._temperature = gr.Slider(
+                0, 2, value=defaults.temperature, step=0.05, label="Temperature", info="0 always takes the likeliest."
+            )
+            self._top_p = gr.Slider(0.05, 1, value=defaults.top_p, step=0.05, label="Top-p")
+            self._system_prompt = gr.Textbox(
+                defaults.system_prompt, label="Instructions to the model (system prompt)", lines=3, max_lines=8
+            )
+        # In the order of `options`' parameters.
+        self.inputs = [
+            self._attention,
+            self._token_budget,
+            self._max_new_tokens,
+            self._temperature,
+            self._top_p,
+            self._system_prompt,
+        ]
+
+
+def options(
+    attention: str,
+    token_budget: float,
+    max_new_tokens: float,
+    temperature: float,
+    top_p: float,
+    system_prompt: str,
+) -> AnswerOptions:
+    """The answer options for the values of `SettingsPanel.inputs`."""
+    return AnswerOptions(
+        attention=attention,
+        token_budget=int(token_budget),
+        max_new_tokens=int(max_new_tokens),
+        temperature=float(temperature),
+        top_p=float(top_p),
+        system_prompt=system_prompt,
+    )

@@ -1,0 +1,80 @@
+"""Numbers as sentences: how the page tells of progress, speed and sources.
+
+Text only, without markup; the panels decide where it stands.
+"""
+
+from collections.abc import Sequence
+
+from app.provenance import PageShare
+
+_KIBIBYTE = 1024
+
+
+def prefill_line(done_tokens: int, total_tokens: int, remaining_s: float | None, reading: str = "the document") -> str:
+    """How far the prompt has been read, e.g. "Reading the document: 4,096 of 6,310 tokens, 3 s left"."""
+    left = "" if remaining_s is None or done_tokens >= total_tokens else f", {duration(remaining_s)} left"
+    return f"Reading {reading}: {done_tokens:,} of {total_tokens:,} tokens{left}"
+
+
+def queue_line(jobs_ahead: int) -> str:
+    """How many questions of other tabs are answered first."""
+    if jobs_ahead <= 0:
+        return "Starting"
+    questions = "one question" if jobs_ahead == 1 else f"{jobs_ahead} questions"
+    return f"Waiting: {questions} from another tab first"
+
+
+def duration(seconds: float) -> str:
+    """A rough time span: "3 s", "2 min 5 s"."""
+    whole = max(1, round(seconds))
+    return f"{whole} s" if whole < 60 else f"{whole // 60} min {whole % 60} s"
+
+
+def seconds(value: float) -> str:
+    """A measured time: "0.31 s", "12.4 s"."""
+    return f"{value:.2f} s" if value < 10 else f"{value:.1f} s"
+
+
+def rate(tokens_per_s: float) -> str:
+    """A speed: "18.6 tokens/s", "142 tokens/s"."""
+    return f"{tokens_per_s:.0f} tokens/s" if tokens_per_s >= 100 else f"{tokens_per_s:.1f} tokens/s"
+
+
+def byte_count(count: float) -> str:
+    """A size with a binary unit: "2.9 MiB"."""
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < _KIBIBYTE or unit == "GiB":
+            break
+        count /= _KIBIBYTE
+    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
+
+
+def percentage(share: float) -> str:
+    """A share of 1 in per cent: "31 %"."""
+    return f"{100 * share:.0f} %"
+
+
+def counted(count: int, singular: str, plural: str | None = None) -> str:
+    """A number with its noun: "1 page", "1,204 pages"."""
+    return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def page_name(label: str) -> str:
+    """A document page by its label: "p. 12", "p. iv"; the title itself where a chapter has one."""
+    return f"p. {label}" if len(label) <= 6 and " " not in label else label
+
+
+def sources_line(pages_read: Sequence[PageShare], most: int = 3) -> str:
+    """The document pages that the answer read most: "Read most: p. 12 (31 %), p. 3 (14 %)"; "" if there are none.
+
+    Args:
+        pages_read: shares of the document pages, the most read first.
+        most: how many to name.
+    """
+    # With one document its name would only repeat itself.
+    several = len({page.document for page in pages_read}) > 1
+    names = [
+        f"{page.document + ' ' if several else ''}{page_name(page.page_label)} ({percentage(page.share)})"
+        for page in pages_read[:most]
+    ]
+    return "Read most: " + ", ".join(names) if names else ""
