@@ -100,6 +100,7 @@ class ModelLoader:
                 device=settings.device,
                 dtype=settings.dtype,
                 page_size=settings.page_size,
+                selection=settings.selection,
                 context_tokens=settings.context_tokens,
                 offline=settings.offline,
                 cache_dir=settings.cache_dir,

@@ -28,6 +28,7 @@ class AppSettings:
         context_tokens: window wanted; None takes the model's own.
         token_budget: tokens attended per layer and kv head with Quest.
         page_size: tokens in a KV page.
+        selection: the policy that chooses the pages Quest reads.
         attention: "quest" or "dense".
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
@@ -41,7 +42,8 @@ class AppSettings:
     model: str = "embedded"
     context_tokens: int | None = None
     token_budget: int = 1024
-    page_size: int = 16
+    page_size: int = 8
+    selection: str = "spread"
     attention: str = "quest"
     device: str = "auto"
     dtype: str = "auto"
@@ -92,6 +94,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         return str(default(flag, "")).lower() in ("1", "true", "yes", "on")
 
     attentions, devices = ("quest", "dense"), ("auto", "cuda", "cpu")
+    selections = ("spread", "quest", "streaming", "oracle")
     dtypes = ("auto", "float32", "bfloat16", "float16")
     model = parser.add_argument_group("model")
     model.add_argument(
@@ -129,8 +132,14 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         "--page-size",
         type=int,
         metavar="N",
-        default=default("page-size", 16, int),
-        help="tokens in a KV page: 8, 16, 32 or 64 (default: 16)",
+        default=default("page-size", 8, int),
+        help="tokens in a KV page: 8, 16, 32 or 64 (default: 8)",
+    )
+    attention.add_argument(
+        "--selection",
+        choices=selections,
+        default=default("selection", "spread", choices=selections),
+        help="how Quest chooses pages: spread (ours, default), quest (as the paper), streaming, oracle (slow)",
     )
     parser.add_argument(
         "--data-dir",

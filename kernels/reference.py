@@ -10,28 +10,38 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import silu
 
+SUMMARIES = ("bounds", "spread")
+
 
 def naive_append_keys_values(
     keys: torch.Tensor,
     values: torch.Tensor,
     key_pages: torch.Tensor,
     value_pages: torch.Tensor,
-    page_bounds: torch.Tensor,
+    page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     start_token: torch.Tensor,
+    summary: str,
 ) -> None:
-    """Write new keys and values into their pages, and bring the bounds of those pages up to date, in place.
+    """Write new keys and values into their pages, and bring the summaries of those pages up to date, in place.
 
-    The bounds of a touched page are computed from all its keys up to the last new one, so that nothing of a truncated
-    sequence stays in them.
+    The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
+    sequence stays in it.
 
     Args:
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
         key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
-        page_bounds: [physical_pages, kv_heads, 2, head_dim], element-wise minimum (0) and maximum (1) of a page's keys.
+        page_summaries: [physical_pages, kv_heads, 2, head_dim], two vectors that stand for a page's keys.
         page_table: int32 [logical_pages], logical to physical.
         start_token: int32 [1], tokens in the sequence before these.
+        summary: which two vectors, element-wise over the keys: "bounds" is minimum and maximum (arXiv 2406.10774),
+            "spread" is mean and mean absolute deviation (ArkVale, NeurIPS 2024).
+
+    Raises:
+        ValueError: for another summary.
     """
+    if summary not in SUMMARIES:
+        raise ValueError(f"summary must be one of {SUMMARIES}, got {summary!r}")
     page_size = key_pages.shape[2]
     start, end = int(start_token), int(start_token) + len(keys)
     positions = torch.arange(start, end, device=keys.device)
@@ -40,41 +50,39 @@ def naive_append_keys_values(
     value_pages[physical, :, slots] = values.to(value_pages.dtype)
     for logical in range(start // page_size, (end - 1) // page_size + 1):
         page = int(page_table[logical])
-        page_keys = key_pages[page, :, : end - logical * page_size]  # [kv_heads, tokens, head_dim]
-        page_bounds[page, :, 0] = page_keys.amin(dim=1)
-        page_bounds[page, :, 1] = page_keys.amax(dim=1)
+        page_keys = key_pages[page, :, : end - logical * page_size].float()  # [kv_heads, tokens, head_dim]
+        if summary == "bounds":
+            first, second = page_keys.amin(dim=1), page_keys.amax(dim=1)
+        else:
+            first = page_keys.mean(dim=1)
+            second = (page_keys - first.unsqueeze(1)).abs().mean(dim=1)
+        page_summaries[page, :, 0], page_summaries[page, :, 1] = first, second
 
 
 def naive_page_scores(
-    query: torch.Tensor,
-    page_bounds: torch.Tensor,
+    query_weights: torch.Tensor,
+    page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     page_size: int,
 ) -> torch.Tensor:
-    """Upper bound of the attention logits of each page, averaged over the query heads of a kv head.
+    """Score pages: the dot products of a page's two summary vectors with two functions of the query, added up.
 
-    For one query head the score is `sum_d max(q_d * min_d, q_d * max_d)` (arXiv 2406.10774, section 3.3), which is
-    `relu(q) @ max - relu(-q) @ min`; that form is linear in relu(q) and relu(-q), so the mean over a group of heads is
-    taken of those first.
+    Whoever chooses the summaries chooses the functions; `quest_core.page_selection` says which.
 
     Args:
-        query: [query_heads, head_dim], after RoPE.
-        page_bounds: [physical_pages, kv_heads, 2, head_dim].
+        query_weights: float32 [kv_heads, rows, 2, head_dim]; a kv head's pages get one score for each of its rows.
+        page_summaries: [physical_pages, kv_heads, 2, head_dim].
         page_table: int32 [logical_pages].
         context_tokens: int32 [1], the current token included.
         page_size: tokens in a page.
 
     Returns:
-        float32 [kv_heads, logical_pages], -inf for pages beyond the context.
+        float32 [kv_heads, rows, logical_pages], -inf for pages beyond the context.
     """
-    kv_heads = page_bounds.shape[1]
-    grouped = query.float().view(kv_heads, -1, query.shape[1])
-    positive, negative = grouped.relu().mean(dim=1), (-grouped).relu().mean(dim=1)  # [kv_heads, head_dim]
-    bounds = page_bounds[page_table.long()].float()  # [logical_pages, kv_heads, 2, head_dim]
-    scores = torch.einsum("hd,phd->hp", positive, bounds[:, :, 1])
-    scores -= torch.einsum("hd,phd->hp", negative, bounds[:, :, 0])
-    beyond = torch.arange(len(page_table), device=query.device) * page_size >= context_tokens
+    summaries = page_summaries[page_table.long()].float()  # [logical_pages, kv_heads, 2, head_dim]
+    scores = torch.einsum("hrvd,phvd->hrp", query_weights, summaries)
+    beyond = torch.arange(len(page_table), device=scores.device) * page_size >= context_tokens
     return scores.masked_fill(beyond, float("-inf"))
 
 

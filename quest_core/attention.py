@@ -13,7 +13,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from quest_core.config import QuestConfig
-from quest_core.page_selection import QuestSelection
+from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.read_trace import ReadTrace
 
@@ -62,6 +62,7 @@ class DecodeAttention:
 
     Args:
         config: what to read.
+        policy: chooses the pages that Quest reads.
         page_size: tokens in a page.
         scale: of the logits.
         kernels: the device's operators.
@@ -69,13 +70,19 @@ class DecodeAttention:
     """
 
     def __init__(
-        self, config: QuestConfig, page_size: int, scale: float, kernels: ModuleType, trace: ReadTrace
+        self,
+        config: QuestConfig,
+        policy: type[PageSelection],
+        page_size: int,
+        scale: float,
+        kernels: ModuleType,
+        trace: ReadTrace,
     ) -> None:
         self._config = config
         self._scale = scale
         self._kernels = kernels
         self._trace = trace
-        self._selection = QuestSelection(config, page_size, kernels) if config.attention == "quest" else None
+        self._selection = policy(config, page_size, kernels) if config.attention == "quest" else None
         self._budget_pages = config.budget_pages(page_size) if self._selection else 0
 
     def __call__(

@@ -18,6 +18,9 @@ SUPPORTED_FAMILIES = {
     "qwen3": "Qwen3 (dense)",
 }
 
+# The policies of `page_selection.py`.
+SELECTIONS = ("spread", "quest", "oracle", "streaming")
+
 
 @dataclass(frozen=True)
 class RopeConfig:
@@ -238,6 +241,7 @@ class EngineConfig:
         device: "auto" takes the first CUDA GPU, else the CPU.
         dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
         page_size: tokens in a KV page, a power of two from 8 to 64.
+        selection: the policy that chooses the pages to read.
         context_tokens: window wanted; None takes the model's own.
         prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
         cached_contexts: how many full windows the page pool is planned for, memory permitting.
@@ -247,7 +251,8 @@ class EngineConfig:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    page_size: int = 16
+    page_size: int = 8
+    selection: str = "spread"
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None
     cached_contexts: int = 4
@@ -261,6 +266,8 @@ class EngineConfig:
             raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}")
         if self.page_size not in (8, 16, 32, 64):
             raise ValueError(f"page_size must be 8, 16, 32 or 64, got {self.page_size}")
+        if self.selection not in SELECTIONS:
+            raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
         if self.context_tokens is not None and self.context_tokens < self.page_size:
             raise ValueError(f"context_tokens must be at least one page, got {self.context_tokens}")
         if (self.prefill_chunk_tokens or 1) < 1 or self.cached_contexts < 1:

@@ -125,6 +125,13 @@ class Decoder:
         kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
         pages = cache.pool.layers[index]
         kernels.append_keys_values(
-            keys, values, pages.key_pages, pages.value_pages, pages.page_bounds, cache.page_table, start_token
+            keys,
+            values,
+            pages.key_pages,
+            pages.value_pages,
+            pages.page_summaries,
+            cache.page_table,
+            start_token,
+            cache.pool.summary,
         )
         return queries

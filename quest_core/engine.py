@@ -18,6 +18,7 @@ import torch
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decoder import Decoder
 from quest_core.model_source import ModelError, find_model
+from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
@@ -122,6 +123,7 @@ class Engine:
         self._weights = weights
         self._decoder = Decoder(model_config, weights, kv_dtype)
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
+        self._policy = POLICIES[config.selection]
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
         self._prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
@@ -183,7 +185,7 @@ class Engine:
     def new_session(self) -> Session:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
-        return Session(self._decoder, cache, self._prefill_chunk_tokens, self._registry)
+        return Session(self._decoder, cache, self._prefill_chunk_tokens, self._registry, self._policy)
 
     def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
         """Queue `work` for the engine's thread.
@@ -283,4 +285,4 @@ def _plan_pool(
             f"cache and {free_bytes / 2**30:.1f} GiB can be used on {device}. Use --context-tokens {fitting_tokens}."
         )
     pages = min((window_pages + 1) * config.cached_contexts, free_bytes // page_bytes)
-    return PagePool(model, pages, config.page_size, device, dtype)
+    return PagePool(model, pages, config.page_size, device, dtype, POLICIES[config.selection].summary)

@@ -1,7 +1,7 @@
 """Paged KV cache: a pool of physical pages, and the page table of one token sequence.
 
-A *page* holds the keys and values of `page_size` consecutive tokens, for all layers, with the element-wise bounds of
-its keys that Quest scores (arXiv 2406.10774, section 3.3). Sequences share pages by reference count: a fork copies
+A *page* holds the keys and values of `page_size` consecutive tokens, for all layers, with a summary of its
+keys that selection scores (arXiv 2406.10774, section 3.3). Sequences share pages by reference count: a fork copies
 nothing until it writes. Writing keys and values into pages is the kernels' work.
 """
 
@@ -25,7 +25,7 @@ class LayerPages:
 
     key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
     value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
-    page_bounds: torch.Tensor  # [physical_pages, kv_heads, 2, head_dim]
+    page_summaries: torch.Tensor  # [physical_pages, kv_heads, 2, head_dim]
 
 
 class PagePool:
@@ -35,20 +35,28 @@ class PagePool:
         config: shape of the model.
         pages: physical pages.
         page_size: tokens in a page.
-        device, dtype: of keys, values and bounds.
+        device, dtype: of keys, values and summaries.
+        summary: which summary of a page's keys is kept, see `kernels.reference`.
     """
 
     def __init__(
-        self, config: ModelConfig, pages: int, page_size: int, device: torch.device, dtype: torch.dtype
+        self,
+        config: ModelConfig,
+        pages: int,
+        page_size: int,
+        device: torch.device,
+        dtype: torch.dtype,
+        summary: str = "bounds",
     ) -> None:
         shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
         self.page_size = page_size
         self.device = device
+        self.summary = summary
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.bounds = torch.empty((*shape[:3], 2, config.head_dim), device=device, dtype=dtype)
+        self.summaries = torch.empty((*shape[:3], 2, config.head_dim), device=device, dtype=dtype)
         self.layers = [
-            LayerPages(*parts) for parts in zip(self.keys, self.values, self.bounds, strict=True)
+            LayerPages(*parts) for parts in zip(self.keys, self.values, self.summaries, strict=True)
         ]
         self._references = [0] * pages
         self._free = list(range(pages - 1, -1, -1))
@@ -57,7 +65,7 @@ class PagePool:
 
     @staticmethod
     def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
-        """Bytes of one physical page over all layers: keys, values and bounds."""
+        """Bytes of one physical page over all layers: keys, values and summary."""
         return config.num_layers * config.num_kv_heads * config.head_dim * (2 * page_size + 2) * dtype.itemsize
 
     @property
@@ -93,7 +101,7 @@ class PagePool:
             self._free.append(page)
 
     def copy(self, source: int, target: int) -> None:
-        for tensor in (self.keys, self.values, self.bounds):
+        for tensor in (self.keys, self.values, self.summaries):
             tensor[:, target].copy_(tensor[:, source])
 
 

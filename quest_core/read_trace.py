@@ -62,7 +62,7 @@ class ReadTrace:
         return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
 
     def kv_bytes_read(self, reads: StepReads | None, num_pages: int, element_bytes: int) -> int:
-        """Bytes of keys, values and, where pages were scored, bounds that a step read.
+        """Bytes of keys, values and, where pages were scored, summaries that a step read.
 
         Args:
             reads: of the step; None means dense.

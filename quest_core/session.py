@@ -16,6 +16,7 @@ import torch
 from quest_core.attention import DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decoder import Decoder
+from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import Sampler
@@ -48,7 +49,7 @@ class DecodeStep:
         token_id: the token; it enters the cache in the next step.
         step_s: seconds from the start of the step to the token id on the host.
         context_tokens: tokens attended in this step.
-        kv_bytes_read: bytes of the cache this step read, bounds included; 0 in step 0.
+        kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0.
         kv_bytes_dense: bytes a dense step would have read.
         reads: which pages; None in step 0 and with dense attention.
         finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
@@ -65,6 +66,19 @@ class DecodeStep:
     finish_reason: Literal["stop", "length", "context"] | None
 
 
+@dataclass(frozen=True)
+class ScoredToken:
+    """A token fed from outside.
+
+    Args:
+        log_probability: natural logarithm of the probability that the model gave it.
+        kv_bytes_read: bytes of the cache that feeding it read, summaries included.
+    """
+
+    log_probability: float
+    kv_bytes_read: int
+
+
 class Session:
     """A sequence of tokens and its part of the KV cache.
 
@@ -73,13 +87,20 @@ class Session:
         cache: empty, or forked.
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
+        policy: chooses the pages that Quest reads; the pool keeps the summaries it scores.
     """
 
     def __init__(
-        self, decoder: Decoder, cache: SequenceCache, prefill_chunk_tokens: int, registry: SessionRegistry
+        self,
+        decoder: Decoder,
+        cache: SequenceCache,
+        prefill_chunk_tokens: int,
+        registry: SessionRegistry,
+        policy: type[PageSelection],
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
+        self._policy = policy
         self._decoder = decoder
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
@@ -163,20 +184,21 @@ class Session:
             if finish_reason:
                 return
 
-    def score(self, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation) -> Iterator[float]:
+    def score(self, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation) -> Iterator[ScoredToken]:
         """Feed `token_ids` one by one through decoding, as if they had been drawn.
-
-        Yields the natural logarithm of the probability that the model gave to each token before it was fed.
 
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
         """
-        attention, _ = self._begin_decode(quest)
+        attention, trace = self._begin_decode(quest)
+        element_bytes = self._cache.pool.keys.element_size()
         for token_id in token_ids:
             if cancellation.requested:
                 return
-            yield float(self._logits.log_softmax(dim=-1)[token_id])
+            log_probability = float(self._logits.log_softmax(dim=-1)[token_id])
             self._append(torch.tensor([token_id], device=self._decoder.device), token_id, attention)
+            reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
+            yield ScoredToken(log_probability, trace.kv_bytes_read(reads, self._cache.num_pages, element_bytes))
 
     def _begin_decode(self, quest: QuestConfig) -> tuple[DecodeAttention, ReadTrace]:
         if self._logits is None:
@@ -184,7 +206,10 @@ class Session:
         self._registry.touch(self)
         page_size, config = self._cache.pool.page_size, self._decoder.config
         trace = ReadTrace(config, quest, page_size)
-        return DecodeAttention(quest, page_size, config.softmax_scale, self._decoder.kernels, trace), trace
+        attention = DecodeAttention(
+            quest, self._policy, page_size, config.softmax_scale, self._decoder.kernels, trace
+        )
+        return attention, trace
 
     def _append(self, token: torch.Tensor, token_id: int, attention: DecodeAttention) -> None:
         """Run one token through the model; `token` int64 [1] on the device is `token_id`."""
@@ -203,7 +228,7 @@ class Session:
 
     def fork(self) -> Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
-        other = Session(self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry)
+        other = Session(self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy)
         self._registry.touch(self)
         self._registry.touch(other)
         other.tokens = list(self.tokens)

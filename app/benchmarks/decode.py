@@ -51,6 +51,7 @@ def measure_decode(
         device=settings.device,
         dtype=settings.dtype,
         page_size=settings.page_size,
+        selection=settings.selection,
         context_tokens=max(window, settings.context_tokens or 0),
         offline=settings.offline,
         cache_dir=settings.cache_dir,

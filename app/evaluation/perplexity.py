@@ -32,7 +32,8 @@ def measure_perplexity(
     """Score the last `scored_tokens` of `settings.context_tokens` tokens of `text`, dense and at each budget.
 
     Returns:
-        `rows` (selection, token_budget, context_tokens, perplexity, dense_perplexity, ratio) and `machine`.
+        `rows` (selection, token_budget, context_tokens, perplexity, dense_perplexity, ratio, kv_bytes_per_token) and
+        `machine`.
 
     Raises:
         UserFacingError: if the text is too short, or nothing would be left to prefill.
@@ -44,6 +45,7 @@ def measure_perplexity(
         device=settings.device,
         dtype=settings.dtype,
         page_size=settings.page_size,
+        selection=settings.selection,
         context_tokens=context_tokens,
         offline=settings.offline,
         cache_dir=settings.cache_dir,
@@ -61,24 +63,26 @@ def measure_perplexity(
         for quest in [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]:
             on_progress(f"{quest.attention}, budget {quest.token_budget}: {scored_tokens} tokens")
             fork = session.fork()
-            scores = list(fork.score(tokens[-scored_tokens:], quest, cancellation))
+            scored = list(fork.score(tokens[-scored_tokens:], quest, cancellation))
             fork.close()
-            yield quest, math.exp(-sum(scores) / len(scores))
+            loss = -sum(token.log_probability for token in scored) / len(scored)
+            yield quest, math.exp(loss), round(sum(token.kv_bytes_read for token in scored) / len(scored))
 
     try:
-        (_, dense), *sparse = engine.submit(work)
+        (_, dense, _), *sparse = engine.submit(work)
     finally:
         engine.close()
     rows = [
         {
-            "selection": quest.attention,
+            "selection": settings.selection,
             "token_budget": quest.token_budget,
             "context_tokens": context_tokens,
             "perplexity": perplexity,
             "dense_perplexity": dense,
             "ratio": perplexity / dense,
+            "kv_bytes_per_token": bytes_read,
         }
-        for quest, perplexity in sparse
+        for quest, perplexity, bytes_read in sparse
     ]
     return {
         "evaluation": "perplexity",

@@ -1,4 +1,4 @@
-"""Score KV pages by the upper bound of their attention logits; Numba, float32."""
+"""Score KV pages from their summaries; Numba, float32."""
 
 from __future__ import annotations
 
@@ -9,32 +9,23 @@ from kernels.cpu.compile import compiled, require_float32
 
 
 @compiled
-def _page_scores(query, page_bounds, page_table, pages, scores):
-    query_heads, head_dim = query.shape
-    kv_heads = page_bounds.shape[1]
-    group = query_heads // kv_heads
-    positive = np.zeros(head_dim, dtype=np.float32)
-    negative = np.zeros(head_dim, dtype=np.float32)
+def _page_scores(query_weights, page_summaries, page_table, pages, scores):
+    kv_heads, rows, _, head_dim = query_weights.shape
     for head in range(kv_heads):
-        for d in range(head_dim):
-            above, below = np.float32(0.0), np.float32(0.0)
-            for member in range(head * group, (head + 1) * group):
-                above += max(query[member, d], np.float32(0.0))
-                below += min(query[member, d], np.float32(0.0))
-            positive[d], negative[d] = above / np.float32(group), below / np.float32(group)
         for logical in range(pages):
-            bounds = page_bounds[page_table[logical], head]
-            score = np.float32(0.0)
-            for d in range(head_dim):
-                score += positive[d] * bounds[1, d] + negative[d] * bounds[0, d]
-            scores[head, logical] = score
-        for logical in range(pages, scores.shape[1]):
-            scores[head, logical] = -np.inf
+            summary = page_summaries[page_table[logical], head]
+            for row in range(rows):
+                weights = query_weights[head, row]
+                score = np.float32(0.0)
+                for d in range(head_dim):
+                    score += weights[0, d] * summary[0, d] + weights[1, d] * summary[1, d]
+                scores[head, row, logical] = score
+        scores[head, :, pages:] = -np.inf
 
 
 def page_scores(
-    query: torch.Tensor,
-    page_bounds: torch.Tensor,
+    query_weights: torch.Tensor,
+    page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     page_size: int,
@@ -44,8 +35,8 @@ def page_scores(
     Raises:
         ValueError: for another dtype or device.
     """
-    require_float32(query=query, page_bounds=page_bounds)
+    require_float32(query_weights=query_weights, page_summaries=page_summaries)
     pages = -(-int(context_tokens) // page_size)
-    scores = torch.empty(page_bounds.shape[1], len(page_table))
-    _page_scores(query.numpy(), page_bounds.numpy(), page_table.numpy(), pages, scores.numpy())
+    scores = torch.empty(*query_weights.shape[:2], len(page_table))
+    _page_scores(query_weights.numpy(), page_summaries.numpy(), page_table.numpy(), pages, scores.numpy())
     return scores

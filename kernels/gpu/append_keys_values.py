@@ -1,4 +1,4 @@
-"""Write new keys and values into KV pages and refresh the bounds of the pages they touch."""
+"""Write new keys and values into KV pages and refresh the summaries of the pages they touch."""
 
 from __future__ import annotations
 
@@ -7,16 +7,17 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import require, require_contiguous, require_pages
+from kernels.reference import SUMMARIES
 
 
 @triton.jit
 def _append_keys_values_kernel(
-    key_ptr, value_ptr, key_page_ptr, value_page_ptr, bounds_ptr, page_table_ptr, start_ptr,
+    key_ptr, value_ptr, key_page_ptr, value_page_ptr, summary_ptr, page_table_ptr, start_ptr,
     new_tokens, key_token_stride, key_head_stride, value_token_stride, value_head_stride,
     kv_heads, head_dim,
-    PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    SPREAD: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """One program fills one page of one kv head: stores its new tokens, and bounds all its keys, old and new."""
+    """One program fills one page of one kv head: stores its new tokens, and summarises all its keys, old and new."""
     head = tl.program_id(0)
     start = tl.load(start_ptr)
     end = start + new_tokens
@@ -39,12 +40,18 @@ def _append_keys_values_kernel(
     tl.store(key_page_ptr + target, keys, is_new)
     tl.store(value_page_ptr + target, values, is_new)
     page_keys = tl.where(is_new, keys, old_keys).to(tl.float32)
-    lowest = tl.min(tl.where(is_new | is_old, page_keys, float("inf")), 0)
-    highest = tl.max(tl.where(is_new | is_old, page_keys, float("-inf")), 0)
+    filled = is_new | is_old
+    if SPREAD:
+        tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
+        first = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens_in_page
+        second = tl.sum(tl.where(filled, tl.abs(page_keys - first[None, :]), 0.0), 0) / tokens_in_page
+    else:
+        first = tl.min(tl.where(filled, page_keys, float("inf")), 0)
+        second = tl.max(tl.where(filled, page_keys, float("-inf")), 0)
     row = (page * kv_heads + head) * 2 * head_dim
     columns = tl.arange(0, BLOCK_DIM)
-    tl.store(bounds_ptr + row + columns, lowest.to(keys.dtype), columns < head_dim)
-    tl.store(bounds_ptr + row + head_dim + columns, highest.to(keys.dtype), columns < head_dim)
+    tl.store(summary_ptr + row + columns, first.to(keys.dtype), columns < head_dim)
+    tl.store(summary_ptr + row + head_dim + columns, second.to(keys.dtype), columns < head_dim)
 
 
 def append_keys_values(
@@ -52,28 +59,31 @@ def append_keys_values(
     values: torch.Tensor,
     key_pages: torch.Tensor,
     value_pages: torch.Tensor,
-    page_bounds: torch.Tensor,
+    page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     start_token: torch.Tensor,
+    summary: str,
 ) -> None:
     """As `kernels.reference.naive_append_keys_values`; keys, values and pages of one dtype.
 
     Raises:
-        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
     kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
     require(keys, "keys", (None, kv_heads, head_dim), (key_pages.dtype,))
     require(values, "values", tuple(keys.shape), (key_pages.dtype,))
-    require(page_bounds, "page_bounds", (key_pages.shape[0], kv_heads, 2, head_dim), (key_pages.dtype,))
+    require(page_summaries, "page_summaries", (key_pages.shape[0], kv_heads, 2, head_dim), (key_pages.dtype,))
     require(start_token, "start_token", (1,), (torch.int32,))
-    require_contiguous(page_bounds, "page_bounds")
+    require_contiguous(page_summaries, "page_summaries")
+    if summary not in SUMMARIES:
+        raise ValueError(f"summary must be one of {SUMMARIES}, got {summary!r}")
     new_tokens = len(keys)
     _append_keys_values_kernel[(kv_heads, triton.cdiv(new_tokens, page_size) + 1)](
         keys,
         values,
         key_pages,
         value_pages,
-        page_bounds,
+        page_summaries,
         page_table,
         start_token,
         new_tokens,
@@ -83,6 +93,7 @@ def append_keys_values(
         values.stride(1),
         kv_heads,
         head_dim,
+        SPREAD=summary == "spread",
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         num_warps=2,

@@ -196,14 +196,14 @@ def test_telemetry_follows_the_answer(assistant, reading):
     step = assistant.telemetry.step(reading.conversation_id, 5)
     assert step["page_reads"] is not None and 0 < step["read_share"] <= 1.5
     assert (step["layers"], step["kv_heads"], step["dense_layers"]) == (3, 2, 2)
-    assert step["pages"] == -(-step["context_tokens"] // 16)
+    assert step["pages"] == -(-step["context_tokens"] // 8)
     assert assistant.telemetry.step(reading.conversation_id, 0)["page_reads"] is None
     assert events[-1]["steps"] == report.decode_tokens
 
 
 def test_every_kv_page_has_its_text(assistant, reading):
     report = answer(assistant, reading)[1]
-    pages = -(-(report.prompt_tokens + report.decode_tokens) // 16)
+    pages = -(-(report.prompt_tokens + report.decode_tokens) // 8)
     texts = [assistant.page_text(reading.conversation_id, page) for page in range(pages)]
     assert {text["role"] for text in texts} >= {"document", "conversation"}
     text = reading.documents[0].document_pages[0].text

@@ -88,33 +88,44 @@ class PagedCase:
     values: torch.Tensor
     key_pages: torch.Tensor
     value_pages: torch.Tensor
-    page_bounds: torch.Tensor
+    page_summaries: torch.Tensor
     page_table: torch.Tensor
     context_tokens: torch.Tensor
     query: torch.Tensor  # [query_heads, head_dim]
 
+    def bound_weights(self) -> torch.Tensor:
+        """The functions of the query whose dot products with the bounds are the paper's score, meaned over a group."""
+        grouped = self.query.float().view(self.keys.shape[1], -1, self.query.shape[1])
+        return torch.stack((-(-grouped).relu().mean(1), grouped.relu().mean(1)), dim=1).unsqueeze(1)
+
 
 @pytest.fixture
 def make_case() -> Callable[..., PagedCase]:
-    """Builds a filled cache; the bounds are those of the keys, written with plain torch."""
+    """Builds a filled cache; the summaries are those of the keys, written with plain torch."""
 
-    def make(device, dtype, tokens, kv_heads=2, group=1, head_dim=64, page_size=16, seed=0) -> PagedCase:
+    def make(
+        device, dtype, tokens, kv_heads=2, group=1, head_dim=64, page_size=16, seed=0, summary="bounds"
+    ) -> PagedCase:
         generator = torch.Generator().manual_seed(seed)
         pages = -(-tokens // page_size)
         keys, values = torch.randn((2, tokens, kv_heads, head_dim), generator=generator).to(dtype)
         page_table = torch.randperm(pages + 3, generator=generator)[:pages]
         shape = (pages + 3, kv_heads, page_size, head_dim)
         key_pages, value_pages = torch.full((2, *shape), float("nan"), dtype=dtype)
-        page_bounds = torch.full((pages + 3, kv_heads, 2, head_dim), float("nan"), dtype=dtype)
+        page_summaries = torch.full((pages + 3, kv_heads, 2, head_dim), float("nan"), dtype=dtype)
         positions = torch.arange(tokens)
         physical, slots = page_table[positions // page_size], positions % page_size
         key_pages[physical, :, slots], value_pages[physical, :, slots] = keys, values
         for logical, page in enumerate(page_table.tolist()):
-            page_keys = keys[logical * page_size : (logical + 1) * page_size]
-            page_bounds[page, :, 0], page_bounds[page, :, 1] = page_keys.amin(0), page_keys.amax(0)
+            page_keys = keys[logical * page_size : (logical + 1) * page_size].float()
+            if summary == "bounds":
+                parts = page_keys.amin(0), page_keys.amax(0)
+            else:
+                parts = page_keys.mean(0), (page_keys - page_keys.mean(0)).abs().mean(0)
+            page_summaries[page, :, 0], page_summaries[page, :, 1] = parts
         query = torch.randn((kv_heads * group, head_dim), generator=generator).to(dtype)
         lengths = torch.tensor([tokens], dtype=torch.int32)
-        tensors = (keys, values, key_pages, value_pages, page_bounds, page_table.int(), lengths, query)
+        tensors = (keys, values, key_pages, value_pages, page_summaries, page_table.int(), lengths, query)
         return PagedCase(*(tensor.to(device) for tensor in tensors))
 
     return make

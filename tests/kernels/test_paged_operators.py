@@ -24,7 +24,9 @@ def interpret(when):
 
 
 def selection(case, budget_pages):
-    scores = reference.naive_page_scores(case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    scores = reference.naive_page_scores(
+        case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16
+    )[:, 0]
     return reference.naive_select_pages(scores, case.context_tokens, 16, budget_pages, 1, 1)
 
 
@@ -66,8 +68,18 @@ def test_attention_and_scores_in_every_shape_of_cache(ops, make_case, assert_clo
     assert_close(
         attend(ops.kernels.dense_decode_attention, case), attend(reference.naive_dense_decode_attention, case)
     )
-    arguments = (case.query, case.page_bounds, case.page_table, case.context_tokens, page_size)
+    arguments = (case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, page_size)
     assert_close(ops.kernels.page_scores(*arguments), reference.naive_page_scores(*arguments), 1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_scores_of_several_rows_a_head(ops, make_case, assert_close, rows):
+    case = make_case(ops.device, torch.float32, 330, summary="spread")
+    weights = torch.randn((2, rows, 2, 64), generator=torch.Generator().manual_seed(rows)).to(ops.device)
+    arguments = (weights, case.page_summaries, case.page_table, case.context_tokens, 16)
+    scores = ops.kernels.page_scores(*arguments)
+    assert scores.shape == (2, rows, 21)
+    assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
 
 
 def test_uneven_counts_per_head(ops, make_case, assert_close):
@@ -85,7 +97,9 @@ def test_a_table_longer_than_the_context(ops, make_case, assert_close):
     garbage = torch.full((9,), 1 << 20, dtype=torch.int32, device=ops.device)
     case.page_table = torch.cat([case.page_table, garbage])
     assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
-    scores = ops.kernels.page_scores(case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    scores = ops.kernels.page_scores(
+        case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16
+    )[:, 0].contiguous()
     assert scores.shape == (2, 16)
     assert (scores[:, 7:] == float("-inf")).all()
     page_ids, page_counts = ops.kernels.select_pages(scores, case.context_tokens, 16, 12, 1, 1)
@@ -99,12 +113,12 @@ def test_a_table_longer_than_the_context(ops, make_case, assert_close):
 @pytest.mark.parametrize("tokens", LENGTHS)
 def test_scores_equal_the_reference_and_bound_the_logits(ops, make_case, assert_close, tokens, group, dtype):
     case = make_case(ops.device, dtype, tokens, group=group)
-    arguments = (case.query, case.page_bounds, case.page_table, case.context_tokens, 16)
+    arguments = (case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16)
     scores = ops.kernels.page_scores(*arguments)
     assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
     query = case.query.float().view(2, group, -1)
     logits = torch.einsum("hgd,thd->hgt", query, case.keys.float()).mean(1)  # the group's mean logit of each key
-    per_token = scores.repeat_interleave(16, dim=1)[:, :tokens]
+    per_token = scores[:, 0].repeat_interleave(16, dim=1)[:, :tokens]
     assert (per_token - logits >= -1e-4 * logits.abs().max()).all()
 
 
@@ -142,13 +156,14 @@ def test_a_budget_below_what_is_always_read_is_refused(ops):
         ops.kernels.select_pages(scores, context, 16, 2, 1, 1)
 
 
-@interpret(lambda start, new, dtype: new < 100)
+@interpret(lambda start, new, dtype, summary: new < 100)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("start", "new"), [(0, 1), (0, 16), (0, 17), (15, 1), (16, 1), (5, 3), (5, 40), (30, 1511)])
-def test_append_writes_pages_and_bounds(ops, make_case, dtype, start, new):
-    full = make_case(ops.device, dtype, start + new)
+@pytest.mark.parametrize("summary", reference.SUMMARIES)
+def test_append_writes_pages_and_summaries(ops, make_case, summary, dtype, start, new):
+    full = make_case(ops.device, dtype, start + new, summary=summary)
     case = make_case(ops.device, dtype, start + new)
-    for tensor in (case.key_pages, case.value_pages, case.page_bounds):
+    for tensor in (case.key_pages, case.value_pages, case.page_summaries):
         tensor.fill_(float("nan"))
     # One fused tensor, as the decoder's projection gives it: keys and values are views with strides.
     fused = torch.cat([torch.zeros_like(full.keys), full.keys, full.values], dim=1)
@@ -156,31 +171,41 @@ def test_append_writes_pages_and_bounds(ops, make_case, dtype, start, new):
     for first, last in ((0, start), (start, start + new)):
         if last > first:
             ops.kernels.append_keys_values(
-                keys[first:last], values[first:last], case.key_pages, case.value_pages, case.page_bounds,
-                case.page_table, torch.tensor([first], dtype=torch.int32, device=ops.device),
+                keys[first:last], values[first:last], case.key_pages, case.value_pages, case.page_summaries,
+                case.page_table, torch.tensor([first], dtype=torch.int32, device=ops.device), summary,
             )  # fmt: skip
-    for name in ("key_pages", "value_pages", "page_bounds"):
+    for name in ("key_pages", "value_pages"):
         torch.testing.assert_close(getattr(case, name), getattr(full, name), rtol=0, atol=0, equal_nan=True)
+    # Minima and maxima are exact; means may round in the last place.
+    tolerance = 0.0 if summary == "bounds" else {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-2}[dtype]
+    torch.testing.assert_close(
+        case.page_summaries, full.page_summaries, rtol=tolerance, atol=tolerance, equal_nan=True
+    )
 
 
 def test_appending_after_a_truncation_tightens_the_bounds(ops, make_case):
     case, full = (make_case(ops.device, torch.float32, 30) for _ in range(2))
     case.key_pages[case.page_table[1].long()] *= 100.0  # a longer sequence stood here
-    case.page_bounds[case.page_table[1].long()] *= 100.0
+    case.page_summaries[case.page_table[1].long()] *= 100.0
     ops.kernels.append_keys_values(
-        full.keys[16:20].clone(), full.values[16:20].clone(), case.key_pages, case.value_pages, case.page_bounds,
-        case.page_table, torch.tensor([16], dtype=torch.int32, device=ops.device),
+        full.keys[16:20].clone(), full.values[16:20].clone(), case.key_pages, case.value_pages, case.page_summaries,
+        case.page_table, torch.tensor([16], dtype=torch.int32, device=ops.device), "bounds",
     )  # fmt: skip
-    bounds = case.page_bounds[case.page_table[1].long()]
+    bounds = case.page_summaries[case.page_table[1].long()]
     torch.testing.assert_close(bounds[:, 0], full.keys[16:20].amin(0))
     torch.testing.assert_close(bounds[:, 1], full.keys[16:20].amax(0))
 
 
 def test_wrong_tensors_are_refused(ops, make_case):
     case = make_case(ops.device, torch.float32, 40)
-    with pytest.raises(ValueError, match="query must"):
-        bad = case.query.double()
-        ops.kernels.page_scores(bad, case.page_bounds, case.page_table, case.context_tokens, 16)
+    with pytest.raises(ValueError, match="'median'"):
+        ops.kernels.append_keys_values(
+            case.keys, case.values, case.key_pages, case.value_pages, case.page_summaries, case.page_table,
+            torch.tensor([0], dtype=torch.int32, device=ops.device), "median",
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="query_weights must"):
+        bad = case.bound_weights().double()
+        ops.kernels.page_scores(bad, case.page_summaries, case.page_table, case.context_tokens, 16)
     with pytest.raises(ValueError, match="key_pages must"):
         ops.kernels.dense_decode_attention(
             case.query, case.key_pages.transpose(2, 3), case.value_pages, case.page_table, case.context_tokens, 1.0

@@ -96,7 +96,8 @@ def tiny_folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_engine(tiny_folder) -> Iterator[Engine]:
     """An engine over `tiny_folder`, float32 on the CPU."""
-    engine = Engine.load(str(tiny_folder), EngineConfig(device="cpu", dtype="float32", prefill_chunk_tokens=64))
+    config = EngineConfig(device="cpu", dtype="float32", page_size=16, prefill_chunk_tokens=64)
+    engine = Engine.load(str(tiny_folder), config)
     yield engine
     engine.close()
 

@@ -145,7 +145,7 @@ def test_decode_can_be_cancelled_between_tokens(tiny_engine, prompt, never):
 
 
 def test_the_pool_evicts_the_session_idle_longest(tiny_folder, prompt):
-    engine = Engine.load(str(tiny_folder), EngineConfig(device="cpu", dtype="float32", cached_contexts=1))
+    engine = Engine.load(str(tiny_folder), EngineConfig(device="cpu", dtype="float32", page_size=16, cached_contexts=1))
     sessions = [engine.new_session() for _ in range(3)]
 
     def fill(session, length):

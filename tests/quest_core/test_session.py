@@ -167,7 +167,7 @@ def test_scoring_equals_prefill_where_attention_is_exact(new_session, never, pro
     session, other = new_session(), new_session()
     tokens = prompt(160)
     list(session.prefill(tokens[:150], never))
-    scores = list(session.score(tokens[150:], quest, never))
+    scores = [token.log_probability for token in session.score(tokens[150:], quest, never)]
     for index, score in enumerate(scores):
         list(other.prefill(tokens[: 150 + index], never))
         assert score == pytest.approx(float(other._logits.log_softmax(-1)[tokens[150 + index]]), abs=1e-3)
