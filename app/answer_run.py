@@ -183,6 +183,7 @@ class AnswerRun:
             "pages": -(-step.context_tokens // self._engine.page_size),
             "kv_heads": model.num_kv_heads,
             "dense_layers": reads.dense_layers if reads else model.num_layers,
+            "always_read_pages": list(reads.always_read_pages) if reads else [],
             "page_reads": reads.page_reads if reads else None,
         }
 

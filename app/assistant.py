@@ -35,6 +35,10 @@ if TYPE_CHECKING:
 _QUEUE_POLL_S = 0.25
 
 
+# Enough for every tab that is really open; each keeps its documents' text in memory.
+MAX_CONVERSATIONS = 64
+
+
 class Assistant:
     """Answers questions about documents.
 
@@ -70,9 +74,13 @@ class Assistant:
         self._loader.wait()
 
     def open_conversation(self) -> Conversation:
+        """A new conversation. Browser tabs vanish without a word, so the one unused for longest makes room for it."""
         conversation = Conversation()
         with self._lock:
             self._conversations[conversation.conversation_id] = conversation
+            oldest = next(iter(self._conversations)) if len(self._conversations) > MAX_CONVERSATIONS else None
+        if oldest is not None:
+            self.close_conversation(oldest)
         return conversation
 
     def conversation(self, conversation_id: str) -> Conversation:
@@ -82,7 +90,9 @@ class Assistant:
             UserFacingError: if there is none.
         """
         with self._lock:
-            conversation = self._conversations.get(conversation_id)
+            conversation = self._conversations.pop(conversation_id, None)
+            if conversation is not None:
+                self._conversations[conversation_id] = conversation  # now the one used last
         if conversation is None:
             raise UserFacingError("This conversation is closed. Reload the page to begin a new one.")
         return conversation

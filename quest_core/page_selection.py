@@ -87,8 +87,8 @@ class PageSelection:
 class QuestSelection(PageSelection):
     """The upper bound of a page's attention logits (arXiv 2406.10774, algorithm 1), meaned over the group.
 
-    `sum_d max(q_d min_d, q_d max_d)` is `relu(q) @ max - relu(-q) @ min`, which is linear in relu(q) and relu(-q): their
-    means over the group are taken first, so that a kv head is scored once.
+    `sum_d max(q_d min_d, q_d max_d)` is `relu(q) @ max - relu(-q) @ min`, which is linear in relu(q) and relu(-q):
+    their means over the group are taken first, so that a kv head is scored once.
     """
 
     def score(self, queries, pages, page_table, context_tokens):

@@ -32,6 +32,8 @@ def quest_theme() -> gr.themes.Base:
         block_border_color="*neutral_200",
         block_border_color_dark="*neutral_800",
         block_shadow="none",
+        block_info_text_color="*neutral_600",
+        block_info_text_color_dark="*neutral_400",
         block_label_text_weight="500",
         button_primary_background_fill="*primary_700",
         button_primary_background_fill_hover="*primary_800",

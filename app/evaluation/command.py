@@ -24,16 +24,26 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scored-tokens", type=int, default=512, metavar="N", help="last tokens, fed one by one (default: 512)"
     )
+    parser.add_argument(
+        "--sink-pages", type=int, default=1, metavar="N", help="first pages always read (default: 1; the paper: 0)"
+    )
+    parser.add_argument(
+        "--recent-pages", type=int, default=1, metavar="N", help="last full pages always read (default: 1; paper: 0)"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
 
 
 def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its table, write its JSON; returns the exit code."""
     from app.evaluation.perplexity import measure_perplexity
+    from quest_core.config import QuestConfig
 
     result = measure_perplexity(
         settings,
-        budgets=arguments.budgets,
+        settings_of_quest=[
+            QuestConfig(token_budget=budget, sink_pages=arguments.sink_pages, recent_pages=arguments.recent_pages)
+            for budget in arguments.budgets
+        ],
         scored_tokens=arguments.scored_tokens,
         text=arguments.text,
         on_progress=lambda message: print(message, file=sys.stderr, flush=True),

@@ -24,16 +24,16 @@ DEFAULT_CONTEXT_TOKENS = 6144
 def measure_perplexity(
     settings: AppSettings,
     *,
-    budgets: list[int],
+    settings_of_quest: list[QuestConfig],
     scored_tokens: int,
     text: Path | None,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
-    """Score the last `scored_tokens` of `settings.context_tokens` tokens of `text`, dense and at each budget.
+    """Score the last tokens of `settings.context_tokens` tokens of `text`, dense and with each of `settings_of_quest`.
 
     Returns:
-        `rows` (selection, token_budget, context_tokens, perplexity, dense_perplexity, ratio, kv_bytes_per_token) and
-        `machine`.
+        `rows` (selection, page_size, always_read (sink + recent pages), token_budget, context_tokens, perplexity,
+        dense_perplexity, ratio, kv_bytes_per_token) and `machine`.
 
     Raises:
         UserFacingError: if the text is too short, or nothing would be left to prefill.
@@ -60,7 +60,7 @@ def measure_perplexity(
         session = engine.new_session()
         for progress in session.prefill(tokens[:-scored_tokens], cancellation):
             on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
-        for quest in [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]:
+        for quest in [QuestConfig(attention="dense"), *settings_of_quest]:
             on_progress(f"{quest.attention}, budget {quest.token_budget}: {scored_tokens} tokens")
             fork = session.fork()
             scored = list(fork.score(tokens[-scored_tokens:], quest, cancellation))
@@ -75,6 +75,8 @@ def measure_perplexity(
     rows = [
         {
             "selection": settings.selection,
+            "page_size": engine.page_size,
+            "always_read": f"{quest.sink_pages}+{quest.recent_pages}",
             "token_budget": quest.token_budget,
             "context_tokens": context_tokens,
             "perplexity": perplexity,
@@ -87,7 +89,6 @@ def measure_perplexity(
     return {
         "evaluation": "perplexity",
         "model": engine.model_name,
-        "page_size": engine.page_size,
         "scored_tokens": scored_tokens,
         "machine": describe_machine(engine.device),
         "rows": rows,

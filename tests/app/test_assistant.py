@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from app.answer import AnswerOptions, Finished, PrefillEvent, Queued, TokenEvent
-from app.assistant import Assistant
+from app.assistant import MAX_CONVERSATIONS, Assistant
 from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceToken
 from app.settings import AppSettings
@@ -197,6 +197,7 @@ def test_telemetry_follows_the_answer(assistant, reading):
     assert step["page_reads"] is not None and 0 < step["read_share"] <= 1.5
     assert (step["layers"], step["kv_heads"], step["dense_layers"]) == (3, 2, 2)
     assert step["pages"] == -(-step["context_tokens"] // 8)
+    assert step["always_read_pages"] == [0, step["pages"] - 2, step["pages"] - 1]
     assert assistant.telemetry.step(reading.conversation_id, 0)["page_reads"] is None
     assert events[-1]["steps"] == report.decode_tokens
 
@@ -298,3 +299,14 @@ def test_a_model_that_is_not_there_fails_with_a_sentence(tmp_path):
         assistant.wait_until_ready()
     assert assistant.status().stage == "failed"
     assistant.close()
+
+
+def test_the_conversation_unused_for_longest_makes_room(assistant):
+    first, second = assistant.open_conversation(), assistant.open_conversation()
+    for _ in range(MAX_CONVERSATIONS - 2):
+        assistant.open_conversation()
+    assert assistant.conversation(first.conversation_id) is first  # used just now
+    assistant.open_conversation()
+    assert assistant.conversation(first.conversation_id) is first
+    with pytest.raises(UserFacingError, match="conversation is closed"):
+        assistant.conversation(second.conversation_id)
