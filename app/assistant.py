@@ -78,6 +78,7 @@ class Assistant:
         conversation = Conversation()
         with self._lock:
             self._conversations[conversation.conversation_id] = conversation
+            self.telemetry.open(conversation.conversation_id)
             oldest = next(iter(self._conversations)) if len(self._conversations) > MAX_CONVERSATIONS else None
         if oldest is not None:
             self.close_conversation(oldest)

@@ -137,11 +137,11 @@ class PromptPlanner:
         """
         conversation = self._conversation(turns, question, _instructions(documents, system_prompt))
         document_tokens = sum(self.document_tokens(document) for document in documents)
-        prompt = _PromptPart()
-        prompt.add(self._tokenizer.before_system, "instructions")
-        left_tokens = self._context_tokens - prompt.length - conversation.length - max_new_tokens
+        left_tokens = self._left_tokens(conversation, max_new_tokens)
         if left_tokens < 0:
             raise self._window_is_full(conversation.length, max_new_tokens, "")
+        prompt = _PromptPart()
+        prompt.add(self._tokenizer.before_system, "instructions")
         mode: Literal["whole", "passages"] = "whole"
         if documents:
             whole = self._whole_documents(documents)
@@ -162,10 +162,13 @@ class PromptPlanner:
         """How full the window is before the next question, which may be empty."""
         conversation = self._conversation(turns, "", _instructions(documents, system_prompt))
         document_tokens = sum(self.document_tokens(document) for document in documents)
-        fits = not documents or (
-            self._whole_documents(documents).length + conversation.length + max_new_tokens <= self._context_tokens
-        )
+        left_tokens = self._left_tokens(conversation, max_new_tokens)
+        fits = not documents or self._whole_documents(documents).length <= left_tokens
         return ContextUsage(document_tokens, conversation.length, self._context_tokens, "whole" if fits else "passages")
+
+    def _left_tokens(self, conversation: _PromptPart, max_new_tokens: int) -> int:
+        """Room for documents beside the conversation and the answer."""
+        return self._context_tokens - len(self._tokenizer.before_system) - conversation.length - max_new_tokens
 
     def _window_is_full(self, conversation_tokens: int, max_new_tokens: int, what: str) -> UserFacingError:
         return UserFacingError(

@@ -73,7 +73,7 @@ class RaceFinished:
 
     Args:
         dense, quest: the sides.
-        speed_ratio: dense's mean step time over Quest's, warm-up left out; None if a side has no step after it.
+        speed_ratio: dense's step time over Quest's in the steps both made after warm-up; None if there are none.
         warm_up_steps: how many decode steps of each side were left out, besides the first token.
         first_difference: index of the first token that differs; None if the answers are the same.
         first_difference_char: where the texts part; None likewise.
@@ -99,8 +99,7 @@ class _Runner:
     text: TextStream
     token_ids: list[int] = field(default_factory=list)
     used_s: float = 0.0
-    measured_steps: int = 0
-    measured_s: float = 0.0
+    measured_step_s: list[float] = field(default_factory=list)
     measured_bytes: int = 0
     finish_reason: FinishReason | None = None
 
@@ -112,8 +111,7 @@ class _Runner:
             return None
         self.used_s += step.step_s
         if step.step > WARM_UP_STEPS:
-            self.measured_steps += 1
-            self.measured_s += step.step_s
+            self.measured_step_s.append(step.step_s)
             self.measured_bytes += step.kv_bytes_read
         if step.finish_reason != "stop":
             self.token_ids.append(step.token_id)
@@ -123,10 +121,10 @@ class _Runner:
 
     def figures(self) -> tuple[float | None, float | None, float | None]:
         """tokens_per_s, ms_per_token and kv_bytes_per_token after warm-up."""
-        if not self.measured_steps or not self.measured_s:
+        steps, seconds = len(self.measured_step_s), sum(self.measured_step_s)
+        if not seconds:
             return None, None, None
-        steps = self.measured_steps
-        return steps / self.measured_s, 1000.0 * self.measured_s / steps, self.measured_bytes / steps
+        return steps / seconds, 1000.0 * seconds / steps, self.measured_bytes / steps
 
     def result(self) -> RaceSide:
         self.text.finish()
@@ -195,9 +193,10 @@ def run_race(
 
 def _finished(dense: _Runner, quest: _Runner) -> RaceFinished:
     results = dense.result(), quest.result()
-    speed_ratio = None
-    if results[0].ms_per_token and results[1].ms_per_token:
-        speed_ratio = results[0].ms_per_token / results[1].ms_per_token
+    # Over the same steps of both: where one answer is longer, its later steps had a longer context and no rival.
+    common = min(len(dense.measured_step_s), len(quest.measured_step_s))
+    quest_s = sum(quest.measured_step_s[:common])
+    speed_ratio = sum(dense.measured_step_s[:common]) / quest_s if quest_s else None
     token = character = None
     if dense.token_ids != quest.token_ids:
         token = len(os.path.commonprefix([dense.token_ids, quest.token_ids]))

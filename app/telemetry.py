@@ -89,8 +89,13 @@ class TelemetryHub:
         self._lock = threading.Lock()
         self._channels: dict[str, _Channel] = {}
 
+    def open(self, conversation_id: str) -> None:
+        """Begin to keep what is published of a conversation."""
+        with self._lock:
+            self._channels.setdefault(conversation_id, _Channel())
+
     def publish(self, conversation_id: str, event: Event) -> None:
-        """Tell all watchers of a conversation.
+        """Tell all watchers of an open conversation; what comes of one that is forgotten is dropped.
 
         Args:
             conversation_id: whose event it is.
@@ -100,7 +105,9 @@ class TelemetryHub:
         """
         item = _Step.pack(event) if event["type"] == "step" else event
         with self._lock:
-            channel = self._channels.setdefault(conversation_id, _Channel())
+            channel = self._channels.get(conversation_id)
+            if channel is None:
+                return  # its last answer may still be ending
             if not channel.running:
                 channel.steps.clear()
                 channel.step_count = 0
@@ -124,7 +131,7 @@ class TelemetryHub:
         """
         subscription = Subscription(self, conversation_id)
         with self._lock:
-            channel = self._channels.setdefault(conversation_id, _Channel())
+            channel = self._channels.get(conversation_id) or _Channel()
             channel.subscriptions.append(subscription)
             if not channel.running:
                 subscription._put({"type": "idle", "steps": channel.step_count})

@@ -6,7 +6,12 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 
+HAS_GPU = torch.cuda.is_available()
+if not HAS_GPU:
+    # Before triton is first imported, by whatever test: it decides then whether kernels are compiled.
+    os.environ["TRITON_INTERPRET"] = "1"
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads that sleep while they wait: on a busy machine spinning ones make small models thirty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -15,14 +20,10 @@ for name in [name for name in os.environ if name.startswith("QUEST_CHAT_")]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    if any(item.get_closest_marker("gpu") for item in items):
-        import torch
-
-        if not torch.cuda.is_available():
-            skip = pytest.mark.skip(reason="needs a CUDA GPU")
-            for item in items:
-                if item.get_closest_marker("gpu"):
-                    item.add_marker(skip)
+    if not HAS_GPU:
+        for item in items:
+            if item.get_closest_marker("gpu"):
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA GPU"))
 
 
 @pytest.fixture(scope="session")

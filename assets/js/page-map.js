@@ -320,7 +320,8 @@ export class PageMap {
   }
 
   choose(event) {
-    const cell = this.cellAt(event);
+    // The cell that the tooltip shows: a click's position is rounded to whole pixels, a pointer's is not.
+    const cell = this.cursor ?? this.cellAt(event);
     if (cell) this.onChoose(cell.mostReadPage);
   }
 

@@ -130,6 +130,14 @@ def test_usage_agrees_with_the_plan(planner, documents, turns):
     assert usage.context_tokens == WINDOW_TOKENS
     assert usage.conversation_tokens < len(plan.token_ids) - plan.document_tokens
     assert planner.usage(documents, turns * 30, SYSTEM, 50).mode == "passages"
+    # At the edge of the window, token by token.
+    free_tokens = WINDOW_TOKENS - len(plan.token_ids)
+    answers = range(free_tokens - 5, free_tokens + 6)
+    modes = [planner.usage(documents, turns, SYSTEM, tokens).mode for tokens in answers]
+    assert modes == ["whole"] * 6 + ["passages"] * 5
+    assert planner.plan(documents, turns, "", SYSTEM, free_tokens).mode == "whole"
+    with pytest.raises(UserFacingError, match="for the documents"):
+        planner.plan(documents, turns, "", SYSTEM, free_tokens + 1)
 
 
 def test_spans_between_finds_those_that_overlap(planner, documents):

@@ -55,6 +55,16 @@ def test_figures_leave_out_the_first_token_and_the_warm_up():
     assert (finished.first_difference, finished.first_difference_char) == (None, None)
 
 
+def test_the_ratio_counts_the_steps_that_both_made():
+    warm_up = [1.0] * (WARM_UP_STEPS + 1)
+    text = "abcdefgh"[: WARM_UP_STEPS + 3]
+    _, finished = run(
+        steps_of([*warm_up, 2.0, 2.0], text, end="length"),
+        steps_of([*warm_up, 1.0, 1.0, 9.0, 9.0], text + "yz", end="length"),
+    )
+    assert finished.speed_ratio == pytest.approx(2.0)
+
+
 def test_no_ratio_without_steps_after_the_warm_up():
     _, finished = run(steps_of(1.0, "ab"), steps_of(1.0, "a" * 20))
     assert finished.speed_ratio is None and finished.dense.ms_per_token is None

@@ -18,7 +18,10 @@ def step(number, page_reads=None):
 
 @pytest.fixture
 def hub():
-    return TelemetryHub()
+    hub = TelemetryHub()
+    for conversation_id in "ab":
+        hub.open(conversation_id)
+    return hub
 
 
 def all_events(subscription):
@@ -88,4 +91,6 @@ def test_closing_wakes_a_waiting_watcher(hub):
 def test_a_forgotten_conversation_keeps_nothing(hub):
     hub.publish("a", step(0))
     hub.forget("a")
-    assert hub.step("a", 0) is None
+    hub.publish("a", step(1))  # an answer that was still ending
+    assert hub.step("a", 0) is hub.step("a", 1) is None
+    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": 0}

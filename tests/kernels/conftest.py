@@ -6,7 +6,6 @@ compiled on a GPU (`pytest -m gpu`). The interpreter is slow: it gets the cases 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from types import ModuleType
@@ -14,10 +13,7 @@ from types import ModuleType
 import pytest
 import torch
 
-HAS_GPU = torch.cuda.is_available()
-if not HAS_GPU:
-    # Before triton is first imported: it decides then whether kernels are compiled.
-    os.environ["TRITON_INTERPRET"] = "1"
+HAS_GPU = torch.cuda.is_available()  # without one, tests/conftest.py has Triton interpret its kernels
 
 DTYPES = {
     "cpu": (torch.float32,),
