@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import threading
 import time
@@ -29,6 +30,7 @@ class ScriptedAssistant:
 
     def __init__(self) -> None:
         self.telemetry = TelemetryHub()
+        self.telemetry.open(CONVERSATION)
 
     def status(self) -> ModelStatus:
         return ModelStatus("loading", "Reading the weights", "embedded")
@@ -87,8 +89,10 @@ def step_event(step: int) -> dict:
 
 
 def next_event(lines: Iterator[str]) -> dict:
-    """The next event of a stream, past its keep-alive comments."""
-    return json.loads(next(line for line in lines if line.startswith("data: ")).removeprefix("data: "))
+    """The next event of a stream, past a few blank lines and keep-alive comments."""
+    data = next((line for line in itertools.islice(lines, 8) if line.startswith("data: ")), None)
+    assert data is not None, "the stream stays silent"
+    return json.loads(data.removeprefix("data: "))
 
 
 def test_a_foreign_host_name_is_refused(client):

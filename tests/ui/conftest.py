@@ -46,6 +46,7 @@ class ScriptedAssistant:
     def open_conversation(self) -> Conversation:
         conversation = Conversation()
         self.conversations[conversation.conversation_id] = conversation
+        self.telemetry.open(conversation.conversation_id)
         return conversation
 
     def conversation(self, conversation_id: str) -> Conversation:
