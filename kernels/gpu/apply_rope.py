@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, require
+from kernels.gpu.checks import FLOATING, require, require_contiguous
 
 
 @triton.jit
@@ -49,10 +49,14 @@ def apply_rope(
     """
     require(queries, "queries", (None, None, None), FLOATING)
     tokens, query_heads, head_dim = queries.shape
+    if head_dim % 2:
+        raise ValueError(f"queries must have an even head_dim, got {head_dim}")
     require(keys, "keys", (tokens, None, head_dim), (queries.dtype,))
     require(cosines, "cosines", (None, head_dim // 2), (torch.float32,))
     require(sines, "sines", tuple(cosines.shape), (torch.float32,))
     require(positions, "positions", (tokens,), (torch.int32,))
+    require_contiguous(cosines, "cosines")
+    require_contiguous(sines, "sines")
     _apply_rope_kernel[(tokens, query_heads + keys.shape[1])](
         queries,
         keys,

@@ -45,6 +45,10 @@ def require_pages(
     require(page_table, "page_table", (None,), (torch.int32,))
     require_contiguous(key_pages, "key_pages")
     require_contiguous(value_pages, "value_pages")
+    page_size = key_pages.shape[2]
+    # The attention kernel takes whole pages in blocks of a power of two tokens.
+    if page_size < 1 or page_size & (page_size - 1):
+        raise ValueError(f"page_size must be a power of two, got {page_size}")
     return key_pages.shape[1], key_pages.shape[2], key_pages.shape[3]
 
 

@@ -19,7 +19,8 @@ MAX_BLOCK_PAGES = 4096
 def _ordered_keys(score_ptr, pages, total_pages, sink_pages, recent_from):
     """uint32 keys in the order of the scores: pages that are always read the highest, pages beyond the context 0."""
     scores = tl.load(score_ptr + pages, pages < total_pages, float("-inf"))
-    bits = scores.to(tl.uint32, bitcast=True)
+    # Adding 0.0 turns -0.0 into 0.0: equal scores must have equal bits.
+    bits = (scores + 0.0).to(tl.uint32, bitcast=True)
     sign, highest = tl.full([1], 0x80000000, tl.uint32), tl.full([1], 0xFFFFFFFF, tl.uint32)
     # Negative floats order backwards by their bits, positive ones forwards.
     keys = tl.where((bits & sign) != 0, bits ^ highest, bits | sign)

@@ -141,6 +141,20 @@ def test_selection_is_exactly_the_references(ops, tokens, budget, levels):
         assert page_counts.tolist() == expected[1].tolist()
 
 
+def test_zeros_of_either_sign_are_equal_scores(ops):
+    scores = torch.tensor([[5.0, -0.0, -1.0, -0.0, 0.0, -1.0, 5.0, 5.0]], device=ops.device)
+    context = torch.tensor([128], dtype=torch.int32, device=ops.device)
+    page_ids, _ = ops.kernels.select_pages(scores, context, 16, 4, 1, 1)
+    assert page_ids.tolist() == reference.naive_select_pages(scores, context, 16, 4, 1, 1)[0].tolist() == [[0, 1, 6, 7]]
+
+
+def test_a_budget_of_one_page_is_the_current_one(ops):
+    scores = torch.randn((2, 8), generator=torch.Generator().manual_seed(0)).to(ops.device)
+    context = torch.tensor([120], dtype=torch.int32, device=ops.device)
+    page_ids, page_counts = ops.kernels.select_pages(scores, context, 16, 1, 0, 0)
+    assert (page_ids.tolist(), page_counts.tolist()) == ([[7], [7]], [1, 1])
+
+
 def test_selection_among_many_pages(ops):
     """More pages than one block of the GPU kernel holds: 160,000 tokens."""
     scores = torch.randn((2, 10_000), generator=torch.Generator().manual_seed(0)).round(decimals=1).to(ops.device)
@@ -210,3 +224,13 @@ def test_wrong_tensors_are_refused(ops, make_case):
         ops.kernels.dense_decode_attention(
             case.query, case.key_pages.transpose(2, 3), case.value_pages, case.page_table, case.context_tokens, 1.0
         )
+
+
+def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, assert_close):
+    case = make_case(ops.device, torch.float32, 300, page_size=24)
+    if ops.name == "cpu":  # its loops know no blocks
+        expected = attend(reference.naive_dense_decode_attention, case)
+        assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
+        return
+    with pytest.raises(ValueError, match="page_size must be a power of two, got 24"):
+        attend(ops.kernels.dense_decode_attention, case)

@@ -48,3 +48,22 @@ def test_apply_rope_on_views_of_one_projection(ops, assert_close, tokens, head_d
 def test_swiglu(ops, assert_close, tokens, dtype):
     gate_up = draw(ops, dtype, tokens, 2 * 1536)
     assert_close(ops.kernels.swiglu(gate_up), reference.naive_swiglu(gate_up))
+
+
+def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops):
+    if ops.name == "cpu":
+        pytest.skip("plain torch takes any strides")
+    tables = torch.rand((300, 64), device=ops.device)
+    positions = torch.arange(2, device=ops.device, dtype=torch.int32)
+    with pytest.raises(ValueError, match="cosines must be contiguous"):
+        ops.kernels.apply_rope(
+            draw(ops, torch.float32, 2, 4, 64), draw(ops, torch.float32, 2, 1, 64), tables[:, :32], tables[:, 32:],
+            positions,
+        )  # fmt: skip
+    with pytest.raises(ValueError, match="even head_dim, got 63"):
+        odd = draw(ops, torch.float32, 2, 4, 63)
+        ops.kernels.apply_rope(odd, odd, tables, tables, positions)
+    with pytest.raises(ValueError, match="hidden must be contiguous"):
+        ops.kernels.rms_norm(draw(ops, torch.float32, 4, 128)[:, :64], tables[0], 1e-5)
+    with pytest.raises(ValueError, match="even width, got 7"):
+        ops.kernels.swiglu(draw(ops, torch.float32, 2, 7))
