@@ -93,18 +93,9 @@ class ModelLoader:
         self._report("loading", "Starting")
         try:
             # Imported here, so that the page opens before torch is loaded.
-            from quest_core.config import EngineConfig
             from quest_core.engine import Engine
 
-            config = EngineConfig(
-                device=settings.device,
-                dtype=settings.dtype,
-                page_size=settings.page_size,
-                selection=settings.selection,
-                context_tokens=settings.context_tokens,
-                offline=settings.offline,
-                cache_dir=settings.cache_dir,
-            )
+            config = settings.engine_config()
             engine = Engine.load(settings.model, config, lambda message: self._report("loading", message))
             tokenizer = ChatTokenizer(engine.model_folder)
         except (UserFacingError, ValueError, OSError) as error:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from app.errors import UserFacingError
+from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, EngineConfig
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
@@ -33,7 +34,7 @@ class AppSettings:
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
         offline: never ask the hub.
-        data_dir: where converted models and the user's data are kept.
+        data_dir: where converted models and uploaded documents are kept.
         host, port: address of the page.
         no_browser: do not open a browser.
     """
@@ -53,8 +54,8 @@ class AppSettings:
     no_browser: bool = False
 
     def __post_init__(self) -> None:
-        if self.page_size not in (8, 16, 32, 64):
-            raise UserFacingError(f"--page-size must be 8, 16, 32 or 64, not {self.page_size}.")
+        if self.page_size not in PAGE_SIZES:
+            raise UserFacingError(f"--page-size must be one of {PAGE_SIZES}, not {self.page_size}.")
         if self.token_budget < 3 * self.page_size:
             raise UserFacingError(
                 f"--token-budget must be at least three pages ({3 * self.page_size} tokens), not {self.token_budget}: "
@@ -69,6 +70,18 @@ class AppSettings:
     def cache_dir(self) -> Path:
         """Where converted models are kept."""
         return self.data_dir / "models"
+
+    def engine_config(self, context_tokens: int | None = None) -> EngineConfig:
+        """What the engine is loaded with; `context_tokens` takes the place of the window that was set."""
+        return EngineConfig(
+            device=self.device,
+            dtype=self.dtype,
+            page_size=self.page_size,
+            selection=self.selection,
+            context_tokens=context_tokens or self.context_tokens,
+            offline=self.offline,
+            cache_dir=self.cache_dir,
+        )
 
 
 def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
@@ -94,8 +107,6 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         return str(default(flag, "")).lower() in ("1", "true", "yes", "on")
 
     attentions, devices = ("quest", "dense"), ("auto", "cuda", "cpu")
-    selections = ("spread", "quest", "streaming", "oracle")
-    dtypes = ("auto", "float32", "bfloat16", "float16")
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
@@ -110,7 +121,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         help="window in tokens; longer than the model's own is stretched by YaRN (default: the model's)",
     )
     model.add_argument("--device", choices=devices, default=default("device", "auto", choices=devices))
-    model.add_argument("--dtype", choices=dtypes, default=default("dtype", "auto", choices=dtypes))
+    model.add_argument("--dtype", choices=DTYPES, default=default("dtype", "auto", choices=DTYPES))
     model.add_argument(
         "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"
     )
@@ -137,8 +148,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     )
     attention.add_argument(
         "--selection",
-        choices=selections,
-        default=default("selection", "spread", choices=selections),
+        choices=SELECTIONS,
+        default=default("selection", "spread", choices=SELECTIONS),
         help="how Quest chooses pages: spread (ours, default), quest (as the paper), streaming, oracle (slow)",
     )
     parser.add_argument(
@@ -146,7 +157,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=Path,
         metavar="DIR",
         default=default("data-dir", None, Path),
-        help=f"where converted models are kept (default: {default_data_dir(environment)})",
+        help=f"where converted models and uploads are kept (default: {default_data_dir(environment)})",
     )
 
 

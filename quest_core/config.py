@@ -20,6 +20,8 @@ SUPPORTED_FAMILIES = {
 
 # The policies of `page_selection.py`.
 SELECTIONS = ("spread", "quest", "oracle", "streaming")
+PAGE_SIZES = (8, 16, 32, 64)
+DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
@@ -262,10 +264,10 @@ class EngineConfig:
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cuda", "cpu"):
             raise ValueError(f"device must be auto, cuda or cpu, got {self.device!r}")
-        if self.dtype not in ("auto", "float32", "bfloat16", "float16"):
-            raise ValueError(f"dtype must be auto, float32, bfloat16 or float16, got {self.dtype!r}")
-        if self.page_size not in (8, 16, 32, 64):
-            raise ValueError(f"page_size must be 8, 16, 32 or 64, got {self.page_size}")
+        if self.dtype not in DTYPES:
+            raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.page_size not in PAGE_SIZES:
+            raise ValueError(f"page_size must be one of {PAGE_SIZES}, got {self.page_size}")
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
         if self.context_tokens is not None and self.context_tokens < self.page_size:

@@ -21,7 +21,7 @@ from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
 
-_STYLE_SHEETS = ("page.css", "panels.css", "live-panel.css")
+_STYLE_SHEETS = ("page.css", "panels.css")
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),

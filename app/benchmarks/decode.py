@@ -18,8 +18,8 @@ from app.errors import UserFacingError
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
 from app.settings import AppSettings
-from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
-from quest_core.engine import Engine
+from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.engine import Cancellation, Engine
 from quest_core.session import Session
 
 WARM_UP_STEPS = 4
@@ -47,16 +47,7 @@ def measure_decode(
         UserFacingError: if ours does not give Transformers' logits.
     """
     window = max(contexts) + WARM_UP_STEPS + steps + 1
-    engine_config = EngineConfig(
-        device=settings.device,
-        dtype=settings.dtype,
-        page_size=settings.page_size,
-        selection=settings.selection,
-        context_tokens=max(window, settings.context_tokens or 0),
-        offline=settings.offline,
-        cache_dir=settings.cache_dir,
-    )
-    engine = Engine.load(settings.model, engine_config, on_progress)
+    engine = Engine.load(settings.model, settings.engine_config(max(window, settings.context_tokens or 0)), on_progress)
     try:
         # On the engine's thread: it alone uses the device, and torch keeps a pool of threads for each caller.
         job = engine.submit(lambda _: iter([_measure(engine, contexts, budgets, steps, rounds, text, on_progress)]))
@@ -86,7 +77,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
     session = engine.new_session()
     for context in contexts:
         on_progress(f"{context} tokens: prefill")
-        list(session.prefill(tokens[:context], _Never))
+        list(session.prefill(tokens[:context], Cancellation()))
         with torch.inference_mode():
             output = rival(torch.tensor([tokens[:context]], device=engine.device), use_cache=True, logits_to_keep=1)
         checks.append(_check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype))
@@ -168,10 +159,6 @@ def _time_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list
 def _decode_fork(session: Session, quest: QuestConfig, steps: int) -> list:
     fork = session.fork()
     # Step 0 draws from the prefill's logits; it runs no attention.
-    drawn = list(fork.decode(quest, SamplingConfig(max_new_tokens=1 + WARM_UP_STEPS + steps), _Never))
+    drawn = list(fork.decode(quest, SamplingConfig(max_new_tokens=1 + WARM_UP_STEPS + steps), Cancellation()))
     fork.close()
     return drawn[1 + WARM_UP_STEPS :]
-
-
-class _Never:
-    requested = False

@@ -15,7 +15,7 @@ from app.errors import UserFacingError
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
 from app.settings import AppSettings
-from quest_core.config import EngineConfig, QuestConfig
+from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
 
 DEFAULT_CONTEXT_TOKENS = 6144
@@ -41,16 +41,7 @@ def measure_perplexity(
     context_tokens = settings.context_tokens or DEFAULT_CONTEXT_TOKENS
     if not 0 < scored_tokens < context_tokens:
         raise UserFacingError(f"--scored-tokens must be between 1 and {context_tokens - 1}, not {scored_tokens}.")
-    engine_config = EngineConfig(
-        device=settings.device,
-        dtype=settings.dtype,
-        page_size=settings.page_size,
-        selection=settings.selection,
-        context_tokens=context_tokens,
-        offline=settings.offline,
-        cache_dir=settings.cache_dir,
-    )
-    engine = Engine.load(settings.model, engine_config, on_progress)
+    engine = Engine.load(settings.model, settings.engine_config(context_tokens), on_progress)
 
     def work(cancellation: Cancellation):
         from transformers import AutoTokenizer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from gguf import GGUFReader, GGUFWriter
@@ -38,7 +40,9 @@ def test_a_second_start_reuses_the_conversion(embedded_engine, embedded_model_ca
     assert tokenizer.decode(tokenizer("naïve café 1911 🙂")["input_ids"]) == "naïve café 1911 🙂"
 
 
-def write_tiny_gguf(path, architecture: str, extra_tensors: dict[str, torch.Tensor] = {}) -> dict[str, torch.Tensor]:  # noqa: B006
+def write_tiny_gguf(
+    path: Path, architecture: str, extra_tensors: dict[str, torch.Tensor] | None = None
+) -> dict[str, torch.Tensor]:
     """Write a random float32 model with the embedded model's tokenizer; returns its tensors by checkpoint name."""
     writer = GGUFWriter(path, architecture)
     for name, field in GGUFReader(embedded_model_path()).fields.items():
@@ -80,7 +84,7 @@ def write_tiny_gguf(path, architecture: str, extra_tensors: dict[str, torch.Tens
                 heads = shape[0] // HEAD_DIM
                 tensor = tensor.view(heads, 2, HEAD_DIM // 2, HIDDEN).transpose(1, 2).reshape(shape)
         writer.add_tensor(name, tensor.contiguous().numpy())
-    for name, tensor in extra_tensors.items():
+    for name, tensor in (extra_tensors or {}).items():
         writer.add_tensor(name, tensor.numpy())
     writer.write_header_to_file()
     writer.write_kv_data_to_file()
