@@ -6,6 +6,7 @@ projections or positions.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from types import ModuleType
 
 import torch
@@ -62,7 +63,7 @@ class DecodeAttention:
 
     Args:
         config: what to read.
-        policy: chooses the pages that Quest reads.
+        policy: chooses the pages that Quest reads; each layer has its own instance, which may remember its steps.
         page_size: tokens in a page.
         scale: of the logits.
         kernels: the device's operators.
@@ -82,8 +83,9 @@ class DecodeAttention:
         self._scale = scale
         self._kernels = kernels
         self._trace = trace
-        self._selection = policy(config, page_size, kernels) if config.attention == "quest" else None
-        self._budget_pages = config.budget_pages(page_size) if self._selection else 0
+        self._policy = policy
+        self._selections = defaultdict(lambda: policy(config, page_size, kernels))
+        self._budget_pages = config.budget_pages(page_size) if config.attention == "quest" else 0
 
     def __call__(
         self, layer: int, query: torch.Tensor, cache: SequenceCache, context_tokens: torch.Tensor
@@ -93,13 +95,13 @@ class DecodeAttention:
         `context_tokens` is int32 [1] on the device and counts the token whose query this is.
         """
         pages = cache.pool.layers[layer]
-        sparse = self._selection is not None and layer >= self._config.dense_layers
+        sparse = self._config.attention == "quest" and layer >= self._config.dense_layers
         # A context within the budget is read whole: no score could leave anything out.
-        if not sparse or cache.num_pages <= self._budget_pages:
+        if not sparse or (cache.num_pages <= self._budget_pages and not self._policy.stateful):
             return self._kernels.dense_decode_attention(
                 query, pages.key_pages, pages.value_pages, cache.page_table, context_tokens, self._scale
             )
-        selected = self._selection.select(query, pages, cache.page_table, context_tokens)
+        selected = self._selections[layer].select(query, pages, cache.page_table, context_tokens)
         self._trace.note(layer, selected)
         return self._kernels.sparse_decode_attention(
             query,

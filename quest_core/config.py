@@ -19,7 +19,7 @@ SUPPORTED_FAMILIES = {
 }
 
 # The policies of `page_selection.py`.
-SELECTIONS = ("spread", "quest", "oracle", "streaming")
+SELECTIONS = ("spread", "quest", "oracle", "streaming", "raas")
 PAGE_SIZES = (8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

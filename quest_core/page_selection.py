@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import ModuleType
 
 import torch
+from torch.nn.functional import pad
 
 from quest_core.config import QuestConfig
 from quest_core.paged_kv_cache import LayerPages
@@ -41,6 +42,7 @@ class PageSelection:
     """
 
     summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
+    stateful = False  # whether it must see every step, even those that read the whole context
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
         self._config = config
@@ -138,9 +140,68 @@ class StreamingSelection(PageSelection):
         return recency.expand(len(queries), -1).contiguous()
 
 
+class RaasSelection(QuestSelection):
+    """The whole prompt, and the generated pages that were important most recently (RaaS, arXiv 2502.11147).
+
+    Quest's scores, turned into shares by a softmax over the pages still kept, stamp every page whose share exceeds
+    `SHARE_THRESHOLD` with the step. Once more pages have been generated than the budget holds, the one with the oldest
+    stamp is evicted for good; of equal stamps the earlier page. The prompt's pages do not count against the budget and
+    are always read; the prompt is all that an answer finds in the cache. One instance serves one layer of one answer.
+    """
+
+    stateful = True
+    SHARE_THRESHOLD = 1e-4  # alpha in the paper
+
+    def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
+        super().__init__(config, page_size, kernels)
+        self._step = 0
+        self._pinned_pages = 0
+        self._evicted_pages = 0  # per kv head
+        self._stamps: torch.Tensor | None = None  # int64 [kv_heads, logical_pages], -1 for an evicted page
+
+    def select(self, query, pages, page_table, context_tokens):
+        kv_heads = pages.key_pages.shape[1]
+        num_pages = len(page_table)
+        if self._stamps is None:
+            prompt_pages = -(-(int(context_tokens) - 1) // self._page_size)
+            self._pinned_pages = max(prompt_pages, self._config.sink_pages)
+            self._stamps = torch.zeros((kv_heads, prompt_pages), dtype=torch.int64, device=query.device)
+        self._step += 1
+        self._stamps = pad(self._stamps, (0, num_pages - self._stamps.shape[1]))
+        grouped = query.float().view(kv_heads, -1, query.shape[1])
+        self._stamp(self.score(grouped, pages, page_table, context_tokens) / math.sqrt(query.shape[1]))
+        if num_pages - self._pinned_pages - self._evicted_pages > self._budget_pages:
+            self._evict_oldest()
+        return self._kept_pages()
+
+    def _stamp(self, logits: torch.Tensor) -> None:
+        evicted = self._stamps < 0
+        shares = logits.masked_fill(evicted, float("-inf")).softmax(dim=1)
+        self._stamps.masked_fill_(shares > self.SHARE_THRESHOLD, self._step)
+        # The page being written is as recent as a page can be, whatever its share.
+        self._stamps[:, -1] = self._step
+
+    def _evict_oldest(self) -> None:
+        num_pages = self._stamps.shape[1]
+        evictable = self._stamps[:, self._pinned_pages : num_pages - 1 - self._config.recent_pages]
+        age_order = evictable * num_pages + torch.arange(evictable.shape[1], device=evictable.device)
+        oldest = age_order.masked_fill(evictable < 0, torch.iinfo(torch.int64).max).argmin(dim=1, keepdim=True)
+        evictable.scatter_(1, oldest, -1)
+        self._evicted_pages += 1
+
+    def _kept_pages(self) -> SelectedPages:
+        kv_heads, num_pages = self._stamps.shape
+        count = num_pages - self._evicted_pages
+        page_ids = torch.arange(num_pages, dtype=torch.int32, device=self._stamps.device).expand(kv_heads, -1)
+        # Sorting the evicted to the end, rather than indexing with a mask, leaves the host nothing to wait for.
+        page_ids = page_ids.masked_fill(self._stamps < 0, num_pages).sort(dim=1).values[:, :count].contiguous()
+        return SelectedPages(page_ids, torch.full((kv_heads,), count, dtype=torch.int32, device=page_ids.device))
+
+
 POLICIES: dict[str, type[PageSelection]] = {
     "spread": SpreadSelection,
     "quest": QuestSelection,
     "oracle": OracleSelection,
     "streaming": StreamingSelection,
+    "raas": RaasSelection,
 }

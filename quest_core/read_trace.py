@@ -24,12 +24,14 @@ class StepReads:
         kv_heads: the most a count can be.
         always_read_pages: pages that every step reads whatever the query: sink, recent and current.
         dense_layers: the first layers, which read every page.
+        scored_layers: layers that read the summaries of all pages.
     """
 
     page_reads: np.ndarray
     kv_heads: int
     always_read_pages: tuple[int, ...]
     dense_layers: int
+    scored_layers: int = 0
 
 
 class ReadTrace:
@@ -48,6 +50,7 @@ class ReadTrace:
         """The counts of the step that has just run over `num_pages` pages; starts the next."""
         layers, kv_heads = self._model.num_layers, self._model.num_kv_heads
         page_reads = np.full((layers, num_pages), min(kv_heads, 255), dtype=np.uint8)
+        scored_layers = len(self._selected)
         if self._selected:
             # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
             page_ids = torch.stack([selected.page_ids for selected in self._selected.values()]).flatten(1).long()
@@ -55,7 +58,7 @@ class ReadTrace:
             counts.scatter_add_(1, page_ids % (num_pages + 1), torch.ones_like(page_ids, dtype=torch.int32))
             page_reads[list(self._selected)] = counts[:, :num_pages].clamp_(max=255).to(torch.uint8).cpu().numpy()
             self._selected = {}
-        return StepReads(page_reads, kv_heads, self._always_read(num_pages), self._quest.dense_layers)
+        return StepReads(page_reads, kv_heads, self._always_read(num_pages), self._quest.dense_layers, scored_layers)
 
     def _always_read(self, num_pages: int) -> tuple[int, ...]:
         recent_from = max(0, num_pages - 1 - self._quest.recent_pages)
@@ -75,5 +78,4 @@ class ReadTrace:
         if reads is None:
             return model.num_layers * model.num_kv_heads * num_pages * page_bytes
         read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
-        scored_layers = int((reads.page_reads < reads.kv_heads).any(axis=1).sum())
-        return read_bytes + scored_layers * model.num_kv_heads * num_pages * 2 * vector_bytes
+        return read_bytes + reads.scored_layers * model.num_kv_heads * num_pages * 2 * vector_bytes
