@@ -17,6 +17,8 @@ from quest_core.paged_kv_cache import SequenceCache
 from quest_core.rope import rope_tables
 from quest_core.weights import DecoderWeights, LayerWeights
 
+# (layer, queries [new_tokens, query_heads, head_dim], keys [kv_heads, context_tokens, head_dim]) of a prefill
+ObservePrefill = Callable[[int, torch.Tensor, torch.Tensor], None]
 # (layer, queries [tokens, query_heads, head_dim]) -> attended [tokens, query_heads * head_dim]
 Attend = Callable[[int, torch.Tensor], torch.Tensor]
 
@@ -39,12 +41,15 @@ class Decoder:
         self._cosines, self._sines = rope_tables(config, self.device)
 
     @torch.inference_mode()
-    def prefill(self, token_ids: torch.Tensor, cache: SequenceCache) -> torch.Tensor:
+    def prefill(
+        self, token_ids: torch.Tensor, cache: SequenceCache, observe: ObservePrefill | None = None
+    ) -> torch.Tensor:
         """Append `token_ids` to the sequence with dense causal attention.
 
         Args:
             token_ids: int64 [new_tokens] on the device.
             cache: of the sequence; grows by `new_tokens`.
+            observe: told of each layer's queries and keys.
 
         Returns:
             float32 [vocab_size], the logits after the last token.
@@ -53,6 +58,8 @@ class Decoder:
 
         def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
             keys, values = cache.gather(layer, context_tokens)
+            if observe is not None:
+                observe(layer, queries, keys)
             return prefill_attention(queries, keys, values, self.config.softmax_scale)
 
         return self._forward(token_ids, cache, attend)
