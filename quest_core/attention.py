@@ -14,6 +14,7 @@ from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from quest_core.config import QuestConfig
+from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.read_trace import ReadTrace
@@ -63,17 +64,18 @@ class DecodeAttention:
 
     Args:
         config: what to read.
-        policy: chooses the pages that Quest reads; each layer has its own instance, which may remember its steps.
+        policy: chooses the pages that Quest reads; each layer has its own instance, which may remember its steps. Or
+            the session's token eviction, which attends by itself.
         page_size: tokens in a page.
         scale: of the logits.
         kernels: the device's operators.
-        trace: where the selected pages are noted.
+        trace: where the selected pages or kept tokens are noted.
     """
 
     def __init__(
         self,
         config: QuestConfig,
-        policy: type[PageSelection],
+        policy: type[PageSelection] | TokenEviction,
         page_size: int,
         scale: float,
         kernels: ModuleType,
@@ -96,6 +98,10 @@ class DecodeAttention:
         """
         pages = cache.pool.layers[layer]
         sparse = self._config.attention == "quest" and layer >= self._config.dense_layers
+        if sparse and isinstance(self._policy, TokenEviction):
+            attended, kept = self._policy.attend(layer, query, pages, cache.page_table, cache.length_tokens)
+            self._trace.note_tokens(layer, kept)
+            return attended
         # A context within the budget is read whole: no score could leave anything out.
         if not sparse or (cache.num_pages <= self._budget_pages and not self._policy.stateful):
             return self._kernels.dense_decode_attention(

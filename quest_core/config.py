@@ -18,8 +18,8 @@ SUPPORTED_FAMILIES = {
     "qwen3": "Qwen3 (dense)",
 }
 
-# The policies of `page_selection.py`.
-SELECTIONS = ("spread", "quest", "oracle", "streaming", "raas")
+# The policies of `page_selection.py` and `eviction.py`.
+SELECTIONS = ("spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
 PAGE_SIZES = (8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 

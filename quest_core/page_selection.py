@@ -14,6 +14,7 @@ import torch
 from torch.nn.functional import pad
 
 from quest_core.config import QuestConfig
+from quest_core.eviction import H2OEviction, TokenEviction, TovaEviction
 from quest_core.paged_kv_cache import LayerPages
 
 
@@ -198,10 +199,12 @@ class RaasSelection(QuestSelection):
         return SelectedPages(page_ids, torch.full((kv_heads,), count, dtype=torch.int32, device=page_ids.device))
 
 
-POLICIES: dict[str, type[PageSelection]] = {
+POLICIES: dict[str, type[PageSelection] | type[TokenEviction]] = {
     "spread": SpreadSelection,
     "quest": QuestSelection,
     "oracle": OracleSelection,
     "streaming": StreamingSelection,
     "raas": RaasSelection,
+    "h2o": H2OEviction,
+    "tova": TovaEviction,
 }

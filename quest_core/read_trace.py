@@ -1,7 +1,7 @@
 """Which KV pages each decode step read.
 
-Collects the selected pages of the layers on the device and brings them to the host once a step, as counts. Knows
-nothing of what the pages contain.
+Collects the selected pages, or the kept tokens, of the layers on the device and brings them to the host once a step, as
+counts. Knows nothing of what the pages contain.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from quest_core.config import ModelConfig, QuestConfig
+from quest_core.eviction import KeptTokens
 from quest_core.page_selection import SelectedPages
 
 
@@ -20,11 +21,14 @@ class StepReads:
     """What one step read.
 
     Args:
-        page_reads: uint8 [layers, pages]: how many kv heads read the page in that layer; dense layers read all.
+        page_reads: uint8 [layers, pages]: how many kv heads read the page, or any of its tokens, in that layer; dense
+            layers read all.
         kv_heads: the most a count can be.
         always_read_pages: pages that every step reads whatever the query: sink, recent and current.
         dense_layers: the first layers, which read every page.
         scored_layers: layers that read the summaries of all pages.
+        kept_tokens: tokens that each kv head read in the layers after `dense_layers`, with a policy that keeps tokens;
+            None with one that reads whole pages.
     """
 
     page_reads: np.ndarray
@@ -32,6 +36,7 @@ class StepReads:
     always_read_pages: tuple[int, ...]
     dense_layers: int
     scored_layers: int = 0
+    kept_tokens: int | None = None
 
 
 class ReadTrace:
@@ -42,9 +47,13 @@ class ReadTrace:
         self._quest = quest
         self._page_size = page_size
         self._selected: dict[int, SelectedPages] = {}
+        self._kept: dict[int, KeptTokens] = {}
 
     def note(self, layer: int, selected: SelectedPages) -> None:
         self._selected[layer] = selected
+
+    def note_tokens(self, layer: int, kept: KeptTokens) -> None:
+        self._kept[layer] = kept
 
     def finish_step(self, num_pages: int) -> StepReads:
         """The counts of the step that has just run over `num_pages` pages; starts the next."""
@@ -58,7 +67,22 @@ class ReadTrace:
             counts.scatter_add_(1, page_ids % (num_pages + 1), torch.ones_like(page_ids, dtype=torch.int32))
             page_reads[list(self._selected)] = counts[:, :num_pages].clamp_(max=255).to(torch.uint8).cpu().numpy()
             self._selected = {}
+        if self._kept:
+            return self._finish_kept(page_reads)
         return StepReads(page_reads, kv_heads, self._always_read(num_pages), self._quest.dense_layers, scored_layers)
+
+    def _finish_kept(self, page_reads: np.ndarray) -> StepReads:
+        kept = list(self._kept.values())
+        page_ids = torch.stack([layer.token_ids for layer in kept]) // self._page_size  # [layers, rows, kept]
+        _, rows, kept_tokens = page_ids.shape
+        read = torch.zeros((*page_ids.shape[:2], page_reads.shape[1]), dtype=torch.int32, device=page_ids.device)
+        counts = read.scatter_(2, page_ids, 1).sum(dim=1) * (self._model.num_kv_heads // rows)
+        page_reads[list(self._kept)] = counts.clamp_(max=255).to(torch.uint8).cpu().numpy()
+        always_read = tuple(range(kept[0].recent_from // self._page_size, page_reads.shape[1]))
+        self._kept = {}
+        return StepReads(
+            page_reads, self._model.num_kv_heads, always_read, self._quest.dense_layers, kept_tokens=kept_tokens
+        )
 
     def _always_read(self, num_pages: int) -> tuple[int, ...]:
         recent_from = max(0, num_pages - 1 - self._quest.recent_pages)
@@ -77,5 +101,9 @@ class ReadTrace:
         page_bytes = 2 * self._page_size * vector_bytes
         if reads is None:
             return model.num_layers * model.num_kv_heads * num_pages * page_bytes
+        if reads.kept_tokens is not None:
+            dense_layers = min(reads.dense_layers, model.num_layers)
+            tokens = dense_layers * num_pages * self._page_size + (model.num_layers - dense_layers) * reads.kept_tokens
+            return model.num_kv_heads * tokens * 2 * vector_bytes
         read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
         return read_bytes + reads.scored_layers * model.num_kv_heads * num_pages * 2 * vector_bytes

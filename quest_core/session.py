@@ -16,6 +16,7 @@ import torch
 from quest_core.attention import DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decoder import Decoder
+from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
@@ -87,7 +88,7 @@ class Session:
         cache: empty, or forked.
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
-        policy: chooses the pages that Quest reads; the pool keeps the summaries it scores.
+        policy: chooses the pages or keeps the tokens that Quest reads; the pool keeps the summaries it scores.
     """
 
     def __init__(
@@ -96,7 +97,7 @@ class Session:
         cache: SequenceCache,
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
-        policy: type[PageSelection],
+        policy: type[PageSelection] | type[TokenEviction],
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
@@ -104,6 +105,7 @@ class Session:
         self._decoder = decoder
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
+        self._eviction = policy(decoder.config, cache.max_tokens) if issubclass(policy, TokenEviction) else None
         self._logits: torch.Tensor | None = None  # after the last of `tokens`, if they are known
 
     @property
@@ -132,13 +134,16 @@ class Session:
         reused = _common_prefix(self.tokens, token_ids)
         if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None):
             reused -= 1  # the last token runs again for its logits
+        if self._eviction is not None and reused < len(self.tokens):
+            reused = 0  # what the kept tokens got from the forgotten ones cannot be taken back
         self.truncate(reused)
         yield PrefillProgress(reused, reused, len(token_ids), time.perf_counter() - start)
+        observe = None if self._eviction is None else self._eviction.observe_prefill
         while len(self.tokens) < len(token_ids) and not cancellation.requested:
             chunk = token_ids[len(self.tokens) : len(self.tokens) + self._prefill_chunk_tokens]
             ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
             self._logits = None
-            self._logits = self._decoder.prefill(ids, self._cache)
+            self._logits = self._decoder.prefill(ids, self._cache, observe)
             self.tokens.extend(chunk)
             _wait_for(self._decoder.device)
             yield PrefillProgress(reused, len(self.tokens), len(token_ids), time.perf_counter() - start)
@@ -206,9 +211,10 @@ class Session:
         self._registry.touch(self)
         page_size, config = self._cache.pool.page_size, self._decoder.config
         trace = ReadTrace(config, quest, page_size)
-        attention = DecodeAttention(
-            quest, self._policy, page_size, config.softmax_scale, self._decoder.kernels, trace
-        )
+        if self._eviction is not None:
+            self._eviction.begin_answer(quest.token_budget)
+        policy = self._eviction or self._policy
+        attention = DecodeAttention(quest, policy, page_size, config.softmax_scale, self._decoder.kernels, trace)
         return attention, trace
 
     def _append(self, token: torch.Tensor, token_id: int, attention: DecodeAttention) -> None:
@@ -233,6 +239,7 @@ class Session:
         self._registry.touch(other)
         other.tokens = list(self.tokens)
         other._logits = self._logits
+        other._eviction = None if self._eviction is None else self._eviction.fork()
         return other
 
     def truncate(self, length_tokens: int) -> None:
@@ -242,6 +249,8 @@ class Session:
         self._cache.truncate(length_tokens)
         del self.tokens[length_tokens:]
         self._logits = None
+        if self._eviction is not None:
+            self._eviction.forget()
 
     def close(self) -> None:
         """Give the pages back; the session is empty afterwards and may be used again."""
