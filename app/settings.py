@@ -150,7 +150,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         "--selection",
         choices=SELECTIONS,
         default=default("selection", "spread", choices=SELECTIONS),
-        help="how Quest chooses pages: spread (ours, default), quest (as the paper), streaming, oracle (slow)",
+        help="how Quest chooses what to read: spread (ours, default), quest (as the paper), streaming, oracle (slow), "
+        "or by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
     )
     parser.add_argument(
         "--data-dir",
