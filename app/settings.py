@@ -10,7 +10,7 @@ import argparse
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import UserFacingError
@@ -70,6 +70,10 @@ class AppSettings:
     def cache_dir(self) -> Path:
         """Where converted models are kept."""
         return self.data_dir / "models"
+
+    def with_context(self, context_tokens: int) -> AppSettings:
+        """The same settings with another window."""
+        return replace(self, context_tokens=context_tokens)
 
     def engine_config(self, context_tokens: int | None = None) -> EngineConfig:
         """What the engine is loaded with; `context_tokens` takes the place of the window that was set."""

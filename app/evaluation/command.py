@@ -4,51 +4,144 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
+from app.errors import UserFacingError
 from app.results import format_table, number_list, write_json
 from app.settings import AppSettings
 
+EVALUATIONS = {
+    "perplexity": "a book's last tokens, fed one by one",
+    "passkey": "a number hidden in filler and in a book",
+    "needles": "several facts hidden in a book, variables to trace, words to count (RULER)",
+    "qa": "invented facts planted in a book",
+    "longbench": "question answering sets of a LongBench folder",
+    "recall": "the share of attention that the selected pages hold",
+}
+# What the table leaves out, the JSON has.
+TABLE_LEAVES_OUT = {"by_layer", "exact", "dense_exact", "page_size"}
+
 
 def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
-    """Declare what `eval` takes beside the shared flags; --context-tokens is the length evaluated."""
-    parser.add_argument("evaluation", nargs="?", choices=["perplexity"], default="perplexity", help="what to measure")
+    """Declare what `eval` takes beside the shared flags."""
+    parser.add_argument(
+        "evaluation",
+        nargs="?",
+        choices=list(EVALUATIONS),
+        default="perplexity",
+        help="; ".join(f"{name}: {what}" for name, what in EVALUATIONS.items()),
+    )
+    parser.add_argument("--quick", action="store_true", help="short contexts and few trials: minutes on a CPU")
     parser.add_argument("--text", type=Path, metavar="FILE", help="what to read (default: the sample book)")
     parser.add_argument(
         "--budgets",
         type=number_list,
-        default=[256, 512, 1024],
         metavar="N,N",
-        help="token budgets (default: 256,512,1024)",
+        help="token budgets (default: 256,512,1024; passkey, needles, qa and longbench: 128,512)",
     )
-    parser.add_argument(
-        "--scored-tokens", type=int, default=512, metavar="N", help="last tokens, fed one by one (default: 512)"
-    )
-    parser.add_argument(
-        "--sink-pages", type=int, default=1, metavar="N", help="first pages always read (default: 1; the paper: 0)"
-    )
+    parser.add_argument("--sink-pages", type=int, default=1, metavar="N", help="first pages always read (default: 1)")
     parser.add_argument(
         "--recent-pages", type=int, default=1, metavar="N", help="last full pages always read (default: 1; paper: 0)"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
+    fed = parser.add_argument_group("perplexity and recall, over --context-tokens tokens (default: 6144)")
+    fed.add_argument(
+        "--scored-tokens", type=int, metavar="N", help="last tokens, fed one by one (default: 512; recall: 64)"
+    )
+    asked = parser.add_argument_group("passkey, needles, qa and longbench")
+    asked.add_argument(
+        "--lengths", type=number_list, metavar="N,N", help="tokens of prompt and answer (default: 1024,4096)"
+    )
+    asked.add_argument("--trials", type=int, metavar="N", help="questions of each task (default: 10; --quick: 2)")
+    asked.add_argument("--seed", type=int, default=0, help="of what is hidden and where (default: 0)")
+    asked.add_argument("--tasks", default="", metavar="NAME,NAME", help="needles or LongBench sets (default: all)")
+    asked.add_argument("--folder", type=Path, metavar="DIR", help="LongBench's .jsonl files")
 
 
 def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
-    """Run one evaluation, print its table, write its JSON; returns the exit code."""
-    from app.evaluation.perplexity import measure_perplexity
-    from quest_core.config import QuestConfig
+    """Run one evaluation, print its table, write its JSON and plot; returns the exit code."""
+    if arguments.plot:
+        from app.evaluation.plots import require_matplotlib
 
-    result = measure_perplexity(
-        settings,
-        settings_of_quest=[
-            QuestConfig(token_budget=budget, sink_pages=arguments.sink_pages, recent_pages=arguments.recent_pages)
-            for budget in arguments.budgets
-        ],
-        scored_tokens=arguments.scored_tokens,
-        text=arguments.text,
-        on_progress=lambda message: print(message, file=sys.stderr, flush=True),
-    )
-    print(format_table(result["rows"]))
+        require_matplotlib()  # an hour's measurement should not end with its absence
+    if (arguments.trials or 1) < 1:
+        raise UserFacingError(f"--trials must be at least 1, not {arguments.trials}.")
+    result = _measurement(settings, arguments)(on_progress=_print_progress)
+    columns = [name for name in result["rows"][0] if name not in TABLE_LEAVES_OUT]
+    print(format_table([{name: row[name] for name in columns} for row in result["rows"]]))
     if arguments.json:
         write_json(arguments.json, result)
+    if arguments.plot:
+        from app.evaluation.plots import draw_result
+
+        print(f"Drawn: {draw_result(result, arguments.plot)}", file=sys.stderr)
     return 0
+
+
+def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
+    """The chosen evaluation with its arguments, waiting for `on_progress`."""
+    if arguments.evaluation in ("perplexity", "recall"):
+        return _feed_book(settings, arguments)
+    return _ask_questions(settings, arguments)
+
+
+def _feed_book(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
+    from app.evaluation.perplexity import measure_perplexity
+    from app.evaluation.recall import measure_recall
+
+    recall = arguments.evaluation == "recall"
+    scored_tokens = arguments.scored_tokens
+    if scored_tokens is None:
+        scored_tokens = 64 if recall or arguments.quick else 512
+    return partial(
+        measure_recall if recall else measure_perplexity,
+        settings.with_context(settings.context_tokens or (2048 if arguments.quick else 6144)),
+        settings_of_quest=_settings_of_quest(arguments, [256, 512, 1024]),
+        scored_tokens=scored_tokens,
+        text=arguments.text,
+    )
+
+
+def _ask_questions(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
+    from app.evaluation import question_sets
+    from app.evaluation.answers import measure_answers
+
+    trials = arguments.trials or (2 if arguments.quick else 10)
+    tasks = [name for name in arguments.tasks.split(",") if name]
+    of_book = {"text": arguments.text, "trials": trials, "seed": arguments.seed}
+    if arguments.evaluation == "longbench" and arguments.folder is None:
+        raise UserFacingError("eval longbench needs --folder DIR, a folder with LongBench's .jsonl files.")
+    build = {
+        "passkey": partial(question_sets.passkey_questions, **of_book),
+        "needles": partial(question_sets.needle_questions, **of_book, tasks=tasks),
+        "qa": partial(question_sets.planted_questions, **of_book),
+        "longbench": partial(
+            question_sets.longbench_questions, folder=arguments.folder, trials=trials, tasks=tasks
+        ),
+    }[arguments.evaluation]
+    return partial(
+        measure_answers,
+        settings,
+        evaluation=arguments.evaluation,
+        build_questions=build,
+        lengths=arguments.lengths or ([1024] if arguments.quick else [1024, 4096]),
+        settings_of_quest=_settings_of_quest(arguments, [128, 512]),
+        seed=arguments.seed,
+    )
+
+
+def _settings_of_quest(arguments: argparse.Namespace, default_budgets: list[int]) -> list:
+    from quest_core.config import QuestConfig
+
+    return [
+        QuestConfig(token_budget=budget, sink_pages=arguments.sink_pages, recent_pages=arguments.recent_pages)
+        for budget in arguments.budgets or default_budgets
+    ]
+
+
+def _print_progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -12,7 +12,8 @@ INTRODUCTION = (
     "There is important information hidden in the text below, among much that does not matter. "
     "Find it and keep it in mind: you will be asked for it at the end."
 )
-QUESTION = "What is the pass key? The pass key is"
+# Without the words "Question" and "Answer" a small model tends to go on with the text.
+QUESTION = "Question: What is the pass key in the text above?\nAnswer: The pass key is"
 # Five digits, each of which may be a token, and the words that a model may put before them.
 ANSWER_TOKENS = 16
 

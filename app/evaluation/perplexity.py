@@ -18,8 +18,6 @@ from app.settings import AppSettings
 from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
 
-DEFAULT_CONTEXT_TOKENS = 6144
-
 
 def measure_perplexity(
     settings: AppSettings,
@@ -38,7 +36,7 @@ def measure_perplexity(
     Raises:
         UserFacingError: if the text is too short, or nothing would be left to prefill.
     """
-    context_tokens = settings.context_tokens or DEFAULT_CONTEXT_TOKENS
+    context_tokens = settings.context_tokens
     if not 0 < scored_tokens < context_tokens:
         raise UserFacingError(f"--scored-tokens must be between 1 and {context_tokens - 1}, not {scored_tokens}.")
     engine = Engine.load(settings.model, settings.engine_config(context_tokens), on_progress)
