@@ -90,15 +90,16 @@ def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callab
 
 
 def _feed_book(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
-    from app.evaluation.perplexity import measure_perplexity
-    from app.evaluation.recall import measure_recall
-
     recall = arguments.evaluation == "recall"
+    if recall:
+        from app.evaluation.recall import measure_recall as measure
+    else:
+        from app.evaluation.perplexity import measure_perplexity as measure
     scored_tokens = arguments.scored_tokens
     if scored_tokens is None:
         scored_tokens = 64 if recall or arguments.quick else 512
     return partial(
-        measure_recall if recall else measure_perplexity,
+        measure,
         settings.with_context(settings.context_tokens or (2048 if arguments.quick else 6144)),
         settings_of_quest=_settings_of_quest(arguments, [256, 512, 1024]),
         scored_tokens=scored_tokens,
