@@ -121,12 +121,10 @@ def _ask(
 
 
 def _split_prompt(tokenizer: Any, question: LongQuestion) -> tuple[list[int], list[int]]:
-    """The prompt's token ids, up to the question and from it on; a token that spans the border belongs to the question."""
+    """The prompt's token ids, up to the question and from it on; a token across the border is the question's."""
     ids = tokenizer(question.prompt, add_special_tokens=False, return_offsets_mapping=True)
     question_starts_at = len(question.prompt) - len(question.question)
-    border = next(
-        index for index, (_, end) in enumerate(ids["offset_mapping"]) if end > question_starts_at
-    )
+    border = next(index for index, (_, end) in enumerate(ids["offset_mapping"]) if end > question_starts_at)
     return ids["input_ids"][:border], ids["input_ids"][border:]
 
 
@@ -164,9 +162,7 @@ def _summarise(
             }
 
 
-def _describe(
-    question: LongQuestion, quest: QuestConfig, length: int, answer: Answer, dense: Answer
-) -> dict[str, Any]:
+def _describe(question: LongQuestion, quest: QuestConfig, length: int, answer: Answer, dense: Answer) -> dict[str, Any]:
     return {
         "task": question.task,
         "context_tokens": length,

@@ -120,9 +120,7 @@ def _ask_questions(settings: AppSettings, arguments: argparse.Namespace) -> Call
         "passkey": partial(question_sets.passkey_questions, **of_book),
         "needles": partial(question_sets.needle_questions, **of_book, tasks=tasks),
         "qa": partial(question_sets.planted_questions, **of_book),
-        "longbench": partial(
-            question_sets.longbench_questions, folder=arguments.folder, trials=trials, tasks=tasks
-        ),
+        "longbench": partial(question_sets.longbench_questions, folder=arguments.folder, trials=trials, tasks=tasks),
     }[arguments.evaluation]
     return partial(
         measure_answers,

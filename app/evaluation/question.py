@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import textwrap
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import accumulate
@@ -150,12 +150,13 @@ def spread_trials(
 
 
 def plant(sentences: list[str], needles: list[tuple[float, str]]) -> str:
-    """The sentences as one text, each needle between two of them, at its relative depth in the characters."""
+    """The sentences as one text, each needle at the sentence end nearest to its relative depth in the characters."""
     ends = list(accumulate((len(sentence) + 1 for sentence in sentences), initial=0))
     planted = list(sentences)
     # From the back, so that the earlier places stay where they are.
     for depth, needle in reversed(sorted(needles, key=lambda needle: needle[0])):
-        planted.insert(bisect_left(ends, depth * ends[-1]), needle)
+        place = depth * ends[-1]
+        planted.insert(min(range(len(ends)), key=lambda index: abs(ends[index] - place)), needle)
     return " ".join(planted)
 
 

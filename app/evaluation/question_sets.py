@@ -23,17 +23,13 @@ QA_ANSWER_TOKENS = 32
 LONGBENCH_ANSWER_TOKENS = 128
 
 
-def passkey_questions(
-    length: int, tokenizer: Any, text: Path | None, trials: int, seed: int
-) -> list[LongQuestion]:
+def passkey_questions(length: int, tokenizer: Any, text: Path | None, trials: int, seed: int) -> list[LongQuestion]:
     """Pass keys in filler and in a real text, `trials` each."""
     count_tokens = _counter(tokenizer)
     return [
         question
         for haystack in (Haystack.filler(), _book(text))
-        for question in build_passkey_questions(
-            haystack, length - PASSKEY_ANSWER_TOKENS, trials, seed, count_tokens
-        )
+        for question in build_passkey_questions(haystack, length - PASSKEY_ANSWER_TOKENS, trials, seed, count_tokens)
     ]
 
 
@@ -46,9 +42,7 @@ def needle_questions(
     )
 
 
-def planted_questions(
-    length: int, tokenizer: Any, text: Path | None, trials: int, seed: int
-) -> list[LongQuestion]:
+def planted_questions(length: int, tokenizer: Any, text: Path | None, trials: int, seed: int) -> list[LongQuestion]:
     """Invented facts planted in a real text, `trials` of them."""
     return build_planted_questions(_book(text), length - QA_ANSWER_TOKENS, trials, seed, _counter(tokenizer))
 
