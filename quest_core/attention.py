@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from types import ModuleType
+from typing import Protocol
 
 import torch
 from torch.nn.attention.bias import causal_lower_right
@@ -59,6 +60,14 @@ def prefill_attention(
     return attended[0].transpose(0, 1).reshape(new_tokens, -1)
 
 
+class Attention(Protocol):
+    """What a decode step attends with; see `DecodeAttention.__call__`."""
+
+    def __call__(
+        self, layer: int, query: torch.Tensor, cache: SequenceCache, context_tokens: torch.Tensor
+    ) -> torch.Tensor: ...
+
+
 class DecodeAttention:
     """Attention of one new token, dense or Quest, for every layer of one decode step.
 
@@ -83,7 +92,7 @@ class DecodeAttention:
     ) -> None:
         self._config = config
         self._scale = scale
-        self._kernels = kernels
+        self.kernels = kernels
         self._trace = trace
         self._policy = policy
         self._selections = defaultdict(lambda: policy(config, page_size, kernels))
@@ -104,12 +113,12 @@ class DecodeAttention:
             return attended
         # A context within the budget is read whole: no score could leave anything out.
         if not sparse or (cache.num_pages <= self._budget_pages and not self._policy.stateful):
-            return self._kernels.dense_decode_attention(
+            return self.kernels.dense_decode_attention(
                 query, pages.key_pages, pages.value_pages, cache.page_table, context_tokens, self._scale
             )
         selected = self._selections[layer].select(query, pages, cache.page_table, context_tokens)
         self._trace.note(layer, selected)
-        return self._kernels.sparse_decode_attention(
+        return self.kernels.sparse_decode_attention(
             query,
             pages.key_pages,
             pages.value_pages,

@@ -11,7 +11,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import embedding, linear
 
-from quest_core.attention import DecodeAttention, kernels_for, prefill_attention
+from quest_core.attention import Attention, kernels_for, prefill_attention
 from quest_core.config import ModelConfig
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.rope import rope_tables
@@ -65,7 +65,7 @@ class Decoder:
         return self._forward(token_ids, cache, attend)
 
     @torch.inference_mode()
-    def decode(self, token_id: torch.Tensor, cache: SequenceCache, attention: DecodeAttention) -> torch.Tensor:
+    def decode(self, token_id: torch.Tensor, cache: SequenceCache, attention: Attention) -> torch.Tensor:
         """Append one token, reading the cache as `attention` says.
 
         Args:

@@ -25,10 +25,13 @@ class SelectedPages:
     Args:
         page_ids: int32 [kv_heads, budget_pages].
         page_counts: int32 [kv_heads], how many of them are real.
+        missed_share: float32 [] on the device, the share of attention that the policy gives to the other pages, meaned
+            over the heads; None from a policy that knows no shares.
     """
 
     page_ids: torch.Tensor
     page_counts: torch.Tensor
+    missed_share: torch.Tensor | None = None
 
 
 class PageSelection:
@@ -43,6 +46,7 @@ class PageSelection:
     """
 
     summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
+    scores_are_shares = False  # whether a kv head's scores add up to one
     stateful = False  # whether it must see every step, even those that read the whole context
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
@@ -63,15 +67,22 @@ class PageSelection:
             context_tokens: int32 [1] on the device, the current token included.
         """
         grouped = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
+        scores = self.score(grouped, pages, page_table, context_tokens)
         page_ids, page_counts = self._kernels.select_pages(
-            self.score(grouped, pages, page_table, context_tokens),
+            scores,
             context_tokens,
             self._page_size,
             self._budget_pages,
             self._config.sink_pages,
             self._config.recent_pages,
         )
-        return SelectedPages(page_ids, page_counts)
+        return SelectedPages(page_ids, page_counts, self._missed_share(scores, page_ids))
+
+    def _missed_share(self, scores: torch.Tensor, page_ids: torch.Tensor) -> torch.Tensor | None:
+        if not self.scores_are_shares:
+            return None
+        read = scores.gather(1, page_ids.clamp(min=0).long()).masked_fill(page_ids < 0, 0.0)
+        return 1.0 - read.sum() / len(scores)
 
     def score(
         self, queries: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
@@ -110,6 +121,7 @@ class SpreadSelection(PageSelection):
     """
 
     summary = "spread"
+    scores_are_shares = True
 
     def score(self, queries, pages, page_table, context_tokens):
         weights = torch.stack((queries, queries.abs()), dim=2) / math.sqrt(queries.shape[2])
@@ -124,6 +136,8 @@ class OracleSelection(PageSelection):
 
     Reads every key to know; for evaluation.
     """
+
+    scores_are_shares = True
 
     def score(self, queries, pages, page_table, context_tokens):
         keys = pages.key_pages[page_table.long()].float()  # [logical_pages, kv_heads, page_size, head_dim]

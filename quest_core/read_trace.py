@@ -29,6 +29,8 @@ class StepReads:
         scored_layers: layers that read the summaries of all pages.
         kept_tokens: tokens that each kv head read in the layers after `dense_layers`, with a policy that keeps tokens;
             None with one that reads whole pages.
+        missed_share: the policy's estimate of the attention that the step did not read, from 0 to 1, meaned over the
+            layers that left anything out; None where none did, or from a policy that knows no shares.
     """
 
     page_reads: np.ndarray
@@ -37,6 +39,7 @@ class StepReads:
     dense_layers: int
     scored_layers: int = 0
     kept_tokens: int | None = None
+    missed_share: float | None = None
 
 
 class ReadTrace:
@@ -60,6 +63,8 @@ class ReadTrace:
         layers, kv_heads = self._model.num_layers, self._model.num_kv_heads
         page_reads = np.full((layers, num_pages), min(kv_heads, 255), dtype=np.uint8)
         scored_layers = len(self._selected)
+        missed = [layer.missed_share for layer in self._selected.values() if layer.missed_share is not None]
+        missed_share = float(torch.stack(missed).mean()) if missed else None
         if self._selected:
             # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
             page_ids = torch.stack([selected.page_ids for selected in self._selected.values()]).flatten(1).long()
@@ -69,7 +74,14 @@ class ReadTrace:
             self._selected = {}
         if self._kept:
             return self._finish_kept(page_reads)
-        return StepReads(page_reads, kv_heads, self._always_read(num_pages), self._quest.dense_layers, scored_layers)
+        return StepReads(
+            page_reads,
+            kv_heads,
+            self._always_read(num_pages),
+            self._quest.dense_layers,
+            scored_layers,
+            missed_share=missed_share,
+        )
 
     def _finish_kept(self, page_reads: np.ndarray) -> StepReads:
         kept = list(self._kept.values())

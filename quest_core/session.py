@@ -7,13 +7,13 @@ thread, inside a job. Knows nothing of text or of other sessions.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
 import torch
 
-from quest_core.attention import DecodeAttention
+from quest_core.attention import Attention, DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decoder import Decoder
 from quest_core.eviction import TokenEviction
@@ -189,13 +189,26 @@ class Session:
             if finish_reason:
                 return
 
-    def score(self, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation) -> Iterator[ScoredToken]:
+    def score(
+        self,
+        token_ids: list[int],
+        quest: QuestConfig,
+        cancellation: Cancellation,
+        watch: Callable[[DecodeAttention], Attention] = lambda attention: attention,
+    ) -> Iterator[ScoredToken]:
         """Feed `token_ids` one by one through decoding, as if they had been drawn.
+
+        Args:
+            token_ids: what to feed.
+            quest: what each step reads.
+            cancellation: asked before each token.
+            watch: wraps the attention of all steps, for measurements.
 
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
         """
         attention, trace = self._begin_decode(quest)
+        attention = watch(attention)
         element_bytes = self._cache.pool.keys.element_size()
         for token_id in token_ids:
             if cancellation.requested:
@@ -217,7 +230,7 @@ class Session:
         attention = DecodeAttention(quest, policy, page_size, config.softmax_scale, self._decoder.kernels, trace)
         return attention, trace
 
-    def _append(self, token: torch.Tensor, token_id: int, attention: DecodeAttention) -> None:
+    def _append(self, token: torch.Tensor, token_id: int, attention: Attention) -> None:
         """Run one token through the model; `token` int64 [1] on the device is `token_id`."""
         self._logits = None  # should the step fail, the old logits are not those of the last token
         self._logits = self._decoder.decode(token, self._cache, attention)

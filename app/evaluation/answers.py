@@ -55,8 +55,8 @@ def measure_answers(
     than that length needs.
 
     Returns:
-        `rows` (task, selection, page_size, token_budget, context_tokens, trials; accuracy, exact, f1 and the same of
-        dense; accuracy_where_dense_is_right, None where it never is; agreement, the share of answers that are dense's
+        `rows` (task, selection, page_size, dense_layers, token_budget, context_tokens, trials; accuracy, exact, f1 and
+        the same of dense; accuracy_where_dense_is_right, None where it never is; agreement, the share of answers that are dense's
         word for word), `answers` (each of them) and `machine`.
     """
     rows, answers = [], []
@@ -148,6 +148,7 @@ def _summarise(
                 "task": task,
                 "selection": settings.selection,
                 "page_size": page_size,
+                "dense_layers": quest.dense_layers,
                 "token_budget": quest.token_budget,
                 "context_tokens": length,
                 "trials": len(pairs),

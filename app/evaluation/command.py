@@ -12,6 +12,7 @@ from typing import Any
 from app.errors import UserFacingError
 from app.results import format_table, number_list, write_json
 from app.settings import AppSettings
+from quest_core.config import QuestConfig
 
 EVALUATIONS = {
     "perplexity": "a book's last tokens, fed one by one",
@@ -45,6 +46,13 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--sink-pages", type=int, default=1, metavar="N", help="first pages always read (default: 1)")
     parser.add_argument(
         "--recent-pages", type=int, default=1, metavar="N", help="last full pages always read (default: 1; paper: 0)"
+    )
+    parser.add_argument(
+        "--dense-layers",
+        type=int,
+        default=QuestConfig.dense_layers,
+        metavar="N",
+        help=f"first layers that read everything (default: {QuestConfig.dense_layers}; paper: 2)",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
@@ -133,11 +141,14 @@ def _ask_questions(settings: AppSettings, arguments: argparse.Namespace) -> Call
     )
 
 
-def _settings_of_quest(arguments: argparse.Namespace, default_budgets: list[int]) -> list:
-    from quest_core.config import QuestConfig
-
+def _settings_of_quest(arguments: argparse.Namespace, default_budgets: list[int]) -> list[QuestConfig]:
     return [
-        QuestConfig(token_budget=budget, sink_pages=arguments.sink_pages, recent_pages=arguments.recent_pages)
+        QuestConfig(
+            token_budget=budget,
+            dense_layers=arguments.dense_layers,
+            sink_pages=arguments.sink_pages,
+            recent_pages=arguments.recent_pages,
+        )
         for budget in arguments.budgets or default_budgets
     ]
 

@@ -30,8 +30,8 @@ def measure_perplexity(
     """Score the last tokens of `settings.context_tokens` tokens of `text`, dense and with each of `settings_of_quest`.
 
     Returns:
-        `rows` (selection, page_size, always_read (sink + recent pages), token_budget, context_tokens, perplexity,
-        dense_perplexity, ratio, kv_bytes_per_token) and `machine`.
+        `rows` (selection, page_size, always_read (sink + recent pages), dense_layers, token_budget, context_tokens,
+        perplexity, dense_perplexity, ratio, kv_bytes_per_token) and `machine`.
 
     Raises:
         UserFacingError: if the text is too short, or nothing would be left to prefill.
@@ -66,6 +66,7 @@ def measure_perplexity(
             "selection": settings.selection,
             "page_size": engine.page_size,
             "always_read": f"{quest.sink_pages}+{quest.recent_pages}",
+            "dense_layers": quest.dense_layers,
             "token_budget": quest.token_budget,
             "context_tokens": context_tokens,
             "perplexity": perplexity,
