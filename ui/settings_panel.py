@@ -3,11 +3,13 @@
 import gradio as gr
 
 from app.answer import AnswerOptions
+from app.presets import PRESETS, find_preset
 from app.settings import AppSettings
 
 MIN_BUDGET_TOKENS = 128
 MAX_BUDGET_TOKENS = 4096
 MAX_ANSWER_TOKENS = 2048
+CUSTOM = "custom"
 
 
 class SettingsPanel:
@@ -20,6 +22,13 @@ class SettingsPanel:
     def __init__(self, settings: AppSettings) -> None:
         defaults = AnswerOptions(attention=settings.attention, token_budget=settings.token_budget)
         with gr.Accordion("Settings", open=False, elem_id="settings-panel"):
+            self._preset = gr.Radio(
+                [(preset.label, preset.name) for preset in PRESETS] + [("Custom", CUSTOM)],
+                value=preset_name(defaults.attention, defaults.token_budget),
+                label="How much to read",
+                info="Losses measured on novels with the embedded model; see EVALUATION.md.",
+                elem_id="preset",
+            )
             self._attention = gr.Radio(
                 [("Quest", "quest"), ("Dense", "dense")],
                 value=defaults.attention,
@@ -45,6 +54,10 @@ class SettingsPanel:
             self._system_prompt = gr.Textbox(
                 defaults.system_prompt, label="Instructions to the model (system prompt)", lines=3, max_lines=8
             )
+        # `input` is a person's doing only, so that the three controls never chase each other.
+        self._preset.input(apply_preset, self._preset, [self._attention, self._token_budget])
+        for control in (self._attention, self._token_budget):
+            control.input(preset_name, [self._attention, self._token_budget], self._preset)
         # In the order of `options`' parameters.
         self.inputs = [
             self._attention,
@@ -54,6 +67,20 @@ class SettingsPanel:
             self._top_p,
             self._system_prompt,
         ]
+
+
+def preset_name(attention: str, token_budget: float) -> str:
+    """The preset that the two controls stand for."""
+    preset = find_preset(attention, int(token_budget))
+    return preset.name if preset else CUSTOM
+
+
+def apply_preset(name: str) -> tuple:
+    """What the attention and budget controls become; "Custom" leaves them as they are."""
+    for preset in PRESETS:
+        if preset.name == name:
+            return preset.attention, gr.skip() if preset.attention == "dense" else preset.token_budget
+    return gr.skip(), gr.skip()
 
 
 def options(

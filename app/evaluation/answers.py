@@ -56,8 +56,8 @@ def measure_answers(
 
     Returns:
         `rows` (task, selection, page_size, dense_layers, token_budget, context_tokens, trials; accuracy, exact, f1 and
-        the same of dense; accuracy_where_dense_is_right, None where it never is; agreement, the share of answers that are dense's
-        word for word), `answers` (each of them) and `machine`.
+        the same of dense; accuracy_where_dense_is_right, None where it never is; agreement, the share of answers that
+        are dense's word for word), `answers` (each of them) and `machine`.
     """
     rows, answers = [], []
     for length in lengths:

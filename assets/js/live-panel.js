@@ -23,6 +23,9 @@ const MARKUP = `
     <div><dt>Average</dt><dd><b data-part="mean-speed">–</b> tokens/s</dd></div>
     <div><dt>First token</dt><dd><b data-part="first-token">–</b> s</dd></div>
     <div><dt>Cache read</dt><dd><b data-part="read-share">–</b> % a step</dd></div>
+    <div title="Estimated from the summaries of the unread pages. On novels the true share was 1.03 to 1.11 times the estimate.">
+      <dt>Attention missed</dt><dd>≈ <b data-part="missed-share">–</b> %</dd>
+    </div>
   </dl>
   <div class="live-bar" data-part="prefill" hidden>
     <span><span data-part="prefill-text"></span><span data-part="prefill-left"></span></span>
@@ -164,7 +167,7 @@ export class LivePanel extends HTMLElement {
     this.parts.follow.checked = true;
     this.parts.steps.hidden = true;
     this.closePage();
-    for (const name of ["speed", "mean-speed", "first-token", "read-share"]) this.parts[name].textContent = "–";
+    for (const name of ["speed", "mean-speed", "first-token", "read-share", "missed-share"]) this.parts[name].textContent = "–";
     this.parts["map-caption"].textContent = "";
     this.parts["map-empty"].textContent = "";
     this.shown = null;
@@ -219,6 +222,7 @@ export class LivePanel extends HTMLElement {
     this.setFigure("first-token", event.time_to_first_token_s, secondsText);
     // Step 0 reads nothing: its token comes from the prefill.
     this.setFigure("read-share", event.step > 0 ? event.read_share : null, shareText);
+    this.setFigure("missed-share", event.missed_share, shareText);
     this.showContext(event);
   }
 

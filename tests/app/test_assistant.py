@@ -195,6 +195,7 @@ def test_telemetry_follows_the_answer(assistant, reading):
     assert (kinds[0], kinds[1], kinds[-2], kinds[-1]) == ("idle", "prefill", "step", "finished")
     step = assistant.telemetry.step(reading.conversation_id, 5)
     assert step["page_reads"] is not None and 0 < step["read_share"] <= 1.5
+    assert 0 <= step["missed_share"] < 1
     assert (step["layers"], step["kv_heads"], step["dense_layers"]) == (3, 2, 2)
     assert step["pages"] == -(-step["context_tokens"] // 8)
     assert step["always_read_pages"] == [0, step["pages"] - 2, step["pages"] - 1]

@@ -155,6 +155,7 @@ def test_an_answer_streams_while_the_panel_moves(page):
     assert float(figure(page, "mean-speed")) > 0
     assert float(figure(page, "first-token")) > 0
     assert 0 < float(figure(page, "read-share")) < 100
+    assert 0 < float(figure(page, "missed-share")) < 100
     report = page.locator(".answer-report").inner_text()
     assert re.search(r"[\d.]+ tokens/s · first token after", report)
     assert re.search(r"Read most: p\. \w+ \(\d+ %\)", report)
