@@ -24,7 +24,7 @@ const MARKUP = `
     <div><dt>First token</dt><dd><b data-part="first-token">–</b> s</dd></div>
     <div><dt>Cache read</dt><dd><b data-part="read-share">–</b> % a step</dd></div>
     <div title="Estimated from the summaries of the unread pages. On novels the true share was 1.03 to 1.11 times the estimate.">
-      <dt>Attention missed</dt><dd>≈ <b data-part="missed-share">–</b> %</dd>
+      <dt>Missed, about</dt><dd><b data-part="missed-share">–</b> % of attention</dd>
     </div>
   </dl>
   <div class="live-bar" data-part="prefill" hidden>

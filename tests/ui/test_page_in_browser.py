@@ -244,3 +244,15 @@ def test_nothing_is_wider_than_a_telephone(page):
     for selector in ("#documents-panel", "#messages", "#question", "quest-live-panel"):
         box = page.locator(selector).bounding_box()
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390
+
+
+def test_a_preset_sets_the_budget_and_another_budget_is_custom(context, address):
+    page = open_page(context, address)
+    page.click("#settings-panel button")
+    budget = page.get_by_label("number input for Token budget")
+    page.get_by_label("Fast: 256").click()
+    page.wait_for_function("input => input.value === '256'", arg=budget.element_handle())
+    budget.fill("512")
+    budget.press("Enter")
+    page.wait_for_selector("#preset input[value=custom]:checked")
+    page.close()
