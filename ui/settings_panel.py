@@ -1,5 +1,7 @@
 """How answers are made: attention, budget, sampling, instructions."""
 
+from typing import Any
+
 import gradio as gr
 
 from app.answer import AnswerOptions
@@ -55,9 +57,10 @@ class SettingsPanel:
                 defaults.system_prompt, label="Instructions to the model (system prompt)", lines=3, max_lines=8
             )
         # `input` is a person's doing only, so that the three controls never chase each other.
-        self._preset.input(apply_preset, self._preset, [self._attention, self._token_budget])
+        plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        self._preset.input(apply_preset, self._preset, [self._attention, self._token_budget], **plain)
         for control in (self._attention, self._token_budget):
-            control.input(preset_name, [self._attention, self._token_budget], self._preset)
+            control.input(preset_name, [self._attention, self._token_budget], self._preset, **plain)
         # In the order of `options`' parameters.
         self.inputs = [
             self._attention,
