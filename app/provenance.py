@@ -18,6 +18,9 @@ from app.errors import UserFacingError
 if TYPE_CHECKING:
     from quest_core.read_trace import StepReads
 
+# A page of four tokens means little without its surroundings.
+TOKENS_AROUND = 16
+
 
 @dataclass(frozen=True)
 class PageShare:
@@ -83,9 +86,9 @@ def page_text(
         decode: token ids -> text.
 
     Returns:
-        page, first_token, last_token, text; parts: its document pages (document, document_id, page_label, page_index
-        and the characters start_char to end_char of that page's text); role: what most of its tokens are, "document",
-        "conversation" or "instructions".
+        page, first_token, last_token, text; text_before and text_after: some tokens around it; parts: its document
+        pages (document, document_id, page_label, page_index and the characters start_char to end_char of that page's
+        text); role: what most of its tokens are, "document", "conversation" or "instructions".
 
     Raises:
         UserFacingError: if there is no such page.
@@ -95,8 +98,12 @@ def page_text(
     first, end = page * page_size, min((page + 1) * page_size, total_tokens)
     if page < 0 or first >= total_tokens:
         raise UserFacingError(f"There is no KV page {page}; the last one is {(total_tokens - 1) // page_size}.")
-    generated_ids = generated[max(0, first - prompt_tokens) : max(0, end - prompt_tokens)]
-    role_tokens = {"conversation": len(generated_ids)}
+
+    def decode_span(start: int, stop: int) -> str:
+        answer = generated[max(0, start - prompt_tokens) : max(0, stop - prompt_tokens)]
+        return decode([*plan.token_ids[start:stop], *answer])
+
+    role_tokens = {"conversation": max(0, end - max(first, prompt_tokens))}
     parts = []
     for span in plan.spans_between(first, end):
         start_token, end_token = max(first, span.start_token), min(end, span.end_token)
@@ -117,7 +124,9 @@ def page_text(
         "page": page,
         "first_token": first,
         "last_token": end - 1,
-        "text": decode([*plan.token_ids[first:end], *generated_ids]),
+        "text": decode_span(first, end),
+        "text_before": decode_span(max(0, first - TOKENS_AROUND), first),
+        "text_after": decode_span(end, min(end + TOKENS_AROUND, total_tokens)),
         "parts": parts,
         "role": max(role_tokens, key=lambda role: role_tokens[role]),
     }

@@ -30,6 +30,7 @@ class AppSettings:
         token_budget: tokens attended per layer and kv head with Quest.
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads.
+        summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
         attention: "quest" or "dense".
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
@@ -43,8 +44,9 @@ class AppSettings:
     model: str = "embedded"
     context_tokens: int | None = None
     token_budget: int = 1024
-    page_size: int = 8
-    selection: str = "spread"
+    page_size: int = 4
+    selection: str = "mean"
+    summary_bits: int = 8
     attention: str = "quest"
     device: str = "auto"
     dtype: str = "auto"
@@ -82,6 +84,7 @@ class AppSettings:
             dtype=self.dtype,
             page_size=self.page_size,
             selection=self.selection,
+            summary_bits=self.summary_bits,
             context_tokens=context_tokens or self.context_tokens,
             offline=self.offline,
             cache_dir=self.cache_dir,
@@ -95,7 +98,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         UserFacingError: if an environment variable holds no valid value.
     """
 
-    def default(flag: str, fallback: object, kind: type = str, choices: tuple[str, ...] = ()) -> object:
+    def default(flag: str, fallback: object, kind: type = str, choices: tuple = ()) -> object:
         name = "QUEST_CHAT_" + flag.upper().replace("-", "_")
         if not (text := environment.get(name, "")):
             return fallback
@@ -104,7 +107,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         except ValueError:
             raise UserFacingError(f"The environment variable {name} must be a number, not {text!r}.") from None
         if choices and value not in choices:
-            raise UserFacingError(f"The environment variable {name} must be one of {', '.join(choices)}, not {text!r}.")
+            names = ", ".join(map(str, choices))
+            raise UserFacingError(f"The environment variable {name} must be one of {names}, not {text!r}.")
         return value
 
     def switch(flag: str) -> bool:
@@ -147,15 +151,22 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         "--page-size",
         type=int,
         metavar="N",
-        default=default("page-size", 8, int),
-        help="tokens in a KV page: 8, 16, 32 or 64 (default: 8)",
+        default=default("page-size", 4, int),
+        help="tokens in a KV page: 4, 8, 16, 32 or 64 (default: 4)",
+    )
+    attention.add_argument(
+        "--summary-bits",
+        type=int,
+        choices=(8, 16),
+        default=default("summary-bits", 8, int, choices=(8, 16)),
+        help="bits of each number that sums up a page's keys; 16: the cache's own precision (default: 8)",
     )
     attention.add_argument(
         "--selection",
         choices=SELECTIONS,
-        default=default("selection", "spread", choices=SELECTIONS),
-        help="how Quest chooses what to read: spread (ours, default), quest (as the paper), streaming, oracle (slow), "
-        "or by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
+        default=default("selection", "mean", choices=SELECTIONS),
+        help="how Quest chooses what to read: mean (ours, default), spread, quest (as the paper), streaming, oracle "
+        "(slow), or by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
     )
     parser.add_argument(
         "--data-dir",

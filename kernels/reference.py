@@ -10,7 +10,13 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import silu
 
-SUMMARIES = ("bounds", "spread")
+# Vectors that a summary keeps of a page's keys.
+SUMMARY_VECTORS = {"bounds": 2, "spread": 2, "mean": 1}
+INT8_LEVELS = 127
+# In steps: more than the error of a quotient, which must not be rounded inwards for having come out on the wrong side.
+ROUNDING_MARGIN = 1e-4
+# Keeps INT8_LEVELS steps at least as long as the longest vector.
+SCALE_MARGIN = 1e-6
 
 
 def naive_append_keys_values(
@@ -22,6 +28,7 @@ def naive_append_keys_values(
     page_table: torch.Tensor,
     start_token: torch.Tensor,
     summary: str,
+    summary_scales: torch.Tensor | None = None,
 ) -> None:
     """Write new keys and values into their pages, and bring the summaries of those pages up to date, in place.
 
@@ -31,17 +38,19 @@ def naive_append_keys_values(
     Args:
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
         key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
-        page_summaries: [physical_pages, kv_heads, 2, head_dim], two vectors that stand for a page's keys.
+        page_summaries: [physical_pages, kv_heads, vectors, head_dim], what stands for a page's keys: int8, or any
+            floating dtype.
         page_table: int32 [logical_pages], logical to physical.
         start_token: int32 [1], tokens in the sequence before these.
-        summary: which two vectors, element-wise over the keys: "bounds" is minimum and maximum (arXiv 2406.10774),
-            "spread" is mean and mean absolute deviation (ArkVale, NeurIPS 2024).
+        summary: which vectors, element-wise over the keys: "bounds" is minimum and maximum (arXiv 2406.10774),
+            "spread" is mean and mean absolute deviation (ArkVale, NeurIPS 2024), "mean" is the mean alone.
+        summary_scales: float32 [physical_pages, kv_heads, vectors], what a step of an int8 summary is worth; None for
+            floating summaries. Bounds are rounded outwards, so that they stay bounds; the others to the nearest.
 
     Raises:
         ValueError: for another summary.
     """
-    if summary not in SUMMARIES:
-        raise ValueError(f"summary must be one of {SUMMARIES}, got {summary!r}")
+    check_summary(summary)
     page_size = key_pages.shape[2]
     start, end = int(start_token), int(start_token) + len(keys)
     positions = torch.arange(start, end, device=keys.device)
@@ -51,12 +60,46 @@ def naive_append_keys_values(
     for logical in range(start // page_size, (end - 1) // page_size + 1):
         page = int(page_table[logical])
         page_keys = key_pages[page, :, : end - logical * page_size].float()  # [kv_heads, tokens, head_dim]
-        if summary == "bounds":
-            first, second = page_keys.amin(dim=1), page_keys.amax(dim=1)
+        vectors = _summarise(page_keys, summary)
+        if summary_scales is None:
+            page_summaries[page] = vectors
         else:
-            first = page_keys.mean(dim=1)
-            second = (page_keys - first.unsqueeze(1)).abs().mean(dim=1)
-        page_summaries[page, :, 0], page_summaries[page, :, 1] = first, second
+            page_summaries[page], summary_scales[page] = _round_to_int8(vectors, outwards=summary == "bounds")
+
+
+def check_summary(summary: str) -> int:
+    """The vectors that `summary` keeps of a page.
+
+    Raises:
+        ValueError: if there is no such summary.
+    """
+    if summary not in SUMMARY_VECTORS:
+        raise ValueError(f"summary must be one of {tuple(SUMMARY_VECTORS)}, got {summary!r}")
+    return SUMMARY_VECTORS[summary]
+
+
+def _summarise(page_keys: torch.Tensor, summary: str) -> torch.Tensor:
+    """[kv_heads, tokens, head_dim] -> [kv_heads, vectors, head_dim]."""
+    if summary == "bounds":
+        return torch.stack((page_keys.amin(dim=1), page_keys.amax(dim=1)), dim=1)
+    mean = page_keys.mean(dim=1, keepdim=True)
+    if summary == "mean":
+        return mean
+    return torch.cat((mean, (page_keys - mean).abs().mean(dim=1, keepdim=True)), dim=1)
+
+
+def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole steps int8 [kv_heads, vectors, head_dim], and what a step is worth [kv_heads, vectors].
+
+    Outwards, the first vector is rounded down and the second up.
+    """
+    scales = vectors.abs().amax(dim=2) / INT8_LEVELS * (1 + SCALE_MARGIN)
+    steps = vectors / scales.clamp(min=1e-30).unsqueeze(2)
+    if not outwards:
+        return (steps + 0.5).floor().to(torch.int8), scales
+    low, high = steps.unbind(dim=1)
+    rounded = torch.stack(((low - ROUNDING_MARGIN).floor(), (high + ROUNDING_MARGIN).ceil()), dim=1)
+    return rounded.clamp(-INT8_LEVELS, INT8_LEVELS).to(torch.int8), scales
 
 
 def naive_page_scores(
@@ -65,22 +108,27 @@ def naive_page_scores(
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     page_size: int,
+    summary_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """Score pages: the dot products of a page's two summary vectors with two functions of the query, added up.
+    """Score pages: the dot products of a page's summary vectors with as many functions of the query, added up.
 
     Whoever chooses the summaries chooses the functions; `quest_core.page_selection` says which.
 
     Args:
-        query_weights: float32 [kv_heads, rows, 2, head_dim]; a kv head's pages get one score for each of its rows.
-        page_summaries: [physical_pages, kv_heads, 2, head_dim].
+        query_weights: float32 [kv_heads, rows, vectors, head_dim]; a kv head's pages get one score for each of its
+            rows.
+        page_summaries: [physical_pages, kv_heads, vectors, head_dim].
         page_table: int32 [logical_pages].
         context_tokens: int32 [1], the current token included.
         page_size: tokens in a page.
+        summary_scales: float32 [physical_pages, kv_heads, vectors], of int8 summaries.
 
     Returns:
         float32 [kv_heads, rows, logical_pages], -inf for pages beyond the context.
     """
-    summaries = page_summaries[page_table.long()].float()  # [logical_pages, kv_heads, 2, head_dim]
+    summaries = page_summaries[page_table.long()].float()  # [logical_pages, kv_heads, vectors, head_dim]
+    if summary_scales is not None:
+        summaries = summaries * summary_scales[page_table.long()].unsqueeze(3)
     scores = torch.einsum("hrvd,phvd->hrp", query_weights, summaries)
     beyond = torch.arange(len(page_table), device=scores.device) * page_size >= context_tokens
     return scores.masked_fill(beyond, float("-inf"))

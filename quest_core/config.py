@@ -19,8 +19,8 @@ SUPPORTED_FAMILIES = {
 }
 
 # The policies of `page_selection.py` and `eviction.py`.
-SELECTIONS = ("spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
-PAGE_SIZES = (8, 16, 32, 64)
+SELECTIONS = ("mean", "spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
+PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 
 
@@ -242,8 +242,9 @@ class EngineConfig:
     Args:
         device: "auto" takes the first CUDA GPU, else the CPU.
         dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
-        page_size: tokens in a KV page, a power of two from 8 to 64.
+        page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: the policy that chooses the pages to read.
+        summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
         context_tokens: window wanted; None takes the model's own.
         prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
         cached_contexts: how many full windows the page pool is planned for, memory permitting.
@@ -253,8 +254,9 @@ class EngineConfig:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
-    page_size: int = 8
-    selection: str = "spread"
+    page_size: int = 4
+    selection: str = "mean"
+    summary_bits: Literal[8, 16] = 8
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None
     cached_contexts: int = 4
@@ -268,6 +270,8 @@ class EngineConfig:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
         if self.page_size not in PAGE_SIZES:
             raise ValueError(f"page_size must be one of {PAGE_SIZES}, got {self.page_size}")
+        if self.summary_bits not in (8, 16):
+            raise ValueError(f"summary_bits must be 8 or 16, got {self.summary_bits}")
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
         if self.context_tokens is not None and self.context_tokens < self.page_size:

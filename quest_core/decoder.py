@@ -140,5 +140,6 @@ class Decoder:
             cache.page_table,
             start_token,
             cache.pool.summary,
+            pages.summary_scales,
         )
         return queries

@@ -178,7 +178,7 @@ class Engine:
         return {
             "pool_pages": self._pool.pages,
             "free_pages": self._pool.free_pages,
-            "page_bytes": PagePool.page_bytes(self.model_config, self.page_size, self._pool.keys.dtype),
+            "page_bytes": self._pool.bytes // self._pool.pages,
             "weight_bytes": self._weights.bytes,
         }
 
@@ -274,7 +274,8 @@ def device_name(device: torch.device) -> str:
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    page_bytes = PagePool.page_bytes(model, config.page_size, dtype)
+    summary, int8_summaries = POLICIES[config.selection].summary, config.summary_bits == 8
+    page_bytes = PagePool.page_bytes(model, config.page_size, dtype, summary, int8_summaries)
     window_pages = -(-model.context_tokens // config.page_size)
     free_bytes = int(free_memory_bytes(device) * POOL_SHARE_OF_FREE_MEMORY[device.type])
     # One page more than the window, for the copy that a fork's first write makes.
@@ -285,4 +286,4 @@ def _plan_pool(
             f"cache and {free_bytes / 2**30:.1f} GiB can be used on {device}. Use --context-tokens {fitting_tokens}."
         )
     pages = min((window_pages + 1) * config.cached_contexts, free_bytes // page_bytes)
-    return PagePool(model, pages, config.page_size, device, dtype, POLICIES[config.selection].summary)
+    return PagePool(model, pages, config.page_size, device, dtype, summary, int8_summaries)

@@ -108,27 +108,45 @@ class QuestSelection(PageSelection):
     def score(self, queries, pages, page_table, context_tokens):
         weights = torch.stack((-(-queries).relu().mean(dim=1), queries.relu().mean(dim=1)), dim=1)
         return self._kernels.page_scores(
-            weights.unsqueeze(1), pages.page_summaries, page_table, context_tokens, self._page_size
+            weights.unsqueeze(1),
+            pages.page_summaries,
+            page_table,
+            context_tokens,
+            self._page_size,
+            pages.summary_scales,
         )[:, 0]
 
 
-class SpreadSelection(PageSelection):
-    """The share of attention that each query head would give a page, estimated from its keys' mean and deviation.
+class MeanSelection(PageSelection):
+    """The share of attention that each query head would give a page whose keys all equalled their mean.
 
-    A page's logit is `q @ mean + |q| @ deviation` (ArkVale, NeurIPS 2024); each query head turns its logits into shares
-    by a softmax over the pages, and the group's shares are meaned. A mean of logits would let the head with the largest
-    logits decide for the others.
+    Each query head turns its logits into shares by a softmax over the pages, and the group's shares are meaned. A mean
+    of logits would let the head with the largest logits decide for the others. With pages of 4 a mean says enough:
+    finer pages are worth more than a second vector.
     """
 
-    summary = "spread"
+    summary = "mean"
     scores_are_shares = True
 
     def score(self, queries, pages, page_table, context_tokens):
-        weights = torch.stack((queries, queries.abs()), dim=2) / math.sqrt(queries.shape[2])
+        weights = self._query_weights(queries) / math.sqrt(queries.shape[2])
         logits = self._kernels.page_scores(
-            weights, pages.page_summaries, page_table, context_tokens, self._page_size
+            weights, pages.page_summaries, page_table, context_tokens, self._page_size, pages.summary_scales
         )
         return logits.softmax(dim=2).mean(dim=1)
+
+    def _query_weights(self, queries: torch.Tensor) -> torch.Tensor:
+        """The functions of the query that the summary's vectors are dotted with: [kv_heads, group, vectors, dim]."""
+        return queries.unsqueeze(2)
+
+
+class SpreadSelection(MeanSelection):
+    """As `MeanSelection`, with a page's logit at `q @ mean + |q| @ deviation` (ArkVale, NeurIPS 2024)."""
+
+    summary = "spread"
+
+    def _query_weights(self, queries):
+        return torch.stack((queries, queries.abs()), dim=2)
 
 
 class OracleSelection(PageSelection):
@@ -214,6 +232,7 @@ class RaasSelection(QuestSelection):
 
 
 POLICIES: dict[str, type[PageSelection] | type[TokenEviction]] = {
+    "mean": MeanSelection,
     "spread": SpreadSelection,
     "quest": QuestSelection,
     "oracle": OracleSelection,

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels.reference import SUMMARY_VECTORS
 from quest_core.config import ModelConfig
 
 
@@ -25,7 +26,8 @@ class LayerPages:
 
     key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
     value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
-    page_summaries: torch.Tensor  # [physical_pages, kv_heads, 2, head_dim]
+    page_summaries: torch.Tensor  # [physical_pages, kv_heads, vectors, head_dim]
+    summary_scales: torch.Tensor | None  # float32 [physical_pages, kv_heads, vectors]; None for floating summaries
 
 
 class PagePool:
@@ -35,8 +37,9 @@ class PagePool:
         config: shape of the model.
         pages: physical pages.
         page_size: tokens in a page.
-        device, dtype: of keys, values and summaries.
+        device, dtype: of keys and values.
         summary: which summary of a page's keys is kept, see `kernels.reference`.
+        int8_summaries: keep summaries in 8 bits with a scale for each vector, instead of in `dtype`.
     """
 
     def __init__(
@@ -46,7 +49,8 @@ class PagePool:
         page_size: int,
         device: torch.device,
         dtype: torch.dtype,
-        summary: str = "bounds",
+        summary: str = "mean",
+        int8_summaries: bool = True,
     ) -> None:
         shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
         self.page_size = page_size
@@ -54,9 +58,13 @@ class PagePool:
         self.summary = summary
         self.keys = torch.empty(shape, device=device, dtype=dtype)
         self.values = torch.empty(shape, device=device, dtype=dtype)
-        self.summaries = torch.empty((*shape[:3], 2, config.head_dim), device=device, dtype=dtype)
+        vectors = (*shape[:3], SUMMARY_VECTORS[summary])
+        summary_dtype = torch.int8 if int8_summaries else dtype
+        self.summaries = torch.empty((*vectors, config.head_dim), device=device, dtype=summary_dtype)
+        self.summary_scales = torch.empty(vectors, device=device) if int8_summaries else None
+        scales = [None] * config.num_layers if self.summary_scales is None else self.summary_scales
         self.layers = [
-            LayerPages(*parts) for parts in zip(self.keys, self.values, self.summaries, strict=True)
+            LayerPages(*parts) for parts in zip(self.keys, self.values, self.summaries, scales, strict=True)
         ]
         self._references = [0] * pages
         self._free = list(range(pages - 1, -1, -1))
@@ -64,9 +72,25 @@ class PagePool:
         self.reclaim: Callable[[], bool] = lambda: False
 
     @staticmethod
-    def page_bytes(config: ModelConfig, page_size: int, dtype: torch.dtype) -> int:
+    def page_bytes(
+        config: ModelConfig, page_size: int, dtype: torch.dtype, summary: str = "mean", int8_summaries: bool = True
+    ) -> int:
         """Bytes of one physical page over all layers: keys, values and summary."""
-        return config.num_layers * config.num_kv_heads * config.head_dim * (2 * page_size + 2) * dtype.itemsize
+        vector_bytes = config.head_dim * dtype.itemsize
+        summary_bytes = SUMMARY_VECTORS[summary] * (config.head_dim + 4 if int8_summaries else vector_bytes)
+        return config.num_layers * config.num_kv_heads * (2 * page_size * vector_bytes + summary_bytes)
+
+    @property
+    def bytes(self) -> int:
+        """Of the whole pool."""
+        stores = (self.keys, self.values, self.summaries, self.summary_scales)
+        return sum(store.nbytes for store in stores if store is not None)
+
+    @property
+    def summary_bytes(self) -> int:
+        """Bytes of the summary of one page of one kv head of one layer."""
+        scale_bytes = 0 if self.summary_scales is None else self.summary_scales.element_size()
+        return self.summaries.shape[3] * (self.summaries.shape[4] * self.summaries.element_size() + scale_bytes)
 
     @property
     def pages(self) -> int:
@@ -101,8 +125,9 @@ class PagePool:
             self._free.append(page)
 
     def copy(self, source: int, target: int) -> None:
-        for tensor in (self.keys, self.values, self.summaries):
-            tensor[:, target].copy_(tensor[:, source])
+        for tensor in (self.keys, self.values, self.summaries, self.summary_scales):
+            if tensor is not None:
+                tensor[:, target].copy_(tensor[:, source])
 
 
 class SequenceCache:

@@ -100,13 +100,16 @@ class ReadTrace:
         recent_from = max(0, num_pages - 1 - self._quest.recent_pages)
         return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
 
-    def kv_bytes_read(self, reads: StepReads | None, num_pages: int, element_bytes: int) -> int:
+    def kv_bytes_read(
+        self, reads: StepReads | None, num_pages: int, element_bytes: int, summary_bytes: int
+    ) -> int:
         """Bytes of keys, values and, where pages were scored, summaries that a step read.
 
         Args:
             reads: of the step; None means dense.
             num_pages: pages of the context.
             element_bytes: size of a cache element.
+            summary_bytes: of one page of one kv head.
         """
         model = self._model
         vector_bytes = model.head_dim * element_bytes
@@ -118,4 +121,4 @@ class ReadTrace:
             tokens = dense_layers * num_pages * self._page_size + (model.num_layers - dense_layers) * reads.kept_tokens
             return model.num_kv_heads * tokens * 2 * vector_bytes
         read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
-        return read_bytes + reads.scored_layers * model.num_kv_heads * num_pages * 2 * vector_bytes
+        return read_bytes + reads.scored_layers * model.num_kv_heads * num_pages * summary_bytes

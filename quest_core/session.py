@@ -159,7 +159,7 @@ class Session:
         """
         attention, trace = self._begin_decode(quest)
         cache, config = self._cache, self._decoder.config
-        element_bytes = cache.pool.keys.element_size()
+        cache_bytes = (cache.pool.keys.element_size(), cache.pool.summary_bytes)
         sampler = Sampler(sampling, config.vocab_size, self._decoder.device)
         token, token_id = None, -1
         for step in range(sampling.max_new_tokens):
@@ -169,12 +169,12 @@ class Session:
             reads, bytes_read, bytes_dense = None, 0, 0
             if token is not None:
                 self._append(token, token_id, attention)
-                bytes_read = bytes_dense = trace.kv_bytes_read(None, cache.num_pages, element_bytes)
+                bytes_read = bytes_dense = trace.kv_bytes_read(None, cache.num_pages, *cache_bytes)
             token = sampler.draw(self._logits)
             token_id = int(token)
             if step > 0 and quest.attention == "quest":
                 reads = trace.finish_step(cache.num_pages)
-                bytes_read = trace.kv_bytes_read(reads, cache.num_pages, element_bytes)
+                bytes_read = trace.kv_bytes_read(reads, cache.num_pages, *cache_bytes)
             finish_reason = self._finish_reason(step, token_id, sampling)
             yield DecodeStep(
                 step,
@@ -209,14 +209,14 @@ class Session:
         """
         attention, trace = self._begin_decode(quest)
         attention = watch(attention)
-        element_bytes = self._cache.pool.keys.element_size()
+        cache_bytes = (self._cache.pool.keys.element_size(), self._cache.pool.summary_bytes)
         for token_id in token_ids:
             if cancellation.requested:
                 return
             log_probability = float(self._logits.log_softmax(dim=-1)[token_id])
             self._append(torch.tensor([token_id], device=self._decoder.device), token_id, attention)
             reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
-            yield ScoredToken(log_probability, trace.kv_bytes_read(reads, self._cache.num_pages, element_bytes))
+            yield ScoredToken(log_probability, trace.kv_bytes_read(reads, self._cache.num_pages, *cache_bytes))
 
     def _begin_decode(self, quest: QuestConfig) -> tuple[DecodeAttention, ReadTrace]:
         if self._logits is None:

@@ -54,7 +54,7 @@ const MARKUP = `
   <section class="page-detail" data-part="page" hidden>
     <header><h3 data-part="page-title"></h3><button type="button" data-part="page-close" aria-label="Close">✕</button></header>
     <p data-part="page-source"></p>
-    <blockquote data-part="page-text"></blockquote>
+    <blockquote><span data-part="page-before"></span><mark data-part="page-text"></mark><span data-part="page-after"></span></blockquote>
   </section>
 `;
 
@@ -352,7 +352,9 @@ export class LivePanel extends HTMLElement {
     this.parts["page-title"].textContent =
       `KV page ${number(page)}, tokens ${number(firstToken)} to ${number(lastToken ?? firstToken + this.pageSize - 1)}`;
     this.parts["page-source"].textContent = found ? sourceText(found) : "This page is gone.";
+    this.parts["page-before"].textContent = found?.text_before ?? "";
     this.parts["page-text"].textContent = found?.text ?? "";
+    this.parts["page-after"].textContent = found?.text_after ?? "";
   }
 
   closePage() {

@@ -1,12 +1,15 @@
-"""Write new keys and values into KV pages and refresh the summaries of those pages; Numba, float32."""
+"""Write new keys and values into KV pages and refresh the summaries of those pages; Numba."""
 
 from __future__ import annotations
 
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32
-from kernels.reference import SUMMARIES
+from kernels.cpu.compile import compiled, require_float32, require_summaries
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+
+BOUNDS, SPREAD, MEAN = 0, 1, 2
+KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
 
 
 @compiled
@@ -20,23 +23,61 @@ def _summarise_bounds(page_keys, filled, lowest, highest):
 
 
 @compiled
-def _summarise_spread(page_keys, filled, mean, deviation):
+def _summarise_mean(page_keys, filled, mean):
     weight = np.float32(1.0) / np.float32(filled)
     mean[:] = 0.0
-    deviation[:] = 0.0
     for slot in range(filled):
         for d in range(page_keys.shape[1]):
             mean[d] += page_keys[slot, d] * weight
+
+
+@compiled
+def _summarise_spread(page_keys, filled, mean, deviation):
+    _summarise_mean(page_keys, filled, mean)
+    weight = np.float32(1.0) / np.float32(filled)
+    deviation[:] = 0.0
     for slot in range(filled):
         for d in range(page_keys.shape[1]):
             deviation[d] += abs(page_keys[slot, d] - mean[d]) * weight
 
 
 @compiled
-def _append_keys_values(keys, values, key_pages, value_pages, page_summaries, page_table, start, spread):
+def _summarise(page_keys, filled, kind, vectors):
+    if kind == BOUNDS:
+        _summarise_bounds(page_keys, filled, vectors[0], vectors[1])
+    elif kind == SPREAD:
+        _summarise_spread(page_keys, filled, vectors[0], vectors[1])
+    else:
+        _summarise_mean(page_keys, filled, vectors[0])
+
+
+@compiled
+def _round_to_int8(vectors, outwards, steps, scales):
+    for v in range(vectors.shape[0]):
+        longest = np.float32(0.0)
+        for d in range(vectors.shape[1]):
+            longest = max(longest, abs(vectors[v, d]))
+        scales[v] = longest / np.float32(INT8_LEVELS) * np.float32(1 + SCALE_MARGIN)
+        inverse = np.float32(1.0) / max(scales[v], np.float32(1e-30))
+        for d in range(vectors.shape[1]):
+            step = vectors[v, d] * inverse
+            if not outwards:
+                step = np.floor(step + np.float32(0.5))
+            elif v == 0:
+                step = np.floor(step - np.float32(ROUNDING_MARGIN))
+            else:
+                step = np.ceil(step + np.float32(ROUNDING_MARGIN))
+            steps[v, d] = np.int8(max(np.float32(-INT8_LEVELS), min(np.float32(INT8_LEVELS), step)))
+
+
+@compiled
+def _append_keys_values(
+    keys, values, key_pages, value_pages, page_summaries, summary_scales, page_table, start, kind, vectors
+):
     new_tokens, kv_heads, head_dim = keys.shape
     page_size = key_pages.shape[2]
     end = start + new_tokens
+    unrounded = np.empty((vectors, head_dim), dtype=np.float32)
     for logical in range(start // page_size, (end - 1) // page_size + 1):
         page = page_table[logical]
         first_token = logical * page_size
@@ -48,15 +89,12 @@ def _append_keys_values(keys, values, key_pages, value_pages, page_summaries, pa
                 for d in range(head_dim):
                     key_pages[page, head, slot, d] = keys[token, head, d]
                     value_pages[page, head, slot, d] = values[token, head, d]
-            page_keys, first, second = (
-                key_pages[page, head],
-                page_summaries[page, head, 0],
-                page_summaries[page, head, 1],
-            )
-            if spread:
-                _summarise_spread(page_keys, filled, first, second)
+            # Numba compiles only the branch that the type of `summary_scales` leaves.
+            if summary_scales is None:
+                _summarise(key_pages[page, head], filled, kind, page_summaries[page, head])
             else:
-                _summarise_bounds(page_keys, filled, first, second)
+                _summarise(key_pages[page, head], filled, kind, unrounded)
+                _round_to_int8(unrounded, kind == BOUNDS, page_summaries[page, head], summary_scales[page, head])
 
 
 def append_keys_values(
@@ -68,24 +106,24 @@ def append_keys_values(
     page_table: torch.Tensor,
     start_token: torch.Tensor,
     summary: str,
+    summary_scales: torch.Tensor | None = None,
 ) -> None:
-    """As `kernels.reference.naive_append_keys_values`; float32 only.
+    """As `kernels.reference.naive_append_keys_values`; float32 keys, values and pages.
 
     Raises:
         ValueError: for another dtype, device or summary.
     """
-    require_float32(
-        keys=keys, values=values, key_pages=key_pages, value_pages=value_pages, page_summaries=page_summaries
-    )
-    if summary not in SUMMARIES:
-        raise ValueError(f"summary must be one of {SUMMARIES}, got {summary!r}")
+    require_float32(keys=keys, values=values, key_pages=key_pages, value_pages=value_pages)
+    require_summaries(page_summaries, summary_scales, check_summary(summary))
     _append_keys_values(
         keys.numpy(),
         values.numpy(),
         key_pages.numpy(),
         value_pages.numpy(),
         page_summaries.numpy(),
+        None if summary_scales is None else summary_scales.numpy(),
         page_table.numpy(),
         int(start_token),
-        summary == "spread",
+        KINDS[summary],
+        page_summaries.shape[2],
     )

@@ -24,3 +24,22 @@ def require_float32(**tensors: torch.Tensor) -> None:
                 f"{name} must be float32 on the CPU with a contiguous last dimension, got {tensor.dtype} on "
                 f"{tensor.device} with strides {tensor.stride()}"
             )
+
+
+def require_summaries(
+    page_summaries: torch.Tensor, summary_scales: torch.Tensor | None, vectors: int
+) -> None:
+    """Raises ValueError unless the summaries are float32 without scales, or int8 with one for each of the vectors."""
+    dtype = torch.float32 if summary_scales is None else torch.int8
+    if page_summaries.dtype != dtype or page_summaries.device.type != "cpu" or page_summaries.shape[2] != vectors:
+        raise ValueError(
+            f"page_summaries must be {dtype} on the CPU with {vectors} vectors a page, got {page_summaries.dtype} on "
+            f"{page_summaries.device} of shape {tuple(page_summaries.shape)}"
+        )
+    if summary_scales is not None:
+        require_float32(summary_scales=summary_scales)
+        if summary_scales.shape != page_summaries.shape[:3]:
+            raise ValueError(
+                f"summary_scales must have the shape {tuple(page_summaries.shape[:3])}, got "
+                f"{tuple(summary_scales.shape)}"
+            )

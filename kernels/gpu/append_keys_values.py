@@ -6,16 +6,17 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import require, require_contiguous, require_pages
-from kernels.reference import SUMMARIES
+from kernels.gpu.checks import require, require_pages, require_summaries
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
 
 
 @triton.jit
 def _append_keys_values_kernel(
-    key_ptr, value_ptr, key_page_ptr, value_page_ptr, summary_ptr, page_table_ptr, start_ptr,
+    key_ptr, value_ptr, key_page_ptr, value_page_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, start_ptr,
     new_tokens, key_token_stride, key_head_stride, value_token_stride, value_head_stride,
     kv_heads, head_dim,
-    SPREAD: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
+    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """One program fills one page of one kv head: stores its new tokens, and summarises all its keys, old and new."""
     head = tl.program_id(0)
@@ -41,17 +42,37 @@ def _append_keys_values_kernel(
     tl.store(value_page_ptr + target, values, is_new)
     page_keys = tl.where(is_new, keys, old_keys).to(tl.float32)
     filled = is_new | is_old
-    if SPREAD:
-        tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
-        first = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens_in_page
-        second = tl.sum(tl.where(filled, tl.abs(page_keys - first[None, :]), 0.0), 0) / tokens_in_page
-    else:
-        first = tl.min(tl.where(filled, page_keys, float("inf")), 0)
-        second = tl.max(tl.where(filled, page_keys, float("-inf")), 0)
-    row = (page * kv_heads + head) * 2 * head_dim
     columns = tl.arange(0, BLOCK_DIM)
-    tl.store(summary_ptr + row + columns, first.to(keys.dtype), columns < head_dim)
-    tl.store(summary_ptr + row + head_dim + columns, second.to(keys.dtype), columns < head_dim)
+    present = columns < head_dim
+    row = (page * kv_heads + head) * VECTORS
+    for vector in tl.static_range(VECTORS):
+        if SUMMARY == "bounds":
+            if vector == 0:
+                summary = tl.min(tl.where(filled, page_keys, float("inf")), 0)
+            else:
+                summary = tl.max(tl.where(filled, page_keys, float("-inf")), 0)
+        else:
+            tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
+            mean = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens_in_page
+            if vector == 0:
+                summary = mean
+            else:
+                summary = tl.sum(tl.where(filled, tl.abs(page_keys - mean[None, :]), 0.0), 0) / tokens_in_page
+        target = summary_ptr + (row + vector) * head_dim + columns
+        if INT8:
+            scale = tl.max(tl.where(present, tl.abs(summary), 0.0), 0) / LEVELS * (1 + SCALE_MARGIN)
+            steps = summary / tl.maximum(scale, 1e-30)
+            if SUMMARY != "bounds":
+                steps = tl.floor(steps + 0.5)
+            elif vector == 0:
+                steps = tl.floor(steps - ROUNDING_MARGIN)
+            else:
+                steps = tl.ceil(steps + ROUNDING_MARGIN)
+            steps = tl.minimum(tl.maximum(steps, -LEVELS), LEVELS)
+            tl.store(target, steps.to(tl.int8), present)
+            tl.store(summary_scale_ptr + row + vector, scale)
+        else:
+            tl.store(target, summary.to(keys.dtype), present)
 
 
 def append_keys_values(
@@ -63,6 +84,7 @@ def append_keys_values(
     page_table: torch.Tensor,
     start_token: torch.Tensor,
     summary: str,
+    summary_scales: torch.Tensor | None = None,
 ) -> None:
     """As `kernels.reference.naive_append_keys_values`; keys, values and pages of one dtype.
 
@@ -72,11 +94,10 @@ def append_keys_values(
     kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
     require(keys, "keys", (None, kv_heads, head_dim), (key_pages.dtype,))
     require(values, "values", tuple(keys.shape), (key_pages.dtype,))
-    require(page_summaries, "page_summaries", (key_pages.shape[0], kv_heads, 2, head_dim), (key_pages.dtype,))
+    vectors = check_summary(summary)
+    shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
+    require_summaries(page_summaries, summary_scales, shape, (key_pages.dtype,))
     require(start_token, "start_token", (1,), (torch.int32,))
-    require_contiguous(page_summaries, "page_summaries")
-    if summary not in SUMMARIES:
-        raise ValueError(f"summary must be one of {SUMMARIES}, got {summary!r}")
     new_tokens = len(keys)
     _append_keys_values_kernel[(kv_heads, triton.cdiv(new_tokens, page_size) + 1)](
         keys,
@@ -84,6 +105,7 @@ def append_keys_values(
         key_pages,
         value_pages,
         page_summaries,
+        page_summaries if summary_scales is None else summary_scales,
         page_table,
         start_token,
         new_tokens,
@@ -93,7 +115,12 @@ def append_keys_values(
         values.stride(1),
         kv_heads,
         head_dim,
-        SPREAD=summary == "spread",
+        SUMMARY=summary,
+        VECTORS=vectors,
+        INT8=summary_scales is not None,
+        LEVELS=INT8_LEVELS,
+        ROUNDING_MARGIN=ROUNDING_MARGIN,
+        SCALE_MARGIN=SCALE_MARGIN,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         num_warps=2,

@@ -52,6 +52,25 @@ def require_pages(
     return key_pages.shape[1], key_pages.shape[2], key_pages.shape[3]
 
 
+def require_summaries(
+    page_summaries: torch.Tensor,
+    summary_scales: torch.Tensor | None,
+    shape: tuple[int | None, ...],
+    dtypes: tuple[torch.dtype, ...],
+) -> None:
+    """Check summaries: floating without scales, or int8 with a float32 scale for each vector.
+
+    Args:
+        shape: of `page_summaries`; None allows any size.
+        dtypes: that floating summaries may have.
+    """
+    require(page_summaries, "page_summaries", shape, dtypes if summary_scales is None else (torch.int8,))
+    require_contiguous(page_summaries, "page_summaries")
+    if summary_scales is not None:
+        require(summary_scales, "summary_scales", tuple(page_summaries.shape[:3]), (torch.float32,))
+        require_contiguous(summary_scales, "summary_scales")
+
+
 @lru_cache
 def multiprocessors(device: torch.device) -> int:
     """Streaming multiprocessors of `device`; a few where kernels are interpreted."""

@@ -77,6 +77,7 @@ def test_page_text_names_document_pages_and_characters(plan):
     held = page_text(plan, [100, 101], 1, PAGE_SIZE, decode)
     assert (held["first_token"], held["last_token"], held["text"], held["role"]) == (4, 7, "4,5,6,7", "document")
     (part,) = held["parts"]
+    assert (held["text_before"], held["text_after"]) == ("0,1,2,3", ",".join(map(str, [*range(8, 20), 100, 101])))
     assert (part["page_label"], part["page_index"], part["start_char"], part["end_char"]) == ("1", 0, 2, 6)
     assert page_text(plan, [], 0, PAGE_SIZE, decode)["parts"][0]["end_char"] == 2
     last = page_text(plan, [100, 101], 5, PAGE_SIZE, decode)

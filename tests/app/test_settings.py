@@ -21,7 +21,7 @@ def parse(*arguments: str, **environment: str):
 def test_defaults():
     settings = parse(XDG_DATA_HOME="/data")
     assert (settings.model, settings.attention, settings.token_budget, settings.page_size) == (
-        "embedded", "quest", 1024, 8,
+        "embedded", "quest", 1024, 4,
     )
     assert (settings.host, settings.port, settings.context_tokens, settings.offline) == ("127.0.0.1", 7860, None, False)
 
@@ -44,7 +44,7 @@ def test_listen_is_a_host(arguments, host):
     ("arguments", "complaint"),
     [
         (["--page-size", "20"], "not 20"),
-        (["--token-budget", "16"], "at least three pages"),
+        (["--token-budget", "8"], "at least three pages"),
         (["--context-tokens", "10"], "at least 256"),
         (["--port", "70000"], "not 70000"),
     ],

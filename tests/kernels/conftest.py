@@ -85,6 +85,7 @@ class PagedCase:
     key_pages: torch.Tensor
     value_pages: torch.Tensor
     page_summaries: torch.Tensor
+    summary_scales: torch.Tensor | None
     page_table: torch.Tensor
     context_tokens: torch.Tensor
     query: torch.Tensor  # [query_heads, head_dim]
@@ -100,7 +101,7 @@ def make_case() -> Callable[..., PagedCase]:
     """Builds a filled cache; the summaries are those of the keys, written with plain torch."""
 
     def make(
-        device, dtype, tokens, kv_heads=2, group=1, head_dim=64, page_size=16, seed=0, summary="bounds"
+        device, dtype, tokens, kv_heads=2, group=1, head_dim=64, page_size=16, seed=0, summary="bounds", int8=False
     ) -> PagedCase:
         generator = torch.Generator().manual_seed(seed)
         pages = -(-tokens // page_size)
@@ -108,21 +109,32 @@ def make_case() -> Callable[..., PagedCase]:
         page_table = torch.randperm(pages + 3, generator=generator)[:pages]
         shape = (pages + 3, kv_heads, page_size, head_dim)
         key_pages, value_pages = torch.full((2, *shape), float("nan"), dtype=dtype)
-        page_summaries = torch.full((pages + 3, kv_heads, 2, head_dim), float("nan"), dtype=dtype)
+        vectors = (pages + 3, kv_heads, 1 if summary == "mean" else 2)
+        page_summaries = torch.full((*vectors, head_dim), -77 if int8 else float("nan"))
+        summary_scales = torch.full(vectors, float("nan"))
         positions = torch.arange(tokens)
         physical, slots = page_table[positions // page_size], positions % page_size
         key_pages[physical, :, slots], value_pages[physical, :, slots] = keys, values
         for logical, page in enumerate(page_table.tolist()):
             page_keys = keys[logical * page_size : (logical + 1) * page_size].float()
-            if summary == "bounds":
-                parts = page_keys.amin(0), page_keys.amax(0)
-            else:
-                parts = page_keys.mean(0), (page_keys - page_keys.mean(0)).abs().mean(0)
-            page_summaries[page, :, 0], page_summaries[page, :, 1] = parts
+            mean = page_keys.mean(0)
+            parts = {
+                "bounds": (page_keys.amin(0), page_keys.amax(0)),
+                "spread": (mean, (page_keys - mean).abs().mean(0)),
+                "mean": (mean,),
+            }[summary]
+            exact = torch.stack(parts, dim=1)  # [kv_heads, vectors, head_dim]
+            if int8:
+                summary_scales[page] = exact.abs().amax(2) / 126.5
+                exact = exact / summary_scales[page].unsqueeze(2)
+                exact = exact.round()
+            page_summaries[page] = exact
+        page_summaries = page_summaries.to(torch.int8 if int8 else dtype)
         query = torch.randn((kv_heads * group, head_dim), generator=generator).to(dtype)
         lengths = torch.tensor([tokens], dtype=torch.int32)
-        tensors = (keys, values, key_pages, value_pages, page_summaries, page_table.int(), lengths, query)
-        return PagedCase(*(tensor.to(device) for tensor in tensors))
+        scales = summary_scales if int8 else None
+        tensors = (keys, values, key_pages, value_pages, page_summaries, scales, page_table.int(), lengths, query)
+        return PagedCase(*(None if tensor is None else tensor.to(device) for tensor in tensors))
 
     return make
 

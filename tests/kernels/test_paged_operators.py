@@ -10,7 +10,7 @@ from kernels import reference
 LENGTHS = [1, 15, 16, 17, 27, 1541]
 GROUPS = [1, 3, 4, 7, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-CACHES = [(64, 16), (64, 8), (64, 32), (80, 16), (96, 16), (128, 16), (128, 32), (256, 16), (128, 64)]
+CACHES = [(64, 16), (64, 4), (64, 8), (64, 32), (80, 16), (96, 16), (128, 16), (128, 32), (256, 16), (128, 64)]
 
 
 def interpret(when):
@@ -72,11 +72,13 @@ def test_attention_and_scores_in_every_shape_of_cache(ops, make_case, assert_clo
     assert_close(ops.kernels.page_scores(*arguments), reference.naive_page_scores(*arguments), 1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_scores_of_several_rows_a_head(ops, make_case, assert_close, rows):
-    case = make_case(ops.device, torch.float32, 330, summary="spread")
-    weights = torch.randn((2, rows, 2, 64), generator=torch.Generator().manual_seed(rows)).to(ops.device)
-    arguments = (weights, case.page_summaries, case.page_table, case.context_tokens, 16)
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize(("summary", "rows"), [("mean", 1), ("mean", 3), ("spread", 3), ("spread", 8)])
+def test_scores_of_several_rows_a_head(ops, make_case, assert_close, summary, rows, int8):
+    case = make_case(ops.device, torch.float32, 330, summary=summary, int8=int8)
+    vectors = reference.SUMMARY_VECTORS[summary]
+    weights = torch.randn((2, rows, vectors, 64), generator=torch.Generator().manual_seed(rows)).to(ops.device)
+    arguments = (weights, case.page_summaries, case.page_table, case.context_tokens, 16, case.summary_scales)
     scores = ops.kernels.page_scores(*arguments)
     assert scores.shape == (2, rows, 21)
     assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
@@ -173,10 +175,10 @@ def test_a_budget_below_what_is_always_read_is_refused(ops):
 @interpret(lambda start, new, dtype, summary: new < 100)
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize(("start", "new"), [(0, 1), (0, 16), (0, 17), (15, 1), (16, 1), (5, 3), (5, 40), (30, 1511)])
-@pytest.mark.parametrize("summary", reference.SUMMARIES)
+@pytest.mark.parametrize("summary", reference.SUMMARY_VECTORS)
 def test_append_writes_pages_and_summaries(ops, make_case, summary, dtype, start, new):
     full = make_case(ops.device, dtype, start + new, summary=summary)
-    case = make_case(ops.device, dtype, start + new)
+    case = make_case(ops.device, dtype, start + new, summary=summary)
     for tensor in (case.key_pages, case.value_pages, case.page_summaries):
         tensor.fill_(float("nan"))
     # One fused tensor, as the decoder's projection gives it: keys and values are views with strides.
@@ -195,6 +197,53 @@ def test_append_writes_pages_and_summaries(ops, make_case, summary, dtype, start
     torch.testing.assert_close(
         case.page_summaries, full.page_summaries, rtol=tolerance, atol=tolerance, equal_nan=True
     )
+
+
+@interpret(lambda summary, dtype, new: new < 100)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("new", [1, 40, 1541])
+@pytest.mark.parametrize("summary", ["spread", "mean"])
+def test_int8_summaries_are_within_half_a_step(ops, make_case, summary, dtype, new):
+    case, exact = append_int8(ops, make_case, summary, dtype, new)
+    table, scales = case.page_table.long(), case.summary_scales.unsqueeze(3)
+    assert ((case.page_summaries * scales - exact).abs() <= 0.501 * scales)[table].all()
+    # The longest number of a vector takes all the levels there are; a single key deviates by nothing.
+    longest = case.page_summaries.abs().amax(3)
+    assert ((longest == 127) | (case.summary_scales == 0))[table].all()
+
+
+@interpret(lambda dtype, new, scale: new < 100)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("new", [1, 40, 1541])
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_int8_bounds_are_rounded_outwards(ops, make_case, dtype, new, scale):
+    case, exact = append_int8(ops, make_case, "bounds", dtype, new, scale)
+    low, high = (case.page_summaries.float() * case.summary_scales.unsqueeze(3))[case.page_table.long()].unbind(2)
+    lowest, highest = exact[case.page_table.long()].unbind(2)
+    assert (low <= lowest).all() and (high >= highest).all()
+    step = case.summary_scales[case.page_table.long()].unsqueeze(3)
+    assert (lowest - low <= 1.001 * step[:, :, 0]).all() and (high - highest <= 1.001 * step[:, :, 1]).all()
+
+
+def test_a_page_of_zeros_has_an_int8_summary_of_zeros(ops, make_case):
+    for summary in reference.SUMMARY_VECTORS:
+        case, _ = append_int8(ops, make_case, summary, torch.float32, 20, scale=0.0)
+        assert (case.page_summaries.float() * case.summary_scales.unsqueeze(3))[case.page_table.long()].eq(0).all()
+
+
+def append_int8(ops, make_case, summary, dtype, new, scale=1.0):
+    """A case whose int8 summaries the implementation wrote, and the exact summaries in float32."""
+    case = make_case(ops.device, dtype, new, summary=summary, int8=True)
+    keys = case.keys * scale
+    exact = torch.zeros(case.page_summaries.shape, device=ops.device)
+    pages = case.key_pages.clone(), case.value_pages.clone()
+    start = torch.tensor([0], dtype=torch.int32, device=ops.device)
+    reference.naive_append_keys_values(keys, case.values, *pages, exact, case.page_table, start, summary)
+    ops.kernels.append_keys_values(
+        keys, case.values, case.key_pages, case.value_pages, case.page_summaries, case.page_table, start, summary,
+        case.summary_scales,
+    )  # fmt: skip
+    return case, exact
 
 
 def test_appending_after_a_truncation_tightens_the_bounds(ops, make_case):

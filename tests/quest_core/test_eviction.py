@@ -225,7 +225,7 @@ class FixedScores(RaasSelection):
 def select(policy, context_tokens, logits):
     num_pages = -(-context_tokens // 8)
     policy.logits = logits
-    pages = LayerPages(torch.empty(9, 1, 8, 4), torch.empty(9, 1, 8, 4), torch.empty(9, 1, 2, 4))
+    pages = LayerPages(torch.empty(9, 1, 8, 4), torch.empty(9, 1, 8, 4), torch.empty(9, 1, 2, 4), None)
     table = torch.arange(num_pages, dtype=torch.int32)
     selected = policy.select(torch.zeros(2, 4), pages, table, torch.tensor([context_tokens], dtype=torch.int32))
     assert selected.page_counts.tolist() == [selected.page_ids.shape[1]]
@@ -251,6 +251,6 @@ def test_raas_evicts_the_page_that_was_important_longest_ago():
 def test_raas_counts_the_summaries_it_reads(open_session, prompt, never):
     step = decode(open_session("raas"), prompt(PROMPT), RAAS, never, 90)[-1]
     layers, heads, pages = 4, step.reads.kv_heads, step.reads.page_reads.shape[1]
-    page_bytes, summary_bytes = 8 * 2 * 8 * 4, 2 * 8 * 4
+    page_bytes, summary_bytes = 8 * 2 * 8 * 4, 2 * (8 + 4)
     assert step.kv_bytes_read == int(step.reads.page_reads.sum()) * page_bytes + 2 * heads * pages * summary_bytes
     assert step.kv_bytes_read < step.kv_bytes_dense == layers * heads * pages * page_bytes

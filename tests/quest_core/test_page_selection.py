@@ -6,6 +6,7 @@ import pytest
 import torch
 
 import kernels.cpu
+from kernels.reference import SUMMARY_VECTORS
 from quest_core.config import SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.page_selection import POLICIES
@@ -22,7 +23,8 @@ def layer(request):
     page_table = torch.tensor([4, 0, 5, 2, 1], dtype=torch.int32)
 
     def fill(summary):
-        pages = LayerPages(*torch.full((2, 6, 2, 16, 64), float("nan")), torch.full((6, 2, 2, 64), float("nan")))
+        summaries = torch.full((6, 2, SUMMARY_VECTORS[summary], 64), float("nan"))
+        pages = LayerPages(*torch.full((2, 6, 2, 16, 64), float("nan")), summaries, None)
         kernels.cpu.append_keys_values(
             keys, keys, pages.key_pages, pages.value_pages, pages.page_summaries, page_table,
             torch.zeros(1, dtype=torch.int32), summary,
@@ -62,6 +64,14 @@ def test_spread_is_the_mean_of_estimated_shares(layer):
         deviation = (page_keys - mean).abs().mean(1, keepdim=True)
         logits.append(((queries * mean).sum(2) + (queries.abs() * deviation).sum(2)) / 8.0)
     expected = torch.stack(logits, dim=2).softmax(2).mean(1)
+    torch.testing.assert_close(scores, expected)
+
+
+def test_mean_is_the_mean_of_estimated_shares(layer):
+    queries = torch.randn((2, 3, 64), generator=torch.Generator().manual_seed(1))
+    keys, scores = score("mean", layer, queries)
+    means = torch.stack([keys[page * 16 : (page + 1) * 16].mean(0) for page in range(5)], dim=1)
+    expected = (torch.einsum("hgd,hpd->hgp", queries, means) / 8.0).softmax(2).mean(1)
     torch.testing.assert_close(scores, expected)
 
 

@@ -114,7 +114,7 @@ def test_the_trace_tells_what_each_step_read(new_session, never, prompt):
         assert (sparse.sum(axis=1) == 6 * reads.kv_heads).all()  # 96 tokens are 6 pages
         assert (sparse[:, list(reads.always_read_pages)] == reads.kv_heads).all()
         page_bytes = 16 * 2 * 8 * 4
-        summary_bytes = 2 * reads.kv_heads * pages * 2 * 8 * 4
+        summary_bytes = 2 * reads.kv_heads * pages * (8 + 4)  # a mean key in int8 and its scale
         assert step.kv_bytes_read == int(reads.page_reads.sum()) * page_bytes + summary_bytes
         assert step.kv_bytes_dense == 4 * reads.kv_heads * pages * page_bytes
 

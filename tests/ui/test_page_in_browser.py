@@ -168,7 +168,9 @@ def test_a_click_on_the_map_shows_the_text_of_that_page(page):
     page.wait_for_selector(PANEL + ".page-detail")
     assert re.fullmatch(r"KV page \d+, tokens [\d,]+ to [\d,]+", figure(page, "page-title"))
     assert re.search(rf"{re.escape(SAMPLE_BOOK.name)}, p\. \w+", figure(page, "page-source"))
-    assert len(figure(page, "page-text").split()) >= 5
+    assert figure(page, "page-text").strip()
+    # A page is a few words: they are shown among those around them.
+    assert len(page.locator(PANEL + ".page-detail blockquote").inner_text().split()) >= 12
 
 
 def test_the_slider_goes_back_through_the_steps(page):
