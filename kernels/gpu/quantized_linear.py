@@ -1,9 +1,9 @@
 """Products with a quantised matrix: for a few rows straight from the packed weights, for many over a 16-bit copy.
 
-The matrix-vector product is bound by memory, if its instructions are few. A q is never converted to float: its bits are
-put below a floating one's exponent, which reads as 1 + q / 2^bits, so that a weight costs a shift, a bit operation and
-a multiply-add. The ones, the scale and the minimum are taken out of the sum over a group:
-sum(x * (s * q + m)) = s * 2^bits * (sum(x * (1 + q / 2^bits)) - sum(x)) + m * sum(x).
+The matrix-vector product is bound by memory, if its instructions are few. A q is never converted to float: the bits of
+its field, left where they are in the word, read as a subnormal float32, q * 2^(position - 149). Its product with an
+input that was scaled up is an ordinary number, and exact, so that a weight costs a bit operation and a multiply-add.
+Scale and minimum are taken out of the sum over a group: sum(x * (s * q + m)) = s * sum(x * q) + m * sum(x).
 """
 
 from __future__ import annotations
@@ -23,6 +23,8 @@ BLOCK_OUT = 8
 # A run for each thread: all of 4096 input channels in 4 bits at once.
 BLOCK_RUNS = 128
 NUM_WARPS = 4
+# Inputs are multiplied by up to 2^96: those below 2^32 do not overflow, and products down to 2^-49 are not subnormal.
+SCALED_UP = tl.constexpr(96)
 
 
 @triton.jit
@@ -34,8 +36,8 @@ def _packed_linear_kernel(
 ):  # fmt: skip
     """One program: BLOCK_OUT output channels of one row; programs of the other rows follow it and find L2 filled."""
     FIELDS: tl.constexpr = 32 // BITS
-    # Where a float32's mantissa has its highest bits.
-    TOP: tl.constexpr = 23 - BITS
+    # Fields from the first that reaches into a float32's exponent are shifted down; all others stay.
+    FIRST_SHIFTED: tl.constexpr = 23 // BITS
     token = tl.program_id(0).to(tl.int64)
     out = tl.program_id(1) * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     words = tl.arange(0, 4)
@@ -54,15 +56,12 @@ def _packed_linear_kernel(
         for field in tl.static_range(FIELDS):
             channels = (run * (4 * FIELDS) + field * 4)[:, None] + words[None, :]
             inputs = tl.load(hidden_ptr + token * in_channels + channels, channels < in_channels, 0.0).to(tl.float32)
-            if field * BITS <= TOP:
-                moved = packed << (TOP - field * BITS)
-            else:
-                moved = packed >> (field * BITS - TOP)
-            one_and_q = (moved & (((1 << BITS) - 1) << TOP)) | 0x3F800000
-            products += inputs[None, :, :] * one_and_q.to(tl.float32, bitcast=True)
+            moved = packed if field < FIRST_SHIFTED else packed >> (FIRST_SHIFTED * BITS)
+            # Compile-time constants stay such only inside an expression.
+            subnormal = (moved & (((1 << BITS) - 1) << (field % FIRST_SHIFTED * BITS))).to(tl.float32, bitcast=True)
+            products += (inputs * 2.0 ** (SCALED_UP - field % FIRST_SHIFTED * BITS))[None, :, :] * subnormal
             sums += inputs
-        fractions = tl.sum(products - sums[None, :, :], 2)
-        total += scale * (1 << BITS) * fractions + minimum * tl.sum(sums, 1)[None, :]
+        total += scale * (tl.sum(products, 2) * 2.0 ** (149 - SCALED_UP)) + minimum * tl.sum(sums, 1)[None, :]
     product = tl.sum(total, 1)
     if HAS_BIAS:
         product += tl.load(bias_ptr + out, out < out_channels, 0.0).to(tl.float32)
