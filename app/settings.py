@@ -136,7 +136,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=int,
         metavar="N",
         default=default("weight-bits", 16, int),
-        help="of the model's matrices: 16, or 8 or 4 to save memory, and time on a GPU (default: 16)",
+        help="of the model's matrices: 16, or 8 or 4 to save memory (default: 16)",
     )
     model.add_argument(
         "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"
