@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import UserFacingError
-from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, EngineConfig
+from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
@@ -34,6 +34,7 @@ class AppSettings:
         attention: "quest" or "dense".
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
+        weight_bits: 16, 8 or 4; of the model's matrices.
         offline: never ask the hub.
         data_dir: where converted models and uploaded documents are kept.
         host, port: address of the page.
@@ -50,12 +51,15 @@ class AppSettings:
     attention: str = "quest"
     device: str = "auto"
     dtype: str = "auto"
+    weight_bits: int = 16
     offline: bool = False
     host: str = "127.0.0.1"
     port: int = 7860
     no_browser: bool = False
 
     def __post_init__(self) -> None:
+        if self.weight_bits not in WEIGHT_BITS:
+            raise UserFacingError(f"--weight-bits must be one of {WEIGHT_BITS}, not {self.weight_bits}.")
         if self.page_size not in PAGE_SIZES:
             raise UserFacingError(f"--page-size must be one of {PAGE_SIZES}, not {self.page_size}.")
         if self.token_budget < 3 * self.page_size:
@@ -82,6 +86,7 @@ class AppSettings:
         return EngineConfig(
             device=self.device,
             dtype=self.dtype,
+            weight_bits=self.weight_bits,
             page_size=self.page_size,
             selection=self.selection,
             summary_bits=self.summary_bits,
@@ -130,6 +135,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     )
     model.add_argument("--device", choices=devices, default=default("device", "auto", choices=devices))
     model.add_argument("--dtype", choices=DTYPES, default=default("dtype", "auto", choices=DTYPES))
+    model.add_argument(
+        "--weight-bits",
+        type=int,
+        metavar="N",
+        default=default("weight-bits", 16, int),
+        help="of the model's matrices: 16, or 8 or 4 to save memory (default: 16)",
+    )
     model.add_argument(
         "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"
     )

@@ -22,6 +22,7 @@ SUPPORTED_FAMILIES = {
 SELECTIONS = ("mean", "spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
+WEIGHT_BITS = (16, 8, 4)
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,7 @@ class EngineConfig:
     Args:
         device: "auto" takes the first CUDA GPU, else the CPU.
         dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
+        weight_bits: of the projections; 16 keeps them in `dtype`, 8 and 4 quantise them in groups of input channels.
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: the policy that chooses the pages to read.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
@@ -254,6 +256,7 @@ class EngineConfig:
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
     dtype: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    weight_bits: int = 16
     page_size: int = 4
     selection: str = "mean"
     summary_bits: Literal[8, 16] = 8
@@ -268,6 +271,8 @@ class EngineConfig:
             raise ValueError(f"device must be auto, cuda or cpu, got {self.device!r}")
         if self.dtype not in DTYPES:
             raise ValueError(f"dtype must be one of {', '.join(DTYPES)}, got {self.dtype!r}")
+        if self.weight_bits not in WEIGHT_BITS:
+            raise ValueError(f"weight_bits must be one of {WEIGHT_BITS}, got {self.weight_bits}")
         if self.page_size not in PAGE_SIZES:
             raise ValueError(f"page_size must be one of {PAGE_SIZES}, got {self.page_size}")
         if self.summary_bits not in (8, 16):

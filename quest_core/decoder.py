@@ -14,6 +14,7 @@ from torch.nn.functional import embedding, linear
 from quest_core.attention import Attention, kernels_for, prefill_attention
 from quest_core.config import ModelConfig
 from quest_core.paged_kv_cache import SequenceCache
+from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
 from quest_core.weights import DecoderWeights, LayerWeights
 
@@ -95,14 +96,22 @@ class Decoder:
             hidden = self._norm(branch, residual, layer.attention_norm)
             queries = self._attention_inputs(index, layer, hidden, cache, positions, start_token)
             attended = attend(index, queries).to(hidden.dtype)
-            branch = linear(attended, layer.output, layer.output_bias)
+            branch = self._linear(attended, layer.output, layer.output_bias)
             hidden = self._norm(branch, residual, layer.mlp_norm)
-            branch = linear(kernels.swiglu(linear(hidden, layer.gate_up)), layer.down)
+            branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
         cache.advance(new_tokens)
         last_residual = residual[-1:].contiguous()
         last = kernels.rms_norm(branch[-1:].contiguous(), weights.final_norm, epsilon, last_residual)
         head = weights.embedding if weights.lm_head is None else weights.lm_head
         return linear(last, head)[0].float()
+
+    def _linear(
+        self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        if isinstance(matrix, QuantizedMatrix):
+            packed = (matrix.packed, matrix.scales, matrix.minimums, matrix.bits)
+            return self.kernels.quantized_linear(hidden, *packed, bias)
+        return linear(hidden, matrix, bias)
 
     def _norm(self, branch: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         """Add `branch` to `residual` in place, and norm the sum."""
@@ -121,7 +130,7 @@ class Decoder:
     ) -> torch.Tensor:
         """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
         config, kernels = self.config, self.kernels
-        projected = linear(hidden, layer.qkv, layer.qkv_bias)
+        projected = self._linear(hidden, layer.qkv, layer.qkv_bias)
         queries, keys, values = projected.view(len(hidden), -1, config.head_dim).split(
             (config.num_query_heads, config.num_kv_heads, config.num_kv_heads), dim=1
         )

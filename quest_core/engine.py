@@ -159,7 +159,7 @@ class Engine:
             raise
         except ValueError as error:
             raise ModelError(str(error)) from error
-        weights = load_weights(folder, model_config, device, dtype)
+        weights = load_weights(folder, model_config, device, dtype, config.weight_bits)
         # The CPU kernels keep the cache in float32: there it costs memory, but no time.
         kv_dtype = torch.float32 if device.type == "cpu" else dtype
         return cls(name, folder, model_config, config, weights, kv_dtype)

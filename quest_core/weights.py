@@ -1,7 +1,8 @@
 """The decoder's parameters: fused, on one device.
 
-Reads safetensors one tensor at a time into a module built on the meta device (accelerate), so that loading needs little
-more memory than the model. Knows the checkpoint names of the Llama family; knows nothing of how the tensors are used.
+Reads safetensors one tensor at a time into a module built on the meta device (accelerate), and quantises each matrix as
+it comes, so that loading needs little more memory than the model. Knows the checkpoint names of the Llama family; knows
+nothing of how the tensors are used.
 """
 
 from __future__ import annotations
@@ -12,12 +13,17 @@ from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
-from accelerate.utils import compute_module_sizes, set_module_tensor_to_device
+from accelerate.utils import set_module_tensor_to_device
 from safetensors import safe_open
 from torch import nn
 
 from quest_core.config import ModelConfig
 from quest_core.model_source import ModelError
+from quest_core.quantization import QuantizedMatrix, quantize, quantized_bytes
+from quest_core.quantized_checkpoints import CheckpointPacking, GroupedWeights
+
+# What --weight-bits quantises: the projections, which are nearly all of a model. The embedding and the head stay.
+QUANTIZED = ("qkv", "output", "gate_up", "down")
 
 
 def _empty(*shape: int) -> nn.Parameter:
@@ -27,6 +33,7 @@ def _empty(*shape: int) -> nn.Parameter:
 class LayerWeights(nn.Module):
     """One transformer layer; weights are [out, in], biases [out] or None.
 
+    The matrices named in QUANTIZED become `QuantizedMatrix` when they are loaded in fewer than 16 bits.
     `qkv` stacks the rows of queries, keys and values; `gate_up` those of the gate and the up projection.
     """
 
@@ -85,12 +92,20 @@ GLOBAL_SOURCES = {
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
 
 
-def load_weights(folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype) -> DecoderWeights:
+def load_weights(
+    folder: Path, config: ModelConfig, device: torch.device, dtype: torch.dtype, weight_bits: int = 16
+) -> DecoderWeights:
     """Read a Hugging Face folder's safetensors.
+
+    Args:
+        dtype: of everything that is not quantised.
+        weight_bits: of the projections: 16 keeps `dtype`, 8 and 4 quantise them, or take an AWQ or GPTQ checkpoint's
+            own values if it has as many bits.
 
     Raises:
         ModelError: if files or tensors are missing or misshapen, tensors are left over, or memory does not suffice.
     """
+    packing = CheckpointPacking.read(folder)
     with ExitStack() as stack:
         checkpoint = _open_checkpoint(folder, stack)
         with init_empty_weights():
@@ -99,29 +114,71 @@ def load_weights(folder: Path, config: ModelConfig, device: torch.device, dtype:
                 qkv_bias="model.layers.0.self_attn.q_proj.bias" in checkpoint,
                 output_bias="model.layers.0.self_attn.o_proj.bias" in checkpoint,
             )
-        _check_memory(weights, device, dtype)
+        _check_memory(weights, device, dtype, weight_bits)
         unread = {name for name in checkpoint if not name.endswith(IGNORED_SUFFIXES)}
         if config.tied_embeddings:
             unread.discard("lm_head.weight")
         for name, parameter in list(weights.named_parameters()):
             sources = _sources(name)
-            try:
-                parts = [checkpoint[source].get_tensor(source) for source in sources]
-            except KeyError as error:
-                raise ModelError(f"The model in {folder} lacks the tensor {error.args[0]}.") from error
-            value = parts[0] if len(parts) == 1 else torch.cat(parts)
-            if value.shape != parameter.shape:
+            packed = [packing.tensors_of(source, checkpoint) for source in sources] if packing else []
+            if packed and all(packed):
+                value = _read_packed(packed, checkpoint, packing, device)
+                shape = value.values.shape
+                sources = tuple(tensor for names in packed for tensor in names)
+            else:
+                value = _read_plain(sources, checkpoint, folder)
+                shape = value.shape
+            if shape != parameter.shape:
                 raise ModelError(
-                    f"The model in {folder} has {' + '.join(sources)} of shape {tuple(value.shape)}, expected "
+                    f"The model in {folder} has {' + '.join(sources)} of shape {tuple(shape)}, expected "
                     f"{tuple(parameter.shape)}."
                 )
-            set_module_tensor_to_device(weights, name, device, value=value, dtype=dtype)
             unread.difference_update(sources)
+            layer, _, part = name.rpartition(".")
+            if weight_bits < 16 and part in QUANTIZED:
+                matrix = _to_matrix(value, weight_bits, packing, device)
+                delattr(weights.get_submodule(layer), part)
+                setattr(weights.get_submodule(layer), part, matrix)
+            else:
+                plain = value.dequantize() if isinstance(value, GroupedWeights) else value
+                set_module_tensor_to_device(weights, name, device, value=plain, dtype=dtype)
+        # Some GPTQ checkpoints carry a bias of zeros for every matrix.
+        unread = {name for name in unread if not (packing and name.endswith(".bias") and _is_zero(name, checkpoint))}
     if unread:
         raise ModelError(
             f"The model in {folder} has {len(unread)} tensors this decoder does not know (first: {min(unread)})."
         )
     return weights.eval()
+
+
+def _read_plain(sources: tuple[str, ...], checkpoint: dict, folder: Path) -> torch.Tensor:
+    try:
+        parts = [checkpoint[source].get_tensor(source) for source in sources]
+    except KeyError as error:
+        raise ModelError(f"The model in {folder} lacks the tensor {error.args[0]}.") from error
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _read_packed(
+    packed: list[list[str]], checkpoint: dict, packing: CheckpointPacking, device: torch.device
+) -> GroupedWeights:
+    parts = []
+    for names in packed:
+        tensors = {name.rpartition(".")[2]: checkpoint[name].get_tensor(name).to(device) for name in names}
+        parts.append(packing.unpack(tensors))
+    return GroupedWeights.stack(parts)
+
+
+def _to_matrix(
+    value: torch.Tensor | GroupedWeights, bits: int, packing: CheckpointPacking | None, device: torch.device
+) -> QuantizedMatrix:
+    if isinstance(value, torch.Tensor):
+        return quantize(value.to(device), bits)
+    return value.to_matrix(bits) if packing.bits == bits else quantize(value.dequantize(), bits)
+
+
+def _is_zero(name: str, checkpoint: dict) -> bool:
+    return not checkpoint[name].get_tensor(name).any()
 
 
 def _sources(name: str) -> tuple[str, ...]:
@@ -149,13 +206,18 @@ def _open_checkpoint(folder: Path, stack: ExitStack) -> dict:
     return checkpoint
 
 
-def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype) -> None:
-    needed_bytes = compute_module_sizes(weights, dtype=dtype)[""]
+def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype, weight_bits: int) -> None:
+    needed_bytes = 0
+    for name, parameter in weights.named_parameters():
+        if weight_bits < 16 and name.rpartition(".")[2] in QUANTIZED:
+            needed_bytes += quantized_bytes(*parameter.shape, weight_bits, device)
+        else:
+            needed_bytes += parameter.numel() * dtype.itemsize
     free_bytes = free_memory_bytes(device)
     if needed_bytes > free_bytes:
         raise ModelError(
             f"The model needs {needed_bytes / 2**30:.1f} GiB on {device} and {free_bytes / 2**30:.1f} GiB are free. "
-            "Choose a smaller model, or a 16-bit --dtype."
+            "Choose a smaller model, --weight-bits 8 or 4, or a 16-bit --dtype."
         )
 
 

@@ -6,8 +6,10 @@ Same names and signatures as `kernels.gpu`; specified in `kernels.reference`.
 from kernels.cpu.append_keys_values import append_keys_values
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.cpu.page_scores import page_scores
+from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
 from kernels.reference import naive_apply_rope as apply_rope
+from kernels.reference import naive_dequantize as dequantize
 from kernels.reference import naive_rms_norm as rms_norm
 from kernels.reference import naive_swiglu as swiglu
 
@@ -15,7 +17,9 @@ __all__ = [
     "append_keys_values",
     "apply_rope",
     "dense_decode_attention",
+    "dequantize",
     "page_scores",
+    "quantized_linear",
     "rms_norm",
     "select_pages",
     "sparse_decode_attention",

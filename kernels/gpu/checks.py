@@ -71,6 +71,27 @@ def require_summaries(
         require_contiguous(summary_scales, "summary_scales")
 
 
+def require_quantized(
+    packed: torch.Tensor, scales: torch.Tensor, minimums: torch.Tensor, bits: int, in_channels: int
+) -> int:
+    """Check a quantised matrix; returns how many runs of 16 bytes make up a group."""
+    if bits not in (4, 8):
+        raise ValueError(f"bits must be 4 or 8, got {bits}")
+    require(packed, "packed", (None, None), (torch.int32,))
+    require(scales, "scales", (packed.shape[0], None), FLOATING)
+    require(minimums, "minimums", tuple(scales.shape), FLOATING)
+    for tensor, name in ((packed, "packed"), (scales, "scales"), (minimums, "minimums")):
+        require_contiguous(tensor, name)
+    words, groups = packed.shape[1], scales.shape[1]
+    group_words, rest = divmod(words, groups)
+    if rest or group_words % 4:
+        raise ValueError(f"{words} words of packed do not make {groups} groups of whole runs of 4 words")
+    group_size = group_words * 32 // bits
+    if groups != triton.cdiv(in_channels, group_size):
+        raise ValueError(f"{groups} groups of {group_size} do not hold {in_channels} input channels")
+    return group_words // 4
+
+
 @lru_cache
 def multiprocessors(device: torch.device) -> int:
     """Streaming multiprocessors of `device`; a few where kernels are interpreted."""

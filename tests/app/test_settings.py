@@ -65,3 +65,11 @@ def test_the_data_folder():
     assert default_data_dir({"XDG_DATA_HOME": "/data"}) == Path("/data/quest-chat")
     assert parse("--data-dir", "~/here").data_dir == Path.home() / "here"
     assert parse("--data-dir", "/x").cache_dir == Path("/x/models")
+
+
+def test_weight_bits_reach_the_engine():
+    assert parse().engine_config().weight_bits == 16
+    assert parse("--weight-bits", "4").engine_config().weight_bits == 4
+    assert parse(QUEST_CHAT_WEIGHT_BITS="8").engine_config().weight_bits == 8
+    with pytest.raises(UserFacingError, match="--weight-bits must be one of"):
+        parse("--weight-bits", "5")

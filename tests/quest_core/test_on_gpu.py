@@ -72,3 +72,19 @@ def test_forks_and_seeds_on_the_gpu(on_gpu, never, prompt):
     pairs = [(left.token_id, right.token_id) for left, right in zip(*streams, strict=True)]
     assert all(left == right for left, right in pairs)
     assert len(pairs) == 30
+
+
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("length", [1, 9, 250])
+def test_quantised_weights_equal_the_cpu_engines(any_family, generate, prompt, length, bits):
+    """The same rounded weights but for the precision of their scales."""
+    _, cpu_engine = any_family
+    logits = []
+    for device in ("cpu", "cuda"):
+        config = EngineConfig(device=device, dtype="float32", weight_bits=bits)
+        engine = Engine.load(str(cpu_engine.model_folder), config)
+        session = engine.new_session()
+        generate(session, prompt(length), QuestConfig(attention="dense"), SamplingConfig(max_new_tokens=1))
+        logits.append(session._logits.cpu())
+        engine.close()
+    assert (logits[1] - logits[0]).norm() <= 0.05 * logits[0].norm()

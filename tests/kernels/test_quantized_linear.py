@@ -1,0 +1,92 @@
+"""Products with quantised matrices against the specification, and the layout it states."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels import reference
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+def draw(ops, dtype, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(ops.device, dtype)
+
+
+def draw_matrix(ops, bits, group_size, in_channels, out_channels, scale_dtype=None):
+    """Random packed words with scales and minimums, of the dtype this implementation keeps unless another is given."""
+    scale_dtype = scale_dtype or (torch.float32 if ops.name == "cpu" else torch.float16)
+    groups = -(-in_channels // group_size)
+    generator = torch.Generator().manual_seed(in_channels + out_channels)
+    words = groups * group_size * bits // 32
+    packed = torch.randint(-(2**31), 2**31, (out_channels, words), generator=generator, dtype=torch.int32)
+    scales = torch.rand((out_channels, groups), generator=generator) / 2**bits
+    minimums = torch.rand((out_channels, groups), generator=generator) - 1.0
+    return packed.to(ops.device), scales.to(ops.device, scale_dtype), minimums.to(ops.device, scale_dtype)
+
+
+def few_cases(dtype=torch.float32, tokens=1, bits=4, shape=(576, 49), group_size=32, **_):
+    """What differs in kind: one program or several, padding, the copy for many rows."""
+    return shape[0] * shape[1] < 40_000 and tokens in (1, 3, 9)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("tokens", [1, 2, 3, 8, 9, 40])
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("shape", [(576, 49), (48, 72), (80, 48), (576, 960), (1536, 576), (4160, 8)], ids=str)
+def test_quantized_linear(ops, assert_close, shape, bits, tokens, dtype):
+    hidden = draw(ops, dtype, tokens, shape[0])
+    matrix = draw_matrix(ops, bits, 32, *shape)
+    expected = reference.naive_quantized_linear(hidden.float(), *matrix, bits)
+    assert_close(ops.kernels.quantized_linear(hidden, *matrix, bits), expected)
+
+
+test_quantized_linear.interpret_when = few_cases
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("tokens", [1, 9])
+@pytest.mark.parametrize("group_size", [64, 128])
+@pytest.mark.parametrize("in_channels", [576, 640])
+def test_wider_groups_and_a_bias(ops, assert_close, in_channels, group_size, tokens, bits):
+    hidden, bias = draw(ops, torch.float32, tokens, in_channels), draw(ops, torch.float32, 49)
+    matrix = draw_matrix(ops, bits, group_size, in_channels, 49)
+    expected = reference.naive_quantized_linear(hidden, *matrix, bits, bias)
+    assert_close(ops.kernels.quantized_linear(hidden, *matrix, bits, bias), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize("in_channels", [80, 576])
+def test_dequantize(ops, assert_close, in_channels, bits, dtype):
+    matrix = draw_matrix(ops, bits, 32, in_channels, 49)
+    expected = reference.naive_dequantize(*matrix, bits, in_channels, torch.float32)
+    assert_close(ops.kernels.dequantize(*matrix, bits, in_channels, dtype), expected)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_a_word_holds_every_fourth_channel_of_its_run(bits):
+    fields = 32 // bits
+    for channel in (0, 1, 4, 4 * fields - 1, 4 * fields + 6):
+        run, place = divmod(channel, 4 * fields)
+        packed = torch.zeros((1, 64 * bits // 32), dtype=torch.int32)
+        packed[0, run * 4 + place % 4] = 5 << place // 4 * bits
+        unpacked = reference.naive_dequantize(packed, torch.ones(1, 2), torch.zeros(1, 2), bits, 64, torch.float32)
+        assert unpacked[0].nonzero().flatten().tolist() == [channel]
+        assert unpacked[0, channel] == 5
+
+
+def test_wrong_tensors_are_refused(ops):
+    hidden = draw(ops, torch.float32, 1, 576)
+    packed, scales, minimums = draw_matrix(ops, 4, 32, 576, 49)
+    wrong = {
+        "packed": (hidden, packed.long(), scales, minimums, 4),
+        "scales": (hidden, packed, scales.int(), minimums, 4),
+        "minimums": (hidden, packed, scales, minimums.double(), 4),
+        "bits": (hidden, packed, scales, minimums, 3),
+        "500 input channels": (hidden[:, :500].contiguous(), packed, scales, minimums, 4),
+    }
+    for name, arguments in wrong.items():
+        with pytest.raises(ValueError, match=name):
+            ops.kernels.quantized_linear(*arguments)
