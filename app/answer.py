@@ -44,14 +44,14 @@ class AnswerOptions:
     seed: int | None = None
     stop: Sequence[str] = ()
 
-    def quest_config(self, page_size: int) -> QuestConfig:
-        """The engine's part of the options.
+    def quest_config(self, page_size: int, dense_layers: int) -> QuestConfig:
+        """The engine's part of the options; page size and dense layers are the program's.
 
         Raises:
             UserFacingError: for a value out of range.
         """
         try:
-            quest = QuestConfig(attention=self.attention, token_budget=self.token_budget)
+            quest = QuestConfig(attention=self.attention, token_budget=self.token_budget, dense_layers=dense_layers)
             if self.attention == "quest":
                 quest.budget_pages(page_size)
         except ValueError as error:

@@ -182,7 +182,7 @@ class Assistant:
         with self._occupy(conversation):
             model = self._loader.wait()
             plan = self._plan(model, conversation, question, options)
-            quest = options.quest_config(model.engine.page_size)
+            quest = options.quest_config(model.engine.page_size, self.settings.dense_layers)
             sampling = options.sampling_config(model.stop_token_ids)
             text = TextStream(model.tokenizer.decode, options.stop)
             work = answer_work(lambda: _session(conversation, model.engine), plan, quest, sampling, text)
@@ -227,11 +227,12 @@ class Assistant:
             if options.seed is None:
                 # Both sides must draw alike, or chance alone would part them.
                 options = replace(options, seed=random.getrandbits(31))
+            layout = model.engine.page_size, self.settings.dense_layers
             work = race_work(
                 lambda: _session(conversation, model.engine),
                 plan.token_ids,
-                replace(options, attention="dense").quest_config(model.engine.page_size),
-                replace(options, attention="quest").quest_config(model.engine.page_size),
+                replace(options, attention="dense").quest_config(*layout),
+                replace(options, attention="quest").quest_config(*layout),
                 options.sampling_config(model.stop_token_ids),
                 lambda: TextStream(model.tokenizer.decode, options.stop),
             )

@@ -28,8 +28,8 @@ class Preset:
 
 PRESETS = (
     Preset("exact", "dense", 1024, 1.0),
-    Preset("balanced", "quest", 1024, 1.008),
-    Preset("fast", "quest", 256, 1.039),
+    Preset("balanced", "quest", 1024, 1.006),
+    Preset("fast", "quest", 256, 1.041),
 )
 
 

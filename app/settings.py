@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import UserFacingError
-from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig
+from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig, QuestConfig
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
@@ -31,6 +31,7 @@ class AppSettings:
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
+        dense_layers: the first layers, which read everything.
         attention: "quest" or "dense".
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
@@ -48,6 +49,7 @@ class AppSettings:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: int = 8
+    dense_layers: int = QuestConfig.dense_layers
     attention: str = "quest"
     device: str = "auto"
     dtype: str = "auto"
@@ -67,6 +69,8 @@ class AppSettings:
                 f"--token-budget must be at least three pages ({3 * self.page_size} tokens), not {self.token_budget}: "
                 "the first, the last full and the current page are always read."
             )
+        if self.dense_layers < 0:
+            raise UserFacingError(f"--dense-layers must not be negative, and is {self.dense_layers}.")
         if self.context_tokens is not None and self.context_tokens < 256:
             raise UserFacingError(f"--context-tokens must be at least 256, not {self.context_tokens}.")
         if not 1 <= self.port <= 65535:
@@ -172,6 +176,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         choices=(8, 16),
         default=default("summary-bits", 8, int, choices=(8, 16)),
         help="bits of each number that sums up a page's keys; 16: the cache's own precision (default: 8)",
+    )
+    attention.add_argument(
+        "--dense-layers",
+        type=int,
+        metavar="N",
+        default=default("dense-layers", QuestConfig.dense_layers, int),
+        help=f"first layers that read everything (default: {QuestConfig.dense_layers}; the paper: 2)",
     )
     attention.add_argument(
         "--selection",

@@ -173,14 +173,15 @@ class QuestConfig:
     Args:
         attention: "quest" reads the selected pages, "dense" reads all.
         token_budget: tokens attended per layer and kv head; rounded down to whole pages.
-        dense_layers: the first layers, which always read everything (2 in the paper).
+        dense_layers: the first layers, which always read everything (2 in the paper, for larger models; with this
+            selection the embedded one needs none).
         sink_pages: first pages that are always read (0 is the paper).
         recent_pages: full pages before the current one that are always read (0 is the paper).
     """
 
     attention: Literal["quest", "dense"] = "quest"
     token_budget: int = 1024
-    dense_layers: int = 2
+    dense_layers: int = 0
     sink_pages: int = 1
     recent_pages: int = 1
 

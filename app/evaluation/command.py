@@ -47,13 +47,6 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recent-pages", type=int, default=1, metavar="N", help="last full pages always read (default: 1; paper: 0)"
     )
-    parser.add_argument(
-        "--dense-layers",
-        type=int,
-        default=QuestConfig.dense_layers,
-        metavar="N",
-        help=f"first layers that read everything (default: {QuestConfig.dense_layers}; paper: 2)",
-    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
     fed = parser.add_argument_group("perplexity and recall, over --context-tokens tokens (default: 6144)")
@@ -109,7 +102,7 @@ def _feed_book(settings: AppSettings, arguments: argparse.Namespace) -> Callable
     return partial(
         measure,
         settings.with_context(settings.context_tokens or (2048 if arguments.quick else 6144)),
-        settings_of_quest=_settings_of_quest(arguments, [256, 512, 1024]),
+        settings_of_quest=_settings_of_quest(settings, arguments, [256, 512, 1024]),
         scored_tokens=scored_tokens,
         text=arguments.text,
     )
@@ -136,16 +129,18 @@ def _ask_questions(settings: AppSettings, arguments: argparse.Namespace) -> Call
         evaluation=arguments.evaluation,
         build_questions=build,
         lengths=arguments.lengths or ([1024] if arguments.quick else [1024, 4096]),
-        settings_of_quest=_settings_of_quest(arguments, [128, 512]),
+        settings_of_quest=_settings_of_quest(settings, arguments, [128, 512]),
         seed=arguments.seed,
     )
 
 
-def _settings_of_quest(arguments: argparse.Namespace, default_budgets: list[int]) -> list[QuestConfig]:
+def _settings_of_quest(
+    settings: AppSettings, arguments: argparse.Namespace, default_budgets: list[int]
+) -> list[QuestConfig]:
     return [
         QuestConfig(
             token_budget=budget,
-            dense_layers=arguments.dense_layers,
+            dense_layers=settings.dense_layers,
             sink_pages=arguments.sink_pages,
             recent_pages=arguments.recent_pages,
         )

@@ -10,6 +10,7 @@ import pytest
 
 from app.presets import PRESETS, find_preset
 from app.settings import AppSettings
+from quest_core.config import EngineConfig, QuestConfig
 
 RESULTS = Path(__file__).parents[2] / "assets" / "evaluation" / "perplexity-6k.json"
 
@@ -19,7 +20,8 @@ def test_a_loss_is_the_geometric_mean_of_the_committed_measurement(preset):
     ratios = [
         row["ratio"]
         for row in json.loads(RESULTS.read_text())["rows"]
-        if (row["selection"], row["token_budget"]) == ("mean", preset.token_budget)
+        if (row["selection"], row["dense_layers"], row["token_budget"])
+        == (EngineConfig.selection, QuestConfig.dense_layers, preset.token_budget)
     ]
     assert len(ratios) == 3
     assert round(math.prod(ratios) ** (1 / 3), 3) == preset.measured_loss

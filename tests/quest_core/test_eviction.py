@@ -12,10 +12,10 @@ from quest_core.page_selection import RaasSelection
 from quest_core.paged_kv_cache import LayerPages
 
 PROMPT = 100
-KEPT = QuestConfig(token_budget=41)
+KEPT = QuestConfig(token_budget=41, dense_layers=2)
 TOKEN_POLICIES = pytest.mark.parametrize("selection", ["h2o", "tova"])
 # Pages of 8 whose answer may keep 4 of its own, the current one included.
-RAAS = QuestConfig(token_budget=32, sink_pages=0, recent_pages=0)
+RAAS = QuestConfig(token_budget=32, dense_layers=2, sink_pages=0, recent_pages=0)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_follow_up_reuses_the_answer_and_reads_the_whole_cache_again(open_sess
     decode(session, prompt(PROMPT), KEPT, never, 20)
     follow_up = session.tokens + prompt(30, seed=3)
     assert next(iter(session.prefill(follow_up, never))).reused_tokens == PROMPT + 19
-    step = decode(session, follow_up, QuestConfig(token_budget=400), never, 2)[-1]
+    step = decode(session, follow_up, QuestConfig(token_budget=400, dense_layers=2), never, 2)[-1]
     assert step.reads.kept_tokens == step.context_tokens == len(follow_up) + 1
 
 

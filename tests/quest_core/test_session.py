@@ -7,7 +7,7 @@ import pytest
 from quest_core.config import QuestConfig, SamplingConfig
 
 DENSE = QuestConfig(attention="dense")
-QUEST = QuestConfig(token_budget=96)
+QUEST = QuestConfig(token_budget=96, dense_layers=2)
 BOTH = pytest.mark.parametrize("quest", [DENSE, QUEST], ids=["dense", "quest"])
 
 
