@@ -70,7 +70,7 @@ def measure_decode(
 def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tuple[list[dict], list[dict]]:
     from transformers import AutoTokenizer
 
-    rival = load_transformers(engine)
+    rival = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
     tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     rows, checks = [], []

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from quest_core.engine import Engine
+from quest_core.config import ModelConfig
 
 # Lengths that SDPA's kernels take with a mask.
 STATIC_CACHE_MULTIPLE = 64
 
 
-def load_transformers(engine: Engine) -> torch.nn.Module:
-    """Transformers' own version of the model that `engine` has loaded, with the same window."""
+def load_transformers(
+    folder: Path, model_config: ModelConfig, device: torch.device, dtype: torch.dtype
+) -> torch.nn.Module:
+    """Transformers' own version of the model in `folder`, with the window and positions of `model_config`."""
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    config = AutoConfig.from_pretrained(engine.model_folder)
-    rope = engine.model_config.rope
+    config = AutoConfig.from_pretrained(folder)
+    rope = model_config.rope
     if rope.kind == "yarn":
         config.rope_parameters = {
             "rope_type": "yarn",
@@ -26,11 +29,9 @@ def load_transformers(engine: Engine) -> torch.nn.Module:
             "factor": rope.factor,
             "original_max_position_embeddings": rope.original_max_tokens,
         }
-        config.max_position_embeddings = engine.context_tokens
-    model = AutoModelForCausalLM.from_pretrained(
-        engine.model_folder, config=config, dtype=engine.dtype, attn_implementation="sdpa"
-    )
-    return model.to(engine.device).eval()
+        config.max_position_embeddings = model_config.context_tokens
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, dtype=dtype, attn_implementation="sdpa")
+    return model.to(device).eval()
 
 
 def random_dynamic_cache(model: torch.nn.Module, context_tokens: int) -> Any:
