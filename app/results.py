@@ -22,13 +22,21 @@ def number_list(text: str) -> list[int]:
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:
-    """The rows under the names of the first one's columns, numbers right-aligned."""
-    columns = list(rows[0])
+    """The rows under the names of all their columns, numbers right-aligned; a nested column is named `outer.inner`."""
+    rows = [_flatten(row) for row in rows]
+    columns = list(dict.fromkeys(name for row in rows for name in row))
     cells = [columns] + [[_format_cell(row.get(column)) for column in columns] for row in rows]
     widths = [max(len(line[index]) for line in cells) for index in range(len(columns))]
     return "\n".join(
         "  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)) for line in cells
     )
+
+
+def _flatten(row: dict[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in row.items():
+        flat |= {f"{name}.{inner}": each for inner, each in value.items()} if isinstance(value, dict) else {name: value}
+    return flat
 
 
 def _format_cell(value: Any) -> str:

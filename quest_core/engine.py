@@ -126,7 +126,7 @@ class Engine:
         self._policy = POLICIES[config.selection]
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
-        self._prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
+        self.prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
         self._jobs: list[Job] = []
         self._wake = threading.Condition()
         self._closed = False
@@ -185,7 +185,7 @@ class Engine:
     def new_session(self) -> Session:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
-        return Session(self._decoder, cache, self._prefill_chunk_tokens, self._registry, self._policy)
+        return Session(self._decoder, cache, self.prefill_chunk_tokens, self._registry, self._policy)
 
     def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
         """Queue `work` for the engine's thread.

@@ -50,9 +50,10 @@ class DecodeStep:
         token_id: the token; it enters the cache in the next step.
         step_s: seconds from the start of the step to the token id on the host.
         context_tokens: tokens attended in this step.
-        kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0.
+        kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0, and where reads are not
+            traced.
         kv_bytes_dense: bytes a dense step would have read.
-        reads: which pages; None in step 0 and with dense attention.
+        reads: which pages; None in step 0, with dense attention, and where they are not traced.
         finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
             end of the window.
     """
@@ -148,10 +149,33 @@ class Session:
             _wait_for(self._decoder.device)
             yield PrefillProgress(reused, len(self.tokens), len(token_ids), time.perf_counter() - start)
 
+    def adopt_cache(self, token_ids: list[int], logits: torch.Tensor) -> None:
+        """Count what the caller has written to the empty session's cache as `token_ids`, as if it had prefilled them.
+
+        Args:
+            token_ids: what the cache now holds.
+            logits: float32 [vocab_size], after the last of them.
+
+        Raises:
+            ValueError: if the cache does not hold as many tokens.
+        """
+        if len(token_ids) != self._cache.length_tokens:
+            raise ValueError(f"the cache holds {self._cache.length_tokens} tokens, not {len(token_ids)}")
+        self._registry.touch(self)
+        self.tokens = list(token_ids)
+        self._logits = logits
+
     def decode(
-        self, quest: QuestConfig, sampling: SamplingConfig, cancellation: Cancellation
+        self,
+        quest: QuestConfig,
+        sampling: SamplingConfig,
+        cancellation: Cancellation,
+        trace_reads: bool = True,
     ) -> Iterator[DecodeStep]:
         """Draw tokens until a stop token, a limit, or cancellation.
+
+        Args:
+            trace_reads: bring the pages that each step read to the host; without, to measure what that costs.
 
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
@@ -173,8 +197,8 @@ class Session:
             token = sampler.draw(self._logits)
             token_id = int(token)
             if step > 0 and quest.attention == "quest":
-                reads = trace.finish_step(cache.num_pages)
-                bytes_read = trace.kv_bytes_read(reads, cache.num_pages, *cache_bytes)
+                reads = trace.finish_step(cache.num_pages) if trace_reads else None
+                bytes_read = 0 if reads is None else trace.kv_bytes_read(reads, cache.num_pages, *cache_bytes)
             finish_reason = self._finish_reason(step, token_id, sampling)
             yield DecodeStep(
                 step,

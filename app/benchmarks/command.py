@@ -4,45 +4,227 @@ from __future__ import annotations
 
 import argparse
 import sys
+from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
+from app.benchmarks.shapes import SHAPES, ModelShape
+from app.errors import UserFacingError
 from app.results import format_table, number_list, write_json
 from app.settings import AppSettings
+
+BENCHMARKS = {
+    "decode": "one token end to end; of a loaded model, or with --shape of random weights",
+    "kernels": "attention of one token in one layer, on a GPU",
+    "prefill": "reading a document",
+    "trace": "what the record of the pages read costs",
+}
+LOADED_CONTEXTS = [512, 2048, 7680]
+# Random caches need no prefill, so that shapes can be measured where their contexts get long.
+SHAPE_BUDGETS = [2048]
+RIVALS = ("transformers", "transformers-compiled")
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare what `bench` takes beside the shared flags."""
-    parser.add_argument("benchmark", nargs="?", choices=["decode"], default="decode", help="what to measure")
+    parser.add_argument(
+        "benchmark",
+        nargs="?",
+        choices=list(BENCHMARKS),
+        default="decode",
+        help="; ".join(f"{name}: {what}" for name, what in BENCHMARKS.items()),
+    )
+    parser.add_argument(
+        "--shape",
+        type=shape_list,
+        metavar="NAME,NAME",
+        help=f"decode, prefill, trace: random weights of this shape instead of --model: {', '.join(SHAPES)}",
+    )
     parser.add_argument(
         "--contexts",
         type=number_list,
-        default=[512, 2048, 7680],
         metavar="N,N",
-        help="context lengths in tokens (default: 512,2048,7680)",
+        help="context lengths in tokens (default: 512,2048,7680; with --shape 8192,32768,131072, prefill 2048 too; "
+        "kernels: 8192,32768,131072,524288)",
     )
     parser.add_argument(
-        "--budgets", type=number_list, metavar="N,N", help="token budgets of Quest (default: --token-budget)"
+        "--budgets",
+        type=number_list,
+        metavar="N,N",
+        help="token budgets of Quest (default: --token-budget; with --shape 2048; kernels: 512,1024,2048,4096)",
     )
     parser.add_argument("--steps", type=int, default=32, metavar="N", help="tokens decoded in each round (default: 32)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="rounds of all rivals in turn (default: 3)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of all rivals in turn (default: 3; kernels: 7)")
     parser.add_argument("--text", type=Path, metavar="FILE", help="what to read (default: the sample book, repeated)")
+    parser.add_argument(
+        "--weight-bits",
+        type=number_list,
+        default=[16],
+        metavar="N,N",
+        dest="weight_bits_list",
+        help="decode, prefill, trace: of our weights, 16, 8 or 4; several with decode --shape (default: 16)",
+    )
+    parser.add_argument(
+        "--rivals",
+        type=rival_list,
+        default=RIVALS,
+        metavar="NAME,NAME",
+        help=f"decode --shape, prefill: of {', '.join(RIVALS)}, or none; the second, only decode's, takes about a "
+        "minute a context to compile (default: all)",
+    )
+    parser.add_argument(
+        "--layout",
+        choices=("paper", "settings"),
+        default="paper",
+        help="kernels: pages of 16 with bounds, as in the paper (default), or --selection, --page-size and "
+        "--summary-bits",
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
+    parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
+
+
+def shape_list(text: str) -> list[ModelShape]:
+    """Parse "llama-2-7b,qwen3-4b" for argparse."""
+    try:
+        return [SHAPES[name] for name in text.split(",")]
+    except KeyError as error:
+        raise argparse.ArgumentTypeError(f"{error.args[0]!r} is none of {', '.join(SHAPES)}") from None
+
+
+def rival_list(text: str) -> tuple[str, ...]:
+    """Parse "transformers" or "none" for argparse."""
+    names = () if text == "none" else tuple(text.split(","))
+    if unknown := [name for name in names if name not in RIVALS]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(RIVALS)}, none")
+    return names
 
 
 def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
-    """Run one benchmark, print its table, write its JSON; returns the exit code."""
-    from app.benchmarks.decode import measure_decode
+    """Run one benchmark, print its table, write its JSON and plot; returns the exit code."""
+    if arguments.plot:
+        from app.figures import require_matplotlib
 
-    result = measure_decode(
-        settings,
-        contexts=arguments.contexts,
-        budgets=arguments.budgets or [settings.token_budget],
-        steps=arguments.steps,
-        rounds=arguments.rounds,
-        text=arguments.text,
-        on_progress=lambda message: print(message, file=sys.stderr, flush=True),
-    )
+        require_matplotlib()  # minutes of measurement should not end with its absence
+    if min(arguments.steps, arguments.rounds or 1) < 1:
+        raise UserFacingError("--steps and --rounds must be at least 1.")
+    result = _measure(settings, arguments)
+    skipped = [
+        " ".join(f"{name}={value}" for name, value in each.items() if name != "reason") + f": {each['reason']}"
+        for each in result.get("skipped", [])
+    ]
+    if not result["rows"]:
+        raise UserFacingError("Nothing could be measured. " + "; ".join(skipped))
     print(format_table(result["rows"]))
+    for each in skipped:
+        _print_progress(f"Note: {each}")
     if arguments.json:
         write_json(arguments.json, result)
+    if arguments.plot:
+        from app.benchmarks.plots import draw_result
+
+        _print_progress(f"Drawn: {draw_result(result, arguments.plot)}")
     return 0
+
+
+def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.benchmark == "kernels":
+        return _measure_kernels(settings, arguments)
+    if arguments.benchmark == "decode":
+        return _measure_decode(settings, arguments)
+    return _measure_subjects(settings, arguments)
+
+
+def _measure_kernels(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from app.benchmarks.kernel_cases import PAPER_LAYOUT, PageLayout
+    from app.benchmarks.kernels import BUDGETS, CONTEXTS, measure_kernels
+
+    of_settings = PageLayout(settings.selection, settings.page_size, settings.summary_bits)
+    return measure_kernels(
+        contexts=arguments.contexts or CONTEXTS,
+        budgets=arguments.budgets or BUDGETS,
+        rounds=arguments.rounds or 7,
+        layout=PAPER_LAYOUT if arguments.layout == "paper" else of_settings,
+        on_progress=_print_progress,
+    )
+
+
+def _measure_decode(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    if arguments.shape:
+        from app.benchmarks.decode_shapes import CONTEXTS, measure_decode_shapes
+
+        return measure_decode_shapes(
+            settings,
+            shapes=arguments.shape,
+            contexts=arguments.contexts or CONTEXTS,
+            budgets=arguments.budgets or SHAPE_BUDGETS,
+            weight_bits=arguments.weight_bits_list,
+            steps=arguments.steps,
+            rounds=arguments.rounds or 3,
+            rivals=arguments.rivals,
+            on_progress=_print_progress,
+        )
+    from app.benchmarks.decode import measure_decode
+
+    return measure_decode(
+        _with_weight_bits(settings, arguments),
+        contexts=arguments.contexts or LOADED_CONTEXTS,
+        budgets=arguments.budgets or [settings.token_budget],
+        steps=arguments.steps,
+        rounds=arguments.rounds or 3,
+        text=arguments.text,
+        on_progress=_print_progress,
+    )
+
+
+def _measure_subjects(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    """Prefill and trace take a loaded model as well as shapes."""
+    from app.benchmarks.decode_shapes import CONTEXTS as DECODE_CONTEXTS
+    from app.benchmarks.prefill import CONTEXTS as PREFILL_CONTEXTS
+    from app.benchmarks.prefill import measure_prefill
+    from app.benchmarks.subjects import LoadedSubject, RandomSubject
+    from app.benchmarks.trace import measure_trace
+
+    rounds = arguments.rounds or 3
+    if arguments.shape:
+        bits = _one_weight_bits(arguments)
+        subjects = [RandomSubject(shape, settings, bits) for shape in arguments.shape]
+    else:
+        subjects = [LoadedSubject(_with_weight_bits(settings, arguments), _print_progress)]
+    if arguments.benchmark == "prefill":
+        return measure_prefill(
+            subjects,
+            contexts=arguments.contexts or (PREFILL_CONTEXTS if arguments.shape else LOADED_CONTEXTS),
+            rounds=rounds,
+            with_transformers="transformers" in arguments.rivals,
+            on_progress=_print_progress,
+        )
+    if len(subjects) > 1:
+        raise UserFacingError("bench trace takes one --shape at a time.")
+    return measure_trace(
+        subjects[0],
+        contexts=arguments.contexts or (DECODE_CONTEXTS if arguments.shape else LOADED_CONTEXTS),
+        budgets=arguments.budgets or (SHAPE_BUDGETS if arguments.shape else [settings.token_budget]),
+        steps=arguments.steps,
+        rounds=rounds,
+        on_progress=_print_progress,
+    )
+
+
+def _one_weight_bits(arguments: argparse.Namespace) -> int:
+    if len(arguments.weight_bits_list) > 1:
+        raise UserFacingError("Several --weight-bits are only for bench decode --shape.")
+    return arguments.weight_bits_list[0]
+
+
+def _with_weight_bits(settings: AppSettings, arguments: argparse.Namespace) -> AppSettings:
+    """Of a loaded model, which the settings describe."""
+    bits = _one_weight_bits(arguments)
+    if "weight_bits" in {field.name for field in fields(AppSettings)}:
+        return replace(settings, weight_bits=bits)
+    if bits != 16:
+        raise UserFacingError(f"This version has no {bits}-bit weights; leave --weight-bits at 16.")
+    return settings
+
+
+def _print_progress(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

@@ -7,20 +7,20 @@ on the host's clock, from one token id to the next.
 from __future__ import annotations
 
 import statistics
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from app.benchmarks.transformers_rival import load_transformers, time_decode_steps
 from app.errors import UserFacingError
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
 from app.settings import AppSettings
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.session import Session
+from quest_core.session import DecodeStep, Session
 
 WARM_UP_STEPS = 4
 # Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
@@ -70,7 +70,7 @@ def measure_decode(
 def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tuple[list[dict], list[dict]]:
     from transformers import AutoTokenizer
 
-    rival = _load_transformers(engine)
+    rival = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
     tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     rows, checks = [], []
@@ -87,7 +87,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
         for _ in range(rounds):
             times.setdefault("transformers", []).extend(_time_transformers(rival, output, steps))
             for quest in settings:
-                drawn = _decode_fork(session, quest, steps)
+                drawn = decode_fork(session, quest, steps)
                 times.setdefault(quest, []).extend(step.step_s for step in drawn)
                 bytes_read[quest] = drawn[-1].kv_bytes_read
         rival_s = statistics.median(times["transformers"])
@@ -113,25 +113,6 @@ def _row(engine, attention, context, budget, seconds, rival_s, bytes_read) -> di
     }
 
 
-def _load_transformers(engine: Engine) -> torch.nn.Module:
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    config = AutoConfig.from_pretrained(engine.model_folder)
-    rope = engine.model_config.rope
-    if rope.kind == "yarn":
-        config.rope_parameters = {
-            "rope_type": "yarn",
-            "rope_theta": rope.theta,
-            "factor": rope.factor,
-            "original_max_position_embeddings": rope.original_max_tokens,
-        }
-        config.max_position_embeddings = engine.context_tokens
-    model = AutoModelForCausalLM.from_pretrained(
-        engine.model_folder, config=config, dtype=engine.dtype, attn_implementation="sdpa"
-    )
-    return model.to(engine.device).eval()
-
-
 def _check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, dtype: torch.dtype) -> dict[str, Any]:
     error = float((ours - theirs).norm() / theirs.norm())
     if not error <= MAX_ERROR[dtype]:
@@ -145,20 +126,17 @@ def _check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, dtype:
 @torch.inference_mode()
 def _time_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
     """Seconds of each greedy step after a prefill; the cache is put back afterwards."""
-    cache, token, times = prefill.past_key_values, prefill.logits[0, -1].argmax().view(1, 1), []
-    for _ in range(WARM_UP_STEPS + steps):
-        start = time.perf_counter()
-        output = model(token, past_key_values=cache, use_cache=True)
-        token = output.logits[0, -1].argmax().view(1, 1)
-        int(token)
-        times.append(time.perf_counter() - start)
+    cache, token = prefill.past_key_values, prefill.logits[0, -1].argmax().view(1, 1)
+    times = time_decode_steps(model, cache, token, WARM_UP_STEPS + steps)
     cache.crop(-(WARM_UP_STEPS + steps))
     return times[WARM_UP_STEPS:]
 
 
-def _decode_fork(session: Session, quest: QuestConfig, steps: int) -> list:
+def decode_fork(session: Session, quest: QuestConfig, steps: int, trace_reads: bool = True) -> list[DecodeStep]:
+    """`steps` greedy steps of a fork, which is closed afterwards; those that warm up are left out."""
     fork = session.fork()
     # Step 0 draws from the prefill's logits; it runs no attention.
-    drawn = list(fork.decode(quest, SamplingConfig(max_new_tokens=1 + WARM_UP_STEPS + steps), Cancellation()))
+    sampling = SamplingConfig(max_new_tokens=1 + WARM_UP_STEPS + steps)
+    drawn = list(fork.decode(quest, sampling, Cancellation(), trace_reads))
     fork.close()
     return drawn[1 + WARM_UP_STEPS :]

@@ -66,7 +66,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
 def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
     """Run one evaluation, print its table, write its JSON and plot; returns the exit code."""
     if arguments.plot:
-        from app.evaluation.plots import require_matplotlib
+        from app.figures import require_matplotlib
 
         require_matplotlib()  # an hour's measurement should not end with its absence
     if (arguments.trials or 1) < 1:

@@ -1,6 +1,6 @@
 """Pictures of an evaluation's rows, as SVG.
 
-Needs matplotlib, which only `--plot` does. Knows the columns of the rows, not how they were measured.
+Knows the columns of the rows, not how they were measured.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.errors import UserFacingError
+from app.figures import save_figure
 
 # What each kind of evaluation shows against the budget, and what that is compared with.
 CURVES = {
@@ -17,14 +17,6 @@ CURVES = {
     "recall": ("mass", "oracle_mass", "share of the attention that is read"),
 }
 ANSWER_CURVE = ("accuracy", "dense_accuracy", "accuracy")
-
-
-def require_matplotlib() -> None:
-    """Raises UserFacingError if nothing can be drawn here."""
-    try:
-        import matplotlib  # noqa: F401
-    except ImportError:
-        raise UserFacingError("--plot needs matplotlib: pip install matplotlib, or leave --plot out.") from None
 
 
 def draw_result(result: dict[str, Any], folder: Path) -> Path:
@@ -55,13 +47,7 @@ def draw_result(result: dict[str, Any], folder: Path) -> Path:
     axes.set_title(f"{result['evaluation']}, {Path(str(result['model'])).name}")
     axes.grid(alpha=0.3)
     axes.legend(fontsize="small")
-    path = folder / f"{result['evaluation']}.svg"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
-    except OSError as error:
-        raise UserFacingError(f"{path} cannot be written: {error.strerror}.") from error
-    return path
+    return save_figure(figure, folder / f"{result['evaluation']}.svg")
 
 
 def _name_curve(row: dict[str, Any]) -> str:

@@ -28,3 +28,8 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     assert json.loads((tmp_path / "new" / "r.json").read_text()) == {"rows": []}
     with pytest.raises(UserFacingError, match="cannot be written"):
         write_json(tmp_path / "new" / "r.json" / "below", {})
+
+
+def test_nested_columns_and_columns_of_some_rows_are_shown():
+    table = format_table([{"us": {"ours": 1}}, {"us": {"ours": 2, "rival": 3}}])
+    assert table.splitlines() == ["us.ours  us.rival", "      1         -", "      2         3"]

@@ -1,0 +1,57 @@
+"""How many bytes one step cannot avoid reading: divided by the bandwidth of a copy, the time it cannot beat.
+
+Counts what the algorithm reads, whatever a kernel makes of it. Queries, results and page tables are too small to count.
+"""
+
+from __future__ import annotations
+
+from quest_core.config import ModelConfig, QuestConfig
+from quest_core.paged_kv_cache import PagePool
+
+
+def dense_attention_bytes(kv_heads: int, head_dim: int, context_tokens: int, element_bytes: int) -> int:
+    """Keys and values of the whole context, in one layer."""
+    return 2 * kv_heads * head_dim * element_bytes * context_tokens
+
+
+def quest_attention_bytes(
+    kv_heads: int,
+    head_dim: int,
+    context_tokens: int,
+    token_budget: int,
+    page_size: int,
+    element_bytes: int,
+    summary_bytes: int,
+) -> int:
+    """Summaries of all pages, and keys and values of the selected ones, in one layer.
+
+    Args:
+        summary_bytes: of one page of one kv head.
+    """
+    pages = -(-context_tokens // page_size)
+    selected_tokens = min(token_budget // page_size * page_size, context_tokens)
+    selected = dense_attention_bytes(kv_heads, head_dim, selected_tokens, element_bytes)
+    return kv_heads * pages * summary_bytes + selected
+
+
+def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, pool: PagePool) -> int:
+    """What one decode step reads of the cache, in all layers."""
+    shape = (model.num_kv_heads, model.head_dim, context_tokens)
+    element_bytes = pool.keys.element_size()
+    dense = dense_attention_bytes(*shape, element_bytes)
+    # A context within the budget is read whole, and its summaries are not needed.
+    if quest.attention == "dense" or context_tokens <= quest.budget_pages(pool.page_size) * pool.page_size:
+        return model.num_layers * dense
+    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, element_bytes, pool.summary_bytes)
+    dense_layers = min(quest.dense_layers, model.num_layers)
+    return dense_layers * dense + (model.num_layers - dense_layers) * sparse
+
+
+def step_weight_bytes(total_bytes: int, embedding_bytes: int, tied_embeddings: bool) -> int:
+    """What one decode step reads of the weights: all, but of an embedding that is not the output head too next to none.
+
+    Args:
+        total_bytes: of all parameters, a tied embedding counted once.
+        embedding_bytes: of the embedding.
+    """
+    return total_bytes if tied_embeddings else total_bytes - embedding_bytes

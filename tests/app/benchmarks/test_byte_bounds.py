@@ -1,0 +1,39 @@
+"""Bytes that a step must read, against figures worked out by hand."""
+
+from __future__ import annotations
+
+import torch
+
+from app.benchmarks.byte_bounds import (
+    dense_attention_bytes,
+    quest_attention_bytes,
+    step_kv_bytes,
+    step_weight_bytes,
+)
+from quest_core.config import QuestConfig
+from quest_core.paged_kv_cache import PagePool
+
+
+def test_one_layer():
+    # 8 heads of 128 in 2 bytes: 2,048 bytes for a token's keys, as much for its values.
+    assert dense_attention_bytes(8, 128, 1000, 2) == 4096 * 1000
+    # Bounds of 16 tokens: 512 bytes a head. 63 pages for 1,000 tokens; a budget of 100 holds 6 of them.
+    assert quest_attention_bytes(8, 128, 1000, 100, 16, 2, 512) == 8 * 63 * 512 + 4096 * 96
+    # No more can be selected than there is.
+    assert quest_attention_bytes(8, 128, 1000, 2048, 16, 2, 512) == 8 * 63 * 512 + 4096 * 1000
+
+
+def test_a_step_reads_dense_layers_whole(tiny_shape):
+    model = tiny_shape.model_config(512)
+    pool = PagePool(model, 33, 16, torch.device("cpu"), torch.float32, "bounds", int8_summaries=False)
+    token_bytes = 2 * 2 * 16 * 4  # keys and values, 2 heads of 16 in 4 bytes
+    assert step_kv_bytes(model, QuestConfig(attention="dense"), 512, pool) == 3 * 512 * token_bytes
+    sparse = 2 * 32 * (2 * 16 * 4) + 64 * token_bytes  # bounds of 32 pages for 2 heads, and 64 tokens
+    assert step_kv_bytes(model, QuestConfig(token_budget=64), 512, pool) == 2 * 512 * token_bytes + sparse
+    # Within the budget everything is read and nothing scored.
+    assert step_kv_bytes(model, QuestConfig(token_budget=512), 512, pool) == 3 * 512 * token_bytes
+
+
+def test_an_embedding_is_read_only_as_a_head():
+    assert step_weight_bytes(1000, 100, tied_embeddings=True) == 1000
+    assert step_weight_bytes(1000, 100, tied_embeddings=False) == 900
