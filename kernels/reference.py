@@ -103,33 +103,50 @@ def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor,
 
 
 def naive_page_scores(
-    query_weights: torch.Tensor,
+    query: torch.Tensor,
     page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     page_size: int,
+    summary: str,
+    scale: float,
     summary_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
     """Score pages: the dot products of a page's summary vectors with as many functions of the query, added up.
 
-    Whoever chooses the summaries chooses the functions; `quest_core.page_selection` says which.
+    With "bounds" a kv head's pages get one score: the upper bound `sum_d max(q_d min_d, q_d max_d)` of their logits
+    (arXiv 2406.10774, algorithm 1), meaned over the group. It is linear in relu(q) and -relu(-q), so these are meaned.
+    With "mean" and "spread" they get one for each query head of the group: `q @ mean`, `q @ mean + |q| @ deviation`.
 
     Args:
-        query_weights: float32 [kv_heads, rows, vectors, head_dim]; a kv head's pages get one score for each of its
-            rows.
+        query: [query_heads, head_dim], after RoPE.
         page_summaries: [physical_pages, kv_heads, vectors, head_dim].
         page_table: int32 [logical_pages].
         context_tokens: int32 [1], the current token included.
         page_size: tokens in a page.
+        summary: what the vectors are, see `naive_append_keys_values`.
+        scale: of the logits.
         summary_scales: float32 [physical_pages, kv_heads, vectors], of int8 summaries.
 
     Returns:
-        float32 [kv_heads, rows, logical_pages], -inf for pages beyond the context.
+        float32 [kv_heads, rows, logical_pages], -inf for pages beyond the context; rows is 1 or the group.
+
+    Raises:
+        ValueError: for another summary.
     """
+    check_summary(summary)
     summaries = page_summaries[page_table.long()].float()  # [logical_pages, kv_heads, vectors, head_dim]
     if summary_scales is not None:
         summaries = summaries * summary_scales[page_table.long()].unsqueeze(3)
-    scores = torch.einsum("hrvd,phvd->hrp", query_weights, summaries)
+    grouped = query.float().view(page_summaries.shape[1], -1, query.shape[1]) * scale
+    if summary == "bounds":
+        low, high = grouped.clamp(max=0).mean(dim=1), grouped.clamp(min=0).mean(dim=1)
+        functions = torch.stack((low, high), dim=1).unsqueeze(1)  # [kv_heads, rows, vectors, head_dim]
+    elif summary == "mean":
+        functions = grouped.unsqueeze(2)
+    else:
+        functions = torch.stack((grouped, grouped.abs()), dim=2)
+    scores = torch.einsum("hrvd,phvd->hrp", functions, summaries)
     beyond = torch.arange(len(page_table), device=scores.device) * page_size >= context_tokens
     return scores.masked_fill(beyond, float("-inf"))
 
@@ -141,36 +158,52 @@ def naive_select_pages(
     budget_pages: int,
     sink_pages: int,
     recent_pages: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    logits: bool,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """The pages to read: those always read, then the best scores; of equal scores the earlier page.
 
     Always read are the page of the last token, the first `sink_pages`, and the `recent_pages` before the last.
 
     Args:
-        scores: float32 [kv_heads, logical_pages].
+        scores: float32 [kv_heads, rows, logical_pages].
         context_tokens: int32 [1].
         page_size: tokens in a page.
         budget_pages: pages to read per kv head, those always read included.
+        logits: the scores are logits, of which a softmax over the pages makes each row's shares of attention; a page
+            is ranked by the mean share of its rows. Otherwise there must be one row, and it ranks as it is.
 
     Returns:
         page_ids: int32 [kv_heads, budget_pages], logical, ascending, padded with -1.
         page_counts: int32 [kv_heads], how many of them are real.
+        missed_share: float32 [kv_heads], the share of attention that the other pages would get; None without logits.
 
     Raises:
-        ValueError: if the budget is smaller than what is always read.
+        ValueError: if the budget is smaller than what is always read, or several rows are no logits.
     """
-    if budget_pages < 1 + sink_pages + recent_pages:
-        raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
+    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
     kv_heads = scores.shape[0]
     pages = -(-int(context_tokens) // page_size)
-    ranked = scores[:, :pages].clone()
+    ranked = scores[:, :, :pages]
+    shares = ranked.softmax(dim=2).mean(dim=1) if logits else ranked[:, 0]
+    ranked = shares.clone()
     ranked[:, :sink_pages] = float("inf")
     ranked[:, max(0, pages - 1 - recent_pages) :] = float("inf")
     count = min(budget_pages, pages)
     best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :count]
     page_ids = torch.full((kv_heads, budget_pages), -1, dtype=torch.int32, device=scores.device)
     page_ids[:, :count] = best.sort(dim=1).values.int()
-    return page_ids, torch.full((kv_heads,), count, dtype=torch.int32, device=scores.device)
+    page_counts = torch.full((kv_heads,), count, dtype=torch.int32, device=scores.device)
+    return page_ids, page_counts, 1.0 - shares.gather(1, best).sum(dim=1) if logits else None
+
+
+def check_selection(
+    scores: torch.Tensor, budget_pages: int, sink_pages: int, recent_pages: int, logits: bool
+) -> None:
+    """Raises ValueError if the budget is smaller than what is always read, or several rows are no logits."""
+    if budget_pages < 1 + sink_pages + recent_pages:
+        raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
+    if scores.shape[1] > 1 and not logits:
+        raise ValueError(f"scores must have one row a kv head, got {scores.shape[1]}")
 
 
 def naive_sparse_decode_attention(

@@ -25,8 +25,8 @@ class SelectedPages:
     Args:
         page_ids: int32 [kv_heads, budget_pages].
         page_counts: int32 [kv_heads], how many of them are real.
-        missed_share: float32 [] on the device, the share of attention that the policy gives to the other pages, meaned
-            over the heads; None from a policy that knows no shares.
+        missed_share: float32 [kv_heads] on the device, the share of attention that the policy gives to the other
+            pages; None from a policy that knows no shares.
     """
 
     page_ids: torch.Tensor
@@ -46,7 +46,7 @@ class PageSelection:
     """
 
     summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
-    scores_are_shares = False  # whether a kv head's scores add up to one
+    scores_are_logits = False  # whether a softmax over the pages makes shares of attention of them
     stateful = False  # whether it must see every step, even those that read the whole context
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
@@ -66,55 +66,39 @@ class PageSelection:
             page_table: int32 [logical_pages].
             context_tokens: int32 [1] on the device, the current token included.
         """
-        grouped = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
-        scores = self.score(grouped, pages, page_table, context_tokens)
-        page_ids, page_counts = self._kernels.select_pages(
-            scores,
+        selected = self._kernels.select_pages(
+            self.score(query, pages, page_table, context_tokens),
             context_tokens,
             self._page_size,
             self._budget_pages,
             self._config.sink_pages,
             self._config.recent_pages,
+            self.scores_are_logits,
         )
-        return SelectedPages(page_ids, page_counts, self._missed_share(scores, page_ids))
-
-    def _missed_share(self, scores: torch.Tensor, page_ids: torch.Tensor) -> torch.Tensor | None:
-        if not self.scores_are_shares:
-            return None
-        read = scores.gather(1, page_ids.clamp(min=0).long()).masked_fill(page_ids < 0, 0.0)
-        return 1.0 - read.sum() / len(scores)
+        return SelectedPages(*selected)
 
     def score(
-        self, queries: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
+        self, query: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
     ) -> torch.Tensor:
-        """How much each page is worth reading.
-
-        Args:
-            queries: float32 [kv_heads, group, head_dim].
+        """How much each page is worth reading; arguments as for `select`.
 
         Returns:
-            float32 [kv_heads, logical_pages].
+            float32 [kv_heads, rows, logical_pages]; with several rows a kv head, they are logits.
         """
-        raise NotImplementedError
-
-
-class QuestSelection(PageSelection):
-    """The upper bound of a page's attention logits (arXiv 2406.10774, algorithm 1), meaned over the group.
-
-    `sum_d max(q_d min_d, q_d max_d)` is `relu(q) @ max - relu(-q) @ min`, which is linear in relu(q) and relu(-q):
-    their means over the group are taken first, so that a kv head is scored once.
-    """
-
-    def score(self, queries, pages, page_table, context_tokens):
-        weights = torch.stack((-(-queries).relu().mean(dim=1), queries.relu().mean(dim=1)), dim=1)
         return self._kernels.page_scores(
-            weights.unsqueeze(1),
+            query,
             pages.page_summaries,
             page_table,
             context_tokens,
             self._page_size,
+            self.summary,
+            1.0 / math.sqrt(query.shape[1]),
             pages.summary_scales,
-        )[:, 0]
+        )
+
+
+class QuestSelection(PageSelection):
+    """The upper bound of a page's attention logits, meaned over the group (arXiv 2406.10774, algorithm 1)."""
 
 
 class MeanSelection(PageSelection):
@@ -126,51 +110,38 @@ class MeanSelection(PageSelection):
     """
 
     summary = "mean"
-    scores_are_shares = True
-
-    def score(self, queries, pages, page_table, context_tokens):
-        weights = self._query_weights(queries) / math.sqrt(queries.shape[2])
-        logits = self._kernels.page_scores(
-            weights, pages.page_summaries, page_table, context_tokens, self._page_size, pages.summary_scales
-        )
-        return logits.softmax(dim=2).mean(dim=1)
-
-    def _query_weights(self, queries: torch.Tensor) -> torch.Tensor:
-        """The functions of the query that the summary's vectors are dotted with: [kv_heads, group, vectors, dim]."""
-        return queries.unsqueeze(2)
+    scores_are_logits = True
 
 
-class SpreadSelection(MeanSelection):
+class SpreadSelection(PageSelection):
     """As `MeanSelection`, with a page's logit at `q @ mean + |q| @ deviation` (ArkVale, NeurIPS 2024)."""
 
     summary = "spread"
-
-    def _query_weights(self, queries):
-        return torch.stack((queries, queries.abs()), dim=2)
+    scores_are_logits = True
 
 
 class OracleSelection(PageSelection):
     """The pages that truly get most of the attention, meaned over the group: what a budget could do at best.
 
-    Reads every key to know; for evaluation.
+    A page's logit is the logarithm of its keys' summed weights. Reads every key to know; for evaluation.
     """
 
-    scores_are_shares = True
+    scores_are_logits = True
 
-    def score(self, queries, pages, page_table, context_tokens):
+    def score(self, query, pages, page_table, context_tokens):
+        queries = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
         keys = pages.key_pages[page_table.long()].float()  # [logical_pages, kv_heads, page_size, head_dim]
-        logits = torch.einsum("hgd,phsd->hgps", queries, keys) / math.sqrt(queries.shape[2])
+        logits = torch.einsum("hgd,phsd->hgps", queries, keys) / math.sqrt(query.shape[1])
         tokens = torch.arange(logits.shape[2] * self._page_size, device=logits.device).view(logits.shape[2:])
-        logits = logits.masked_fill(tokens >= context_tokens, float("-inf"))
-        return logits.flatten(2).softmax(dim=2).view(logits.shape).sum(dim=3).mean(dim=1)
+        return logits.masked_fill(tokens >= context_tokens, float("-inf")).logsumexp(dim=3)
 
 
 class StreamingSelection(PageSelection):
     """The first page and the most recent ones (attention sinks, arXiv 2309.17453)."""
 
-    def score(self, queries, pages, page_table, context_tokens):
-        recency = torch.arange(len(page_table), dtype=torch.float32, device=queries.device)
-        return recency.expand(len(queries), -1).contiguous()
+    def score(self, query, pages, page_table, context_tokens):
+        recency = torch.arange(len(page_table), dtype=torch.float32, device=query.device)
+        return recency.expand(pages.key_pages.shape[1], 1, -1).contiguous()
 
 
 class RaasSelection(QuestSelection):
@@ -201,8 +172,7 @@ class RaasSelection(QuestSelection):
             self._stamps = torch.zeros((kv_heads, prompt_pages), dtype=torch.int64, device=query.device)
         self._step += 1
         self._stamps = pad(self._stamps, (0, num_pages - self._stamps.shape[1]))
-        grouped = query.float().view(kv_heads, -1, query.shape[1])
-        self._stamp(self.score(grouped, pages, page_table, context_tokens) / math.sqrt(query.shape[1]))
+        self._stamp(self.score(query, pages, page_table, context_tokens)[:, 0])
         if num_pages - self._pinned_pages - self._evicted_pages > self._budget_pages:
             self._evict_oldest()
         return self._kept_pages()

@@ -20,7 +20,6 @@ BENCHMARKS = {
     "trace": "what the record of the pages read costs",
 }
 LOADED_CONTEXTS = [512, 2048, 7680]
-# Random caches need no prefill, so that shapes can be measured where their contexts get long.
 SHAPE_BUDGETS = [2048]
 RIVALS = ("transformers", "transformers-compiled")
 
@@ -54,7 +53,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         help="token budgets of Quest (default: --token-budget; with --shape 2048; kernels: 512,1024,2048,4096)",
     )
     parser.add_argument("--steps", type=int, default=32, metavar="N", help="tokens decoded in each round (default: 32)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds of all rivals in turn (default: 3; kernels: 7)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill: 2; kernels: 7)")
     parser.add_argument("--text", type=Path, metavar="FILE", help="what to read (default: the sample book, repeated)")
     parser.add_argument(
         "--weight-bits",
@@ -184,7 +183,6 @@ def _measure_subjects(settings: AppSettings, arguments: argparse.Namespace) -> d
     from app.benchmarks.subjects import LoadedSubject, RandomSubject
     from app.benchmarks.trace import measure_trace
 
-    rounds = arguments.rounds or 3
     if arguments.shape:
         bits = _one_weight_bits(arguments)
         subjects = [RandomSubject(shape, settings, bits) for shape in arguments.shape]
@@ -194,7 +192,7 @@ def _measure_subjects(settings: AppSettings, arguments: argparse.Namespace) -> d
         return measure_prefill(
             subjects,
             contexts=arguments.contexts or (PREFILL_CONTEXTS if arguments.shape else LOADED_CONTEXTS),
-            rounds=rounds,
+            rounds=arguments.rounds or 2,
             with_transformers="transformers" in arguments.rivals,
             on_progress=_print_progress,
         )
@@ -205,7 +203,7 @@ def _measure_subjects(settings: AppSettings, arguments: argparse.Namespace) -> d
         contexts=arguments.contexts or (DECODE_CONTEXTS if arguments.shape else LOADED_CONTEXTS),
         budgets=arguments.budgets or (SHAPE_BUDGETS if arguments.shape else [settings.token_budget]),
         steps=arguments.steps,
-        rounds=rounds,
+        rounds=arguments.rounds or 3,
         on_progress=_print_progress,
     )
 

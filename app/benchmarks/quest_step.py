@@ -26,18 +26,19 @@ def quest_parts(case: KernelCase, token_budget: int, kernels: ModuleType) -> dic
     policy = POLICIES[case.layout.selection](config, page_size, kernels)
 
     def score(layer: int) -> tuple[torch.Tensor, ...]:
-        grouped = case.queries[layer].float().view(case.shape.kv_heads, -1, case.shape.head_dim)
-        return (policy.score(grouped, case.layers[layer], case.page_table, case.context_tokens),)
+        return (policy.score(case.queries[layer], case.layers[layer], case.page_table, case.context_tokens),)
 
     def select(layer: int, scores: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        return kernels.select_pages(
+        page_ids, page_counts, _ = kernels.select_pages(
             scores,
             case.context_tokens,
             page_size,
             config.budget_pages(page_size),
             config.sink_pages,
             config.recent_pages,
+            policy.scores_are_logits,
         )
+        return page_ids, page_counts
 
     def attend(layer: int, page_ids: torch.Tensor, page_counts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         pages = case.layers[layer]

@@ -121,8 +121,7 @@ class _Probe:
             selected = self._policy(*arguments).select(query, pages, table, context_tokens)
             oracle = OracleSelection(*arguments)
             best = oracle.select(query, pages, table, context_tokens)
-            grouped = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
-            shares = oracle.score(grouped, pages, table, context_tokens)
+            shares = oracle.score(query, pages, table, context_tokens).softmax(dim=2).mean(dim=1)
             by_layer.setdefault(layer, []).append(_compare(shares, selected, best))
         return self._attention(layer, query, cache, context_tokens)
 

@@ -6,11 +6,12 @@ import numpy as np
 import torch
 
 from kernels.cpu.compile import compiled, require_float32, require_summaries
+from kernels.reference import check_summary
 
 
 @compiled
-def _page_scores(query_weights, page_summaries, summary_scales, page_table, pages, scores):
-    kv_heads, rows, vectors, head_dim = query_weights.shape
+def _page_scores(functions, page_summaries, summary_scales, page_table, pages, scores):
+    kv_heads, rows, vectors, head_dim = functions.shape
     for head in range(kv_heads):
         for logical in range(pages):
             page = page_table[logical]
@@ -19,7 +20,7 @@ def _page_scores(query_weights, page_summaries, summary_scales, page_table, page
                 for v in range(vectors):
                     product = np.float32(0.0)
                     for d in range(head_dim):
-                        product += query_weights[head, row, v, d] * np.float32(page_summaries[page, head, v, d])
+                        product += functions[head, row, v, d] * np.float32(page_summaries[page, head, v, d])
                     # Numba compiles only the branch that the type of `summary_scales` leaves.
                     if summary_scales is None:
                         score += product
@@ -30,24 +31,27 @@ def _page_scores(query_weights, page_summaries, summary_scales, page_table, page
 
 
 def page_scores(
-    query_weights: torch.Tensor,
+    query: torch.Tensor,
     page_summaries: torch.Tensor,
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     page_size: int,
+    summary: str,
+    scale: float,
     summary_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `kernels.reference.naive_page_scores`; float32 query weights, float32 or int8 summaries.
+    """As `kernels.reference.naive_page_scores`; float32 queries, float32 or int8 summaries.
 
     Raises:
-        ValueError: for another dtype, device or shape.
+        ValueError: for another dtype, device or summary.
     """
-    require_float32(query_weights=query_weights)
-    require_summaries(page_summaries, summary_scales, query_weights.shape[2])
+    require_float32(query=query)
+    require_summaries(page_summaries, summary_scales, check_summary(summary))
+    functions = _query_functions(query.numpy() * np.float32(scale), page_summaries.shape[1], summary)
     pages = -(-int(context_tokens) // page_size)
-    scores = torch.empty(*query_weights.shape[:2], len(page_table))
+    scores = torch.empty(*functions.shape[:2], len(page_table))
     _page_scores(
-        query_weights.numpy(),
+        functions,
         page_summaries.numpy(),
         None if summary_scales is None else summary_scales.numpy(),
         page_table.numpy(),
@@ -55,3 +59,13 @@ def page_scores(
         scores.numpy(),
     )
     return scores
+
+
+def _query_functions(query: np.ndarray, kv_heads: int, summary: str) -> np.ndarray:
+    """What the summary vectors are dotted with: [kv_heads, rows, vectors, head_dim]."""
+    grouped = query.reshape(kv_heads, -1, query.shape[1])
+    if summary == "bounds":
+        return np.stack((np.minimum(grouped, 0).mean(axis=1), np.maximum(grouped, 0).mean(axis=1)), axis=1)[:, None]
+    if summary == "mean":
+        return grouped[:, :, None]
+    return np.stack((grouped, np.abs(grouped)), axis=2)

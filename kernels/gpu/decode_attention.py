@@ -1,11 +1,13 @@
 """Attention of one token over KV pages, selected or all, split over the multiprocessors.
 
 Each program attends with all query heads of a group to a share of the pages of one kv head and leaves an unfinished
-softmax; a second kernel combines the shares (flash-decoding; the online softmax is arXiv 2205.14135). The kernel does
-not know why a page was selected.
+softmax; whichever program of a kv head finishes last combines them (flash-decoding; the online softmax is arXiv
+2205.14135). The kernel does not know why a page was selected.
 """
 
 from __future__ import annotations
+
+from functools import lru_cache
 
 import torch
 import triton
@@ -16,20 +18,24 @@ from kernels.gpu.checks import multiprocessors, require, require_contiguous, req
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
 BLOCK_TOKENS = 64
-# Enough programs that each multiprocessor has two to hide latency with.
-PROGRAMS_PER_MULTIPROCESSOR = 2
+# Enough programs that each multiprocessor has some to hide latency with. Selected pages are few and far apart: there a
+# program reads a block or two. A whole context makes long loops, which hide their latency themselves.
+PROGRAMS_PER_MULTIPROCESSOR = {"selected": 4, "dense": 2}
+# Splits whose unfinished softmaxes a program combines at once.
+COMBINED_SPLITS = 16
 
 
 @triton.jit
 def _attend_kernel(
     query_ptr, key_page_ptr, value_page_ptr, page_table_ptr, page_id_ptr, page_count_ptr, context_ptr,
-    partial_ptr, highest_ptr, total_ptr,
+    partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
     scale, budget_pages, pages_per_split, kv_heads, head_dim,
     GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
-    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, `pages_per_split` entries of its page list (SELECTED) or of the context."""
     head, split = tl.program_id(0), tl.program_id(1)
+    splits = tl.num_programs(1)
     context = tl.load(context_ptr)
     if SELECTED:
         page_count = tl.load(page_count_ptr + head)
@@ -71,31 +77,52 @@ def _attend_kernel(
         attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         total = total * decay + tl.sum(weights, 1)
         highest = new_highest
-    out = (head * tl.num_programs(1) + split) * GROUP + rows
+    out = (head * splits + split) * GROUP + rows
     tl.store(partial_ptr + out[:, None] * head_dim + channels[None, :], attended, in_group & inside[None, :])
     tl.store(highest_ptr + out, highest, rows < GROUP)
     tl.store(total_ptr + out, total, rows < GROUP)
+    # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
+    tl.debug_barrier()
+    finished = tl.atomic_add(finished_ptr + head, 1, sem="acq_rel", scope="gpu")
+    if finished == splits - 1:
+        tl.store(finished_ptr + head, 0)
+        for member in tl.static_range(GROUP):
+            _combine(
+                partial_ptr, highest_ptr, total_ptr, attended_ptr, head, member, splits, head_dim,
+                GROUP, COMBINED_SPLITS, BLOCK_DIM,
+            )  # fmt: skip
 
 
 @triton.jit
-def _combine_kernel(
-    partial_ptr, highest_ptr, total_ptr, attended_ptr, splits, head_dim,
-    GROUP: tl.constexpr, BLOCK_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+def _combine(
+    partial_ptr, highest_ptr, total_ptr, attended_ptr, head, member, splits, head_dim,
+    GROUP: tl.constexpr, COMBINED_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """One program finishes the softmax of one query head over all splits; splits without a page weigh nothing."""
-    query_head = tl.program_id(0)
-    split = tl.arange(0, BLOCK_SPLITS)
+    """Finish the softmax of one query head over all splits; splits without a page weigh nothing."""
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < head_dim
-    rows = (query_head // GROUP * splits + split) * GROUP + query_head % GROUP
-    highest = tl.load(highest_ptr + rows, split < splits, float("-inf"))
-    weights = tl.exp(highest - tl.max(highest, 0))
-    total = tl.sum(weights * tl.load(total_ptr + rows, split < splits, 0.0), 0)
-    partial = tl.load(
-        partial_ptr + rows[:, None] * head_dim + channels[None, :], (split < splits)[:, None] & inside[None, :], 0.0
-    )
-    attended = tl.sum(partial * weights[:, None], 0) / total
-    tl.store(attended_ptr + query_head * head_dim + channels, attended.to(attended_ptr.dtype.element_ty), inside)
+    highest = float("-inf")
+    total = 0.0
+    attended = tl.zeros([BLOCK_DIM], tl.float32)
+    for first in range(0, splits, COMBINED_SPLITS):
+        split = first + tl.arange(0, COMBINED_SPLITS)
+        rows = (head * splits + split) * GROUP + member
+        # Past the L1 cache, which need not know what other multiprocessors wrote.
+        highs = tl.load(highest_ptr + rows, split < splits, float("-inf"), cache_modifier=".cg")
+        totals = tl.load(total_ptr + rows, split < splits, 0.0, cache_modifier=".cg")
+        mask = (split < splits)[:, None] & inside[None, :]
+        partial = tl.load(
+            partial_ptr + rows[:, None] * head_dim + channels[None, :], mask, 0.0, cache_modifier=".cg"
+        )
+        # The first split always has a page, so that none is compared with -inf alone.
+        new_highest = tl.maximum(highest, tl.max(highs, 0))
+        weights = tl.exp(highs - new_highest)
+        decay = tl.exp(highest - new_highest)
+        total = total * decay + tl.sum(weights * totals, 0)
+        attended = attended * decay + tl.sum(partial * weights[:, None], 0)
+        highest = new_highest
+    target = attended_ptr + (head * GROUP + member) * head_dim + channels
+    tl.store(target, (attended / total).to(attended_ptr.dtype.element_ty), inside)
 
 
 def sparse_decode_attention(
@@ -158,7 +185,8 @@ def _attend(
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
     block_tokens = max(BLOCK_TOKENS, page_size)
-    pages_per_split = _pages_per_split(list_pages, block_tokens // page_size, kv_heads, multiprocessors(query.device))
+    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR["selected" if selected else "dense"]
+    pages_per_split = _pages_per_split(list_pages, block_tokens // page_size, max(1, programs // kv_heads))
     splits = triton.cdiv(list_pages, pages_per_split)
     block_dim = max(16, triton.next_power_of_2(head_dim))
     partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=query.device)
@@ -176,6 +204,8 @@ def _attend(
         partial,
         highest,
         total,
+        _finished_counts(kv_heads, query.device),
+        attended,
         scale,
         list_pages,
         pages_per_split,
@@ -187,26 +217,22 @@ def _attend(
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=block_tokens,
         BLOCK_DIM=block_dim,
+        COMBINED_SPLITS=COMBINED_SPLITS,
         num_warps=4,
         num_stages=2,
-    )
-    _combine_kernel[(query.shape[0],)](
-        partial,
-        highest,
-        total,
-        attended,
-        splits,
-        head_dim,
-        GROUP=group,
-        BLOCK_SPLITS=triton.next_power_of_2(splits),
-        BLOCK_DIM=block_dim,
-        num_warps=4,
     )
     return attended
 
 
-def _pages_per_split(list_pages: int, block_pages: int, kv_heads: int, multiprocessors: int) -> int:
+def _pages_per_split(list_pages: int, block_pages: int, wanted_splits: int) -> int:
     """Whole blocks of pages for each program, so that all multiprocessors have work."""
-    wanted_splits = max(1, multiprocessors * PROGRAMS_PER_MULTIPROCESSOR // kv_heads)
     blocks = triton.cdiv(list_pages, block_pages)
     return triton.cdiv(blocks, wanted_splits) * block_pages
+
+
+@lru_cache
+def _finished_counts(kv_heads: int, device: torch.device) -> torch.Tensor:
+    """Zeros, one a kv head, that the programs of a launch count up and the last one puts back; launches of one stream
+    share them.
+    """
+    return torch.zeros(kv_heads, dtype=torch.int32, device=device)

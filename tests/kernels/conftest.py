@@ -90,10 +90,12 @@ class PagedCase:
     context_tokens: torch.Tensor
     query: torch.Tensor  # [query_heads, head_dim]
 
-    def bound_weights(self) -> torch.Tensor:
-        """The functions of the query whose dot products with the bounds are the paper's score, meaned over a group."""
-        grouped = self.query.float().view(self.keys.shape[1], -1, self.query.shape[1])
-        return torch.stack((-(-grouped).relu().mean(1), grouped.relu().mean(1)), dim=1).unsqueeze(1)
+    def score_arguments(self, page_size, summary="bounds", scale=1.0):
+        """What `page_scores` takes."""
+        return (
+            self.query, self.page_summaries, self.page_table, self.context_tokens, page_size, summary, scale,
+            self.summary_scales,
+        )  # fmt: skip
 
 
 @pytest.fixture

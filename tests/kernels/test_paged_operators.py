@@ -24,10 +24,8 @@ def interpret(when):
 
 
 def selection(case, budget_pages):
-    scores = reference.naive_page_scores(
-        case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16
-    )[:, 0]
-    return reference.naive_select_pages(scores, case.context_tokens, 16, budget_pages, 1, 1)
+    scores = reference.naive_page_scores(*case.score_arguments(16))
+    return reference.naive_select_pages(scores, case.context_tokens, 16, budget_pages, 1, 1, False)[:2]
 
 
 def attend(function, case, page_ids=None, page_counts=None):
@@ -68,20 +66,19 @@ def test_attention_and_scores_in_every_shape_of_cache(ops, make_case, assert_clo
     assert_close(
         attend(ops.kernels.dense_decode_attention, case), attend(reference.naive_dense_decode_attention, case)
     )
-    arguments = (case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, page_size)
+    arguments = case.score_arguments(page_size)
     assert_close(ops.kernels.page_scores(*arguments), reference.naive_page_scores(*arguments), 1e-5)
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize(("summary", "rows"), [("mean", 1), ("mean", 3), ("spread", 3), ("spread", 8)])
-def test_scores_of_several_rows_a_head(ops, make_case, assert_close, summary, rows, int8):
-    case = make_case(ops.device, torch.float32, 330, summary=summary, int8=int8)
-    vectors = reference.SUMMARY_VECTORS[summary]
-    weights = torch.randn((2, rows, vectors, 64), generator=torch.Generator().manual_seed(rows)).to(ops.device)
-    arguments = (weights, case.page_summaries, case.page_table, case.context_tokens, 16, case.summary_scales)
-    scores = ops.kernels.page_scores(*arguments)
-    assert scores.shape == (2, rows, 21)
-    assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
+@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 3), ("spread", 3), ("spread", 8)])
+def test_scores_of_every_summary(ops, make_case, assert_close, summary, group, int8):
+    for dtype in ops.dtypes:
+        case = make_case(ops.device, dtype, 330, group=group, summary=summary, int8=int8)
+        arguments = case.score_arguments(16, summary, 0.125)
+        scores = ops.kernels.page_scores(*arguments)
+        assert scores.shape == (2, 1 if summary == "bounds" else group, 21)
+        assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
 
 
 def test_uneven_counts_per_head(ops, make_case, assert_close):
@@ -99,14 +96,14 @@ def test_a_table_longer_than_the_context(ops, make_case, assert_close):
     garbage = torch.full((9,), 1 << 20, dtype=torch.int32, device=ops.device)
     case.page_table = torch.cat([case.page_table, garbage])
     assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
-    scores = ops.kernels.page_scores(
-        case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16
-    )[:, 0].contiguous()
-    assert scores.shape == (2, 16)
-    assert (scores[:, 7:] == float("-inf")).all()
-    page_ids, page_counts = ops.kernels.select_pages(scores, case.context_tokens, 16, 12, 1, 1)
-    assert page_counts.tolist() == [7, 7]
-    assert page_ids.tolist() == [[*range(7), *[-1] * 5]] * 2
+    scores = ops.kernels.page_scores(*case.score_arguments(16))
+    assert scores.shape == (2, 1, 16)
+    assert (scores[:, :, 7:] == float("-inf")).all()
+    for logits in (False, True):
+        page_ids, page_counts, missed = ops.kernels.select_pages(scores, case.context_tokens, 16, 12, 1, 1, logits)
+        assert page_counts.tolist() == [7, 7]
+        assert page_ids.tolist() == [[*range(7), *[-1] * 5]] * 2
+    assert missed.abs().max() < 1e-6
 
 
 @interpret(lambda tokens, group, dtype: tokens in (1, 27) and group in (1, 3))
@@ -115,7 +112,7 @@ def test_a_table_longer_than_the_context(ops, make_case, assert_close):
 @pytest.mark.parametrize("tokens", LENGTHS)
 def test_scores_equal_the_reference_and_bound_the_logits(ops, make_case, assert_close, tokens, group, dtype):
     case = make_case(ops.device, dtype, tokens, group=group)
-    arguments = (case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16)
+    arguments = case.score_arguments(16)
     scores = ops.kernels.page_scores(*arguments)
     assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
     query = case.query.float().view(2, group, -1)
@@ -130,46 +127,65 @@ def test_selection_is_exactly_the_references(ops, tokens, budget, levels):
     """Also among many equal scores (`levels` different ones)."""
     generator = torch.Generator().manual_seed(tokens + levels)
     pages = -(-tokens // 16)
-    scores = torch.randn((3, pages + 4), generator=generator)
+    scores = torch.randn((3, 1, pages + 4), generator=generator)
     if levels:
         scores = torch.randint(-levels // 2, levels, scores.shape, generator=generator).float()
     scores = scores.to(ops.device)
-    scores[:, pages:] = float("-inf")
+    scores[:, :, pages:] = float("-inf")
     context = torch.tensor([tokens], dtype=torch.int32, device=ops.device)
     for sink, recent in ((1, 1), (0, 0), (2, 0)):
-        expected = reference.naive_select_pages(scores, context, 16, budget, sink, recent)
-        page_ids, page_counts = ops.kernels.select_pages(scores, context, 16, budget, sink, recent)
+        expected = reference.naive_select_pages(scores, context, 16, budget, sink, recent, False)
+        page_ids, page_counts, missed = ops.kernels.select_pages(scores, context, 16, budget, sink, recent, False)
         assert page_ids.tolist() == expected[0].tolist()
         assert page_counts.tolist() == expected[1].tolist()
+        assert missed is None
+
+
+@pytest.mark.parametrize("rows", [1, 3, 8])
+@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (33, 3), (1541, 3), (1541, 64), (1541, 97), (50_000, 128)])
+def test_logits_are_selected_by_the_mean_of_their_shares(ops, tokens, budget, rows):
+    generator = torch.Generator().manual_seed(tokens + rows)
+    pages = -(-tokens // 16)
+    scores = (torch.randn((2, rows, pages + 4), generator=generator) * 4).to(ops.device)
+    context = torch.tensor([tokens], dtype=torch.int32, device=ops.device)
+    expected = reference.naive_select_pages(scores, context, 16, budget, 1, 1, True)
+    page_ids, page_counts, missed = ops.kernels.select_pages(scores, context, 16, budget, 1, 1, True)
+    assert page_ids.tolist() == expected[0].tolist()
+    assert page_counts.tolist() == expected[1].tolist()
+    torch.testing.assert_close(missed, expected[2], rtol=1e-4, atol=2e-6)
 
 
 def test_zeros_of_either_sign_are_equal_scores(ops):
-    scores = torch.tensor([[5.0, -0.0, -1.0, -0.0, 0.0, -1.0, 5.0, 5.0]], device=ops.device)
+    scores = torch.tensor([[[5.0, -0.0, -1.0, -0.0, 0.0, -1.0, 5.0, 5.0]]], device=ops.device)
     context = torch.tensor([128], dtype=torch.int32, device=ops.device)
-    page_ids, _ = ops.kernels.select_pages(scores, context, 16, 4, 1, 1)
-    assert page_ids.tolist() == reference.naive_select_pages(scores, context, 16, 4, 1, 1)[0].tolist() == [[0, 1, 6, 7]]
+    for kernels in (ops.kernels.select_pages, reference.naive_select_pages):
+        assert kernels(scores, context, 16, 4, 1, 1, False)[0].tolist() == [[0, 1, 6, 7]]
 
 
 def test_a_budget_of_one_page_is_the_current_one(ops):
-    scores = torch.randn((2, 8), generator=torch.Generator().manual_seed(0)).to(ops.device)
+    scores = torch.randn((2, 1, 8), generator=torch.Generator().manual_seed(0)).to(ops.device)
     context = torch.tensor([120], dtype=torch.int32, device=ops.device)
-    page_ids, page_counts = ops.kernels.select_pages(scores, context, 16, 1, 0, 0)
+    page_ids, page_counts, _ = ops.kernels.select_pages(scores, context, 16, 1, 0, 0, False)
     assert (page_ids.tolist(), page_counts.tolist()) == ([[7], [7]], [1, 1])
 
 
-def test_selection_among_many_pages(ops):
-    """More pages than one block of the GPU kernel holds: 160,000 tokens."""
-    scores = torch.randn((2, 10_000), generator=torch.Generator().manual_seed(0)).round(decimals=1).to(ops.device)
-    context = torch.tensor([159_990], dtype=torch.int32, device=ops.device)
-    page_ids, _ = ops.kernels.select_pages(scores, context, 16, 256, 1, 1)
-    assert page_ids.tolist() == reference.naive_select_pages(scores, context, 16, 256, 1, 1)[0].tolist()
+@pytest.mark.parametrize("logits", [False, True], ids=["scores", "logits"])
+@pytest.mark.parametrize("pages", [10_000, 40_000])
+def test_selection_among_many_pages(ops, pages, logits):
+    """More pages than a block of the GPU kernel keeps in registers: 640,000 tokens."""
+    scores = torch.randn((2, 1, pages), generator=torch.Generator().manual_seed(0)).round(decimals=1).to(ops.device)
+    context = torch.tensor([16 * pages - 10], dtype=torch.int32, device=ops.device)
+    page_ids, _, _ = ops.kernels.select_pages(scores, context, 16, 256, 1, 1, logits)
+    assert page_ids.tolist() == reference.naive_select_pages(scores, context, 16, 256, 1, 1, logits)[0].tolist()
 
 
 def test_a_budget_below_what_is_always_read_is_refused(ops):
-    scores = torch.zeros((1, 8), device=ops.device)
+    scores = torch.zeros((1, 2, 8), device=ops.device)
     context = torch.tensor([128], dtype=torch.int32, device=ops.device)
     with pytest.raises(ValueError, match="budget_pages 2"):
-        ops.kernels.select_pages(scores, context, 16, 2, 1, 1)
+        ops.kernels.select_pages(scores, context, 16, 2, 1, 1, True)
+    with pytest.raises(ValueError, match="one row a kv head, got 2"):
+        ops.kernels.select_pages(scores, context, 16, 4, 1, 1, False)
 
 
 @interpret(lambda start, new, dtype, summary: new < 100)
@@ -266,9 +282,8 @@ def test_wrong_tensors_are_refused(ops, make_case):
             case.keys, case.values, case.key_pages, case.value_pages, case.page_summaries, case.page_table,
             torch.tensor([0], dtype=torch.int32, device=ops.device), "median",
         )  # fmt: skip
-    with pytest.raises(ValueError, match="query_weights must"):
-        bad = case.bound_weights().double()
-        ops.kernels.page_scores(bad, case.page_summaries, case.page_table, case.context_tokens, 16)
+    with pytest.raises(ValueError, match="query must"):
+        ops.kernels.page_scores(case.query.double(), *case.score_arguments(16)[1:])
     with pytest.raises(ValueError, match="key_pages must"):
         ops.kernels.dense_decode_attention(
             case.query, case.key_pages.transpose(2, 3), case.value_pages, case.page_table, case.context_tokens, 1.0

@@ -41,9 +41,7 @@ def test_sparse_attention_is_sdpa_under_a_mask(make_case):
 
 def test_scores_are_the_papers_formula(make_case):
     case = make_case(CPU, torch.float32, 75, group=3)
-    scores = reference.naive_page_scores(
-        case.bound_weights(), case.page_summaries, case.page_table, case.context_tokens, 16
-    )[:, 0]
+    scores = reference.naive_page_scores(*case.score_arguments(16))[:, 0]
     for head in range(2):
         for page in range(5):
             keys = case.keys[page * 16 : (page + 1) * 16, head]

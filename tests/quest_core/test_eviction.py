@@ -218,8 +218,8 @@ class FixedScores(RaasSelection):
 
     logits: list[float] = []
 
-    def score(self, queries, pages, page_table, context_tokens):
-        return torch.tensor([self.logits], dtype=torch.float32) * queries.shape[2] ** 0.5
+    def score(self, query, pages, page_table, context_tokens):
+        return torch.tensor([[self.logits]], dtype=torch.float32)
 
 
 def select(policy, context_tokens, logits):

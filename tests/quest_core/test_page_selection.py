@@ -37,7 +37,8 @@ def layer(request):
 def score(name, layer, queries):
     policy = POLICIES[name](QuestConfig(token_budget=64), 16, kernels.cpu)
     keys, pages, page_table = layer(policy.summary)
-    return keys, policy.score(queries, pages, page_table, torch.tensor([CONTEXT], dtype=torch.int32))
+    scores = policy.score(queries.flatten(0, 1), pages, page_table, torch.tensor([CONTEXT], dtype=torch.int32))
+    return keys, scores.softmax(dim=2).mean(dim=1) if policy.scores_are_logits else scores[:, 0] * 8.0
 
 
 def test_every_selection_has_its_policy():

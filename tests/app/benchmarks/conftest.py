@@ -10,7 +10,7 @@ from app.settings import AppSettings
 
 @pytest.fixture
 def tiny_shape() -> ModelShape:
-    """Three layers, of which Quest keeps two dense; normed queries and keys, tied embeddings."""
+    """Three layers, normed queries and keys, tied embeddings."""
     sizes = {
         "vocab_size": 211,
         "hidden_size": 48,

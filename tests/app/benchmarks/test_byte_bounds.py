@@ -29,7 +29,9 @@ def test_a_step_reads_dense_layers_whole(tiny_shape):
     token_bytes = 2 * 2 * 16 * 4  # keys and values, 2 heads of 16 in 4 bytes
     assert step_kv_bytes(model, QuestConfig(attention="dense"), 512, pool) == 3 * 512 * token_bytes
     sparse = 2 * 32 * (2 * 16 * 4) + 64 * token_bytes  # bounds of 32 pages for 2 heads, and 64 tokens
-    assert step_kv_bytes(model, QuestConfig(token_budget=64), 512, pool) == 2 * 512 * token_bytes + sparse
+    for dense_layers, expected in ((2, 2 * 512 * token_bytes + sparse), (0, 3 * sparse)):
+        quest = QuestConfig(token_budget=64, dense_layers=dense_layers)
+        assert step_kv_bytes(model, quest, 512, pool) == expected
     # Within the budget everything is read and nothing scored.
     assert step_kv_bytes(model, QuestConfig(token_budget=512), 512, pool) == 3 * 512 * token_bytes
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -92,6 +94,8 @@ def test_a_filled_session_decodes_over_all_of_it(cpu_settings, tiny_shape):
 
     def work(_):
         session = engine.new_session()
+        with pytest.raises(ValueError, match="holds 0 tokens, not 2"):
+            session.adopt_cache([1, 2], torch.zeros(211))
         fill_session(session, 150, 211)
         for trace_reads in (True, False):
             fork = session.fork()
@@ -134,8 +138,6 @@ def test_prefill_rows(cpu_settings, tiny_shape):
 
 
 def test_prefill_of_a_loaded_model(cpu_settings, tiny_model_folder):
-    from dataclasses import replace
-
     settings = replace(cpu_settings, model=str(tiny_model_folder))
     result = measure_prefill([LoadedSubject(settings, lambda message: None)], contexts=[100], rounds=1)
     assert [row["engine"] for row in result["rows"]] == ["quest-chat", "transformers"]
