@@ -16,6 +16,7 @@ from app.settings import AppSettings
 BENCHMARKS = {
     "decode": "one token end to end; of a loaded model, or with --shape of random weights",
     "kernels": "attention of one token in one layer, on a GPU",
+    "products": "a weight matrix times one token's vector, in 16, 8 and 4 bits, on a GPU",
     "prefill": "reading a document",
     "trace": "what the record of the pages read costs",
 }
@@ -100,6 +101,8 @@ def rival_list(text: str) -> tuple[str, ...]:
 
 def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     """Run one benchmark, print its table, write its JSON and plot; returns the exit code."""
+    if arguments.plot and arguments.benchmark == "products":
+        raise UserFacingError("bench products has no curves to draw. Leave --plot out.")
     if arguments.plot:
         from app.figures import require_matplotlib
 
@@ -128,6 +131,10 @@ def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
 def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.benchmark == "kernels":
         return _measure_kernels(settings, arguments)
+    if arguments.benchmark == "products":
+        from app.benchmarks.products import measure_products
+
+        return measure_products(rounds=arguments.rounds or 7, on_progress=_print_progress)
     if arguments.benchmark == "decode":
         return _measure_decode(settings, arguments)
     return _measure_subjects(settings, arguments)
