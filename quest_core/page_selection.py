@@ -48,6 +48,7 @@ class PageSelection:
     summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
     scores_are_shares = False  # whether a kv head's scores add up to one
     stateful = False  # whether it must see every step, even those that read the whole context
+    capturable = True  # whether a selection is launches alone, fit for a CUDA graph
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
         self._config = config
@@ -156,6 +157,7 @@ class OracleSelection(PageSelection):
     """
 
     scores_are_shares = True
+    capturable = False
 
     def score(self, queries, pages, page_table, context_tokens):
         keys = pages.key_pages[page_table.long()].float()  # [logical_pages, kv_heads, page_size, head_dim]
@@ -183,6 +185,7 @@ class RaasSelection(QuestSelection):
     """
 
     stateful = True
+    capturable = False
     SHARE_THRESHOLD = 1e-4  # alpha in the paper
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
