@@ -20,7 +20,8 @@ from app.time_left import PrefillTimer
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation
-    from quest_core.session import DecodeStep, PrefillProgress, Session
+    from quest_core.session import Session
+    from quest_core.session_events import DecodeStep, PrefillProgress
 
 Side = Literal["dense", "quest"]
 SIDES: tuple[Side, ...] = ("dense", "quest")

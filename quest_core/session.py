@@ -9,8 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 
@@ -24,6 +23,7 @@ from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import Sampler
+from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
 
 
@@ -32,57 +32,6 @@ class Cancellation(Protocol):
 
     @property
     def requested(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class PrefillProgress:
-    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before."""
-
-    reused_tokens: int
-    done_tokens: int
-    total_tokens: int
-    elapsed_s: float
-
-
-@dataclass(frozen=True)
-class DecodeStep:
-    """One token drawn.
-
-    Args:
-        step: 0 for the token drawn from the prefill's logits.
-        token_id: the token; it enters the cache in the next step.
-        step_s: seconds from the start of the step to the token id on the host; of a step that was launched ahead, since
-            the token id before.
-        context_tokens: tokens attended in this step.
-        kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0, and where reads are not
-            traced.
-        kv_bytes_dense: bytes a dense step would have read.
-        reads: which pages; None in step 0, with dense attention, and where they are not traced.
-        finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
-            end of the window.
-    """
-
-    step: int
-    token_id: int
-    step_s: float
-    context_tokens: int
-    kv_bytes_read: int
-    kv_bytes_dense: int
-    reads: StepReads | None
-    finish_reason: Literal["stop", "length", "context"] | None
-
-
-@dataclass(frozen=True)
-class ScoredToken:
-    """A token fed from outside.
-
-    Args:
-        log_probability: natural logarithm of the probability that the model gave it.
-        kv_bytes_read: bytes of the cache that feeding it read, summaries included.
-    """
-
-    log_probability: float
-    kv_bytes_read: int
 
 
 class Session:
@@ -249,7 +198,8 @@ class Session:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
         """
         trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
-        attention = watch(self._open_attention(quest, trace))
+        self._begin_answer(quest)
+        attention = watch(self._attention(quest, trace))
         for token_id in token_ids:
             if cancellation.requested:
                 return
@@ -263,19 +213,21 @@ class Session:
     def _open_steps(
         self, quest: QuestConfig, sampling: SamplingConfig, trace: ReadTrace, traced: bool
     ) -> EagerSteps | StaticSteps:
-        attention = self._open_attention(quest, trace)
+        self._begin_answer(quest)
         sampler = Sampler(sampling, self._decoder.config.vocab_size, self._decoder.device)
         told = trace if traced else None
         if self._graphs is not None:
             return StaticSteps(self._graphs, self._cache, quest, told, sampler)
-        return EagerSteps(self._decoder, self._cache, attention, told, sampler)
+        return EagerSteps(self._decoder, self._cache, self._attention(quest, trace), told, sampler)
 
-    def _open_attention(self, quest: QuestConfig, trace: ReadTrace) -> DecodeAttention:
+    def _begin_answer(self, quest: QuestConfig) -> None:
         if self._logits is None:
             raise ValueError("decode needs a finished prefill")
         self._registry.touch(self)
         if self._eviction is not None:
             self._eviction.begin_answer(quest.token_budget)
+
+    def _attention(self, quest: QuestConfig, trace: ReadTrace) -> DecodeAttention:
         policy, page_size = self._eviction or self._policy, self._cache.pool.page_size
         scale = self._decoder.config.softmax_scale
         return DecodeAttention(quest, policy, page_size, scale, self._decoder.kernels, trace)
@@ -289,9 +241,7 @@ class Session:
             return dense, dense
         return (0 if reads is None else trace.kv_bytes_read(reads, *sizes)), dense
 
-    def _finish_reason(
-        self, step: int, token_id: int, sampling: SamplingConfig
-    ) -> Literal["stop", "length", "context"] | None:
+    def _finish_reason(self, step: int, token_id: int, sampling: SamplingConfig) -> FinishReason | None:
         if token_id in sampling.stop_token_ids:
             return "stop"
         if step + 1 == sampling.max_new_tokens:

@@ -1,4 +1,4 @@
-"""Steps over static buffers against eager ones; on the CPU, where the place of the graph takes what it would capture."""
+"""Steps over static buffers against eager ones; on the CPU, where the step itself stands in for its graph."""
 
 from __future__ import annotations
 
