@@ -29,7 +29,8 @@ from app.time_left import PrefillTimer
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation, Engine
-    from quest_core.session import DecodeStep, PrefillProgress, Session
+    from quest_core.session import Session
+    from quest_core.session_events import DecodeStep, PrefillProgress
 
 # Weight of the newest step in the speed shown as "now".
 _NEWEST_STEP_WEIGHT = 0.3

@@ -20,7 +20,8 @@ from app.time_left import PrefillTimer
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation
-    from quest_core.session import DecodeStep, PrefillProgress, Session
+    from quest_core.session import Session
+    from quest_core.session_events import DecodeStep, PrefillProgress
 
 Side = Literal["dense", "quest"]
 SIDES: tuple[Side, ...] = ("dense", "quest")
@@ -148,9 +149,12 @@ def race_work(
             return
         forks = session.fork(), session.fork()
         try:
-            yield from run_race(
-                forks[0].decode(dense, sampling, cancellation), forks[1].decode(quest, sampling, cancellation), new_text
+            # A step launched ahead of its turn would run in the other side's time.
+            dense_steps, quest_steps = (
+                fork.decode(config, sampling, cancellation, look_ahead=False)
+                for fork, config in zip(forks, (dense, quest), strict=True)
             )
+            yield from run_race(dense_steps, quest_steps, new_text)
         finally:
             for fork in forks:
                 fork.close()

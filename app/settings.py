@@ -36,6 +36,7 @@ class AppSettings:
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
         weight_bits: 16, 8 or 4; of the model's matrices.
+        eager: launch kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
         data_dir: where converted models and uploaded documents are kept.
         host, port: address of the page.
@@ -54,6 +55,7 @@ class AppSettings:
     device: str = "auto"
     dtype: str = "auto"
     weight_bits: int = 16
+    eager: bool = False
     offline: bool = False
     host: str = "127.0.0.1"
     port: int = 7860
@@ -95,6 +97,7 @@ class AppSettings:
             selection=self.selection,
             summary_bits=self.summary_bits,
             context_tokens=context_tokens or self.context_tokens,
+            eager=self.eager,
             offline=self.offline,
             cache_dir=self.cache_dir,
         )
@@ -145,6 +148,12 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         metavar="N",
         default=default("weight-bits", 16, int),
         help="of the model's matrices: 16, or 8 or 4 to save memory (default: 16)",
+    )
+    model.add_argument(
+        "--eager",
+        action="store_true",
+        default=switch("eager"),
+        help="on a GPU, launch the kernels of a step one by one instead of as a CUDA graph; the tokens are the same",
     )
     model.add_argument(
         "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"

@@ -17,7 +17,7 @@ from torch.nn.functional import scaled_dot_product_attention
 from quest_core.config import QuestConfig
 from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
-from quest_core.paged_kv_cache import SequenceCache
+from quest_core.paged_kv_cache import CacheView
 from quest_core.read_trace import ReadTrace
 
 
@@ -63,9 +63,7 @@ def prefill_attention(
 class Attention(Protocol):
     """What a decode step attends with; see `DecodeAttention.__call__`."""
 
-    def __call__(
-        self, layer: int, query: torch.Tensor, cache: SequenceCache, context_tokens: torch.Tensor
-    ) -> torch.Tensor: ...
+    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor: ...
 
 
 class DecodeAttention:
@@ -98,21 +96,16 @@ class DecodeAttention:
         self._selections = defaultdict(lambda: policy(config, page_size, kernels))
         self._budget_pages = config.budget_pages(page_size) if config.attention == "quest" else 0
 
-    def __call__(
-        self, layer: int, query: torch.Tensor, cache: SequenceCache, context_tokens: torch.Tensor
-    ) -> torch.Tensor:
-        """Attend with `query` [query_heads, head_dim]; returns the same shape and dtype.
-
-        `context_tokens` is int32 [1] on the device and counts the token whose query this is.
-        """
-        pages = cache.pool.layers[layer]
+    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
+        """Attend with `query` [query_heads, head_dim], whose token is in the cache; returns its shape and dtype."""
+        pages, context_tokens = cache.pool.layers[layer], cache.context_tokens
         sparse = self._config.attention == "quest" and layer >= self._config.dense_layers
         if sparse and isinstance(self._policy, TokenEviction):
-            attended, kept = self._policy.attend(layer, query, pages, cache.page_table, cache.length_tokens)
+            attended, kept = self._policy.attend(layer, query, pages, cache.page_table, cache.past_tokens)
             self._trace.note_tokens(layer, kept)
             return attended
-        # A context within the budget is read whole: no score could leave anything out.
-        if not sparse or (cache.num_pages <= self._budget_pages and not self._policy.stateful):
+        # A table within the budget is read whole: no score could leave anything out.
+        if not sparse or (len(cache.page_table) <= self._budget_pages and not self._policy.stateful):
             return self.kernels.dense_decode_attention(
                 query, pages.key_pages, pages.value_pages, cache.page_table, context_tokens, self._scale
             )

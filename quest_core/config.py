@@ -251,6 +251,7 @@ class EngineConfig:
         context_tokens: window wanted; None takes the model's own.
         prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
         cached_contexts: how many full windows the page pool is planned for, memory permitting.
+        eager: launch a step's kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
         cache_dir: where converted models are kept.
     """
@@ -264,6 +265,7 @@ class EngineConfig:
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None
     cached_contexts: int = 4
+    eager: bool = False
     offline: bool = False
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "quest-chat")
 

@@ -13,7 +13,7 @@ from torch.nn.functional import embedding, linear
 
 from quest_core.attention import Attention, kernels_for, prefill_attention
 from quest_core.config import ModelConfig
-from quest_core.paged_kv_cache import SequenceCache
+from quest_core.paged_kv_cache import CacheView, PagePool, SequenceCache
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
 from quest_core.weights import DecoderWeights, LayerWeights
@@ -55,7 +55,9 @@ class Decoder:
         Returns:
             float32 [vocab_size], the logits after the last token.
         """
-        context_tokens = cache.length_tokens + len(token_ids)
+        start, new_tokens = cache.length_tokens, len(token_ids)
+        context_tokens = start + new_tokens
+        cache.reserve(new_tokens)
 
         def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
             keys, values = cache.gather(layer, context_tokens)
@@ -63,43 +65,49 @@ class Decoder:
                 observe(layer, queries, keys)
             return prefill_attention(queries, keys, values, self.config.softmax_scale)
 
-        return self._forward(token_ids, cache, attend)
+        start_token = torch.tensor([start], dtype=torch.int32, device=self.device)
+        positions = torch.arange(start, context_tokens, dtype=torch.int32, device=self.device)
+        logits = self._forward(token_ids, positions, start_token, cache.pool, cache.page_table, attend)
+        cache.advance(new_tokens)
+        return logits
 
     @torch.inference_mode()
-    def decode(self, token_id: torch.Tensor, cache: SequenceCache, attention: Attention) -> torch.Tensor:
-        """Append one token, reading the cache as `attention` says.
+    def decode(self, token_id: torch.Tensor, cache: CacheView, attention: Attention) -> torch.Tensor:
+        """Run one token, reading the cache as `attention` says; a function of tensors alone, which can be captured.
 
         Args:
             token_id: int64 [1] on the device.
-            cache: of the sequence; grows by one.
+            cache: of the sequence; the token's key and value are written to it, whoever calls counts them.
             attention: dense or Quest.
 
         Returns:
             float32 [vocab_size], the logits after the token.
         """
-        context_tokens = torch.tensor([cache.length_tokens + 1], dtype=torch.int32, device=self.device)
 
         def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
-            return attention(layer, queries[0], cache, context_tokens).reshape(1, -1)
+            return attention(layer, queries[0], cache).reshape(1, -1)
 
-        return self._forward(token_id, cache, attend)
+        return self._forward(token_id, cache.start_token, cache.start_token, cache.pool, cache.page_table, attend)
 
-    def _forward(self, token_ids: torch.Tensor, cache: SequenceCache, attend: Attend) -> torch.Tensor:
-        new_tokens, start = len(token_ids), cache.length_tokens
-        cache.reserve(new_tokens)
-        start_token = torch.tensor([start], dtype=torch.int32, device=self.device)
-        positions = torch.arange(start, start + new_tokens, dtype=torch.int32, device=self.device)
+    def _forward(
+        self,
+        token_ids: torch.Tensor,
+        positions: torch.Tensor,
+        start_token: torch.Tensor,
+        pool: PagePool,
+        page_table: torch.Tensor,
+        attend: Attend,
+    ) -> torch.Tensor:
         weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
         residual = embedding(token_ids, weights.embedding)
         branch = None  # what the previous block adds to the residual stream
         for index, layer in enumerate(weights.layers):
             hidden = self._norm(branch, residual, layer.attention_norm)
-            queries = self._attention_inputs(index, layer, hidden, cache, positions, start_token)
+            queries = self._attention_inputs(index, layer, hidden, positions, start_token, pool, page_table)
             attended = attend(index, queries).to(hidden.dtype)
             branch = self._linear(attended, layer.output, layer.output_bias)
             hidden = self._norm(branch, residual, layer.mlp_norm)
             branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
-        cache.advance(new_tokens)
         last_residual = residual[-1:].contiguous()
         last = kernels.rms_norm(branch[-1:].contiguous(), weights.final_norm, epsilon, last_residual)
         head = weights.embedding if weights.lm_head is None else weights.lm_head
@@ -124,9 +132,10 @@ class Decoder:
         index: int,
         layer: LayerWeights,
         hidden: torch.Tensor,
-        cache: SequenceCache,
         positions: torch.Tensor,
         start_token: torch.Tensor,
+        pool: PagePool,
+        page_table: torch.Tensor,
     ) -> torch.Tensor:
         """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
         config, kernels = self.config, self.kernels
@@ -139,16 +148,16 @@ class Decoder:
             keys = kernels.rms_norm(keys.contiguous(), layer.key_norm, config.rms_norm_epsilon)
         queries, keys, values = (heads.to(self._kv_dtype) for heads in (queries, keys, values))
         kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
-        pages = cache.pool.layers[index]
+        pages = pool.layers[index]
         kernels.append_keys_values(
             keys,
             values,
             pages.key_pages,
             pages.value_pages,
             pages.page_summaries,
-            cache.page_table,
+            page_table,
             start_token,
-            cache.pool.summary,
+            pool.summary,
             pages.summary_scales,
         )
         return queries

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from quest_core.config import EngineConfig, ModelConfig
+from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
 from quest_core.model_source import ModelError, find_model
 from quest_core.page_selection import POLICIES
@@ -124,6 +125,10 @@ class Engine:
         self._decoder = Decoder(model_config, weights, kv_dtype)
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
         self._policy = POLICIES[config.selection]
+        self._graphs: StepGraphs | None = None
+        if self.device.type == "cuda" and self._policy.capturable:
+            prepare = run_eagerly if config.eager else GraphCapture(self.device)
+            self._graphs = StepGraphs(self._decoder, self._pool, self._policy, prepare)
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
@@ -185,7 +190,9 @@ class Engine:
     def new_session(self) -> Session:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
-        return Session(self._decoder, cache, self.prefill_chunk_tokens, self._registry, self._policy)
+        return Session(
+            self._decoder, cache, self.prefill_chunk_tokens, self._registry, self._policy, self._graphs
+        )
 
     def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
         """Queue `work` for the engine's thread.

@@ -48,6 +48,7 @@ class TokenEviction:
     """
 
     summary = "bounds"  # never read, but the page pool keeps one
+    capturable = False  # what is kept depends on the host
 
     def __init__(self, model: ModelConfig, max_tokens: int) -> None:
         self._model = model

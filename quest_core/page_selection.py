@@ -48,6 +48,7 @@ class PageSelection:
     summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
     scores_are_logits = False  # whether a softmax over the pages makes shares of attention of them
     stateful = False  # whether it must see every step, even those that read the whole context
+    capturable = True  # whether a selection is launches alone, fit for a CUDA graph
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
         self._config = config
@@ -127,6 +128,7 @@ class OracleSelection(PageSelection):
     """
 
     scores_are_logits = True
+    capturable = False
 
     def score(self, query, pages, page_table, context_tokens):
         queries = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
@@ -154,6 +156,7 @@ class RaasSelection(QuestSelection):
     """
 
     stateful = True
+    capturable = False
     SHARE_THRESHOLD = 1e-4  # alpha in the paper
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:

@@ -30,6 +30,25 @@ class LayerPages:
     summary_scales: torch.Tensor | None  # float32 [physical_pages, kv_heads, vectors]; None for floating summaries
 
 
+@dataclass(frozen=True)
+class CacheView:
+    """A sequence's cache as one decode step takes it: tensors on the device, so that the step is a function of these.
+
+    Args:
+        pool: holds the pages.
+        page_table: int32 [logical_pages], logical to physical; may be longer than the sequence.
+        start_token: int32 [1], the new token's position.
+        context_tokens: int32 [1], tokens with the new one.
+        past_tokens: `start_token` on the host; None where only the device knows it.
+    """
+
+    pool: PagePool
+    page_table: torch.Tensor
+    start_token: torch.Tensor
+    context_tokens: torch.Tensor
+    past_tokens: int | None = None
+
+
 class PagePool:
     """Physical pages for all layers, allocated once, with reference counts.
 
@@ -145,6 +164,7 @@ class SequenceCache:
         self._pages: list[int] = []
         max_pages = -(-max_tokens // pool.page_size)
         self._page_table = torch.zeros(max_pages, dtype=torch.int32, device=pool.device)
+        self.table_version = 0  # grows whenever an entry of the table changes
 
     @property
     def num_pages(self) -> int:
@@ -154,6 +174,19 @@ class SequenceCache:
     def page_table(self) -> torch.Tensor:
         """int32 [num_pages] on the device: logical to physical."""
         return self._page_table[: len(self._pages)]
+
+    @property
+    def whole_page_table(self) -> torch.Tensor:
+        """int32 [pages of the window] on the device; entries beyond `num_pages` are of no meaning, but in the pool."""
+        return self._page_table
+
+    def view(self) -> CacheView:
+        """What a step that appends one token takes; its position must have been reserved."""
+        past = self.length_tokens
+        start, context = (
+            torch.tensor([tokens], dtype=torch.int32, device=self.pool.device) for tokens in (past, past + 1)
+        )
+        return CacheView(self.pool, self.page_table, start, context, past)
 
     def reserve(self, new_tokens: int) -> None:
         """Make the next `new_tokens` positions writable: allocate pages, and copy a shared last page.
@@ -167,15 +200,27 @@ class SequenceCache:
             raise ValueError(f"{wanted_tokens} tokens do not fit the window of {self.max_tokens} tokens")
         changed_from = len(self._pages)
         partial = self.length_tokens // self.pool.page_size
-        if self.length_tokens % self.pool.page_size and self.pool.is_shared(self._pages[partial]):
-            shared = self._pages[partial]
-            self._pages[partial] = self.pool.allocate()
-            self.pool.copy(shared, self._pages[partial])
-            self.pool.release(shared)
-            changed_from = partial
-        while len(self._pages) * self.pool.page_size < wanted_tokens:
-            self._pages.append(self.pool.allocate())
-        if changed_from < len(self._pages):
+        try:
+            if self.length_tokens % self.pool.page_size and self.pool.is_shared(self._pages[partial]):
+                shared = self._pages[partial]
+                self._pages[partial] = self.pool.allocate()
+                changed_from = partial
+                self.pool.copy(shared, self._pages[partial])
+                self.pool.release(shared)
+            while len(self._pages) * self.pool.page_size < wanted_tokens:
+                self._pages.append(self.pool.allocate())
+        finally:
+            # Pages that were allocated before the pool was exhausted stay this sequence's.
+            self._write_table(changed_from)
+
+    def _write_table(self, changed_from: int) -> None:
+        if changed_from == len(self._pages):
+            return
+        self.table_version += 1
+        if changed_from + 1 == len(self._pages):
+            # A fill takes its value with it: a copy from the host would wait for the step that is running.
+            self._page_table[changed_from].fill_(self._pages[changed_from])
+        else:
             self._page_table[changed_from : len(self._pages)] = torch.tensor(
                 self._pages[changed_from:], dtype=torch.int32
             )

@@ -6,6 +6,7 @@ counts. Knows nothing of what the pages contain.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,8 +43,26 @@ class StepReads:
     missed_share: float | None = None
 
 
+@dataclass(frozen=True)
+class PageCounts:
+    """What the layers that selected pages read in one step, on the device.
+
+    Args:
+        layers: these layers.
+        page_reads: uint8 [these layers, pages], as in `StepReads`.
+        missed_share: float32 [], as in `StepReads`, also where nothing was left out.
+    """
+
+    layers: list[int]
+    page_reads: torch.Tensor
+    missed_share: torch.Tensor | None
+
+
 class ReadTrace:
-    """Notes the selection of each layer during a step; `finish_step` turns it into counts."""
+    """Notes the selection of each layer during a step; `finish_step` turns it into counts.
+
+    Where the host must not wait, `count_pages` leaves the counts on the device and `describe` takes them up later.
+    """
 
     def __init__(self, model: ModelConfig, quest: QuestConfig, page_size: int) -> None:
         self._model = model
@@ -60,30 +79,57 @@ class ReadTrace:
 
     def finish_step(self, num_pages: int) -> StepReads:
         """The counts of the step that has just run over `num_pages` pages; starts the next."""
-        layers, kv_heads = self._model.num_layers, self._model.num_kv_heads
-        page_reads = np.full((layers, num_pages), min(kv_heads, 255), dtype=np.uint8)
-        scored_layers = len(self._selected)
-        missed = [layer.missed_share for layer in self._selected.values() if layer.missed_share is not None]
-        missed_share = float(torch.stack(missed).mean()) if missed else None
-        if self._selected:
-            # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
-            page_ids = torch.stack([selected.page_ids for selected in self._selected.values()]).flatten(1).long()
-            counts = torch.zeros((len(page_ids), num_pages + 1), dtype=torch.int32, device=page_ids.device)
-            counts.scatter_add_(1, page_ids % (num_pages + 1), torch.ones_like(page_ids, dtype=torch.int32))
-            page_reads[list(self._selected)] = counts[:, :num_pages].clamp_(max=255).to(torch.uint8).cpu().numpy()
-            self._selected = {}
         if self._kept:
-            return self._finish_kept(page_reads)
+            return self._finish_kept(num_pages)
+        counts = self.count_pages(num_pages)
+        if counts is None:
+            return self.describe(num_pages)
+        missed_share = None if counts.missed_share is None else float(counts.missed_share)
+        return self.describe(num_pages, counts.layers, counts.page_reads.cpu().numpy(), missed_share)
+
+    def count_pages(self, num_pages: int) -> PageCounts | None:
+        """The counts of the step that has just run, all below `num_pages`, on the device; starts the next.
+
+        Returns:
+            None where no layer selected pages.
+        """
+        noted, self._selected = self._selected, {}
+        if not noted:
+            return None
+        missed = [selected.missed_share for selected in noted.values() if selected.missed_share is not None]
+        # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
+        page_ids = torch.stack([selected.page_ids for selected in noted.values()]).flatten(1).long()
+        counts = torch.zeros((len(page_ids), num_pages + 1), dtype=torch.int32, device=page_ids.device)
+        counts.scatter_add_(1, page_ids % (num_pages + 1), torch.ones_like(page_ids, dtype=torch.int32))
+        page_reads = counts[:, :num_pages].clamp_(max=255).to(torch.uint8)
+        return PageCounts(list(noted), page_reads, torch.stack(missed).mean() if missed else None)
+
+    def describe(
+        self,
+        num_pages: int,
+        layers: Sequence[int] = (),
+        page_reads: np.ndarray | None = None,
+        missed_share: float | None = None,
+    ) -> StepReads:
+        """A step over `num_pages` pages of which `layers` read what `page_reads` counts, and the others all pages."""
+        kv_heads = self._model.num_kv_heads
+        all_reads = self._all_read(num_pages)
+        if page_reads is not None:
+            all_reads[list(layers)] = page_reads[:, :num_pages]
         return StepReads(
-            page_reads,
+            all_reads,
             kv_heads,
             self._always_read(num_pages),
             self._quest.dense_layers,
-            scored_layers,
+            len(layers),
             missed_share=missed_share,
         )
 
-    def _finish_kept(self, page_reads: np.ndarray) -> StepReads:
+    def _all_read(self, num_pages: int) -> np.ndarray:
+        return np.full((self._model.num_layers, num_pages), min(self._model.num_kv_heads, 255), dtype=np.uint8)
+
+    def _finish_kept(self, num_pages: int) -> StepReads:
+        page_reads = self._all_read(num_pages)
         kept = list(self._kept.values())
         page_ids = torch.stack([layer.token_ids for layer in kept]) // self._page_size  # [layers, rows, kept]
         _, rows, kept_tokens = page_ids.shape

@@ -1,60 +1,108 @@
 """Draw the next token from logits, on the device.
 
 Greedy, or temperature with top-k, top-p and min-p, after a repetition penalty. Knows nothing of text.
+
+A draw is a function of tensors alone, so that it can be captured in a CUDA graph: what differs from request to request
+are numbers on the device, and chance comes in as noise that is drawn before.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 
 from quest_core.config import SamplingConfig
 
 
-class Sampler:
-    """Draws the tokens of one answer; the same seed and logits give the same tokens.
+@dataclass(frozen=True)
+class SamplingKind:
+    """Which of the costly operations a draw needs, whatever their parameters.
+
+    Args:
+        greedy: take the likeliest.
+        ranked: sort, for top-k and top-p.
+        penalised: lower what was drawn before.
+    """
+
+    greedy: bool
+    ranked: bool
+    penalised: bool
+
+    @classmethod
+    def of(cls, config: SamplingConfig) -> SamplingKind:
+        greedy = config.temperature == 0.0
+        ranked = not greedy and (config.top_k > 0 or config.top_p < 1.0)
+        return cls(greedy, ranked, config.repetition_penalty != 1.0)
+
+
+class SamplingTensors:
+    """What a draw reads besides the logits; buffers that are written in place.
+
+    Args:
+        vocab_size: length of the logits.
+        device: of the logits.
+    """
+
+    def __init__(self, vocab_size: int, device: torch.device) -> None:
+        self.temperature = torch.ones((), device=device)
+        self.min_p = torch.zeros((), device=device)
+        self.top_p = torch.ones((), device=device)
+        self.top_k = torch.zeros((), dtype=torch.long, device=device)
+        self.repetition_penalty = torch.ones((), device=device)
+        self.noise = torch.ones(vocab_size, device=device)  # exponentially distributed
+        self.drawn = torch.zeros(vocab_size, dtype=torch.bool, device=device)  # the answer's tokens
+
+    def set(self, config: SamplingConfig, drawn_token_ids: list[int]) -> None:
+        """Take over an answer's parameters and the tokens it has drawn so far."""
+        self.temperature.fill_(config.temperature)
+        self.min_p.fill_(config.min_p)
+        # So that no rounding of a sum excludes the last tokens where nothing is to be excluded.
+        self.top_p.fill_(config.top_p if config.top_p < 1.0 else float("inf"))
+        self.top_k.fill_(config.top_k or len(self.drawn))
+        self.repetition_penalty.fill_(config.repetition_penalty)
+        self.drawn.zero_()
+        if config.repetition_penalty != 1.0 and drawn_token_ids:
+            self.drawn[torch.tensor(drawn_token_ids, device=self.drawn.device)] = True
+
+    def draw_noise(self, kind: SamplingKind, generator: torch.Generator) -> None:
+        """Chance for the next draw; the only part of it that cannot be captured."""
+        if not kind.greedy:
+            self.noise.exponential_(generator=generator)
+
+
+@torch.inference_mode()
+def draw_token(
+    logits: torch.Tensor, previous: torch.Tensor | None, kind: SamplingKind, tensors: SamplingTensors
+) -> torch.Tensor:
+    """Draw one token by an exponential race: of independent exponential times with these rates the first wins.
 
     The repetition penalty (arXiv 1909.05858) counts the tokens of this answer only: a document in the prompt must stay
     quotable.
 
     Args:
-        config: how to draw.
-        vocab_size: length of the logits.
-        device: of the logits.
+        logits: float32 [vocab_size]; not changed.
+        previous: int64 [1], the answer's token before; None at its first.
+        kind: what is to be done.
+        tensors: with what; `previous` is noted in `drawn`.
+
+    Returns:
+        int64 [1] on the device.
     """
-
-    def __init__(self, config: SamplingConfig, vocab_size: int, device: torch.device) -> None:
-        self._config = config
-        self._generator = torch.Generator(device)
-        if config.seed is None:
-            self._generator.seed()
-        else:
-            self._generator.manual_seed(config.seed)
-        self._drawn = torch.zeros(vocab_size, dtype=torch.bool, device=device)
-
-    @torch.inference_mode()
-    def draw(self, logits: torch.Tensor) -> torch.Tensor:
-        """Draw one token.
-
-        Args:
-            logits: float32 [vocab_size]; not changed.
-
-        Returns:
-            int64 [1] on the device.
-        """
-        config = self._config
-        if config.repetition_penalty != 1.0:
-            penalised = torch.where(logits > 0, logits / config.repetition_penalty, logits * config.repetition_penalty)
-            logits = torch.where(self._drawn, penalised, logits)
-        if config.temperature == 0.0:
-            token = logits.argmax(keepdim=True)
-        else:
-            probabilities = filter_probabilities(logits / config.temperature, config)
-            token = torch.multinomial(probabilities, 1, generator=self._generator)
-        self._drawn[token] = True
-        return token
+    if kind.penalised:
+        if previous is not None:
+            tensors.drawn.index_fill_(0, previous, True)
+        penalty = tensors.repetition_penalty
+        logits = torch.where(tensors.drawn, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+    if kind.greedy:
+        return logits.argmax(keepdim=True)
+    logits = logits / tensors.temperature
+    probabilities = filter_probabilities(logits, kind, tensors)
+    # Noise of 0 would let a token win that is excluded.
+    return (probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny)).argmax(keepdim=True)
 
 
-def filter_probabilities(logits: torch.Tensor, config: SamplingConfig) -> torch.Tensor:
+def filter_probabilities(logits: torch.Tensor, kind: SamplingKind, tensors: SamplingTensors) -> torch.Tensor:
     """Probabilities that top-k, top-p and min-p leave, not normalised again; the likeliest token always stays.
 
     Args:
@@ -64,15 +112,48 @@ def filter_probabilities(logits: torch.Tensor, config: SamplingConfig) -> torch.
         float32 [vocab_size], 0 where a token is excluded.
     """
     probabilities = logits.softmax(dim=-1)
-    if config.min_p > 0.0:
-        probabilities = probabilities.where(probabilities >= config.min_p * probabilities.max(), 0.0)
-    if config.top_k or config.top_p < 1.0:
-        ordered, order = probabilities.sort(descending=True, stable=True)
-        if config.top_k:
-            ordered[config.top_k :] = 0.0
-        if config.top_p < 1.0:
-            # A token stays if the likelier ones alone do not yet reach top_p of what is left.
-            likelier = ordered.cumsum(0) - ordered
-            ordered = ordered.where(likelier < config.top_p * ordered.sum(), 0.0)
-        probabilities = torch.zeros_like(probabilities).scatter_(0, order, ordered)
-    return probabilities
+    probabilities = probabilities.masked_fill(probabilities < tensors.min_p * probabilities.max(), 0.0)
+    if not kind.ranked:
+        return probabilities
+    ordered, order = probabilities.sort(descending=True, stable=True)
+    ranks = torch.arange(len(ordered), device=ordered.device)
+    ordered = ordered.masked_fill(ranks >= tensors.top_k, 0.0)
+    # A token stays if the likelier ones alone do not yet reach top_p of what is left.
+    likelier = ordered.cumsum(0) - ordered
+    ordered = ordered.masked_fill(likelier >= tensors.top_p * ordered.sum(), 0.0)
+    return torch.zeros_like(probabilities).scatter_(0, order, ordered)
+
+
+class Sampler:
+    """Draws the tokens of one answer; the same seed and logits give the same tokens.
+
+    Args:
+        config: how to draw.
+        vocab_size: length of the logits.
+        device: of the logits.
+    """
+
+    def __init__(self, config: SamplingConfig, vocab_size: int, device: torch.device) -> None:
+        self.config = config
+        self.kind = SamplingKind.of(config)
+        self.generator = torch.Generator(device)
+        if config.seed is None:
+            self.generator.seed()
+        else:
+            self.generator.manual_seed(config.seed)
+        self._tensors = SamplingTensors(vocab_size, device)
+        self._tensors.set(config, [])
+        self._previous: torch.Tensor | None = None
+
+    def draw(self, logits: torch.Tensor) -> torch.Tensor:
+        """Draw one token.
+
+        Args:
+            logits: float32 [vocab_size]; not changed.
+
+        Returns:
+            int64 [1] on the device.
+        """
+        self._tensors.draw_noise(self.kind, self.generator)
+        self._previous = draw_token(logits, self._previous, self.kind, self._tensors)
+        return self._previous

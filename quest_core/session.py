@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import Literal, Protocol
+from contextlib import suppress
+from typing import Protocol
 
 import torch
 
+from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import Attention, DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decode_graph import StepGraphs
 from quest_core.decoder import Decoder
 from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
-from quest_core.paged_kv_cache import SequenceCache
+from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import Sampler
+from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
 
 
@@ -29,56 +32,6 @@ class Cancellation(Protocol):
 
     @property
     def requested(self) -> bool: ...
-
-
-@dataclass(frozen=True)
-class PrefillProgress:
-    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before."""
-
-    reused_tokens: int
-    done_tokens: int
-    total_tokens: int
-    elapsed_s: float
-
-
-@dataclass(frozen=True)
-class DecodeStep:
-    """One token drawn.
-
-    Args:
-        step: 0 for the token drawn from the prefill's logits.
-        token_id: the token; it enters the cache in the next step.
-        step_s: seconds from the start of the step to the token id on the host.
-        context_tokens: tokens attended in this step.
-        kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0, and where reads are not
-            traced.
-        kv_bytes_dense: bytes a dense step would have read.
-        reads: which pages; None in step 0, with dense attention, and where they are not traced.
-        finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
-            end of the window.
-    """
-
-    step: int
-    token_id: int
-    step_s: float
-    context_tokens: int
-    kv_bytes_read: int
-    kv_bytes_dense: int
-    reads: StepReads | None
-    finish_reason: Literal["stop", "length", "context"] | None
-
-
-@dataclass(frozen=True)
-class ScoredToken:
-    """A token fed from outside.
-
-    Args:
-        log_probability: natural logarithm of the probability that the model gave it.
-        kv_bytes_read: bytes of the cache that feeding it read, summaries included.
-    """
-
-    log_probability: float
-    kv_bytes_read: int
 
 
 class Session:
@@ -90,6 +43,7 @@ class Session:
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
         policy: chooses the pages or keeps the tokens that Quest reads; the pool keeps the summaries it scores.
+        graphs: run the decode steps, where they can; None runs them eagerly.
     """
 
     def __init__(
@@ -99,10 +53,12 @@ class Session:
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
         policy: type[PageSelection] | type[TokenEviction],
+        graphs: StepGraphs | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
         self._policy = policy
+        self._graphs = graphs
         self._decoder = decoder
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
@@ -171,39 +127,49 @@ class Session:
         sampling: SamplingConfig,
         cancellation: Cancellation,
         trace_reads: bool = True,
+        look_ahead: bool = True,
     ) -> Iterator[DecodeStep]:
         """Draw tokens until a stop token, a limit, or cancellation.
 
         Args:
             trace_reads: bring the pages that each step read to the host; without, to measure what that costs.
+            look_ahead: on a GPU, launch the next step before a token id is read, so that the device never waits;
+                without, no step runs in the time of another session's.
 
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
             PoolExhausted: if the page pool is full.
         """
-        attention, trace = self._begin_decode(quest)
-        cache, config = self._cache, self._decoder.config
-        cache_bytes = (cache.pool.keys.element_size(), cache.pool.summary_bytes)
-        sampler = Sampler(sampling, config.vocab_size, self._decoder.device)
-        token, token_id = None, -1
+        trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
+        traced = trace_reads and quest.attention == "quest"
+        steps = self._open_steps(quest, sampling, trace, traced)
+        token_id, arrived = -1, 0.0
         for step in range(sampling.max_new_tokens):
             if cancellation.requested:
                 return
-            start = time.perf_counter()
-            reads, bytes_read, bytes_dense = None, 0, 0
-            if token is not None:
-                self._append(token, token_id, attention)
-                bytes_read = bytes_dense = trace.kv_bytes_read(None, cache.num_pages, *cache_bytes)
-            token = sampler.draw(self._logits)
-            token_id = int(token)
-            if step > 0 and quest.attention == "quest":
-                reads = trace.finish_step(cache.num_pages) if trace_reads else None
-                bytes_read = 0 if reads is None else trace.kv_bytes_read(reads, cache.num_pages, *cache_bytes)
+            start = arrived if steps.launched else time.perf_counter()
+            reads = None
+            if step == 0:
+                token_id = steps.begin(self._logits)
+            else:
+                if not steps.launched:
+                    steps.launch()
+                last = step + 1 == sampling.max_new_tokens or len(self.tokens) + 1 == self._cache.max_tokens
+                if look_ahead and steps.looks_ahead and not last:
+                    # Without a free page the token at hand still counts; launching again, when it is due, tells.
+                    with suppress(PoolExhausted):
+                        steps.launch()
+                finished = steps.finish()
+                self.tokens.append(token_id)
+                self._logits = finished.logits
+                token_id, reads = finished.token_id, finished.reads
+            arrived = time.perf_counter()
             finish_reason = self._finish_reason(step, token_id, sampling)
+            bytes_read, bytes_dense = (0, 0) if step == 0 else self._kv_bytes(trace, quest, reads)
             yield DecodeStep(
                 step,
                 token_id,
-                time.perf_counter() - start,
+                arrived - start,
                 len(self.tokens),
                 bytes_read,
                 bytes_dense,
@@ -231,38 +197,51 @@ class Session:
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
         """
-        attention, trace = self._begin_decode(quest)
-        attention = watch(attention)
-        cache_bytes = (self._cache.pool.keys.element_size(), self._cache.pool.summary_bytes)
+        trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
+        self._begin_answer(quest)
+        attention = watch(self._attention(quest, trace))
         for token_id in token_ids:
             if cancellation.requested:
                 return
             log_probability = float(self._logits.log_softmax(dim=-1)[token_id])
-            self._append(torch.tensor([token_id], device=self._decoder.device), token_id, attention)
+            fed = torch.tensor([token_id], device=self._decoder.device)
+            self._logits = append_token(self._decoder, self._cache, fed, attention)
+            self.tokens.append(token_id)
             reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
-            yield ScoredToken(log_probability, trace.kv_bytes_read(reads, self._cache.num_pages, *cache_bytes))
+            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0])
 
-    def _begin_decode(self, quest: QuestConfig) -> tuple[DecodeAttention, ReadTrace]:
+    def _open_steps(
+        self, quest: QuestConfig, sampling: SamplingConfig, trace: ReadTrace, traced: bool
+    ) -> EagerSteps | StaticSteps:
+        self._begin_answer(quest)
+        sampler = Sampler(sampling, self._decoder.config.vocab_size, self._decoder.device)
+        told = trace if traced else None
+        if self._graphs is not None:
+            return StaticSteps(self._graphs, self._cache, quest, told, sampler)
+        return EagerSteps(self._decoder, self._cache, self._attention(quest, trace), told, sampler)
+
+    def _begin_answer(self, quest: QuestConfig) -> None:
         if self._logits is None:
             raise ValueError("decode needs a finished prefill")
         self._registry.touch(self)
-        page_size, config = self._cache.pool.page_size, self._decoder.config
-        trace = ReadTrace(config, quest, page_size)
         if self._eviction is not None:
             self._eviction.begin_answer(quest.token_budget)
-        policy = self._eviction or self._policy
-        attention = DecodeAttention(quest, policy, page_size, config.softmax_scale, self._decoder.kernels, trace)
-        return attention, trace
 
-    def _append(self, token: torch.Tensor, token_id: int, attention: Attention) -> None:
-        """Run one token through the model; `token` int64 [1] on the device is `token_id`."""
-        self._logits = None  # should the step fail, the old logits are not those of the last token
-        self._logits = self._decoder.decode(token, self._cache, attention)
-        self.tokens.append(token_id)
+    def _attention(self, quest: QuestConfig, trace: ReadTrace) -> DecodeAttention:
+        policy, page_size = self._eviction or self._policy, self._cache.pool.page_size
+        scale = self._decoder.config.softmax_scale
+        return DecodeAttention(quest, policy, page_size, scale, self._decoder.kernels, trace)
 
-    def _finish_reason(
-        self, step: int, token_id: int, sampling: SamplingConfig
-    ) -> Literal["stop", "length", "context"] | None:
+    def _kv_bytes(self, trace: ReadTrace, quest: QuestConfig, reads: StepReads | None) -> tuple[int, int]:
+        """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
+        pool = self._cache.pool
+        sizes = (-(-len(self.tokens) // pool.page_size), pool.keys.element_size(), pool.summary_bytes)
+        dense = trace.kv_bytes_read(None, *sizes)
+        if quest.attention == "dense":
+            return dense, dense
+        return (0 if reads is None else trace.kv_bytes_read(reads, *sizes)), dense
+
+    def _finish_reason(self, step: int, token_id: int, sampling: SamplingConfig) -> FinishReason | None:
         if token_id in sampling.stop_token_ids:
             return "stop"
         if step + 1 == sampling.max_new_tokens:
@@ -271,7 +250,9 @@ class Session:
 
     def fork(self) -> Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
-        other = Session(self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy)
+        other = Session(
+            self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy, self._graphs
+        )
         self._registry.touch(self)
         self._registry.touch(other)
         other.tokens = list(self.tokens)

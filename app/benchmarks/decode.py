@@ -20,7 +20,8 @@ from app.sample_text import read_text_tokens
 from app.settings import AppSettings
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.session import DecodeStep, Session
+from quest_core.session import Session
+from quest_core.session_events import DecodeStep
 
 WARM_UP_STEPS = 4
 # Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.

@@ -21,7 +21,7 @@ from quest_core.attention import DecodeAttention
 from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
 from quest_core.page_selection import POLICIES, OracleSelection, PageSelection, SelectedPages
-from quest_core.paged_kv_cache import SequenceCache
+from quest_core.paged_kv_cache import CacheView
 
 DENSE = QuestConfig(attention="dense")
 
@@ -110,10 +110,8 @@ class _Probe:
         self._attention = attention
         return self
 
-    def __call__(
-        self, layer: int, query: torch.Tensor, cache: SequenceCache, context_tokens: torch.Tensor
-    ) -> torch.Tensor:
-        pages, table = cache.pool.layers[layer], cache.page_table
+    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
+        pages, table, context_tokens = cache.pool.layers[layer], cache.page_table, cache.context_tokens
         for quest, by_layer in self._samples.items():
             if layer < quest.dense_layers:
                 continue
@@ -123,7 +121,7 @@ class _Probe:
             best = oracle.select(query, pages, table, context_tokens)
             shares = oracle.score(query, pages, table, context_tokens).softmax(dim=2).mean(dim=1)
             by_layer.setdefault(layer, []).append(_compare(shares, selected, best))
-        return self._attention(layer, query, cache, context_tokens)
+        return self._attention(layer, query, cache)
 
     def summarise(self, quest: QuestConfig) -> dict[str, Any]:
         """The row of one budget."""

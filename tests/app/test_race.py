@@ -8,7 +8,7 @@ import pytest
 
 from app.race import WARM_UP_STEPS, RaceFinished, RaceToken, run_race
 from app.text_stream import TextStream
-from quest_core.session import DecodeStep
+from quest_core.session_events import DecodeStep
 
 
 def steps_of(step_s, text, kv_bytes=10, end="stop"):

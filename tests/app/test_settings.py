@@ -67,6 +67,12 @@ def test_the_data_folder():
     assert parse("--data-dir", "/x").cache_dir == Path("/x/models")
 
 
+def test_eager_reaches_the_engine():
+    assert not parse().engine_config().eager
+    assert parse("--eager").engine_config().eager
+    assert parse(QUEST_CHAT_EAGER="1").engine_config().eager
+
+
 def test_weight_bits_reach_the_engine():
     assert parse().engine_config().weight_bits == 16
     assert parse("--weight-bits", "4").engine_config().weight_bits == 4

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
+import numpy as np
 import pytest
 import torch
 
+from quest_core import decode_graph
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 
@@ -88,3 +91,102 @@ def test_quantised_weights_equal_the_cpu_engines(any_family, generate, prompt, l
         logits.append(session._logits.cpu())
         engine.close()
     assert (logits[1] - logits[0]).norm() <= 0.05 * logits[0].norm()
+
+
+@pytest.fixture(params=["bfloat16", "float32"])
+def graph_and_eager(request, tiny_folder, monkeypatch):
+    """Engines whose steps are graphs, and launched one by one; a context grows through several tables' lengths."""
+    monkeypatch.setattr(decode_graph, "MIN_TABLE_PAGES", 8)
+    engines = [
+        Engine.load(str(tiny_folder), EngineConfig(device="cuda", dtype=request.param, page_size=16, eager=eager))
+        for eager in (False, True)
+    ]
+    yield engines
+    for engine in engines:
+        engine.close()
+
+
+QUEST = QuestConfig(token_budget=96, dense_layers=1)
+SAMPLINGS = {
+    "greedy": SamplingConfig(max_new_tokens=60),
+    "penalty": SamplingConfig(max_new_tokens=60, repetition_penalty=1.5),
+    "sampled": SamplingConfig(max_new_tokens=60, temperature=1.2, min_p=0.01, seed=3),
+    "top-p": SamplingConfig(max_new_tokens=60, temperature=1.5, top_p=0.9, top_k=50, repetition_penalty=1.2, seed=4),
+}
+
+
+def assert_same_steps(left, right):
+    assert [step.token_id for step in left] == [step.token_id for step in right]
+    for ours, theirs in zip(left, right, strict=True):
+        assert ours.finish_reason == theirs.finish_reason
+        assert (ours.context_tokens, ours.kv_bytes_read) == (theirs.context_tokens, theirs.kv_bytes_read)
+        assert (ours.reads is None) == (theirs.reads is None)
+        if ours.reads is not None:
+            assert np.array_equal(ours.reads.page_reads, theirs.reads.page_reads)
+            assert ours.reads.missed_share == pytest.approx(theirs.reads.missed_share)
+
+
+@pytest.mark.parametrize("quest", [QUEST, QuestConfig(attention="dense")], ids=["quest", "dense"])
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+@pytest.mark.parametrize("length", [1, 95, 250])
+def test_a_graph_draws_what_eager_steps_draw(graph_and_eager, never, prompt, quest, sampling, length):
+    answers = []
+    for engine in graph_and_eager:
+        session = engine.new_session()
+        list(session.prefill(prompt(length), never))
+        answers.append(list(session.decode(quest, sampling, never)))
+        session.close()
+    assert_same_steps(*answers)
+
+
+@pytest.mark.parametrize("look_ahead", [True, False])
+def test_forks_in_turns_and_changing_budgets(graph_and_eager, never, prompt, look_ahead):
+    answers = []
+    for engine in graph_and_eager:
+        origin = engine.new_session()
+        list(origin.prefill(prompt(167), never))
+        steps: list[list] = [[], []]
+        for budget in (96, 64, 320):
+            forks = origin.fork(), origin.fork()
+            settings = QuestConfig(token_budget=budget), QuestConfig(attention="dense")
+            streams = [
+                fork.decode(quest, SAMPLINGS["top-p"], never, look_ahead=look_ahead)
+                for fork, quest in zip(forks, settings, strict=True)
+            ]
+            for _ in range(60):
+                for index, stream in enumerate(streams):
+                    steps[index] += itertools.islice(stream, index + 1)
+            for fork in forks:
+                fork.close()
+        answers.append(steps)
+    for ours, theirs in zip(*answers, strict=True):
+        assert len(ours) == 180
+        assert_same_steps(ours, theirs)
+
+
+def test_a_stop_token_and_what_follows(graph_and_eager, never, prompt):
+    """A conversation goes on after a step too many, on a page that the step has written to."""
+    engine = graph_and_eager[0]
+    session = engine.new_session()
+    list(session.prefill(prompt(150), never))
+    drawn = [step.token_id for step in session.fork().decode(QUEST, SAMPLINGS["greedy"], never)]
+    stopping = SamplingConfig(max_new_tokens=60, stop_token_ids=(drawn[7],))
+    steps = list(session.decode(QUEST, stopping, never))
+    assert session.tokens == prompt(150) + drawn[: steps[-1].step]
+    follow_up = session.tokens + prompt(40, seed=2)
+    list(session.prefill(follow_up, never))
+    other = engine.new_session()
+    list(other.prefill(prompt(150), never))
+    list(other.decode(QUEST, SamplingConfig(max_new_tokens=len(steps)), never))
+    list(other.prefill(follow_up, never))
+    assert_same_steps(*(list(each.decode(QUEST, SAMPLINGS["greedy"], never)) for each in (session, other)))
+
+
+def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, never, prompt):
+    engine = graph_and_eager[0]
+    for seed, temperature in enumerate((0.5, 0.9, 1.3)):
+        session = engine.new_session()
+        list(session.prefill(prompt(100, seed=seed), never))
+        sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
+        list(session.decode(QUEST, sampling, never))
+    assert len(engine._graphs._prepared) == 1

@@ -1,0 +1,239 @@
+"""How one answer's decode steps run: one by one, or over static buffers with a step launched ahead.
+
+Both feed the token drawn last and count it in the cache when its step is finished; until then nothing of a step counts,
+so that one too many leaves no trace. Knows nothing of stop tokens, of limits, or of when to stop.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from quest_core.attention import Attention
+from quest_core.config import QuestConfig
+from quest_core.decode_graph import (
+    REPORT_HEADER_BYTES,
+    PreparedStep,
+    StepGraphs,
+    StepShape,
+    read_shape,
+    split_report_header,
+    table_pages_for,
+)
+from quest_core.decoder import Decoder
+from quest_core.paged_kv_cache import SequenceCache
+from quest_core.read_trace import ReadTrace, StepReads
+from quest_core.sampling import Sampler
+
+
+@dataclass(frozen=True)
+class FinishedStep:
+    """A step whose token is on the host.
+
+    Args:
+        token_id: drawn by it.
+        logits: float32 [vocab_size] on the device, from which it was drawn.
+        reads: which pages; None with dense attention, and where they are not traced.
+    """
+
+    token_id: int
+    logits: torch.Tensor
+    reads: StepReads | None
+
+
+def append_token(decoder: Decoder, cache: SequenceCache, token_id: torch.Tensor, attention: Attention) -> torch.Tensor:
+    """Run one token through the model and count it in the cache.
+
+    Args:
+        token_id: int64 [1] on the device.
+
+    Returns:
+        float32 [vocab_size], the logits after it.
+
+    Raises:
+        PoolExhausted: if the page pool is full; nothing has changed then.
+    """
+    cache.reserve(1)
+    logits = decoder.decode(token_id, cache.view(), attention)
+    cache.advance(1)
+    return logits
+
+
+class EagerSteps:
+    """Steps that run at once, over tensors as long as the sequence: on the CPU, and for policies with a state.
+
+    Args:
+        decoder: the model.
+        cache: of the sequence.
+        attention: of all steps.
+        trace: where `attention` notes what it reads; None if it need not be brought to the host.
+        sampler: draws the tokens.
+    """
+
+    looks_ahead = False
+    launched = 0
+
+    def __init__(
+        self, decoder: Decoder, cache: SequenceCache, attention: Attention, trace: ReadTrace | None, sampler: Sampler
+    ) -> None:
+        self._decoder = decoder
+        self._cache = cache
+        self._attention = attention
+        self._trace = trace
+        self._sampler = sampler
+        self._token: torch.Tensor | None = None
+
+    def begin(self, logits: torch.Tensor) -> int:
+        """Draw the answer's first token from the logits after the prompt."""
+        self._token = self._sampler.draw(logits)
+        return int(self._token)
+
+    def launch(self) -> None:
+        """Nothing runs before `finish`."""
+
+    def finish(self) -> FinishedStep:
+        """Feed the last token and draw the next."""
+        logits = append_token(self._decoder, self._cache, self._token, self._attention)
+        self._token = self._sampler.draw(logits)
+        reads = None if self._trace is None else self._trace.finish_step(self._cache.num_pages)
+        return FinishedStep(int(self._token), logits, reads)
+
+
+class StaticSteps:
+    """Steps over the buffers of `StepGraphs`; up to two may be launched before the first is finished.
+
+    Args:
+        graphs: shared by all sessions.
+        cache: of the sequence.
+        quest: what is read.
+        trace: describes what was read; None if it need not be brought to the host.
+        sampler: draws the first token; its parameters and chance serve the others.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read.
+    """
+
+    looks_ahead = True
+
+    def __init__(
+        self, graphs: StepGraphs, cache: SequenceCache, quest: QuestConfig, trace: ReadTrace | None, sampler: Sampler
+    ) -> None:
+        self._graphs = graphs
+        self._cache = cache
+        self._quest = read_shape(quest, cache.pool.page_size)
+        self._trace = trace
+        self._sampler = sampler
+        self._token_ids: list[int] = []  # the answer's, as far as they have reached the host
+        self._flights: deque[_Flight] = deque()  # launched, not finished
+        self._table_version = -1
+
+    @property
+    def launched(self) -> int:
+        """Steps launched and not finished."""
+        return len(self._flights)
+
+    def begin(self, logits: torch.Tensor) -> int:
+        """Draw the answer's first token from the logits after the prompt."""
+        self._token_ids.append(int(self._sampler.draw(logits)))
+        return self._token_ids[0]
+
+    @torch.inference_mode()
+    def launch(self) -> None:
+        """Launch the step after those launched before; the host need not know their tokens.
+
+        Raises:
+            PoolExhausted: if the page pool is full; nothing has been launched then.
+        """
+        cache, buffers, sampler = self._cache, self._graphs.buffers, self._sampler
+        cache.reserve(len(self._flights) + 1)
+        num_pages = -(-(cache.length_tokens + len(self._flights) + 1) // cache.pool.page_size)
+        table_pages = table_pages_for(num_pages, buffers.window_pages)
+        shape = StepShape(self._quest, table_pages, sampler.kind, self._trace is not None)
+        prepared = self._graphs.find(shape)
+        if prepared is None:
+            self._take_buffers()
+            prepared = self._graphs.prepare(shape)
+        if self._graphs.owner is not self:
+            self._take_buffers()
+        elif self._table_version != cache.table_version:
+            self._copy_page_table()
+        buffers.sampling.draw_noise(sampler.kind, sampler.generator)
+        prepared.replay()
+        self._flights.append(_Flight(self._graphs, prepared, num_pages))
+
+    def finish(self) -> FinishedStep:
+        """Wait for the token of the step launched first, and count the token that it was fed."""
+        self._read_tokens(1)
+        flight = self._flights.popleft()
+        self._cache.advance(1)
+        return FinishedStep(flight.token_id(), flight.logits, self._describe(flight))
+
+    def _take_buffers(self) -> None:
+        """Write this answer's state to the buffers, after another's has run on them."""
+        self._read_tokens(len(self._flights))
+        buffers = self._graphs.buffers
+        position = self._cache.length_tokens + len(self._flights)
+        buffers.token_id.fill_(self._token_ids[-1])
+        buffers.start_token.fill_(position)
+        buffers.context_tokens.fill_(position + 1)
+        buffers.sampling.set(self._sampler.config, self._token_ids)
+        self._copy_page_table()
+        self._graphs.owner = self
+
+    def _copy_page_table(self) -> None:
+        self._graphs.buffers.page_table.copy_(self._cache.whole_page_table)
+        self._table_version = self._cache.table_version
+
+    def _read_tokens(self, count: int) -> None:
+        """Wait for the tokens of the first `count` steps in flight."""
+        for flight in list(self._flights)[:count]:
+            if not flight.was_read:
+                flight.was_read = True
+                self._token_ids.append(flight.token_id())
+
+    def _describe(self, flight: _Flight) -> StepReads | None:
+        if self._trace is None:
+            return None
+        step = flight.step
+        if not step.traced_layers:
+            return self._trace.describe(flight.num_pages)
+        everything_read = flight.num_pages <= self._quest.budget_pages(self._cache.pool.page_size)
+        missed_share = None if everything_read or not step.knows_missed_share else flight.missed_share()
+        return self._trace.describe(flight.num_pages, step.traced_layers, flight.page_reads(), missed_share)
+
+
+class _Flight:
+    """One step between its launch and its end: a copy of its report on the way to the host."""
+
+    def __init__(self, graphs: StepGraphs, prepared: PreparedStep, num_pages: int) -> None:
+        buffers, self.step = graphs.buffers, prepared.step
+        self.num_pages = num_pages
+        self.was_read = False
+        # The buffer is the next step's.
+        self.logits = buffers.logits.clone()
+        report = buffers.report[: self.step.report_bytes]
+        on_gpu = report.device.type == "cuda"
+        self._report = torch.empty(len(report), dtype=torch.uint8, pin_memory=on_gpu)
+        self._report.copy_(report, non_blocking=True)
+        self._arrived = torch.cuda.Event() if on_gpu else None
+        if self._arrived is not None:
+            self._arrived.record()
+
+    def token_id(self) -> int:
+        return int(split_report_header(self._read())[0])
+
+    def missed_share(self) -> float:
+        return float(split_report_header(self._read())[1])
+
+    def page_reads(self) -> np.ndarray:
+        """uint8 [traced layers, table_pages]."""
+        counts = self._read()[REPORT_HEADER_BYTES:].numpy()
+        return counts.reshape(len(self.step.traced_layers), self.step.shape.table_pages)
+
+    def _read(self) -> torch.Tensor:
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._report

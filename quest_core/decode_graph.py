@@ -1,0 +1,219 @@
+"""One decode step, sampling included, over static buffers; on a GPU captured in a CUDA graph.
+
+A step of many layers is bound by its launches; a graph makes them one. It replays the same launches on the same
+addresses, so that everything which differs from step to step lies in buffers: the token, lengths, page table, sampling
+parameters. Graphs are made for what changes launches (`StepShape`), never for a request. Knows nothing of sessions.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+
+from quest_core.attention import DecodeAttention
+from quest_core.config import ModelConfig, QuestConfig
+from quest_core.decoder import Decoder
+from quest_core.page_selection import PageSelection
+from quest_core.paged_kv_cache import CacheView, PagePool
+from quest_core.read_trace import ReadTrace
+from quest_core.sampling import SamplingKind, SamplingTensors, draw_token
+
+MAX_GRAPHS = 8
+# Grids and the scratch of a step grow with the table, so that a short context should not pay for the whole window.
+MIN_TABLE_PAGES = 1024
+# The report begins with the token (int64) and the missed share (float32), and goes on at a multiple of 16 bytes.
+REPORT_HEADER_BYTES = 16
+
+
+@dataclass(frozen=True)
+class StepShape:
+    """What decides a step's launches.
+
+    Args:
+        quest: what is read; the same for all settings that read the same, see `read_shape`.
+        table_pages: entries of the page table that are looked at, those beyond the context in vain.
+        sampling: how the token is drawn.
+        trace_reads: count which pages are read.
+    """
+
+    quest: QuestConfig
+    table_pages: int
+    sampling: SamplingKind
+    trace_reads: bool
+
+
+def read_shape(quest: QuestConfig, page_size: int) -> QuestConfig:
+    """`quest` with whole pages as its budget, and without settings that change nothing.
+
+    Raises:
+        ValueError: if the budget cannot hold the pages that are always read.
+    """
+    budget_pages = quest.budget_pages(page_size)
+    if quest.attention == "dense":
+        return QuestConfig(attention="dense")
+    return QuestConfig("quest", budget_pages * page_size, quest.dense_layers, quest.sink_pages, quest.recent_pages)
+
+
+def table_pages_for(num_pages: int, window_pages: int) -> int:
+    """Entries to look at for `num_pages` pages: powers of two, so that few graphs serve a growing context."""
+    return min(max(MIN_TABLE_PAGES, 1 << (num_pages - 1).bit_length()), window_pages)
+
+
+class StepBuffers:
+    """What a step reads and writes; one set for all sessions, which take turns.
+
+    Attributes:
+        token_id: int64 [1]; the step replaces the token it is fed by the one it draws.
+        missed_share: float32 [].
+        start_token, context_tokens: int32 [1], as in `CacheView`; the step counts them up.
+        page_table: int32 [window_pages].
+        sampling: parameters and noise.
+        logits: float32 [vocab_size], of the last step.
+        report: uint8; token, missed share and page counts in one piece, to reach the host in one copy.
+    """
+
+    def __init__(self, model: ModelConfig, page_size: int, device: torch.device) -> None:
+        self.window_pages = -(-model.context_tokens // page_size)
+        report_bytes = REPORT_HEADER_BYTES + model.num_layers * self.window_pages
+        self.report = torch.zeros(report_bytes, dtype=torch.uint8, device=device)
+        self.token_id, self.missed_share = split_report_header(self.report)
+        self.start_token = torch.zeros(1, dtype=torch.int32, device=device)
+        self.context_tokens = torch.zeros(1, dtype=torch.int32, device=device)
+        self.page_table = torch.zeros(self.window_pages, dtype=torch.int32, device=device)
+        self.sampling = SamplingTensors(model.vocab_size, device)
+        self.logits = torch.zeros(model.vocab_size, device=device)
+
+
+def split_report_header(report: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Views of a report: the token id, int64 [1], and the missed share, float32 []."""
+    return report[:8].view(torch.int64), report[8:12].view(torch.float32)[0]
+
+
+class StaticStep:
+    """One step of one shape over the buffers: feed the token, draw the next, count up.
+
+    To run it again from the same lengths and token changes nothing.
+
+    Attributes:
+        traced_layers: whose page counts the report holds, in order; known once the step has run.
+        knows_missed_share: whether the report holds one.
+    """
+
+    def __init__(
+        self, shape: StepShape, decoder: Decoder, pool: PagePool, policy: type[PageSelection], buffers: StepBuffers
+    ) -> None:
+        self.shape = shape
+        self.traced_layers: list[int] = []
+        self.knows_missed_share = False
+        self._decoder = decoder
+        self._buffers = buffers
+        table = buffers.page_table[: shape.table_pages]
+        self._cache = CacheView(pool, table, buffers.start_token, buffers.context_tokens)
+        self._trace = ReadTrace(decoder.config, shape.quest, pool.page_size)
+        self._attention = DecodeAttention(
+            shape.quest, policy, pool.page_size, decoder.config.softmax_scale, decoder.kernels, self._trace
+        )
+
+    @property
+    def report_bytes(self) -> int:
+        return REPORT_HEADER_BYTES + len(self.traced_layers) * self.shape.table_pages
+
+    @torch.inference_mode()
+    def __call__(self) -> None:
+        buffers, shape = self._buffers, self.shape
+        logits = self._decoder.decode(buffers.token_id, self._cache, self._attention)
+        token = draw_token(logits, buffers.token_id, shape.sampling, buffers.sampling)
+        buffers.logits.copy_(logits)
+        if shape.trace_reads and (counts := self._trace.count_pages(shape.table_pages)) is not None:
+            self.traced_layers = counts.layers
+            buffers.report[REPORT_HEADER_BYTES : self.report_bytes].copy_(counts.page_reads.flatten())
+            if counts.missed_share is not None:
+                self.knows_missed_share = True
+                buffers.missed_share.copy_(counts.missed_share)
+        buffers.token_id.copy_(token)
+        buffers.start_token.add_(1)
+        buffers.context_tokens.add_(1)
+
+
+@dataclass(frozen=True)
+class PreparedStep:
+    """A step and what runs it."""
+
+    step: StaticStep
+    replay: Callable[[], None]
+
+
+class GraphCapture:
+    """Captures steps on a GPU; their scratch is shared, since they never run at the same time."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device)
+        self._memory = torch.cuda.graph_pool_handle()
+
+    def __call__(self, step: Callable[[], None]) -> Callable[[], None]:
+        """Run `step` once, so that its kernels are compiled, and capture it; returns what replays it."""
+        current = torch.cuda.current_stream(self._stream.device)
+        self._stream.wait_stream(current)
+        with torch.cuda.stream(self._stream):
+            step()
+        current.wait_stream(self._stream)
+        graph = torch.cuda.CUDAGraph()
+        # Other threads may use the device meanwhile, if only to free memory.
+        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
+            step()
+        return graph.replay
+
+
+def run_eagerly(step: Callable[[], None]) -> Callable[[], None]:
+    """Takes the place of a `GraphCapture`: the same step without a graph."""
+    return step
+
+
+class StepGraphs:
+    """The steps in use, by shape, and the buffers they share; the one used longest ago goes first.
+
+    Args:
+        decoder: the model.
+        pool: of the sequences' pages.
+        policy: chooses the pages; must be `capturable`.
+        prepare: makes a step replayable; may run it.
+
+    Attributes:
+        owner: whose state the buffers hold, any object; None if nobody's.
+    """
+
+    def __init__(
+        self,
+        decoder: Decoder,
+        pool: PagePool,
+        policy: type[PageSelection],
+        prepare: Callable[[Callable[[], None]], Callable[[], None]],
+    ) -> None:
+        self.buffers = StepBuffers(decoder.config, pool.page_size, pool.device)
+        self.owner: object | None = None
+        self._decoder = decoder
+        self._pool = pool
+        self._policy = policy
+        self._prepare = prepare
+        self._prepared: OrderedDict[StepShape, PreparedStep] = OrderedDict()
+
+    def find(self, shape: StepShape) -> PreparedStep | None:
+        """The step, if it has been prepared and is still kept."""
+        if shape in self._prepared:
+            self._prepared.move_to_end(shape)
+        return self._prepared.get(shape)
+
+    def prepare(self, shape: StepShape) -> PreparedStep:
+        """Prepare a step; the buffers must hold one that is due, which may run, and are nobody's afterwards."""
+        if len(self._prepared) == MAX_GRAPHS:
+            if self._pool.device.type == "cuda":
+                torch.cuda.synchronize(self._pool.device)  # the graph that goes may still run
+            self._prepared.popitem(last=False)
+        step = StaticStep(shape, self._decoder, self._pool, self._policy, self.buffers)
+        self.owner = None
+        prepared = PreparedStep(step, self._prepare(step))
+        self._prepared[shape] = prepared
+        return prepared
