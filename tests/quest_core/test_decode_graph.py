@@ -239,3 +239,23 @@ def test_shapes():
     assert read_shape(QuestConfig(token_budget=100), 16) == read_shape(QuestConfig(token_budget=96), 16)
     assert read_shape(QuestConfig("dense", token_budget=100), 16) == read_shape(QuestConfig("dense"), 16)
     assert [table_pages_for(pages, 40) for pages in (1, 8, 9, 16, 17, 33, 40)] == [8, 8, 16, 16, 32, 40, 40]
+
+
+@BOTH
+@pytest.mark.slow
+@pytest.mark.parametrize("graphs", [run_eagerly], indirect=True)
+def test_the_gpus_kernels_take_the_static_buffers(tiny_engine, new_session, static_session, never, prompt, quest):
+    """In Triton's interpreter: tables longer than the sequence, lengths on the device alone."""
+    triton = pytest.importorskip("triton")
+    if not triton.knobs.runtime.interpret:
+        pytest.skip("kernels are compiled where there is a GPU; test_on_gpu.py runs them there")
+    import kernels.gpu
+
+    steps = []
+    for make, operators in ((new_session, tiny_engine._decoder.kernels), (static_session, kernels.gpu)):
+        session = make()
+        list(session.prefill(prompt(157), never))
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiny_engine._decoder, "kernels", operators)
+            steps.append(list(session.decode(quest, SamplingConfig(max_new_tokens=6), never)))
+    assert_same_steps(*steps)
