@@ -55,7 +55,18 @@ def record_rotation(call: Callable[[int], Any], layers: int, device: torch.devic
     graph = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
         run()
-    return graph.replay
+    return _Recording(graph, call)
+
+
+class _Recording:
+    """A graph, and what its calls read: it knows addresses only, which must stay theirs while it may be replayed."""
+
+    def __init__(self, graph: torch.cuda.CUDAGraph, call: Callable[[int], Any]) -> None:
+        self._graph = graph
+        self._call = call
+
+    def __call__(self) -> None:
+        self._graph.replay()
 
 
 def time_in_turn(

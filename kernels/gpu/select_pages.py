@@ -18,7 +18,7 @@ from kernels.reference import check_selection
 # 32 scores for each of a block's 1024 threads.
 MAX_RESIDENT_PAGES = 32768
 BLOCK_PAGES = 4096
-PAGES_PER_WARP = 256
+PAGES_PER_WARP = 1024
 
 
 @triton.jit

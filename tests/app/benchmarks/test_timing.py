@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+
 import pytest
 import torch
 
@@ -39,3 +41,15 @@ def test_a_graph_repeats_its_calls():
     run()
     run()
     assert counts.tolist() == [2, 2, 2]
+
+
+@pytest.mark.gpu
+def test_what_a_graph_reads_lives_as_long_as_it():
+    def record():
+        source, target = torch.ones(1 << 20, device="cuda"), torch.zeros(1 << 20, device="cuda")
+        return record_rotation(lambda layer: target.copy_(source), 2, torch.device("cuda:0")), weakref.ref(source)
+
+    run, source = record()
+    assert source() is not None
+    del run
+    assert source() is None
