@@ -17,9 +17,12 @@ from kernels.gpu.checks import multiprocessors, require, require_contiguous, req
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
-BLOCK_TOKENS = 64
-# Enough programs that each multiprocessor has some to hide latency with. Selected pages are few and far apart: there a
-# program reads a block or two. A whole context makes long loops, which hide their latency themselves.
+# Selected pages are few: with larger blocks fewer unfinished softmaxes are left to combine, which takes longer there
+# than reading does. A whole context makes long loops, in which smaller blocks keep more loads in flight.
+BLOCK_TOKENS = {"selected": 128, "dense": 64}
+# Beyond these a large block would not fit the registers.
+LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
+# Enough programs that each multiprocessor has some to hide latency with.
 PROGRAMS_PER_MULTIPROCESSOR = {"selected": 4, "dense": 2}
 # Splits whose unfinished softmaxes a program combines at once.
 COMBINED_SPLITS = 16
@@ -29,11 +32,14 @@ COMBINED_SPLITS = 16
 def _attend_kernel(
     query_ptr, key_page_ptr, value_page_ptr, page_table_ptr, page_id_ptr, page_count_ptr, context_ptr,
     partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-    scale, budget_pages, pages_per_split, kv_heads, head_dim,
+    scale, budget_pages, kv_heads, head_dim,
     GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
     QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
 ):  # fmt: skip
-    """One program: one kv head, `pages_per_split` entries of its page list (SELECTED) or of the context."""
+    """One program: one kv head, and its share of the head's page list (SELECTED) or of the context.
+
+    Shares are whole blocks and follow the count on the device, so that a table longer than the context idles nobody.
+    """
     head, split = tl.program_id(0), tl.program_id(1)
     splits = tl.num_programs(1)
     context = tl.load(context_ptr)
@@ -52,6 +58,8 @@ def _attend_kernel(
     highest = tl.full([QUERY_ROWS], float("-inf"), tl.float32)
     total = tl.zeros([QUERY_ROWS], tl.float32)
     attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
+    blocks = tl.cdiv(page_count, BLOCK_TOKENS // PAGE_SIZE)
+    pages_per_split = tl.cdiv(blocks, splits) * (BLOCK_TOKENS // PAGE_SIZE)
     first_page = split * pages_per_split
     last_page = tl.minimum(first_page + pages_per_split, page_count)
     for page in range(first_page, last_page, BLOCK_TOKENS // PAGE_SIZE):
@@ -184,10 +192,11 @@ def _attend(
         )
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
-    block_tokens = max(BLOCK_TOKENS, page_size)
-    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR["selected" if selected else "dense"]
-    pages_per_split = _pages_per_split(list_pages, block_tokens // page_size, max(1, programs // kv_heads))
-    splits = triton.cdiv(list_pages, pages_per_split)
+    kind = "selected" if selected else "dense"
+    fits = head_dim <= LARGE_BLOCK_MAX_DIM and key_pages.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
+    block_tokens = max(BLOCK_TOKENS[kind if fits else "dense"], page_size)
+    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
+    splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
     block_dim = max(16, triton.next_power_of_2(head_dim))
     partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=query.device)
     highest = torch.empty((kv_heads, splits, group), dtype=torch.float32, device=query.device)
@@ -208,7 +217,6 @@ def _attend(
         attended,
         scale,
         list_pages,
-        pages_per_split,
         kv_heads,
         head_dim,
         GROUP=group,
@@ -222,12 +230,6 @@ def _attend(
         num_stages=2,
     )
     return attended
-
-
-def _pages_per_split(list_pages: int, block_pages: int, wanted_splits: int) -> int:
-    """Whole blocks of pages for each program, so that all multiprocessors have work."""
-    blocks = triton.cdiv(list_pages, block_pages)
-    return triton.cdiv(blocks, wanted_splits) * block_pages
 
 
 @lru_cache
