@@ -3,7 +3,7 @@
 The lowest score that still gets in is found two bits at a time: scores become unsigned integers of the same order, and
 for each of three candidates of the next two bits it is counted how many scores reach it (a radix select), in one sum.
 It ends as soon as a candidate is reached by exactly the pages wanted. Up to MAX_RESIDENT_PAGES pages the scores are
-loaded once and stay in registers; more are gone over in blocks.
+loaded once and stay in registers; more are gone over in blocks, logits as the shares that were made of them once.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ import triton.language as tl
 from kernels.gpu.checks import require, require_contiguous
 from kernels.reference import check_selection
 
-# 32 scores for each of a block's 1024 threads.
-MAX_RESIDENT_PAGES = 32768
-BLOCK_PAGES = 4096
+# 32 scores for each of 256 threads. With 32768 and 1024 threads the counts spilled, and a selection took 165 us.
+MAX_RESIDENT_PAGES = 8192
 PAGES_PER_WARP = 1024
+BLOCK_PAGES, BLOCK_WARPS = 8192, 16
 
 
 @triton.jit
@@ -72,7 +72,7 @@ def _count_reaching(keys, low, middle, high):
 
 @triton.jit
 def _select_pages_kernel(
-    score_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, highest_ptr, total_ptr,
+    score_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, highest_ptr, total_ptr, worth_ptr,
     logical_pages, budget_pages, sink_pages, recent_pages,
     ROWS: tl.constexpr, LOGITS: tl.constexpr, RESIDENT: tl.constexpr,
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
@@ -96,8 +96,18 @@ def _select_pages_kernel(
             tl.store(highest_ptr + row, row_highest)
             tl.store(total_ptr + row, row_total)
         tl.debug_barrier()
-    worth = _worth(score_ptr, highest_ptr, total_ptr, block, total_pages, logical_pages, ROWS, LOGITS)
-    keys = _ordered_keys(worth, block, total_pages, sink_pages, recent_from)
+    if RESIDENT:
+        worth = _worth(score_ptr, highest_ptr, total_ptr, block, total_pages, logical_pages, ROWS, LOGITS)
+        keys = _ordered_keys(worth, block, total_pages, sink_pages, recent_from)
+    elif LOGITS:
+        worth_ptr += head.to(tl.int64) * logical_pages
+        for first in range(0, total_pages, BLOCK_PAGES):
+            pages = first + block
+            shares = _worth(score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS, LOGITS)
+            tl.store(worth_ptr + pages, shares, pages < total_pages)
+        tl.debug_barrier()
+    else:
+        worth_ptr = score_ptr
 
     threshold = tl.full([1], 0, tl.uint32)
     reaching = ranked_pages
@@ -112,7 +122,7 @@ def _select_pages_kernel(
             counts = tl.full([], 0, tl.int64)
             for first in range(0, total_pages, BLOCK_PAGES):
                 pages = first + block
-                others = _worth(score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS, LOGITS)
+                others = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
                 others = _ordered_keys(others, pages, total_pages, sink_pages, recent_from)
                 counts += _count_reaching(others, low, middle, high)
         reach_low = (counts & 0x1FFFFF).to(tl.int32)
@@ -134,7 +144,7 @@ def _select_pages_kernel(
         for first in range(0, total_pages, BLOCK_PAGES):
             pages = first + block
             if not RESIDENT:
-                worth = _worth(score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS, LOGITS)
+                worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
                 keys = _ordered_keys(worth, pages, total_pages, sink_pages, recent_from)
             tied_pages += tl.sum(((keys == threshold) & (keys > 0)).to(tl.int32), 0)
         ties_left = tied_pages - surplus
@@ -143,7 +153,7 @@ def _select_pages_kernel(
     for first in range(0, total_pages, BLOCK_PAGES):
         pages = first + block
         if not RESIDENT:
-            worth = _worth(score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS, LOGITS)
+            worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
             keys = _ordered_keys(worth, pages, total_pages, sink_pages, recent_from)
         chosen = (keys >= threshold) & (keys > 0)
         if surplus > 0:
@@ -190,6 +200,8 @@ def select_pages(
     missed_share, highest, total = torch.empty((3, kv_heads * rows), dtype=torch.float32, device=scores.device)
     resident = logical_pages <= MAX_RESIDENT_PAGES
     block_pages = max(32, triton.next_power_of_2(logical_pages)) if resident else BLOCK_PAGES
+    # The shares of more pages than registers hold; otherwise nothing is written there.
+    worth = torch.empty((kv_heads, logical_pages), device=scores.device) if logits and not resident else scores
     _select_pages_kernel[(kv_heads,)](
         scores,
         context_tokens,
@@ -198,6 +210,7 @@ def select_pages(
         missed_share,
         highest,
         total,
+        worth,
         logical_pages,
         budget_pages,
         sink_pages,
@@ -208,6 +221,6 @@ def select_pages(
         PAGE_SIZE=page_size,
         BLOCK_PAGES=block_pages,
         BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-        num_warps=min(max(block_pages // PAGES_PER_WARP, 4), 32),
+        num_warps=max(block_pages // PAGES_PER_WARP, 4) if resident else BLOCK_WARPS,
     )
     return page_ids, page_counts, missed_share[:kv_heads] if logits else None
