@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from kernels.cpu.compile import compiled, require_float32
+from kernels.cpu.exponentials import exponentiate
 
 
 @compiled
@@ -32,13 +33,10 @@ def _attend_head(query, key_pages, value_pages, page_table, head, page_ids, coun
     for member in range(group):
         for token in range(tokens):
             highest[member] = max(highest[member], logits[member, token])
-        total = np.float32(0.0)
+        seen = logits[member, :tokens]
+        inverse = np.float32(1.0) / exponentiate(seen, highest[member], seen)
         for token in range(tokens):
-            weight = np.exp(logits[member, token] - highest[member])
-            logits[member, token] = weight
-            total += weight
-        for token in range(tokens):
-            logits[member, token] /= total
+            logits[member, token] *= inverse
     attended[:] = 0.0
     token = 0
     for index in range(count):

@@ -9,22 +9,20 @@ import numpy as np
 import torch
 
 from kernels.cpu.compile import compiled, require_float32
+from kernels.cpu.exponentials import exponentiate
 from kernels.reference import check_selection
 
 
 @compiled
 def _add_shares(logits, shares):
-    """Add a row's softmax to `shares`, divided by nothing yet; returns nothing."""
+    """Add a row's softmax to `shares`."""
     highest = np.float32(-np.inf)
     for page in range(len(logits)):
         highest = max(highest, logits[page])
-    total = np.float32(0.0)
     weights = np.empty(len(logits), dtype=np.float32)
+    inverse = np.float32(1.0) / exponentiate(logits, highest, weights)
     for page in range(len(logits)):
-        weights[page] = np.exp(logits[page] - highest)
-        total += weights[page]
-    for page in range(len(logits)):
-        shares[page] += weights[page] / total
+        shares[page] += weights[page] * inverse
 
 
 @compiled
