@@ -24,7 +24,13 @@ from app.benchmarks.kernel_cases import (
     choose_layers,
 )
 from app.benchmarks.quest_step import QuestStep
-from app.benchmarks.timing import free_device_memory, measure_copy_bandwidth, record_rotation, time_in_turn
+from app.benchmarks.timing import (
+    free_device_memory,
+    measure_copy_bandwidth,
+    record_rotation,
+    require_gpu,
+    time_in_turn,
+)
 from app.errors import UserFacingError
 from app.machine import describe_machine
 from kernels.reference import naive_dense_decode_attention, naive_sparse_decode_attention
@@ -60,10 +66,7 @@ def measure_kernels(
     Raises:
         UserFacingError: without a GPU, or if a result is wrong.
     """
-    if device is None:
-        if not torch.cuda.is_available():
-            raise UserFacingError("bench kernels measures GPU kernels, and torch sees no CUDA GPU here.")
-        device = torch.device("cuda:0")
+    device = device or require_gpu("kernels")
     kernels = kernels or kernels_for(device)
     bandwidth = measure_copy_bandwidth(device)
     rows, skipped = [], []

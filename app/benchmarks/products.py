@@ -13,7 +13,13 @@ import torch
 from torch.nn.functional import linear
 
 from app.benchmarks.kernels import relative_error
-from app.benchmarks.timing import free_device_memory, measure_copy_bandwidth, record_rotation, time_in_turn
+from app.benchmarks.timing import (
+    free_device_memory,
+    measure_copy_bandwidth,
+    record_rotation,
+    require_gpu,
+    time_in_turn,
+)
 from app.errors import UserFacingError
 from app.machine import describe_machine
 from quest_core.attention import kernels_for
@@ -52,10 +58,7 @@ def measure_products(
     Raises:
         UserFacingError: without a GPU, or if a result is wrong.
     """
-    if device is None:
-        if not torch.cuda.is_available():
-            raise UserFacingError("bench products measures GPU kernels, and torch sees no CUDA GPU here.")
-        device = torch.device("cuda:0")
+    device = device or require_gpu("products")
     bandwidth = measure_copy_bandwidth(device)
     rows, skipped = [], []
     for out_channels, in_channels in shapes:

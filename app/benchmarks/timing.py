@@ -14,12 +14,25 @@ from typing import Any
 
 import torch
 
+from app.errors import UserFacingError
+
 # Read and written once by a copy: far more than any cache holds.
 COPY_BYTES = {"cuda": 2**31, "cpu": 2**26}
 COPY_ROUNDS = 9
 # A measurement shorter than this is repeated until it is not, so that the clock's resolution does not show.
 MIN_MEASUREMENT_S = 2e-3
 MAX_REPLAYS = 200
+
+
+def require_gpu(benchmark: str) -> torch.device:
+    """The GPU that `benchmark` measures.
+
+    Raises:
+        UserFacingError: if torch sees none.
+    """
+    if not torch.cuda.is_available():
+        raise UserFacingError(f"bench {benchmark} measures GPU kernels, and torch sees no CUDA GPU here.")
+    return torch.device("cuda:0")
 
 
 def record_rotation(call: Callable[[int], Any], layers: int, device: torch.device) -> Callable[[], None]:
