@@ -11,17 +11,16 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import embedding, linear
 
+from kernels.reference import Matrix
 from quest_core.attention import Attention, kernels_for, prefill_attention
 from quest_core.config import ModelConfig
-from quest_core.paged_kv_cache import CacheView, PagePool, SequenceCache
+from quest_core.paged_kv_cache import CacheView, SequenceCache
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
 from quest_core.weights import DecoderWeights, LayerWeights
 
 # (layer, queries [new_tokens, query_heads, head_dim], keys [kv_heads, context_tokens, head_dim]) of a prefill
 ObservePrefill = Callable[[int, torch.Tensor, torch.Tensor], None]
-# (layer, queries [tokens, query_heads, head_dim]) -> attended [tokens, query_heads * head_dim]
-Attend = Callable[[int, torch.Tensor], torch.Tensor]
 
 
 class Decoder:
@@ -38,6 +37,7 @@ class Decoder:
         self.device = weights.embedding.device
         self.kernels = kernels_for(self.device)
         self._weights = weights
+        self._head = weights.embedding if weights.lm_head is None else weights.lm_head
         self._kv_dtype = kv_dtype
         self._cosines, self._sines = rope_tables(config, self.device)
 
@@ -55,21 +55,27 @@ class Decoder:
         Returns:
             float32 [vocab_size], the logits after the last token.
         """
+        weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
         start, new_tokens = cache.length_tokens, len(token_ids)
         context_tokens = start + new_tokens
         cache.reserve(new_tokens)
-
-        def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
-            keys, values = cache.gather(layer, context_tokens)
-            if observe is not None:
-                observe(layer, queries, keys)
-            return prefill_attention(queries, keys, values, self.config.softmax_scale)
-
         start_token = torch.tensor([start], dtype=torch.int32, device=self.device)
         positions = torch.arange(start, context_tokens, dtype=torch.int32, device=self.device)
-        logits = self._forward(token_ids, positions, start_token, cache.pool, cache.page_table, attend)
+        residual = embedding(token_ids, weights.embedding)
+        branch = None  # what the previous block adds to the residual stream
+        for index, layer in enumerate(weights.layers):
+            hidden = self._norm(branch, residual, layer.attention_norm)
+            queries = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
+            keys, values = cache.gather(index, context_tokens)
+            if observe is not None:
+                observe(index, queries, keys)
+            attended = prefill_attention(queries, keys, values, self.config.softmax_scale).to(hidden.dtype)
+            branch = self._linear(attended, layer.output, layer.output_bias)
+            hidden = self._norm(branch, residual, layer.mlp_norm)
+            branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
         cache.advance(new_tokens)
-        return logits
+        last = residual[-1:] + branch[-1:]
+        return kernels.norm_linear(last, weights.final_norm, epsilon, self._head)[0].float()
 
     @torch.inference_mode()
     def decode(self, token_id: torch.Tensor, cache: CacheView, attention: Attention) -> torch.Tensor:
@@ -83,42 +89,39 @@ class Decoder:
         Returns:
             float32 [vocab_size], the logits after the token.
         """
-
-        def attend(layer: int, queries: torch.Tensor) -> torch.Tensor:
-            return attention(layer, queries[0], cache).reshape(1, -1)
-
-        return self._forward(token_id, cache.start_token, cache.start_token, cache.pool, cache.page_table, attend)
-
-    def _forward(
-        self,
-        token_ids: torch.Tensor,
-        positions: torch.Tensor,
-        start_token: torch.Tensor,
-        pool: PagePool,
-        page_table: torch.Tensor,
-        attend: Attend,
-    ) -> torch.Tensor:
         weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
-        residual = embedding(token_ids, weights.embedding)
-        branch = None  # what the previous block adds to the residual stream
+        residual = embedding(token_id, weights.embedding)
         for index, layer in enumerate(weights.layers):
-            hidden = self._norm(branch, residual, layer.attention_norm)
-            queries = self._attention_inputs(index, layer, hidden, positions, start_token, pool, page_table)
-            attended = attend(index, queries).to(hidden.dtype)
-            branch = self._linear(attended, layer.output, layer.output_bias)
-            hidden = self._norm(branch, residual, layer.mlp_norm)
-            branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
-        last_residual = residual[-1:].contiguous()
-        last = kernels.rms_norm(branch[-1:].contiguous(), weights.final_norm, epsilon, last_residual)
-        head = weights.embedding if weights.lm_head is None else weights.lm_head
-        return linear(last, head)[0].float()
+            pages = cache.pool.layers[index]
+            projected = kernels.norm_linear(
+                residual, layer.attention_norm, epsilon, _operand(layer.qkv), layer.qkv_bias
+            )
+            query = kernels.rotate_and_append(
+                projected,
+                layer.query_norm,
+                layer.key_norm,
+                epsilon,
+                self._cosines,
+                self._sines,
+                pages.key_pages,
+                pages.value_pages,
+                pages.page_summaries,
+                cache.page_table,
+                cache.start_token,
+                cache.pool.summary,
+                pages.summary_scales,
+            )
+            attended = attention(index, query, cache).view(1, -1)
+            kernels.linear_add(attended, _operand(layer.output), residual, layer.output_bias)
+            gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, _operand(layer.gate_up))
+            kernels.linear_add(gated, _operand(layer.down), residual)
+        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._head)[0].float()
 
     def _linear(
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         if isinstance(matrix, QuantizedMatrix):
-            packed = (matrix.packed, matrix.scales, matrix.minimums, matrix.bits)
-            return self.kernels.quantized_linear(hidden, *packed, bias)
+            return self.kernels.quantized_linear(hidden, *matrix.operand, bias)
         return linear(hidden, matrix, bias)
 
     def _norm(self, branch: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -134,8 +137,7 @@ class Decoder:
         hidden: torch.Tensor,
         positions: torch.Tensor,
         start_token: torch.Tensor,
-        pool: PagePool,
-        page_table: torch.Tensor,
+        cache: SequenceCache,
     ) -> torch.Tensor:
         """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
         config, kernels = self.config, self.kernels
@@ -148,16 +150,21 @@ class Decoder:
             keys = kernels.rms_norm(keys.contiguous(), layer.key_norm, config.rms_norm_epsilon)
         queries, keys, values = (heads.to(self._kv_dtype) for heads in (queries, keys, values))
         kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
-        pages = pool.layers[index]
+        pages = cache.pool.layers[index]
         kernels.append_keys_values(
             keys,
             values,
             pages.key_pages,
             pages.value_pages,
             pages.page_summaries,
-            page_table,
+            cache.page_table,
             start_token,
-            pool.summary,
+            cache.pool.summary,
             pages.summary_scales,
         )
         return queries
+
+
+def _operand(matrix: torch.Tensor | QuantizedMatrix) -> Matrix:
+    """As the kernels of a decode step take it."""
+    return matrix.operand if isinstance(matrix, QuantizedMatrix) else matrix

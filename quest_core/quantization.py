@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
+from kernels.reference import PackedMatrix
+
 GROUP_SIZES = (32, 64, 128)
 DEFAULT_GROUP_SIZE = 32
 # Float32 intermediates of a few times this many weights exist at once.
@@ -37,6 +39,11 @@ class QuantizedMatrix(nn.Module):
         self.bits = bits
         self.in_channels = in_channels
         self.group_size = packed.shape[1] * 32 // bits // scales.shape[1]
+
+    @property
+    def operand(self) -> PackedMatrix:
+        """As the kernels take it."""
+        return PackedMatrix(self.packed, self.scales, self.minimums, self.bits)
 
     @classmethod
     def from_groups(

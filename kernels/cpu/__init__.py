@@ -5,6 +5,7 @@ Same names and signatures as `kernels.gpu`; specified in `kernels.reference`.
 
 from kernels.cpu.append_keys_values import append_keys_values
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
+from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
 from kernels.cpu.page_scores import page_scores
 from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
@@ -18,9 +19,13 @@ __all__ = [
     "apply_rope",
     "dense_decode_attention",
     "dequantize",
+    "linear_add",
+    "norm_linear",
+    "norm_swiglu",
     "page_scores",
     "quantized_linear",
     "rms_norm",
+    "rotate_and_append",
     "select_pages",
     "sparse_decode_attention",
     "swiglu",

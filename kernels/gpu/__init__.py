@@ -6,6 +6,7 @@ Grids depend on shapes alone and lengths are read on the device, so every launch
 from kernels.gpu.append_keys_values import append_keys_values
 from kernels.gpu.apply_rope import apply_rope
 from kernels.gpu.decode_attention import dense_decode_attention, sparse_decode_attention
+from kernels.gpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
 from kernels.gpu.dequantize import dequantize
 from kernels.gpu.page_scores import page_scores
 from kernels.gpu.quantized_linear import quantized_linear
@@ -18,9 +19,13 @@ __all__ = [
     "apply_rope",
     "dense_decode_attention",
     "dequantize",
+    "linear_add",
+    "norm_linear",
+    "norm_swiglu",
     "page_scores",
     "quantized_linear",
     "rms_norm",
+    "rotate_and_append",
     "select_pages",
     "sparse_decode_attention",
     "swiglu",

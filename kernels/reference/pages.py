@@ -1,14 +1,8 @@
-"""Every operator in plain torch: the specification that the fast versions are tested against.
-
-`naive_<op>` here, `<op>` in `kernels.gpu` and `kernels.cpu`, have one signature. All tensors of a call are on one
-device; arithmetic is float32. Lengths (`start_token`, `context_tokens`) are int32 tensors [1] on that device, so that a
-captured CUDA graph can be replayed as a sequence grows. Never imports triton.
-"""
+"""What works on KV pages: append with summaries, score, select, attend."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn.functional import silu
 
 # Vectors that a summary keeps of a page's keys.
 SUMMARY_VECTORS = {"bounds": 2, "spread": 2, "mean": 1}
@@ -260,112 +254,3 @@ def naive_dense_decode_attention(
     return naive_sparse_decode_attention(
         query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
     )
-
-
-def naive_rms_norm(
-    hidden: torch.Tensor, weight: torch.Tensor, epsilon: float, residual: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Root mean square norm over the last dimension (arXiv 1910.07467), optionally of a residual sum.
-
-    Args:
-        hidden: [..., width].
-        weight: [width].
-        residual: [..., width]; `hidden` is added to it in place, and the sum is normed.
-
-    Returns:
-        The normed tensor, shape and dtype of `hidden`.
-    """
-    if residual is not None:
-        residual += hidden
-        hidden = residual
-    wide = hidden.float()
-    normed = wide * torch.rsqrt(wide.square().mean(dim=-1, keepdim=True) + epsilon)
-    return (normed * weight.float()).to(hidden.dtype)
-
-
-def naive_apply_rope(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
-    positions: torch.Tensor,
-) -> None:
-    """Rotate queries and keys in place; channel d pairs with channel d + head_dim / 2, as in Hugging Face's Llama.
-
-    Args:
-        queries: [new_tokens, query_heads, head_dim]; may be a view with strides, its last dimension contiguous.
-        keys: [new_tokens, kv_heads, head_dim], likewise.
-        cosines, sines: float32 [max_tokens, head_dim // 2].
-        positions: int32 [new_tokens].
-    """
-    cosine, sine = cosines[positions.long()].unsqueeze(1), sines[positions.long()].unsqueeze(1)
-    for heads in (queries, keys):
-        first, second = heads.float().chunk(2, dim=-1)
-        heads.copy_(torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1))
-
-
-def naive_swiglu(gate_up: torch.Tensor) -> torch.Tensor:
-    """`silu(gate) * up` (arXiv 2002.05202).
-
-    Args:
-        gate_up: [new_tokens, 2 * intermediate_size], the gate first.
-
-    Returns:
-        [new_tokens, intermediate_size], in the same dtype.
-    """
-    gate, up = gate_up.float().chunk(2, dim=-1)
-    return (silu(gate) * up).to(gate_up.dtype)
-
-
-def naive_dequantize(
-    packed: torch.Tensor,
-    scales: torch.Tensor,
-    minimums: torch.Tensor,
-    bits: int,
-    in_channels: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
-    """Unpack a matrix whose weights are `scale * q + minimum`, with a scale and a minimum for each group of inputs.
-
-    A row is cut into runs of 16 bytes, what one thread of a GPU loads at once: four words with 32 / bits fields each.
-    Word j of a run holds the run's channels j, 4 + j, 8 + j ... from its lowest bits, so that field k of the four
-    words meets four neighbours of the input. A row's last group is padded to its full size.
-
-    Args:
-        packed: int32 [out_channels, words], the unsigned q.
-        scales, minimums: floating [out_channels, groups].
-        bits: of each q, 4 or 8.
-        in_channels: without the padding.
-        dtype: of the result.
-
-    Returns:
-        [out_channels, in_channels].
-    """
-    rows, groups = scales.shape
-    shifts = torch.arange(0, 32, bits, device=packed.device).unsqueeze(1)
-    values = packed.view(rows, -1, 1, 4) >> shifts & (1 << bits) - 1  # [rows, runs, fields, words]
-    grouped = values.reshape(rows, groups, -1).float()
-    weights = grouped * scales.float().unsqueeze(2) + minimums.float().unsqueeze(2)
-    return weights.view(rows, -1)[:, :in_channels].to(dtype)
-
-
-def naive_quantized_linear(
-    hidden: torch.Tensor,
-    packed: torch.Tensor,
-    scales: torch.Tensor,
-    minimums: torch.Tensor,
-    bits: int,
-    bias: torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Multiply with a quantised matrix; `packed`, `scales`, `minimums` and `bits` as for `naive_dequantize`.
-
-    Args:
-        hidden: [new_tokens, in_channels].
-        bias: [out_channels].
-
-    Returns:
-        [new_tokens, out_channels], in the dtype of `hidden`.
-    """
-    weights = naive_dequantize(packed, scales, minimums, bits, hidden.shape[1], torch.float32)
-    product = hidden.float() @ weights.T
-    return (product if bias is None else product + bias.float()).to(hidden.dtype)

@@ -1,0 +1,53 @@
+"""Every operator in plain torch: the specification that the fast versions are tested against.
+
+`naive_<op>` here, `<op>` in `kernels.gpu` and `kernels.cpu`, have one signature. All tensors of a call are on one
+device; arithmetic is float32. Lengths (`start_token`, `context_tokens`) are int32 tensors [1] on that device, so that a
+captured CUDA graph can be replayed as a sequence grows. Never imports triton.
+"""
+
+from kernels.reference.decode_step import (
+    naive_linear_add,
+    naive_norm_linear,
+    naive_norm_swiglu,
+    naive_rotate_and_append,
+)
+from kernels.reference.matrices import Matrix, PackedMatrix, naive_dequantize, naive_quantized_linear
+from kernels.reference.pages import (
+    INT8_LEVELS,
+    ROUNDING_MARGIN,
+    SCALE_MARGIN,
+    SUMMARY_VECTORS,
+    check_selection,
+    check_summary,
+    naive_append_keys_values,
+    naive_dense_decode_attention,
+    naive_page_scores,
+    naive_select_pages,
+    naive_sparse_decode_attention,
+)
+from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
+
+__all__ = [
+    "INT8_LEVELS",
+    "ROUNDING_MARGIN",
+    "SCALE_MARGIN",
+    "SUMMARY_VECTORS",
+    "Matrix",
+    "PackedMatrix",
+    "check_selection",
+    "check_summary",
+    "naive_append_keys_values",
+    "naive_apply_rope",
+    "naive_dense_decode_attention",
+    "naive_dequantize",
+    "naive_linear_add",
+    "naive_norm_linear",
+    "naive_norm_swiglu",
+    "naive_page_scores",
+    "naive_quantized_linear",
+    "naive_rms_norm",
+    "naive_rotate_and_append",
+    "naive_select_pages",
+    "naive_sparse_decode_attention",
+    "naive_swiglu",
+]

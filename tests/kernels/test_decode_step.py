@@ -1,0 +1,116 @@
+"""The fused operators of one decode step against the specification."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels import reference
+from kernels.reference import PackedMatrix
+from quest_core.quantization import quantize
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+EPSILON = 1e-5
+BITS = [16, 8, 4]
+
+
+def draw(ops, dtype, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(ops.device, dtype)
+
+
+def draw_matrix(ops, dtype, bits, out_channels, in_channels):
+    weights = draw(ops, dtype, out_channels, in_channels) * in_channels**-0.5
+    return weights if bits == 16 else quantize(weights, bits).operand
+
+
+def few_rows(rows=1, **_):
+    """One row is what a step has; the others differ from it in the grid alone."""
+    return rows in (1, 3)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
+    hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
+    matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
+    bias = draw(ops, dtype, out_channels) if with_bias else None
+    expected = reference.naive_norm_linear(hidden, weight, EPSILON, matrix, bias)
+    assert_close(ops.kernels.norm_linear(hidden, weight, EPSILON, matrix, bias), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, dtype):
+    hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
+    gate_up = draw_matrix(ops, dtype, bits, 2 * intermediate, in_channels)
+    expected = reference.naive_norm_swiglu(hidden, weight, EPSILON, gate_up)
+    assert_close(ops.kernels.norm_swiglu(hidden, weight, EPSILON, gate_up), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize("rows", [1, 3, 8])
+def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
+    hidden, residual = draw(ops, dtype, rows, in_channels), draw(ops, dtype, rows, out_channels)
+    matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
+    bias = draw(ops, dtype, out_channels) if with_bias else None
+    expected = residual.clone()
+    reference.naive_linear_add(hidden, matrix, expected, bias)
+    ops.kernels.linear_add(hidden, matrix, residual, bias)
+    assert_close(residual, expected)
+
+
+for test in (test_norm_linear, test_norm_swiglu, test_linear_add):
+    test.interpret_when = few_rows
+
+
+def test_a_packed_matrix_may_be_given_as_four_tensors(ops):
+    matrix = quantize(draw(ops, torch.float32, 8, 64), 4)
+    assert isinstance(matrix.operand, PackedMatrix)
+    assert matrix.operand.bits == 4
+
+
+def normed_case(make_case, ops, dtype, tokens, **shape):
+    """A cache that ends with the token to be appended, which is not in it yet."""
+    case = make_case(ops.device, dtype, tokens, **shape)
+    return case, torch.tensor([tokens - 1], dtype=torch.int32, device=ops.device)
+
+
+@pytest.mark.parametrize("summary", ["bounds", "spread", "mean"])
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize("qk_norm", [False, True])
+@pytest.mark.parametrize(
+    ("tokens", "group", "head_dim", "page_size"), [(1, 1, 64, 4), (16, 3, 64, 16), (17, 8, 128, 16), (30, 4, 80, 8)]
+)
+def test_rotate_and_append(ops, make_case, assert_close, tokens, group, head_dim, page_size, qk_norm, int8, summary):
+    dtype, kv_heads = ops.dtypes[0], 2
+    shape = {"group": group, "head_dim": head_dim, "page_size": page_size, "summary": summary, "int8": int8}
+    projected = draw(ops, dtype, 1, (group + 2) * kv_heads * head_dim)
+    norms = [draw(ops, dtype, head_dim) if qk_norm else None for _ in range(2)]
+    angles = draw(ops, torch.float32, 40, head_dim // 2)
+    tables = (angles.cos(), angles.sin())
+    outcomes = []
+    for append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
+        case, start = normed_case(make_case, ops, dtype, tokens, **shape)
+        queries = append(
+            projected.clone(), *norms, EPSILON, *tables, case.key_pages, case.value_pages, case.page_summaries,
+            case.page_table, start, summary, case.summary_scales,
+        )  # fmt: skip
+        page = int(case.page_table[(tokens - 1) // page_size])
+        filled = slice(0, (tokens - 1) % page_size + 1)
+        summaries = case.page_summaries[page].float()
+        if int8:
+            summaries = summaries * case.summary_scales[page].unsqueeze(2)
+        outcomes.append(
+            (queries, case.key_pages[page, :, filled], case.value_pages[page, :, filled], summaries)
+        )
+    for actual, expected in zip(outcomes[1], outcomes[0], strict=True):
+        assert actual.dtype == expected.dtype
+        assert_close(actual, expected, 1e-2 if int8 else {torch.float32: 1e-5}.get(dtype, 4e-3))
