@@ -67,14 +67,18 @@ class PageSelection:
             page_table: int32 [logical_pages].
             context_tokens: int32 [1] on the device, the current token included.
         """
-        selected = self._kernels.select_pages(
-            self.score(query, pages, page_table, context_tokens),
+        selected = self._kernels.choose_pages(
+            query,
+            pages.page_summaries,
+            page_table,
             context_tokens,
             self._page_size,
+            self.summary,
+            1.0 / math.sqrt(query.shape[1]),
+            pages.summary_scales,
             self._budget_pages,
             self._config.sink_pages,
             self._config.recent_pages,
-            self.scores_are_logits,
         )
         return SelectedPages(*selected)
 
@@ -121,7 +125,23 @@ class SpreadSelection(PageSelection):
     scores_are_logits = True
 
 
-class OracleSelection(PageSelection):
+class ScoredSelection(PageSelection):
+    """Selects by scores of its own instead of the summaries'."""
+
+    def select(self, query, pages, page_table, context_tokens):
+        selected = self._kernels.select_pages(
+            self.score(query, pages, page_table, context_tokens),
+            context_tokens,
+            self._page_size,
+            self._budget_pages,
+            self._config.sink_pages,
+            self._config.recent_pages,
+            self.scores_are_logits,
+        )
+        return SelectedPages(*selected)
+
+
+class OracleSelection(ScoredSelection):
     """The pages that truly get most of the attention, meaned over the group: what a budget could do at best.
 
     A page's logit is the logarithm of its keys' summed weights. Reads every key to know; for evaluation.
@@ -138,7 +158,7 @@ class OracleSelection(PageSelection):
         return logits.masked_fill(tokens >= context_tokens, float("-inf")).logsumexp(dim=3)
 
 
-class StreamingSelection(PageSelection):
+class StreamingSelection(ScoredSelection):
     """The first page and the most recent ones (attention sinks, arXiv 2309.17453)."""
 
     def score(self, query, pages, page_table, context_tokens):

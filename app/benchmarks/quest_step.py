@@ -1,8 +1,8 @@
 """One Quest step as `bench kernels` measures it: its parts by name, in order.
 
-To measure other kernels, change `quest_parts`: the names become the columns, and parts may be fused, as in
-`{"score_select": ..., "attend": ...}`. Each part takes the layer and what the part before it returned. The last returns
-the attended values; the one before it the page ids and counts that they are checked on.
+To measure other kernels, change `quest_parts`: the names become the columns. Scoring and selecting go together, since
+selection goes on with what scoring has summed up. Each part takes the layer and what the part before it returned. The
+last returns the attended values; the one before it the page ids and counts that they are checked on.
 """
 
 from __future__ import annotations
@@ -25,20 +25,9 @@ def quest_parts(case: KernelCase, token_budget: int, kernels: ModuleType) -> dic
     config, page_size = QuestConfig(token_budget=token_budget), case.layout.page_size
     policy = POLICIES[case.layout.selection](config, page_size, kernels)
 
-    def score(layer: int) -> tuple[torch.Tensor, ...]:
-        return (policy.score(case.queries[layer], case.layers[layer], case.page_table, case.context_tokens),)
-
-    def select(layer: int, scores: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        page_ids, page_counts, _ = kernels.select_pages(
-            scores,
-            case.context_tokens,
-            page_size,
-            config.budget_pages(page_size),
-            config.sink_pages,
-            config.recent_pages,
-            policy.scores_are_logits,
-        )
-        return page_ids, page_counts
+    def choose(layer: int) -> tuple[torch.Tensor, ...]:
+        selected = policy.select(case.queries[layer], case.layers[layer], case.page_table, case.context_tokens)
+        return selected.page_ids, selected.page_counts
 
     def attend(layer: int, page_ids: torch.Tensor, page_counts: torch.Tensor) -> tuple[torch.Tensor, ...]:
         pages = case.layers[layer]
@@ -54,7 +43,7 @@ def quest_parts(case: KernelCase, token_budget: int, kernels: ModuleType) -> dic
         )
         return (attended,)
 
-    return {"score": score, "select": select, "attend": attend}
+    return {"choose": choose, "attend": attend}
 
 
 class QuestStep:

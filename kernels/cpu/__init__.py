@@ -4,6 +4,7 @@ Same names and signatures as `kernels.gpu`; specified in `kernels.reference`.
 """
 
 from kernels.cpu.append_keys_values import append_keys_values
+from kernels.cpu.choose_pages import choose_pages
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
 from kernels.cpu.page_scores import page_scores
@@ -17,6 +18,7 @@ from kernels.reference import naive_swiglu as swiglu
 __all__ = [
     "append_keys_values",
     "apply_rope",
+    "choose_pages",
     "dense_decode_attention",
     "dequantize",
     "linear_add",

@@ -41,10 +41,22 @@ def _append_keys_values_kernel(
     tl.store(key_page_ptr + target, keys, is_new)
     tl.store(value_page_ptr + target, values, is_new)
     page_keys = tl.where(is_new, keys, old_keys).to(tl.float32)
-    filled = is_new | is_old
+    tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
+    store_summary(
+        page_keys, is_new | is_old, tokens_in_page, summary_ptr, summary_scale_ptr, page * kv_heads + head, head_dim,
+        SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
+    )  # fmt: skip
+
+
+@triton.jit
+def store_summary(
+    page_keys, filled, tokens_in_page, summary_ptr, summary_scale_ptr, page_of_head, head_dim,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
+    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """Write the summary of the `filled` keys, float32 [PAGE_SIZE, BLOCK_DIM], of one page of one kv head."""
     columns = tl.arange(0, BLOCK_DIM)
     present = columns < head_dim
-    row = (page * kv_heads + head) * VECTORS
     for vector in tl.static_range(VECTORS):
         if SUMMARY == "bounds":
             if vector == 0:
@@ -52,13 +64,12 @@ def _append_keys_values_kernel(
             else:
                 summary = tl.max(tl.where(filled, page_keys, float("-inf")), 0)
         else:
-            tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
             mean = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens_in_page
             if vector == 0:
                 summary = mean
             else:
                 summary = tl.sum(tl.where(filled, tl.abs(page_keys - mean[None, :]), 0.0), 0) / tokens_in_page
-        target = summary_ptr + (row + vector) * head_dim + columns
+        target = summary_ptr + (page_of_head * VECTORS + vector) * head_dim + columns
         if INT8:
             scale = tl.max(tl.where(present, tl.abs(summary), 0.0), 0) / LEVELS * (1 + SCALE_MARGIN)
             steps = summary / tl.maximum(scale, 1e-30)
@@ -70,9 +81,9 @@ def _append_keys_values_kernel(
                 steps = tl.ceil(steps + ROUNDING_MARGIN)
             steps = tl.minimum(tl.maximum(steps, -LEVELS), LEVELS)
             tl.store(target, steps.to(tl.int8), present)
-            tl.store(summary_scale_ptr + row + vector, scale)
+            tl.store(summary_scale_ptr + page_of_head * VECTORS + vector, scale)
         else:
-            tl.store(target, summary.to(keys.dtype), present)
+            tl.store(target, summary.to(summary_ptr.dtype.element_ty), present)
 
 
 def append_keys_values(

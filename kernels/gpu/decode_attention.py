@@ -14,6 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import multiprocessors, require, require_contiguous, require_pages
+from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
@@ -24,8 +25,10 @@ BLOCK_TOKENS = {"selected": 128, "dense": 64}
 LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
 # Enough programs that each multiprocessor has some to hide latency with.
 PROGRAMS_PER_MULTIPROCESSOR = {"selected": 4, "dense": 2}
-# Splits whose unfinished softmaxes a program combines at once.
-COMBINED_SPLITS = 16
+NUM_WARPS = {"selected": 4, "dense": 4}
+NUM_STAGES = {"selected": 2, "dense": 2}
+# Numbers of unfinished softmaxes that a program combines at once: 64 registers of 128 threads.
+COMBINED_NUMBERS = 8192
 
 
 @triton.jit
@@ -34,12 +37,15 @@ def _attend_kernel(
     partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
     scale, budget_pages, kv_heads, head_dim,
     GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
-    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
+    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the head's page list (SELECTED) or of the context.
 
     Shares are whole blocks and follow the count on the device, so that a table longer than the context idles nobody.
     """
+    let_next_kernel_start(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT)
     head, split = tl.program_id(0), tl.program_id(1)
     splits = tl.num_programs(1)
     context = tl.load(context_ptr)
@@ -75,13 +81,13 @@ def _attend_kernel(
         addresses = offsets[:, None] + channels[None, :]
         mask = visible[:, None] & inside[None, :]
         keys = tl.load(key_page_ptr + addresses, mask, 0.0)
+        values = tl.load(value_page_ptr + addresses, mask, 0.0)
         logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * scale
         logits = tl.where(visible[None, :], logits, float("-inf"))
         new_highest = tl.maximum(highest, tl.max(logits, 1))
         # The first entry of a split is always visible, so that no row stays at -inf once it has seen a block.
         weights = tl.exp(logits - new_highest[:, None])
         decay = tl.exp(highest - new_highest)
-        values = tl.load(value_page_ptr + addresses, mask, 0.0)
         attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         total = total * decay + tl.sum(weights, 1)
         highest = new_highest
@@ -94,43 +100,45 @@ def _attend_kernel(
     finished = tl.atomic_add(finished_ptr + head, 1, sem="acq_rel", scope="gpu")
     if finished == splits - 1:
         tl.store(finished_ptr + head, 0)
-        for member in tl.static_range(GROUP):
-            _combine(
-                partial_ptr, highest_ptr, total_ptr, attended_ptr, head, member, splits, head_dim,
-                GROUP, COMBINED_SPLITS, BLOCK_DIM,
-            )  # fmt: skip
+        _combine(
+            partial_ptr, highest_ptr, total_ptr, attended_ptr, head, splits, head_dim,
+            GROUP, GROUP_ROWS, COMBINED_SPLITS, BLOCK_DIM,
+        )  # fmt: skip
 
 
 @triton.jit
 def _combine(
-    partial_ptr, highest_ptr, total_ptr, attended_ptr, head, member, splits, head_dim,
-    GROUP: tl.constexpr, COMBINED_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    partial_ptr, highest_ptr, total_ptr, attended_ptr, head, splits, head_dim,
+    GROUP: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """Finish the softmax of one query head over all splits; splits without a page weigh nothing."""
+    """Finish the softmaxes of a group over all splits; splits without a page weigh nothing."""
+    member = tl.arange(0, GROUP_ROWS)
     channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
-    highest = float("-inf")
-    total = 0.0
-    attended = tl.zeros([BLOCK_DIM], tl.float32)
+    in_group, inside = member < GROUP, channels < head_dim
+    highest = tl.full([GROUP_ROWS], float("-inf"), tl.float32)
+    total = tl.zeros([GROUP_ROWS], tl.float32)
+    attended = tl.zeros([GROUP_ROWS, BLOCK_DIM], tl.float32)
     for first in range(0, splits, COMBINED_SPLITS):
         split = first + tl.arange(0, COMBINED_SPLITS)
-        rows = (head * splits + split) * GROUP + member
+        rows = (head * splits + split)[:, None] * GROUP + member[None, :]
+        there = (split < splits)[:, None] & in_group[None, :]
         # Past the L1 cache, which need not know what other multiprocessors wrote.
-        highs = tl.load(highest_ptr + rows, split < splits, float("-inf"), cache_modifier=".cg")
-        totals = tl.load(total_ptr + rows, split < splits, 0.0, cache_modifier=".cg")
-        mask = (split < splits)[:, None] & inside[None, :]
+        highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
+        totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
         partial = tl.load(
-            partial_ptr + rows[:, None] * head_dim + channels[None, :], mask, 0.0, cache_modifier=".cg"
-        )
-        # The first split always has a page, so that none is compared with -inf alone.
-        new_highest = tl.maximum(highest, tl.max(highs, 0))
-        weights = tl.exp(highs - new_highest)
+            partial_ptr + rows[:, :, None] * head_dim + channels[None, None, :],
+            there[:, :, None] & inside[None, None, :], 0.0, cache_modifier=".cg",
+        )  # fmt: skip
+        # The first split always has a page, so that no member's highest is -inf alone.
+        new_highest = tl.where(in_group, tl.maximum(highest, tl.max(highs, 0)), 0.0)
+        weights = tl.exp(highs - new_highest[None, :])
         decay = tl.exp(highest - new_highest)
         total = total * decay + tl.sum(weights * totals, 0)
-        attended = attended * decay + tl.sum(partial * weights[:, None], 0)
+        attended = attended * decay[:, None] + tl.sum(partial * weights[:, :, None], 0)
         highest = new_highest
-    target = attended_ptr + (head * GROUP + member) * head_dim + channels
-    tl.store(target, (attended / total).to(attended_ptr.dtype.element_ty), inside)
+    target = attended_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :]
+    attended /= tl.where(in_group, total, 1.0)[:, None]
+    tl.store(target, attended.to(attended_ptr.dtype.element_ty), in_group[:, None] & inside[None, :])
 
 
 def sparse_decode_attention(
@@ -198,6 +206,8 @@ def _attend(
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
     splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
     block_dim = max(16, triton.next_power_of_2(head_dim))
+    group_rows = triton.next_power_of_2(group)
+    dependent = launches_dependently(query.device)
     partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=query.device)
     highest = torch.empty((kv_heads, splits, group), dtype=torch.float32, device=query.device)
     total = torch.empty_like(highest)
@@ -225,9 +235,12 @@ def _attend(
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=block_tokens,
         BLOCK_DIM=block_dim,
-        COMBINED_SPLITS=COMBINED_SPLITS,
-        num_warps=4,
-        num_stages=2,
+        GROUP_ROWS=group_rows,
+        COMBINED_SPLITS=min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
+        DEPENDENT=dependent,
+        num_warps=NUM_WARPS[kind],
+        num_stages=NUM_STAGES[kind],
+        launch_pdl=dependent,
     )
     return attended
 

@@ -2,8 +2,8 @@
 
 Both the functions of the query and their dot products with the summary vectors are made in one kernel, on the matrix
 units: these stream the summaries at the speed of the memory, where products element by element reached half of it.
-They multiply 16-bit numbers; so that no bits of the query are lost, it is split into a float16 and the float16 of what
-that leaves, which take two of the 16 rows that the matrix units have anyway.
+Summaries go in as they lie in memory, int8 or 16-bit. So that no bits of the query are lost, it is split into three
+parts of that precision, each what rounding left of the one before: three quarters of the rows that the units have.
 """
 
 from __future__ import annotations
@@ -13,69 +13,99 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, require, require_contiguous, require_summaries
-from kernels.reference import check_summary
+from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.gpu.select_pages import SHARE_PAGES, select_from, sum_up_logits
+from kernels.reference import SUMMARY_LOGITS, check_selection, check_summary
 
-# Measured: 64 and 256 are each slower with one kind of summary.
-BLOCK_PAGES = 128
+NUM_WARPS = 4
+# Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
+PART_LEVELS = tl.constexpr(127)
+PART_RATIO = tl.constexpr(254)
+
+
+@triton.jit
+def _split_rows(functions, part_of_row, summary_dtype: tl.constexpr):
+    """Split each row of `functions` into three parts; row r keeps part `part_of_row[r]`, and what a step is worth."""
+    part = part_of_row[:, None]
+    if summary_dtype == tl.int8:
+        step = tl.max(tl.abs(functions), 1)[:, None] / PART_LEVELS
+        rest = functions / tl.maximum(step, 1e-30)
+        first = tl.floor(rest + 0.5)
+        rest = (rest - first) * PART_RATIO
+        second = tl.floor(rest + 0.5)
+        third = tl.floor((rest - second) * PART_RATIO + 0.5)
+        parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, 0.0)))
+        worth = tl.where(part == 0, 1.0, tl.where(part == 1, 1.0 / PART_RATIO, 1.0 / (PART_RATIO * PART_RATIO)))
+        return parts.to(tl.int8), step * worth
+    first = functions.to(summary_dtype)
+    rest = functions - first.to(tl.float32)
+    second = rest.to(summary_dtype)
+    third = (rest - second.to(tl.float32)).to(summary_dtype)
+    nothing = tl.zeros_like(first)
+    parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
+    return parts, tl.full([functions.shape[0], 1], 1.0, tl.float32)
 
 
 @triton.jit
 def _page_scores_kernel(
-    query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr,
+    query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr, highest_ptr, total_ptr,
     scale, logical_pages, kv_heads, head_dim,
-    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SPLIT: tl.constexpr,
-    GROUP: tl.constexpr, HALF: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
+    GROUP: tl.constexpr, MEMBERS: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program scores BLOCK_PAGES pages for one kv head.
 
-    Row r of the functions belongs to query head r % HALF of the group; with SPLIT the second half of the rows has what
-    rounding to float16 took from the first, and without it nothing.
+    Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
+    last quarter of the rows is empty.
     """
+    let_next_kernel_start(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
-    rows = tl.arange(0, 2 * HALF)
-    member = rows % HALF
+    rows = tl.arange(0, 4 * MEMBERS)
+    member = rows % MEMBERS
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < head_dim
-    present = (member < GROUP)[:, None] & inside[None, :]
-    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
-    query = query.to(tl.float32) * scale
     pages = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(context_ptr))
     physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
     summaries = (physical * kv_heads + head) * VECTORS
     mask = visible[:, None] & inside[None, :]
-    scores = tl.zeros([2 * HALF, BLOCK_PAGES], tl.float32)
+    present = (member < GROUP)[:, None] & inside[None, :]
+    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
+    query = query.to(tl.float32) * scale
+    scores = tl.zeros([4 * MEMBERS, BLOCK_PAGES], tl.float32)
     for vector in tl.static_range(VECTORS):
+        summary = tl.load(summary_ptr + ((summaries + vector) * head_dim)[:, None] + channels[None, :], mask, 0)
         if SUMMARY == "bounds":
-            # Every member of the group is there twice, once in either half.
+            # Every member of the group is there four times, once for each part.
             if vector == 0:
-                function = tl.sum(tl.minimum(query, 0.0), 0) / (2 * GROUP)
+                function = tl.sum(tl.minimum(query, 0.0), 0) / (4 * GROUP)
             else:
-                function = tl.sum(tl.maximum(query, 0.0), 0) / (2 * GROUP)
+                function = tl.sum(tl.maximum(query, 0.0), 0) / (4 * GROUP)
             functions = tl.where((member == 0)[:, None], function[None, :], 0.0)
         elif vector == 0:
             functions = query
         else:
             functions = tl.abs(query)
-        summary = tl.load(summary_ptr + ((summaries + vector) * head_dim)[:, None] + channels[None, :], mask, 0)
-        if SPLIT:
-            rounded = functions.to(tl.float16)
-            rest = (functions - rounded.to(tl.float32)).to(tl.float16)
-            functions = tl.where((rows < HALF)[:, None], rounded, rest)
-            products = tl.dot(functions, tl.trans(summary.to(tl.float16)))
-        else:
-            functions = tl.where((rows < HALF)[:, None], functions, 0.0)
-            products = tl.dot(functions, tl.trans(summary.to(tl.float32)), input_precision="ieee")
+        parts, worth = _split_rows(functions, rows // MEMBERS, summary.dtype)
         if INT8:
+            products = tl.dot(parts, tl.trans(summary), out_dtype=tl.int32).to(tl.float32) * worth
             products *= tl.load(summary_scale_ptr + summaries + vector, visible, 0.0)[None, :]
+        else:
+            products = tl.dot(parts, tl.trans(summary), input_precision="ieee")
         scores += products
-    scores = tl.sum(tl.reshape(scores, [2, HALF, BLOCK_PAGES]), 0)
-    scores = tl.where(visible[None, :], scores, float("-inf"))
+    scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
     score_rows = 1 if SUMMARY == "bounds" else GROUP
-    row = tl.arange(0, HALF)[:, None]
-    target = (head * score_rows + row).to(tl.int64) * logical_pages + pages[None, :]
-    tl.store(score_ptr + target, scores, (row < score_rows) & (pages < logical_pages)[None, :])
+    row = tl.arange(0, MEMBERS)
+    target = (head * score_rows + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
+    shown = tl.where(visible[None, :], scores, float("-inf"))
+    tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
+    if SHARES:
+        highest, total = sum_up_logits(scores, visible[None, :])
+        entry = (head * score_rows + row) * tl.num_programs(1) + tl.program_id(1)
+        tl.store(highest_ptr + entry, highest, row < score_rows)
+        tl.store(total_ptr + entry, total, row < score_rows)
 
 
 def page_scores(
@@ -88,11 +118,55 @@ def page_scores(
     scale: float,
     summary_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `kernels.reference.naive_page_scores`; 16-bit summaries must be within float16's range, as keys are.
+    """As `kernels.reference.naive_page_scores`.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
+    return _score(
+        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=False
+    )[0]
+
+
+def choose_pages(
+    query: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    summary: str,
+    scale: float,
+    summary_scales: torch.Tensor | None,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """As `kernels.reference.naive_choose_pages`, in two kernels.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
+            shape and dtype, or for another summary.
+    """
+    logits = SUMMARY_LOGITS[summary]
+    scores, highest, total = _score(
+        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=logits
+    )
+    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
+    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+
+
+def _score(
+    query: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    summary: str,
+    scale: float,
+    summary_scales: torch.Tensor | None,
+    shares: bool,
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """The scores and, for shares, the highest logit of each block of pages and the sum of exponentials above it."""
     vectors = check_summary(summary)
     require_summaries(page_summaries, summary_scales, (None, None, vectors, None), FLOATING)
     kv_heads, head_dim = page_summaries.shape[1], page_summaries.shape[3]
@@ -104,14 +178,21 @@ def page_scores(
     if rest:
         raise ValueError(f"{query.shape[0]} query heads do not share {kv_heads} kv heads evenly")
     rows, logical_pages = 1 if summary == "bounds" else group, len(page_table)
+    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
     scores = torch.empty((kv_heads, rows, logical_pages), dtype=torch.float32, device=query.device)
-    _page_scores_kernel[(kv_heads, triton.cdiv(logical_pages, BLOCK_PAGES))](
+    highest = total = None
+    if shares:
+        highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=query.device)
+    dependent = launches_dependently(query.device)
+    _page_scores_kernel[(kv_heads, blocks)](
         query,
         page_summaries,
         page_summaries if summary_scales is None else summary_scales,
         page_table,
         context_tokens,
         scores,
+        highest if shares else scores,
+        total if shares else scores,
         scale,
         logical_pages,
         kv_heads,
@@ -119,13 +200,16 @@ def page_scores(
         SUMMARY=summary,
         VECTORS=vectors,
         INT8=summary_scales is not None,
-        SPLIT=page_summaries.dtype != torch.float32,
+        SHARES=shares,
         GROUP=group,
-        # Two halves make the 16 rows that tl.dot wants at least.
-        HALF=max(8, triton.next_power_of_2(group)),
+        # Four times as many make the 16 rows that tl.dot wants at least.
+        MEMBERS=max(4, triton.next_power_of_2(group)),
         PAGE_SIZE=page_size,
-        BLOCK_PAGES=BLOCK_PAGES,
-        BLOCK_DIM=max(16, triton.next_power_of_2(head_dim)),
-        num_warps=4,
+        BLOCK_PAGES=SHARE_PAGES,
+        # An int8 product sums over at least 32 channels.
+        BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
+        DEPENDENT=dependent,
+        num_warps=NUM_WARPS,
+        launch_pdl=dependent,
     )
-    return scores
+    return scores, highest, total

@@ -1,9 +1,13 @@
 """Choose the pages to read from their scores, without a sort.
 
 The lowest score that still gets in is found two bits at a time: scores become unsigned integers of the same order, and
-for each of three candidates of the next two bits it is counted how many scores reach it (a radix select), in one sum.
-It ends as soon as a candidate is reached by exactly the pages wanted. Up to MAX_RESIDENT_PAGES pages the scores are
-loaded once and stay in registers; more are gone over in blocks, logits as the shares that were made of them once.
+for each of three candidates of the next two bits it is counted how many scores reach it (a radix select). It begins
+below the bits that the highest and the lowest score share, and ends as soon as a candidate is reached by exactly the
+pages wanted. Scores are loaded once and stay in the registers of one program a kv head; those of very long contexts do
+not fit there and are gone over in blocks.
+
+Logits become shares of attention first, in two steps: each block of pages finds its highest logit and the sum of the
+exponentials above it (`kernels.gpu.page_scores` does so as it scores), and the selection makes one softmax of these.
 """
 
 from __future__ import annotations
@@ -13,76 +17,101 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import require, require_contiguous
+from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 from kernels.reference import check_selection
 
-# 32 scores for each of 256 threads. With 32768 and 1024 threads the counts spilled, and a selection took 165 us.
-MAX_RESIDENT_PAGES = 8192
-PAGES_PER_WARP = 1024
-BLOCK_PAGES, BLOCK_WARPS = 8192, 16
+# Pages of a block that sums up its own logits.
+SHARE_PAGES = 128
+# 32 scores for each of 1024 threads.
+MAX_RESIDENT_PAGES = 32768
+BLOCK_PAGES = 8192
+# Scores of a thread: with fewer a round waits longer for its threads, with more it counts longer.
+SCORES_PER_THREAD = 16
 
 
 @triton.jit
-def _highest_and_total(score_ptr, total_pages, BLOCK_PAGES: tl.constexpr):
-    """A row's greatest logit, and the sum of its exponentials above it."""
-    block = tl.arange(0, BLOCK_PAGES)
-    highest = tl.full([BLOCK_PAGES], float("-inf"), tl.float32)
-    for first in range(0, total_pages, BLOCK_PAGES):
-        pages = first + block
-        highest = tl.maximum(highest, tl.load(score_ptr + pages, pages < total_pages, float("-inf")))
-    row_highest = tl.max(highest, 0)
-    total = tl.zeros([BLOCK_PAGES], tl.float32)
-    for first in range(0, total_pages, BLOCK_PAGES):
-        pages = first + block
-        total += tl.exp(tl.load(score_ptr + pages, pages < total_pages, float("-inf")) - row_highest)
-    return row_highest, tl.sum(total, 0)
+def sum_up_logits(logits, visible):
+    """The highest of a block's logits and the sum of exponentials above it, for each row of [rows, pages]."""
+    highest = tl.max(tl.where(visible, logits, float("-inf")), 1)
+    # A block beyond the context has no logit to be above.
+    above = logits - tl.where(highest == float("-inf"), 0.0, highest)[:, None]
+    return highest, tl.sum(tl.where(visible, tl.exp(above), 0.0), 1)
 
 
 @triton.jit
-def _worth(
-    score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS: tl.constexpr, LOGITS: tl.constexpr
-):
-    """What pages are ranked by: their one score, or the sum of the rows' shares; 0 beyond the context."""
-    if LOGITS:
+def _sum_up_kernel(
+    logit_ptr, context_ptr, highest_ptr, total_ptr, logical_pages,
+    PAGE_SIZE: tl.constexpr, SHARE_PAGES: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """One program sums up SHARE_PAGES logits of one row."""
+    let_next_kernel_start(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT)
+    row, block = tl.program_id(0), tl.program_id(1)
+    pages = block * SHARE_PAGES + tl.arange(0, SHARE_PAGES)[None, :]
+    visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(context_ptr))
+    logits = tl.load(logit_ptr + row.to(tl.int64) * logical_pages + pages, visible, float("-inf"))
+    highest, total = sum_up_logits(logits, visible)
+    entry = row * tl.num_programs(1) + block + tl.arange(0, 1)
+    tl.store(highest_ptr + entry, highest)
+    tl.store(total_ptr + entry, total)
+
+
+@triton.jit
+def _load_worth(
+    score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, blocks,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
+):  # fmt: skip
+    """What pages are ranked by: their one score, or the mean of their rows' shares; 0 beyond the context."""
+    if SHARES:
+        block = tl.arange(0, BLOCKS)
+        used = block < tl.cdiv(total_pages, SHARE_PAGES)
         worth = pages * 0.0
         for row in tl.static_range(ROWS):
+            highs = tl.load(highest_ptr + row * blocks + block, used, float("-inf"))
+            totals = tl.load(total_ptr + row * blocks + block, used, 0.0)
+            highest = tl.max(highs, 0)
+            factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
             logits = tl.load(score_ptr + row * logical_pages + pages, pages < total_pages, float("-inf"))
-            worth += tl.exp(logits - tl.load(highest_ptr + row)) / tl.load(total_ptr + row)
+            worth += tl.exp(logits - highest) * factor
         return worth
     return tl.load(score_ptr + pages, pages < total_pages, 0.0)
 
 
 @triton.jit
-def _ordered_keys(worth, pages, total_pages, sink_pages, recent_from):
+def _ordered_keys(worth, pages, sink_pages, recent_from):
     """uint32 keys in the order of the scores, above 0; 0 for pages that are read anyway or lie beyond the context."""
     # Adding 0.0 turns -0.0 into 0.0: equal scores must have equal bits.
     bits = (worth + 0.0).to(tl.uint32, bitcast=True)
-    sign, highest = tl.full([1], 0x80000000, tl.uint32), tl.full([1], 0xFFFFFFFF, tl.uint32)
+    sign, all_bits = tl.full([1], 0x80000000, tl.uint32), tl.full([1], 0xFFFFFFFF, tl.uint32)
     # Negative floats order backwards by their bits, positive ones forwards.
-    keys = tl.where((bits & sign) != 0, bits ^ highest, bits | sign)
-    ranked = (pages >= sink_pages) & (pages < recent_from)
-    return tl.where(ranked & (pages < total_pages), keys, tl.full([1], 0, tl.uint32))
+    keys = tl.where((bits & sign) != 0, bits ^ all_bits, bits | sign)
+    return tl.where((pages >= sink_pages) & (pages < recent_from), keys, tl.full([1], 0, tl.uint32))
 
 
 @triton.jit
 def _count_reaching(keys, low, middle, high):
-    """How many keys reach each of three candidates, in the three 21-bit fields of an int64."""
-    ones = (keys >= low).to(tl.int64) + ((keys >= middle).to(tl.int64) << 21) + ((keys >= high).to(tl.int64) << 42)
-    return tl.sum(ones, 0)
+    """How many of fewer than 65536 keys reach each of three candidates, counted in two sums."""
+    low_and_middle = tl.sum((keys >= low).to(tl.int32) + ((keys >= middle).to(tl.int32) << 16), 0)
+    return low_and_middle & 0xFFFF, (low_and_middle >> 16) & 0xFFFF, tl.sum((keys >= high).to(tl.int32), 0)
 
 
 @triton.jit
 def _select_pages_kernel(
-    score_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, highest_ptr, total_ptr, worth_ptr,
-    logical_pages, budget_pages, sink_pages, recent_pages,
-    ROWS: tl.constexpr, LOGITS: tl.constexpr, RESIDENT: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
+    score_ptr, highest_ptr, total_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, worth_ptr,
+    logical_pages, blocks, budget_pages, sink_pages, recent_pages,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, RESIDENT: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program selects for one kv head."""
+    let_next_kernel_start(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
     score_ptr += head.to(tl.int64) * ROWS * logical_pages
+    worth_ptr += head.to(tl.int64) * logical_pages
     page_id_ptr += head * budget_pages
-    highest_ptr += head * ROWS
-    total_ptr += head * ROWS
+    highest_ptr += head * ROWS * blocks
+    total_ptr += head * ROWS * blocks
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
     count = tl.minimum(budget_pages, total_pages)
     recent_from = tl.maximum(total_pages - 1 - recent_pages, 0)
@@ -90,71 +119,82 @@ def _select_pages_kernel(
     # Pages to choose beside those that are read anyway.
     wanted = count - (total_pages - ranked_pages)
     block = tl.arange(0, BLOCK_PAGES)
-    if LOGITS:
-        for row in tl.static_range(ROWS):
-            row_highest, row_total = _highest_and_total(score_ptr + row * logical_pages, total_pages, BLOCK_PAGES)
-            tl.store(highest_ptr + row, row_highest)
-            tl.store(total_ptr + row, row_total)
-        tl.debug_barrier()
+    no_key = tl.full([1], 0xFFFFFFFF, tl.uint32)
     if RESIDENT:
-        worth = _worth(score_ptr, highest_ptr, total_ptr, block, total_pages, logical_pages, ROWS, LOGITS)
-        keys = _ordered_keys(worth, block, total_pages, sink_pages, recent_from)
-    elif LOGITS:
-        worth_ptr += head.to(tl.int64) * logical_pages
+        worth = _load_worth(
+            score_ptr, highest_ptr, total_ptr, block, total_pages, logical_pages, blocks,
+            ROWS, SHARES, BLOCKS, SHARE_PAGES,
+        )  # fmt: skip
+        keys = _ordered_keys(worth, block, sink_pages, recent_from)
+        highest_key = tl.max(keys, 0)
+        lowest_key = tl.min(tl.where(keys > 0, keys, no_key), 0)
+    else:
+        highest_key = tl.full([], 0, tl.uint32)
+        lowest_key = tl.full([], 0xFFFFFFFF, tl.uint32)
         for first in range(0, total_pages, BLOCK_PAGES):
             pages = first + block
-            shares = _worth(score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, ROWS, LOGITS)
-            tl.store(worth_ptr + pages, shares, pages < total_pages)
+            some = _load_worth(
+                score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, blocks,
+                ROWS, SHARES, BLOCKS, SHARE_PAGES,
+            )  # fmt: skip
+            some_keys = _ordered_keys(some, pages, sink_pages, recent_from)
+            highest_key = tl.maximum(highest_key, tl.max(some_keys, 0))
+            lowest_key = tl.minimum(lowest_key, tl.min(tl.where(some_keys > 0, some_keys, no_key), 0))
+            if SHARES:
+                tl.store(worth_ptr + pages, some, pages < total_pages)
         tl.debug_barrier()
-    else:
-        worth_ptr = score_ptr
 
-    threshold = tl.full([1], 0, tl.uint32)
-    reaching = ranked_pages
+    # The bits that all keys share are the threshold's too.
     shift = 30
+    while (shift > 0) & ((highest_key >> shift) == (lowest_key >> shift)):
+        shift -= 2
+    threshold = (highest_key >> (shift + 1) >> 1) << (shift + 1) << 1
+    reaching = ranked_pages
     while (shift >= 0) & (reaching != wanted):
-        low = threshold | (tl.full([1], 1, tl.uint32) << shift)
-        middle = threshold | (tl.full([1], 2, tl.uint32) << shift)
-        high = threshold | (tl.full([1], 3, tl.uint32) << shift)
+        low = threshold | (tl.full([], 1, tl.uint32) << shift)
+        middle = threshold | (tl.full([], 2, tl.uint32) << shift)
+        high = threshold | (tl.full([], 3, tl.uint32) << shift)
         if RESIDENT:
-            counts = _count_reaching(keys, low, middle, high)
+            reach_low, reach_middle, reach_high = _count_reaching(keys, low, middle, high)
         else:
-            counts = tl.full([], 0, tl.int64)
+            reach_low, reach_middle, reach_high = 0, 0, 0
             for first in range(0, total_pages, BLOCK_PAGES):
                 pages = first + block
                 others = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
-                others = _ordered_keys(others, pages, total_pages, sink_pages, recent_from)
-                counts += _count_reaching(others, low, middle, high)
-        reach_low = (counts & 0x1FFFFF).to(tl.int32)
-        reach_middle = ((counts >> 21) & 0x1FFFFF).to(tl.int32)
-        reach_high = (counts >> 42).to(tl.int32)
-        threshold = tl.where(reach_low >= wanted, low, threshold)
-        reaching = tl.where(reach_low >= wanted, reach_low, reaching)
-        threshold = tl.where(reach_middle >= wanted, middle, threshold)
-        reaching = tl.where(reach_middle >= wanted, reach_middle, reaching)
-        threshold = tl.where(reach_high >= wanted, high, threshold)
-        reaching = tl.where(reach_high >= wanted, reach_high, reaching)
+                others = _ordered_keys(others, pages, sink_pages, recent_from)
+                more_low, more_middle, more_high = _count_reaching(others, low, middle, high)
+                reach_low += more_low
+                reach_middle += more_middle
+                reach_high += more_high
+        if reach_high >= wanted:
+            threshold, reaching = high, reach_high
+        elif reach_middle >= wanted:
+            threshold, reaching = middle, reach_middle
+        elif reach_low >= wanted:
+            threshold, reaching = low, reach_low
         shift -= 2
 
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     surplus = reaching - wanted
     ties_left = 0
+    # One block holds everything that is resident; its worth and keys are at hand.
+    listed_pages = BLOCK_PAGES if RESIDENT else total_pages
     if surplus > 0:
         tied_pages = 0
-        for first in range(0, total_pages, BLOCK_PAGES):
+        for first in range(0, listed_pages, BLOCK_PAGES):
             pages = first + block
             if not RESIDENT:
                 worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
-                keys = _ordered_keys(worth, pages, total_pages, sink_pages, recent_from)
+                keys = _ordered_keys(worth, pages, sink_pages, recent_from)
             tied_pages += tl.sum(((keys == threshold) & (keys > 0)).to(tl.int32), 0)
         ties_left = tied_pages - surplus
     taken = 0
     read = 0.0
-    for first in range(0, total_pages, BLOCK_PAGES):
+    for first in range(0, listed_pages, BLOCK_PAGES):
         pages = first + block
         if not RESIDENT:
             worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
-            keys = _ordered_keys(worth, pages, total_pages, sink_pages, recent_from)
+            keys = _ordered_keys(worth, pages, sink_pages, recent_from)
         chosen = (keys >= threshold) & (keys > 0)
         if surplus > 0:
             tied = (keys == threshold) & (keys > 0)
@@ -165,14 +205,15 @@ def _select_pages_kernel(
         chosen = chosen | (((pages < sink_pages) | (pages >= recent_from)) & (pages < total_pages))
         places = taken + tl.cumsum(chosen.to(tl.int32), 0) - 1
         tl.store(page_id_ptr + places, pages, chosen)
-        taken += tl.sum(chosen.to(tl.int32), 0)
-        if LOGITS:
+        if not RESIDENT:
+            taken += tl.sum(chosen.to(tl.int32), 0)
+        if SHARES:
             read += tl.sum(tl.where(chosen, worth, 0.0), 0)
     places = tl.arange(0, BLOCK_BUDGET)
     tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
     tl.store(page_count_ptr + head, count)
-    if LOGITS:
-        tl.store(missed_ptr + head, 1.0 - read / ROWS)
+    if SHARES:
+        tl.store(missed_ptr + head, 1.0 - read)
 
 
 def select_pages(
@@ -184,7 +225,7 @@ def select_pages(
     recent_pages: int,
     logits: bool,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """As `kernels.reference.naive_select_pages`, for up to 2 million pages.
+    """As `kernels.reference.naive_select_pages`.
 
     Raises:
         ValueError: if the budget is smaller than what is always read, several rows are no logits, or a tensor is not on
@@ -194,33 +235,79 @@ def select_pages(
     require(context_tokens, "context_tokens", (1,), (torch.int32,))
     require_contiguous(scores, "scores")
     check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
+    if not logits:
+        return select_from(scores, None, None, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
     kv_heads, rows, logical_pages = scores.shape
-    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=scores.device)
-    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=scores.device)
-    missed_share, highest, total = torch.empty((3, kv_heads * rows), dtype=torch.float32, device=scores.device)
+    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=scores.device)
+    dependent = launches_dependently(scores.device)
+    _sum_up_kernel[(kv_heads * rows, blocks)](
+        scores,
+        context_tokens,
+        highest,
+        total,
+        logical_pages,
+        PAGE_SIZE=page_size,
+        SHARE_PAGES=SHARE_PAGES,
+        DEPENDENT=dependent,
+        num_warps=1,
+        launch_pdl=dependent,
+    )
+    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+
+
+def select_from(
+    scores: torch.Tensor,
+    highest: torch.Tensor | None,
+    total: torch.Tensor | None,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Select by one score a page, or by the shares of logits.
+
+    Args:
+        scores: float32 [kv_heads, rows, logical_pages]; logits if `highest` is given.
+        highest, total: float32 [kv_heads, rows, blocks of SHARE_PAGES], as `sum_up_logits` gives them.
+    """
+    kv_heads, rows, logical_pages = scores.shape
+    shares, device = highest is not None, scores.device
+    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
+    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
+    missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
     resident = logical_pages <= MAX_RESIDENT_PAGES
-    block_pages = max(32, triton.next_power_of_2(logical_pages)) if resident else BLOCK_PAGES
-    # The shares of more pages than registers hold; otherwise nothing is written there.
-    worth = torch.empty((kv_heads, logical_pages), device=scores.device) if logits and not resident else scores
+    block_pages = max(SHARE_PAGES, triton.next_power_of_2(logical_pages)) if resident else BLOCK_PAGES
+    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    # The shares of more pages than registers hold.
+    spilled = shares and not resident
+    worth = torch.empty((kv_heads, logical_pages), device=device) if spilled else scores
+    dependent = launches_dependently(device)
     _select_pages_kernel[(kv_heads,)](
         scores,
+        highest if shares else scores,
+        total if shares else scores,
         context_tokens,
         page_ids,
         page_counts,
-        missed_share,
-        highest,
-        total,
+        missed_share if shares else scores,
         worth,
         logical_pages,
+        blocks,
         budget_pages,
         sink_pages,
         recent_pages,
         ROWS=rows,
-        LOGITS=logits,
+        SHARES=shares,
         RESIDENT=resident,
         PAGE_SIZE=page_size,
         BLOCK_PAGES=block_pages,
+        BLOCKS=triton.next_power_of_2(blocks),
+        SHARE_PAGES=SHARE_PAGES,
         BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-        num_warps=max(block_pages // PAGES_PER_WARP, 4) if resident else BLOCK_WARPS,
+        DEPENDENT=dependent,
+        num_warps=min(max(block_pages // (32 * SCORES_PER_THREAD), 4), 32),
+        launch_pdl=dependent,
     )
-    return page_ids, page_counts, missed_share[:kv_heads] if logits else None
+    return page_ids, page_counts, missed_share

@@ -6,6 +6,8 @@ import torch
 
 # Vectors that a summary keeps of a page's keys.
 SUMMARY_VECTORS = {"bounds": 2, "spread": 2, "mean": 1}
+# Whether scores by a summary are logits, of which a softmax makes shares of attention.
+SUMMARY_LOGITS = {"bounds": False, "spread": True, "mean": True}
 INT8_LEVELS = 127
 # In steps: more than the error of a quotient, which must not be rounded inwards for having come out on the wrong side.
 ROUNDING_MARGIN = 1e-4
@@ -198,6 +200,34 @@ def check_selection(
         raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
     if scores.shape[1] > 1 and not logits:
         raise ValueError(f"scores must have one row a kv head, got {scores.shape[1]}")
+
+
+def naive_choose_pages(
+    query: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    summary: str,
+    scale: float,
+    summary_scales: torch.Tensor | None,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Score pages and select the best; arguments as for `naive_page_scores`, then as for `naive_select_pages`.
+
+    Returns:
+        As `naive_select_pages`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or for another summary.
+    """
+    scores = naive_page_scores(
+        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales
+    )
+    logits = SUMMARY_LOGITS[summary]
+    return naive_select_pages(scores, context_tokens, page_size, budget_pages, sink_pages, recent_pages, logits)
 
 
 def naive_sparse_decode_attention(

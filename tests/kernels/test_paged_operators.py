@@ -298,3 +298,19 @@ def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, a
         return
     with pytest.raises(ValueError, match="page_size must be a power of two, got 24"):
         attend(ops.kernels.dense_decode_attention, case)
+
+
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 4), ("spread", 3), ("mean", 8)])
+@pytest.mark.parametrize(("tokens", "budget"), [(17, 3), (1541, 40), (5000, 64)])
+def test_pages_are_chosen_by_their_scores(ops, make_case, summary, group, int8, tokens, budget):
+    case = make_case(ops.device, torch.float32, tokens, group=group, summary=summary, int8=int8)
+    arguments = (*case.score_arguments(16, summary, 0.125), budget, 1, 1)
+    page_ids, page_counts, missed = ops.kernels.choose_pages(*arguments)
+    expected = reference.naive_choose_pages(*arguments)
+    assert page_ids.tolist() == expected[0].tolist()
+    assert page_counts.tolist() == expected[1].tolist()
+    if summary == "bounds":
+        assert missed is None
+    else:
+        torch.testing.assert_close(missed, expected[2], rtol=1e-3, atol=2e-5)

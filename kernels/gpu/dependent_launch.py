@@ -1,0 +1,40 @@
+"""Programmatic dependent launch: a kernel starts while the one before it in the stream still runs.
+
+On Hopper and later a launch costs about as much as a small kernel. Launched this way its programs take the places that
+become free, read what no kernel writes, and wait only then for the kernel before them to have finished. The rule that
+keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it reads anything that a kernel may
+have written, and before it writes anything; since each waits for the one before it, all that came earlier is done too.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+
+# Compute capability 9.0: Hopper.
+FIRST_CAPABILITY = (9, 0)
+
+
+@triton.jit
+def wait_for_previous_kernel(DEPENDENT: tl.constexpr):
+    """Return once all that earlier kernels wrote can be read."""
+    if DEPENDENT:
+        tl.extra.cuda.gdc_wait()
+
+
+@triton.jit
+def let_next_kernel_start(DEPENDENT: tl.constexpr):
+    """The next kernel's programs may take places that are free; they wait for this kernel's end by themselves."""
+    if DEPENDENT:
+        tl.extra.cuda.gdc_launch_dependents()
+
+
+@lru_cache
+def launches_dependently(device: torch.device) -> bool:
+    """Whether kernels on `device` are launched this way; never where they are interpreted."""
+    if device.type != "cuda" or triton.knobs.runtime.interpret:
+        return False
+    return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY

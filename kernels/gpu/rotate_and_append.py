@@ -1,0 +1,150 @@
+"""Norm and rotate one token's queries and keys, and write its key, value and page summary, in one launch."""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.gpu.append_keys_values import store_summary
+from kernels.gpu.checks import FLOATING, require, require_contiguous, require_pages, require_summaries
+from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+
+# Of the page that is summarised: 64 registers of a thread.
+KEY_NUMBERS_PER_WARP = 2048
+
+
+@triton.jit
+def _norm_and_rotate(
+    base_ptr, norm_ptr, epsilon, cosine, sine, head_dim,
+    HAS_NORM: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """One head's vector, float32 [BLOCK_DIM]: normed if the model does so, and rotated."""
+    channels = tl.arange(0, BLOCK_DIM)
+    inside = channels < head_dim
+    half = head_dim // 2
+    # The channel that this one is rotated with.
+    partner = tl.where(channels < half, channels + half, channels - half)
+    own = tl.load(base_ptr + channels, inside, 0.0).to(tl.float32)
+    other = tl.load(base_ptr + partner, inside, 0.0).to(tl.float32)
+    if HAS_NORM:
+        norm = tl.rsqrt(tl.sum(own * own, 0) / head_dim + epsilon)
+        own *= norm * tl.load(norm_ptr + channels, inside, 0.0).to(tl.float32)
+        other *= norm * tl.load(norm_ptr + partner, inside, 0.0).to(tl.float32)
+    return own * cosine + tl.where(channels < half, -other, other) * sine
+
+
+@triton.jit
+def _rotate_and_append_kernel(
+    projected_ptr, query_norm_ptr, key_norm_ptr, cosine_ptr, sine_ptr, start_ptr, query_ptr,
+    key_page_ptr, value_page_ptr, summary_ptr, summary_scale_ptr, page_table_ptr,
+    epsilon, query_heads, kv_heads, head_dim,
+    HAS_NORM: tl.constexpr, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
+    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """One program a head; those of the kv heads come after those of the queries, and fill their page."""
+    let_next_kernel_start(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT)
+    head = tl.program_id(0)
+    channels = tl.arange(0, BLOCK_DIM)
+    inside = channels < head_dim
+    start = tl.load(start_ptr)
+    half = head_dim // 2
+    angle = start.to(tl.int64) * half + channels % half
+    cosine = tl.load(cosine_ptr + angle, inside, 0.0)
+    sine = tl.load(sine_ptr + angle, inside, 0.0)
+    own = projected_ptr + head * head_dim
+    if head < query_heads:
+        query = _norm_and_rotate(own, query_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
+        tl.store(query_ptr + head * head_dim + channels, query.to(query_ptr.dtype.element_ty), inside)
+    else:
+        key = _norm_and_rotate(own, key_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
+        key = key.to(key_page_ptr.dtype.element_ty)
+        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0)
+        page = tl.load(page_table_ptr + start // PAGE_SIZE).to(tl.int64)
+        slot = start % PAGE_SIZE
+        page_of_head = page * kv_heads + head - query_heads
+        target = (page_of_head * PAGE_SIZE + slot) * head_dim + channels
+        tl.store(value_page_ptr + target, value.to(value_page_ptr.dtype.element_ty), inside)
+        slots = tl.arange(0, PAGE_SIZE)[:, None]
+        older = page_of_head * PAGE_SIZE * head_dim + slots * head_dim + channels[None, :]
+        old_keys = tl.load(key_page_ptr + older, (slots < slot) & inside[None, :], 0.0)
+        tl.store(key_page_ptr + target, key, inside)
+        page_keys = tl.where(slots == slot, key[None, :], old_keys).to(tl.float32)
+        store_summary(
+            page_keys, (slots <= slot) & inside[None, :], slot + 1, summary_ptr, summary_scale_ptr, page_of_head,
+            head_dim, SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
+        )  # fmt: skip
+
+
+def rotate_and_append(
+    projected: torch.Tensor,
+    query_norm: torch.Tensor | None,
+    key_norm: torch.Tensor | None,
+    epsilon: float,
+    cosines: torch.Tensor,
+    sines: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    start_token: torch.Tensor,
+    summary: str,
+    summary_scales: torch.Tensor | None = None,
+) -> torch.Tensor:
+    """As `kernels.reference.naive_rotate_and_append`.
+
+    Raises:
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
+    """
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
+    require(projected, "projected", (1, None), FLOATING)
+    heads, rest = divmod(projected.shape[1], head_dim)
+    if rest or heads <= 2 * kv_heads or head_dim % 2:
+        raise ValueError(f"projected does not hold heads of {head_dim} beside {kv_heads} kv heads: {projected.shape}")
+    vectors = check_summary(summary)
+    shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
+    require_summaries(page_summaries, summary_scales, shape, (key_pages.dtype,))
+    require(start_token, "start_token", (1,), (torch.int32,))
+    for tensor, name in ((cosines, "cosines"), (sines, "sines")):
+        require(tensor, name, (None, head_dim // 2), (torch.float32,))
+        require_contiguous(tensor, name)
+    if query_norm is not None:
+        require(query_norm, "query_norm", (head_dim,), FLOATING)
+        require(key_norm, "key_norm", (head_dim,), FLOATING)
+    query_heads = heads - 2 * kv_heads
+    queries = torch.empty((query_heads, head_dim), dtype=key_pages.dtype, device=projected.device)
+    dependent = launches_dependently(projected.device)
+    _rotate_and_append_kernel[(query_heads + kv_heads,)](
+        projected,
+        projected if query_norm is None else query_norm,
+        projected if key_norm is None else key_norm,
+        cosines,
+        sines,
+        start_token,
+        queries,
+        key_pages,
+        value_pages,
+        page_summaries,
+        page_summaries if summary_scales is None else summary_scales,
+        page_table,
+        epsilon,
+        query_heads,
+        kv_heads,
+        head_dim,
+        HAS_NORM=query_norm is not None,
+        SUMMARY=summary,
+        VECTORS=vectors,
+        INT8=summary_scales is not None,
+        LEVELS=INT8_LEVELS,
+        ROUNDING_MARGIN=ROUNDING_MARGIN,
+        SCALE_MARGIN=SCALE_MARGIN,
+        PAGE_SIZE=page_size,
+        BLOCK_DIM=triton.next_power_of_2(head_dim),
+        DEPENDENT=dependent,
+        num_warps=min(max(page_size * head_dim // KEY_NUMBERS_PER_WARP, 1), 8),
+        launch_pdl=dependent,
+    )
+    return queries
