@@ -14,7 +14,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import multiprocessors, require, require_contiguous, require_pages
-from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
@@ -44,7 +44,6 @@ def _attend_kernel(
 
     Shares are whole blocks and follow the count on the device, so that a table longer than the context idles nobody.
     """
-    let_next_kernel_start(DEPENDENT)
     wait_for_previous_kernel(DEPENDENT)
     head, split = tl.program_id(0), tl.program_id(1)
     splits = tl.num_programs(1)
@@ -237,10 +236,10 @@ def _attend(
         BLOCK_DIM=block_dim,
         GROUP_ROWS=group_rows,
         COMBINED_SPLITS=min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
-        DEPENDENT=dependent,
+        DEPENDENT=int(dependent),
         num_warps=NUM_WARPS[kind],
         num_stages=NUM_STAGES[kind],
-        launch_pdl=dependent,
+        launch_pdl=bool(dependent),
     )
     return attended
 

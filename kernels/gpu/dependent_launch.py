@@ -28,7 +28,7 @@ def wait_for_previous_kernel(DEPENDENT: tl.constexpr):
 @triton.jit
 def let_next_kernel_start(DEPENDENT: tl.constexpr):
     """The next kernel's programs may take places that are free; they wait for this kernel's end by themselves."""
-    if DEPENDENT:
+    if DEPENDENT == 1:
         tl.extra.cuda.gdc_launch_dependents()
 
 

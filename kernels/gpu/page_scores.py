@@ -12,24 +12,36 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, require, require_contiguous, require_summaries
-from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_summaries
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.select_pages import SHARE_PAGES, select_from, sum_up_logits
 from kernels.reference import SUMMARY_LOGITS, check_selection, check_summary
 
 NUM_WARPS = 4
+NUM_STAGES = 3
+# Pages of a block: a tile of 32 KB in 16 bits and 16 KB in 8; several are on their way while one is multiplied.
+BLOCK_PAGES = {"bounds": 64, "spread": SHARE_PAGES, "mean": SHARE_PAGES}
+# Two programs a multiprocessor hide each other's waits; each keeps its functions of the query for several blocks.
+PROGRAMS_PER_MULTIPROCESSOR = 2
 # Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
 PART_LEVELS = tl.constexpr(127)
 PART_RATIO = tl.constexpr(254)
 
 
 @triton.jit
-def _split_rows(functions, part_of_row, summary_dtype: tl.constexpr):
-    """Split each row of `functions` into three parts; row r keeps part `part_of_row[r]`, and what a step is worth."""
-    part = part_of_row[:, None]
+def _split_rows(function, part, summary_dtype: tl.constexpr):
+    """Split a function of the query into three parts.
+
+    Args:
+        function: float32 [rows, channels], each row three times or more, once for each part.
+        part: int32 [rows, 1], which part a row keeps; nothing from 3 on.
+
+    Returns:
+        The parts in the dtype of the summaries, and what a step of each row is worth.
+    """
     if summary_dtype == tl.int8:
-        step = tl.max(tl.abs(functions), 1)[:, None] / PART_LEVELS
-        rest = functions / tl.maximum(step, 1e-30)
+        step = tl.max(tl.abs(function), 1)[:, None] / PART_LEVELS
+        rest = function / tl.maximum(step, 1e-30)
         first = tl.floor(rest + 0.5)
         rest = (rest - first) * PART_RATIO
         second = tl.floor(rest + 0.5)
@@ -37,13 +49,41 @@ def _split_rows(functions, part_of_row, summary_dtype: tl.constexpr):
         parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, 0.0)))
         worth = tl.where(part == 0, 1.0, tl.where(part == 1, 1.0 / PART_RATIO, 1.0 / (PART_RATIO * PART_RATIO)))
         return parts.to(tl.int8), step * worth
-    first = functions.to(summary_dtype)
-    rest = functions - first.to(tl.float32)
-    second = rest.to(summary_dtype)
-    third = (rest - second.to(tl.float32)).to(summary_dtype)
-    nothing = tl.zeros_like(first)
-    parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
-    return parts, tl.full([functions.shape[0], 1], 1.0, tl.float32)
+    else:
+        first = function.to(summary_dtype)
+        rest = function - first.to(tl.float32)
+        second = rest.to(summary_dtype)
+        third = (rest - second.to(tl.float32)).to(summary_dtype)
+        nothing = tl.zeros_like(first)
+        parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
+        return parts, tl.full([function.shape[0], 1], 1.0, tl.float32)
+
+
+@triton.jit
+def _function_of_query(query, member, vector: tl.constexpr, SUMMARY: tl.constexpr, GROUP: tl.constexpr):
+    """What a summary vector is dotted with: float32 [rows, channels], from the scaled query of each row's member."""
+    if SUMMARY == "bounds":
+        # Every member of the group is there four times, once for each part.
+        if vector == 0:
+            function = tl.sum(tl.minimum(query, 0.0), 0) / (4 * GROUP)
+        else:
+            function = tl.sum(tl.maximum(query, 0.0), 0) / (4 * GROUP)
+        return tl.where((member == 0)[:, None], function[None, :], 0.0)
+    else:
+        return query if vector == 0 else tl.abs(query)
+
+
+@triton.jit
+def _products(
+    parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8: tl.constexpr
+):
+    """Products of one vector of each page's summary, float32 [rows, pages]."""
+    summary = tl.load(summary_ptr + (entries * head_dim)[:, None] + channels[None, :], mask, 0)
+    if INT8:
+        products = tl.dot(parts, tl.trans(summary), out_dtype=tl.int32).to(tl.float32) * worth
+        return products * tl.load(summary_scale_ptr + entries, visible, 0.0)[None, :]
+    else:
+        return tl.dot(parts, tl.trans(summary), input_precision="ieee")
 
 
 @triton.jit
@@ -52,60 +92,59 @@ def _page_scores_kernel(
     scale, logical_pages, kv_heads, head_dim,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
     GROUP: tl.constexpr, MEMBERS: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """One program scores BLOCK_PAGES pages for one kv head.
+    """One program scores its share of the blocks of pages for one kv head.
 
     Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
     last quarter of the rows is empty.
     """
-    let_next_kernel_start(DEPENDENT)
     wait_for_previous_kernel(DEPENDENT)
-    head = tl.program_id(0)
+    head, split = tl.program_id(0), tl.program_id(1)
     rows = tl.arange(0, 4 * MEMBERS)
-    member = rows % MEMBERS
+    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < head_dim
-    pages = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-    visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(context_ptr))
-    physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
-    summaries = (physical * kv_heads + head) * VECTORS
-    mask = visible[:, None] & inside[None, :]
     present = (member < GROUP)[:, None] & inside[None, :]
     query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
     query = query.to(tl.float32) * scale
-    scores = tl.zeros([4 * MEMBERS, BLOCK_PAGES], tl.float32)
-    for vector in tl.static_range(VECTORS):
-        summary = tl.load(summary_ptr + ((summaries + vector) * head_dim)[:, None] + channels[None, :], mask, 0)
-        if SUMMARY == "bounds":
-            # Every member of the group is there four times, once for each part.
-            if vector == 0:
-                function = tl.sum(tl.minimum(query, 0.0), 0) / (4 * GROUP)
-            else:
-                function = tl.sum(tl.maximum(query, 0.0), 0) / (4 * GROUP)
-            functions = tl.where((member == 0)[:, None], function[None, :], 0.0)
-        elif vector == 0:
-            functions = query
-        else:
-            functions = tl.abs(query)
-        parts, worth = _split_rows(functions, rows // MEMBERS, summary.dtype)
-        if INT8:
-            products = tl.dot(parts, tl.trans(summary), out_dtype=tl.int32).to(tl.float32) * worth
-            products *= tl.load(summary_scale_ptr + summaries + vector, visible, 0.0)[None, :]
-        else:
-            products = tl.dot(parts, tl.trans(summary), input_precision="ieee")
-        scores += products
-    scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
-    score_rows = 1 if SUMMARY == "bounds" else GROUP
+    parts, worth = _split_rows(
+        _function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
+    )
+    if VECTORS == 2:
+        other_parts, other_worth = _split_rows(
+            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
+        )
+    total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
+    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
     row = tl.arange(0, MEMBERS)
-    target = (head * score_rows + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
-    shown = tl.where(visible[None, :], scores, float("-inf"))
-    tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
-    if SHARES:
-        highest, total = sum_up_logits(scores, visible[None, :])
-        entry = (head * score_rows + row) * tl.num_programs(1) + tl.program_id(1)
-        tl.store(highest_ptr + entry, highest, row < score_rows)
-        tl.store(total_ptr + entry, total, row < score_rows)
+    score_ptr += head.to(tl.int64) * score_rows * logical_pages
+    # Blocks beyond the context too: their scores are -inf.
+    blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
+    for block in tl.range(split, blocks, tl.num_programs(1), num_stages=NUM_STAGES):
+        pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        visible = pages < total_pages
+        physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
+        entries = (physical * kv_heads + head) * VECTORS
+        mask = visible[:, None] & inside[None, :]
+        scores = _products(
+            parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
+        )
+        if VECTORS == 2:
+            scores += _products(
+                other_parts, other_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels,
+                head_dim, INT8,
+            )  # fmt: skip
+        scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
+        target = row[:, None].to(tl.int64) * logical_pages + pages[None, :]
+        shown = tl.where(visible[None, :], scores, float("-inf"))
+        tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
+        if SHARES:
+            highest, total = sum_up_logits(scores, visible[None, :])
+            entry = (head * score_rows + row) * blocks + block
+            tl.store(highest_ptr + entry, highest, row < score_rows)
+            tl.store(total_ptr + entry, total, row < score_rows)
 
 
 def page_scores(
@@ -178,13 +217,15 @@ def _score(
     if rest:
         raise ValueError(f"{query.shape[0]} query heads do not share {kv_heads} kv heads evenly")
     rows, logical_pages = 1 if summary == "bounds" else group, len(page_table)
-    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    block_pages = BLOCK_PAGES[summary]
+    blocks = triton.cdiv(logical_pages, block_pages)
+    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR
     scores = torch.empty((kv_heads, rows, logical_pages), dtype=torch.float32, device=query.device)
     highest = total = None
     if shares:
         highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=query.device)
     dependent = launches_dependently(query.device)
-    _page_scores_kernel[(kv_heads, blocks)](
+    _page_scores_kernel[(kv_heads, min(blocks, max(1, programs // kv_heads)))](
         query,
         page_summaries,
         page_summaries if summary_scales is None else summary_scales,
@@ -205,11 +246,12 @@ def _score(
         # Four times as many make the 16 rows that tl.dot wants at least.
         MEMBERS=max(4, triton.next_power_of_2(group)),
         PAGE_SIZE=page_size,
-        BLOCK_PAGES=SHARE_PAGES,
+        BLOCK_PAGES=block_pages,
         # An int8 product sums over at least 32 channels.
         BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
-        DEPENDENT=dependent,
+        NUM_STAGES=NUM_STAGES,
+        DEPENDENT=int(dependent),
         num_warps=NUM_WARPS,
-        launch_pdl=dependent,
+        launch_pdl=bool(dependent),
     )
     return scores, highest, total

@@ -1,10 +1,9 @@
 """Choose the pages to read from their scores, without a sort.
 
-The lowest score that still gets in is found two bits at a time: scores become unsigned integers of the same order, and
-for each of three candidates of the next two bits it is counted how many scores reach it (a radix select). It begins
-below the bits that the highest and the lowest score share, and ends as soon as a candidate is reached by exactly the
-pages wanted. Scores are loaded once and stay in the registers of one program a kv head; those of very long contexts do
-not fit there and are gone over in blocks.
+The lowest score that still gets in lies between the lowest and the highest. Scores become unsigned integers of the same
+order, and this range is cut in three, until a cut is reached by exactly the pages wanted, or until nothing is left to
+cut, among equal scores; in three, because one sum counts for two cuts. Scores are loaded once and stay in the registers
+of one program a kv head; those of very long contexts do not fit there and are gone over in blocks.
 
 Logits become shares of attention first, in two steps: each block of pages finds its highest logit and the sum of the
 exponentials above it (`kernels.gpu.page_scores` does so as it scores), and the selection makes one softmax of these.
@@ -58,7 +57,7 @@ def _sum_up_kernel(
 
 @triton.jit
 def _load_worth(
-    score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, blocks,
+    score_ptr, highest_ptr, total_ptr, pages, total_pages, loaded_pages, logical_pages, blocks,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
     """What pages are ranked by: their one score, or the mean of their rows' shares; 0 beyond the context."""
@@ -71,10 +70,11 @@ def _load_worth(
             totals = tl.load(total_ptr + row * blocks + block, used, 0.0)
             highest = tl.max(highs, 0)
             factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
-            logits = tl.load(score_ptr + row * logical_pages + pages, pages < total_pages, float("-inf"))
-            worth += tl.exp(logits - highest) * factor
+            logits = tl.load(score_ptr + row * logical_pages + pages, pages < loaded_pages, float("-inf"))
+            worth += tl.where(pages < total_pages, tl.exp(logits - highest) * factor, 0.0)
         return worth
-    return tl.load(score_ptr + pages, pages < total_pages, 0.0)
+    else:
+        return tl.load(score_ptr + pages, pages < loaded_pages, 0.0)
 
 
 @triton.jit
@@ -89,10 +89,16 @@ def _ordered_keys(worth, pages, sink_pages, recent_from):
 
 
 @triton.jit
-def _count_reaching(keys, low, middle, high):
-    """How many of fewer than 65536 keys reach each of three candidates, counted in two sums."""
-    low_and_middle = tl.sum((keys >= low).to(tl.int32) + ((keys >= middle).to(tl.int32) << 16), 0)
-    return low_and_middle & 0xFFFF, (low_and_middle >> 16) & 0xFFFF, tl.sum((keys >= high).to(tl.int32), 0)
+def _worth_of(keys):
+    """The shares, which are positive, that `_ordered_keys` made keys of."""
+    return (keys & tl.full([1], 0x7FFFFFFF, tl.uint32)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def _count_reaching(keys, low, high):
+    """How many of fewer than 65536 keys reach each of two cuts."""
+    both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16), 0)
+    return both & 0xFFFF, (both >> 16) & 0xFFFF
 
 
 @triton.jit
@@ -113,6 +119,8 @@ def _select_pages_kernel(
     highest_ptr += head * ROWS * blocks
     total_ptr += head * ROWS * blocks
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
+    # Whole runs of 16 bytes are loaded; what lies in them beyond the context counts as nothing.
+    loaded_pages = tl.minimum(tl.cdiv(total_pages, 4) * 4, logical_pages)
     count = tl.minimum(budget_pages, total_pages)
     recent_from = tl.maximum(total_pages - 1 - recent_pages, 0)
     ranked_pages = tl.maximum(recent_from - sink_pages, 0)
@@ -122,78 +130,78 @@ def _select_pages_kernel(
     no_key = tl.full([1], 0xFFFFFFFF, tl.uint32)
     if RESIDENT:
         worth = _load_worth(
-            score_ptr, highest_ptr, total_ptr, block, total_pages, logical_pages, blocks,
+            score_ptr, highest_ptr, total_ptr, block, total_pages, loaded_pages, logical_pages, blocks,
             ROWS, SHARES, BLOCKS, SHARE_PAGES,
         )  # fmt: skip
         keys = _ordered_keys(worth, block, sink_pages, recent_from)
+        # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
+        always_read = tl.sum(tl.where(keys == 0, worth, 0.0), 0)
         highest_key = tl.max(keys, 0)
         lowest_key = tl.min(tl.where(keys > 0, keys, no_key), 0)
     else:
         highest_key = tl.full([], 0, tl.uint32)
         lowest_key = tl.full([], 0xFFFFFFFF, tl.uint32)
+        always_read = 0.0
         for first in range(0, total_pages, BLOCK_PAGES):
             pages = first + block
             some = _load_worth(
-                score_ptr, highest_ptr, total_ptr, pages, total_pages, logical_pages, blocks,
+                score_ptr, highest_ptr, total_ptr, pages, total_pages, loaded_pages, logical_pages, blocks,
                 ROWS, SHARES, BLOCKS, SHARE_PAGES,
             )  # fmt: skip
             some_keys = _ordered_keys(some, pages, sink_pages, recent_from)
+            always_read += tl.sum(tl.where(some_keys == 0, some, 0.0), 0)
             highest_key = tl.maximum(highest_key, tl.max(some_keys, 0))
             lowest_key = tl.minimum(lowest_key, tl.min(tl.where(some_keys > 0, some_keys, no_key), 0))
             if SHARES:
-                tl.store(worth_ptr + pages, some, pages < total_pages)
+                tl.store(worth_ptr + pages, some, pages < loaded_pages)
         tl.debug_barrier()
 
-    # The bits that all keys share are the threshold's too.
-    shift = 30
-    while (shift > 0) & ((highest_key >> shift) == (lowest_key >> shift)):
-        shift -= 2
-    threshold = (highest_key >> (shift + 1) >> 1) << (shift + 1) << 1
+    # At least `wanted` keys reach the threshold, and fewer reach what lies `width` above it.
+    threshold, width = lowest_key, highest_key - lowest_key + 1
     reaching = ranked_pages
-    while (shift >= 0) & (reaching != wanted):
-        low = threshold | (tl.full([], 1, tl.uint32) << shift)
-        middle = threshold | (tl.full([], 2, tl.uint32) << shift)
-        high = threshold | (tl.full([], 3, tl.uint32) << shift)
+    while (width > 1) & (reaching != wanted):
+        third = width // 3 + 1
+        low, high = threshold + third, threshold + tl.minimum(2 * third, width - 1)
         if RESIDENT:
-            reach_low, reach_middle, reach_high = _count_reaching(keys, low, middle, high)
+            reach_low, reach_high = _count_reaching(keys, low, high)
         else:
-            reach_low, reach_middle, reach_high = 0, 0, 0
+            reach_low, reach_high = 0, 0
             for first in range(0, total_pages, BLOCK_PAGES):
                 pages = first + block
-                others = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
+                others = tl.load(worth_ptr + pages, pages < loaded_pages, 0.0)
                 others = _ordered_keys(others, pages, sink_pages, recent_from)
-                more_low, more_middle, more_high = _count_reaching(others, low, middle, high)
+                more_low, more_high = _count_reaching(others, low, high)
                 reach_low += more_low
-                reach_middle += more_middle
                 reach_high += more_high
         if reach_high >= wanted:
+            width -= high - threshold
             threshold, reaching = high, reach_high
-        elif reach_middle >= wanted:
-            threshold, reaching = middle, reach_middle
         elif reach_low >= wanted:
+            width = high - low
             threshold, reaching = low, reach_low
-        shift -= 2
+        else:
+            width = third
 
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     surplus = reaching - wanted
     ties_left = 0
-    # One block holds everything that is resident; its worth and keys are at hand.
+    # One block holds everything that is resident; its keys are at hand.
     listed_pages = BLOCK_PAGES if RESIDENT else total_pages
     if surplus > 0:
         tied_pages = 0
         for first in range(0, listed_pages, BLOCK_PAGES):
             pages = first + block
             if not RESIDENT:
-                worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
+                worth = tl.load(worth_ptr + pages, pages < loaded_pages, 0.0)
                 keys = _ordered_keys(worth, pages, sink_pages, recent_from)
             tied_pages += tl.sum(((keys == threshold) & (keys > 0)).to(tl.int32), 0)
         ties_left = tied_pages - surplus
     taken = 0
-    read = 0.0
+    read = always_read
     for first in range(0, listed_pages, BLOCK_PAGES):
         pages = first + block
         if not RESIDENT:
-            worth = tl.load(worth_ptr + pages, pages < total_pages, 0.0)
+            worth = tl.load(worth_ptr + pages, pages < loaded_pages, 0.0)
             keys = _ordered_keys(worth, pages, sink_pages, recent_from)
         chosen = (keys >= threshold) & (keys > 0)
         if surplus > 0:
@@ -202,13 +210,13 @@ def _select_pages_kernel(
             ties_left -= tl.sum(tied.to(tl.int32), 0)
             chosen = chosen & (late == 0)
         chosen = chosen & (wanted > 0)
+        if SHARES:
+            read += tl.sum(tl.where(chosen, _worth_of(keys), 0.0), 0)
         chosen = chosen | (((pages < sink_pages) | (pages >= recent_from)) & (pages < total_pages))
         places = taken + tl.cumsum(chosen.to(tl.int32), 0) - 1
         tl.store(page_id_ptr + places, pages, chosen)
         if not RESIDENT:
             taken += tl.sum(chosen.to(tl.int32), 0)
-        if SHARES:
-            read += tl.sum(tl.where(chosen, worth, 0.0), 0)
     places = tl.arange(0, BLOCK_BUDGET)
     tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
     tl.store(page_count_ptr + head, count)
@@ -249,9 +257,9 @@ def select_pages(
         logical_pages,
         PAGE_SIZE=page_size,
         SHARE_PAGES=SHARE_PAGES,
-        DEPENDENT=dependent,
+        DEPENDENT=int(dependent),
         num_warps=1,
-        launch_pdl=dependent,
+        launch_pdl=bool(dependent),
     )
     return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
 
@@ -306,8 +314,8 @@ def select_from(
         BLOCKS=triton.next_power_of_2(blocks),
         SHARE_PAGES=SHARE_PAGES,
         BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-        DEPENDENT=dependent,
+        DEPENDENT=int(dependent),
         num_warps=min(max(block_pages // (32 * SCORES_PER_THREAD), 4), 32),
-        launch_pdl=dependent,
+        launch_pdl=bool(dependent),
     )
     return page_ids, page_counts, missed_share
