@@ -96,3 +96,9 @@ def require_quantized(
 def multiprocessors(device: torch.device) -> int:
     """Streaming multiprocessors of `device`; a few where kernels are interpreted."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+@lru_cache
+def supports_dependent_launch(device: torch.device) -> bool:
+    """Whether a kernel may start before the one ahead of it has ended (programmatic dependent launch)."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (9, 0)
