@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.gpu import decode_linear
 from kernels.reference import PackedMatrix
 from quest_core.quantization import quantize
 
@@ -23,15 +24,15 @@ def draw_matrix(ops, dtype, bits, out_channels, in_channels):
     return weights if bits == 16 else quantize(weights, bits).operand
 
 
-def few_rows(rows=1, **_):
+def few_rows(rows=1, in_channels=80, **_):
     """One row is what a step has; the others differ from it in the grid alone."""
-    return rows in (1, 3)
+    return rows == 1 or (rows == 3 and in_channels == 80)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
@@ -43,7 +44,7 @@ def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bi
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 24), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
@@ -55,7 +56,7 @@ def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, d
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 96), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
     hidden, residual = draw(ops, dtype, rows, in_channels), draw(ops, dtype, rows, out_channels)
@@ -65,6 +66,19 @@ def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bia
     reference.naive_linear_add(hidden, matrix, expected, bias)
     ops.kernels.linear_add(hidden, matrix, residual, bias)
     assert_close(residual, expected)
+
+
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(80, 32), (80, 26), (320, 16)])
+def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_channels, bits):
+    """With more tiles than programs, full ones and not, and with rows in one piece and in several."""
+    monkeypatch.setattr(decode_linear, "choose_blocks", lambda runs, bits: decode_linear.Blocks(4, 8, 1, 1))
+    monkeypatch.setattr(decode_linear, "multiprocessors", lambda device: 3)
+    hidden, weight = draw(ops, torch.float32, 2, in_channels), draw(ops, torch.float32, in_channels)
+    matrix = draw_matrix(ops, torch.float32, bits, out_channels, in_channels)
+    for name in ("norm_linear", "norm_swiglu"):
+        expected = getattr(reference, f"naive_{name}")(hidden, weight, EPSILON, matrix)
+        assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
 
 
 for test in (test_norm_linear, test_norm_swiglu, test_linear_add):
