@@ -236,10 +236,10 @@ def _attend(
         BLOCK_DIM=block_dim,
         GROUP_ROWS=group_rows,
         COMBINED_SPLITS=min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         num_warps=NUM_WARPS[kind],
         num_stages=NUM_STAGES[kind],
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )
     return attended
 

@@ -46,11 +46,11 @@ class Blocks(NamedTuple):
     programs: int
 
 
-# By the bits of a weight: (runs of a row up to which it applies, blocks).
+# By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on an H100, see kernels/NOTES.md.
 BLOCKS = {
-    4: ((128, Blocks(4, 128, 2, 6)), (1 << 31, Blocks(16, 64, 2, 1))),
-    8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(8, 128, 4, 1))),
-    16: ((512, Blocks(4, 512, 8, 2)), (1 << 31, Blocks(8, 256, 4, 1))),
+    4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 1))),
+    8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 1))),
+    16: ((512, Blocks(4, 256, 4, 1)), (1 << 31, Blocks(8, 256, 4, 1))),
     32: ((1 << 31, Blocks(8, 256, 4, 1)),),
 }
 
@@ -249,10 +249,10 @@ def _launch(
         FORM=form,
         HAS_NORM=norm_weight is not None,
         HAS_BIAS=bias is not None,
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         BLOCK_OUT=blocks.out,
         BLOCK_RUNS=blocks.runs,
         EVEN=out_channels % blocks.out == 0,
         num_warps=blocks.warps,
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )

@@ -1,8 +1,14 @@
 """Programmatic dependent launch: a kernel starts while the one before it in the stream still runs.
 
 On Hopper and later a launch costs about as much as a small kernel. Launched this way its programs take the places that
-become free, read what no kernel writes, and wait only then for the kernel before them to have finished. The rule that
-keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it reads anything that a kernel may
+become free, read what no kernel writes, and wait only then for the kernel before them to have finished. Measured on an
+H100, a small kernel takes 0.8 us in a chain of such launches and 1.25 us in one of ordinary ones.
+
+The next kernel may start when the programs of this one end, or as soon as all of them have called
+`let_next_kernel_start`. That pays where the next kernel has constants to read; where it only waits, its programs take
+places and registers from those that work (the three kernels of attention took a tenth longer).
+
+The rule that keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it reads anything that a kernel may
 have written, and before it writes anything; since each waits for the one before it, all that came earlier is done too.
 """
 
@@ -28,7 +34,7 @@ def wait_for_previous_kernel(DEPENDENT: tl.constexpr):
 @triton.jit
 def let_next_kernel_start(DEPENDENT: tl.constexpr):
     """The next kernel's programs may take places that are free; they wait for this kernel's end by themselves."""
-    if DEPENDENT == 1:
+    if DEPENDENT:
         tl.extra.cuda.gdc_launch_dependents()
 
 

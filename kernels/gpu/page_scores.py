@@ -250,8 +250,8 @@ def _score(
         # An int8 product sums over at least 32 channels.
         BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
         NUM_STAGES=NUM_STAGES,
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         num_warps=NUM_WARPS,
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )
     return scores, highest, total

@@ -143,8 +143,8 @@ def rotate_and_append(
         SCALE_MARGIN=SCALE_MARGIN,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         num_warps=min(max(page_size * head_dim // KEY_NUMBERS_PER_WARP, 1), 8),
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )
     return queries

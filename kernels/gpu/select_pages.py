@@ -16,7 +16,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import require, require_contiguous
-from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.reference import check_selection
 
 # Pages of a block that sums up its own logits.
@@ -43,7 +43,6 @@ def _sum_up_kernel(
     PAGE_SIZE: tl.constexpr, SHARE_PAGES: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program sums up SHARE_PAGES logits of one row."""
-    let_next_kernel_start(DEPENDENT)
     wait_for_previous_kernel(DEPENDENT)
     row, block = tl.program_id(0), tl.program_id(1)
     pages = block * SHARE_PAGES + tl.arange(0, SHARE_PAGES)[None, :]
@@ -110,7 +109,6 @@ def _select_pages_kernel(
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program selects for one kv head."""
-    let_next_kernel_start(DEPENDENT)
     wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
     score_ptr += head.to(tl.int64) * ROWS * logical_pages
@@ -257,9 +255,9 @@ def select_pages(
         logical_pages,
         PAGE_SIZE=page_size,
         SHARE_PAGES=SHARE_PAGES,
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         num_warps=1,
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )
     return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
 
@@ -314,8 +312,8 @@ def select_from(
         BLOCKS=triton.next_power_of_2(blocks),
         SHARE_PAGES=SHARE_PAGES,
         BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-        DEPENDENT=int(dependent),
+        DEPENDENT=dependent,
         num_warps=min(max(block_pages // (32 * SCORES_PER_THREAD), 4), 32),
-        launch_pdl=bool(dependent),
+        launch_pdl=dependent,
     )
     return page_ids, page_counts, missed_share
