@@ -87,6 +87,51 @@ def _products(
 
 
 @triton.jit
+def score_block(
+    head, block, query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr, highest_ptr, total_ptr,
+    scale, total_pages, logical_pages, blocks, kv_heads, head_dim,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
+    GROUP: tl.constexpr, MEMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """Score BLOCK_PAGES pages for one kv head.
+
+    Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
+    last quarter of the rows is empty.
+    """
+    rows = tl.arange(0, 4 * MEMBERS)
+    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
+    channels = tl.arange(0, BLOCK_DIM)
+    inside = channels < head_dim
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    visible = pages < total_pages
+    physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
+    entries = (physical * kv_heads + head) * VECTORS
+    mask = visible[:, None] & inside[None, :]
+    present = (member < GROUP)[:, None] & inside[None, :]
+    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
+    query = query.to(tl.float32) * scale
+    scores = tl.zeros([4 * MEMBERS, BLOCK_PAGES], tl.float32)
+    for vector in tl.static_range(VECTORS):
+        parts, worth = _split_rows(
+            _function_of_query(query, member, vector, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
+        )
+        scores += _products(
+            parts, worth, summary_ptr, summary_scale_ptr, entries + vector, visible, mask, channels, head_dim, INT8
+        )
+    scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
+    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
+    row = tl.arange(0, MEMBERS)
+    target = (head * score_rows + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
+    shown = tl.where(visible[None, :], scores, float("-inf"))
+    tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
+    if SHARES:
+        highest, total = sum_up_logits(scores, visible[None, :])
+        entry = (head * score_rows + row) * blocks + block
+        tl.store(highest_ptr + entry, highest, row < score_rows)
+        tl.store(total_ptr + entry, total, row < score_rows)
+
+
+@triton.jit
 def _page_scores_kernel(
     query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr, highest_ptr, total_ptr,
     scale, logical_pages, kv_heads, head_dim,
@@ -95,56 +140,16 @@ def _page_scores_kernel(
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """One program scores its share of the blocks of pages for one kv head.
-
-    Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
-    last quarter of the rows is empty.
-    """
+    """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
     wait_for_previous_kernel(DEPENDENT)
-    head, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.arange(0, 4 * MEMBERS)
-    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
-    channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
-    present = (member < GROUP)[:, None] & inside[None, :]
-    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
-    query = query.to(tl.float32) * scale
-    parts, worth = _split_rows(
-        _function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
-    )
-    if VECTORS == 2:
-        other_parts, other_worth = _split_rows(
-            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
-        )
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
-    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
-    row = tl.arange(0, MEMBERS)
-    score_ptr += head.to(tl.int64) * score_rows * logical_pages
-    # Blocks beyond the context too: their scores are -inf.
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
-    for block in tl.range(split, blocks, tl.num_programs(1), num_stages=NUM_STAGES):
-        pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        visible = pages < total_pages
-        physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
-        entries = (physical * kv_heads + head) * VECTORS
-        mask = visible[:, None] & inside[None, :]
-        scores = _products(
-            parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
-        )
-        if VECTORS == 2:
-            scores += _products(
-                other_parts, other_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels,
-                head_dim, INT8,
-            )  # fmt: skip
-        scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
-        target = row[:, None].to(tl.int64) * logical_pages + pages[None, :]
-        shown = tl.where(visible[None, :], scores, float("-inf"))
-        tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
-        if SHARES:
-            highest, total = sum_up_logits(scores, visible[None, :])
-            entry = (head * score_rows + row) * blocks + block
-            tl.store(highest_ptr + entry, highest, row < score_rows)
-            tl.store(total_ptr + entry, total, row < score_rows)
+    for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
+        score_block(
+            tl.program_id(0), block, query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
+            highest_ptr, total_ptr, scale, total_pages, logical_pages, blocks, kv_heads, head_dim,
+            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, BLOCK_PAGES, BLOCK_DIM,
+        )  # fmt: skip
 
 
 def page_scores(

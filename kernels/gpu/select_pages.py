@@ -59,21 +59,26 @@ def _load_worth(
     score_ptr, highest_ptr, total_ptr, pages, total_pages, loaded_pages, logical_pages, blocks,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
-    """What pages are ranked by: their one score, or the mean of their rows' shares; 0 beyond the context."""
+    """What pages are ranked by: their one score, or the mean of their rows' shares; 0 beyond the context.
+
+    Scores are loaded past the L1 cache, which need not know what other multiprocessors wrote.
+    """
     if SHARES:
         block = tl.arange(0, BLOCKS)
         used = block < tl.cdiv(total_pages, SHARE_PAGES)
         worth = pages * 0.0
         for row in tl.static_range(ROWS):
-            highs = tl.load(highest_ptr + row * blocks + block, used, float("-inf"))
-            totals = tl.load(total_ptr + row * blocks + block, used, 0.0)
+            highs = tl.load(highest_ptr + row * blocks + block, used, float("-inf"), cache_modifier=".cg")
+            totals = tl.load(total_ptr + row * blocks + block, used, 0.0, cache_modifier=".cg")
             highest = tl.max(highs, 0)
             factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
-            logits = tl.load(score_ptr + row * logical_pages + pages, pages < loaded_pages, float("-inf"))
+            logits = tl.load(
+                score_ptr + row * logical_pages + pages, pages < loaded_pages, float("-inf"), cache_modifier=".cg"
+            )
             worth += tl.where(pages < total_pages, tl.exp(logits - highest) * factor, 0.0)
         return worth
     else:
-        return tl.load(score_ptr + pages, pages < loaded_pages, 0.0)
+        return tl.load(score_ptr + pages, pages < loaded_pages, 0.0, cache_modifier=".cg")
 
 
 @triton.jit
@@ -101,22 +106,18 @@ def _count_reaching(keys, low, high):
 
 
 @triton.jit
-def _select_pages_kernel(
-    score_ptr, highest_ptr, total_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, worth_ptr,
-    logical_pages, blocks, budget_pages, sink_pages, recent_pages,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, RESIDENT: tl.constexpr, PAGE_SIZE: tl.constexpr,
+def select_for_head(
+    head, score_ptr, highest_ptr, total_ptr, page_id_ptr, page_count_ptr, missed_ptr, worth_ptr,
+    total_pages, logical_pages, blocks, budget_pages, sink_pages, recent_pages,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, RESIDENT: tl.constexpr,
     BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
-    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """One program selects for one kv head."""
-    wait_for_previous_kernel(DEPENDENT)
-    head = tl.program_id(0)
+    """Select the pages of one kv head, with all threads of a program."""
     score_ptr += head.to(tl.int64) * ROWS * logical_pages
     worth_ptr += head.to(tl.int64) * logical_pages
     page_id_ptr += head * budget_pages
     highest_ptr += head * ROWS * blocks
     total_ptr += head * ROWS * blocks
-    total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
     # Whole runs of 16 bytes are loaded; what lies in them beyond the context counts as nothing.
     loaded_pages = tl.minimum(tl.cdiv(total_pages, 4) * 4, logical_pages)
     count = tl.minimum(budget_pages, total_pages)
@@ -220,6 +221,24 @@ def _select_pages_kernel(
     tl.store(page_count_ptr + head, count)
     if SHARES:
         tl.store(missed_ptr + head, 1.0 - read)
+
+
+@triton.jit
+def _select_pages_kernel(
+    score_ptr, highest_ptr, total_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr, worth_ptr,
+    logical_pages, blocks, budget_pages, sink_pages, recent_pages,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, RESIDENT: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """One program selects for one kv head."""
+    wait_for_previous_kernel(DEPENDENT)
+    total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
+    select_for_head(
+        tl.program_id(0), score_ptr, highest_ptr, total_ptr, page_id_ptr, page_count_ptr, missed_ptr, worth_ptr,
+        total_pages, logical_pages, blocks, budget_pages, sink_pages, recent_pages,
+        ROWS, SHARES, RESIDENT, BLOCK_PAGES, BLOCKS, SHARE_PAGES, BLOCK_BUDGET,
+    )  # fmt: skip
 
 
 def select_pages(
