@@ -113,8 +113,8 @@ def select_for_head(
     BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
 ):  # fmt: skip
     """Select the pages of one kv head, with all threads of a program."""
-    score_ptr += head.to(tl.int64) * ROWS * logical_pages
-    worth_ptr += head.to(tl.int64) * logical_pages
+    score_ptr += tl.cast(head, tl.int64) * ROWS * logical_pages
+    worth_ptr += tl.cast(head, tl.int64) * logical_pages
     page_id_ptr += head * budget_pages
     highest_ptr += head * ROWS * blocks
     total_ptr += head * ROWS * blocks
