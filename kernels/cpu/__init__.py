@@ -9,7 +9,6 @@ from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_a
 from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
 from kernels.cpu.page_scores import page_scores
 from kernels.cpu.quantized_linear import quantized_linear
-from kernels.cpu.quest_attention import quest_attention
 from kernels.cpu.select_pages import select_pages
 from kernels.reference import naive_apply_rope as apply_rope
 from kernels.reference import naive_dequantize as dequantize
@@ -27,7 +26,6 @@ __all__ = [
     "norm_swiglu",
     "page_scores",
     "quantized_linear",
-    "quest_attention",
     "rms_norm",
     "rotate_and_append",
     "select_pages",

@@ -10,7 +10,6 @@ from kernels.gpu.decode_linear import linear_add, norm_linear, norm_swiglu
 from kernels.gpu.dequantize import dequantize
 from kernels.gpu.page_scores import choose_pages, page_scores
 from kernels.gpu.quantized_linear import quantized_linear
-from kernels.gpu.quest_attention import quest_attention
 from kernels.gpu.rms_norm import rms_norm
 from kernels.gpu.rotate_and_append import rotate_and_append
 from kernels.gpu.select_pages import select_pages
@@ -27,7 +26,6 @@ __all__ = [
     "norm_swiglu",
     "page_scores",
     "quantized_linear",
-    "quest_attention",
     "rms_norm",
     "rotate_and_append",
     "select_pages",

@@ -87,36 +87,54 @@ def _products(
 
 
 @triton.jit
-def score_block(
-    head, block, query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr, highest_ptr, total_ptr,
-    scale, total_pages, logical_pages, blocks, kv_heads, head_dim,
-    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
-    GROUP: tl.constexpr, MEMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+def load_functions(
+    head, query_ptr, scale, head_dim, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, GROUP: tl.constexpr,
+    MEMBERS: tl.constexpr, BLOCK_DIM: tl.constexpr, summary_dtype: tl.constexpr,
 ):  # fmt: skip
-    """Score BLOCK_PAGES pages for one kv head.
+    """The functions of a kv head's query that its summary vectors are dotted with, split into parts.
 
-    Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
-    last quarter of the rows is empty.
+    Row r belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the last quarter of
+    the rows is empty.
+
+    Returns:
+        for the first and for the last vector: parts [4 * MEMBERS, BLOCK_DIM], and what a step of each row is worth.
     """
     rows = tl.arange(0, 4 * MEMBERS)
     member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
     channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
+    present = (member < GROUP)[:, None] & (channels < head_dim)[None, :]
+    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
+    query = query.to(tl.float32) * scale
+    parts, worth = _split_rows(_function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_dtype)
+    if VECTORS == 1:
+        return parts, worth, parts, worth
+    else:
+        last_parts, last_worth = _split_rows(
+            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_dtype
+        )
+        return parts, worth, last_parts, last_worth
+
+
+@triton.jit
+def score_block(
+    head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
+    highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
+    GROUP: tl.constexpr, MEMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """Score BLOCK_PAGES pages for one kv head, whose functions are given as `load_functions` returns them."""
+    channels = tl.arange(0, BLOCK_DIM)
     pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     visible = pages < total_pages
     physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
     entries = (physical * kv_heads + head) * VECTORS
-    mask = visible[:, None] & inside[None, :]
-    present = (member < GROUP)[:, None] & inside[None, :]
-    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
-    query = query.to(tl.float32) * scale
-    scores = tl.zeros([4 * MEMBERS, BLOCK_PAGES], tl.float32)
-    for vector in tl.static_range(VECTORS):
-        parts, worth = _split_rows(
-            _function_of_query(query, member, vector, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
-        )
+    mask = visible[:, None] & (channels < head_dim)[None, :]
+    scores = _products(
+        parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
+    )
+    if VECTORS == 2:
         scores += _products(
-            parts, worth, summary_ptr, summary_scale_ptr, entries + vector, visible, mask, channels, head_dim, INT8
+            last_parts, last_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels, head_dim, INT8
         )
     scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
     score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
@@ -142,12 +160,16 @@ def _page_scores_kernel(
 ):  # fmt: skip
     """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
     wait_for_previous_kernel(DEPENDENT)
+    head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
+    parts, worth, last_parts, last_worth = load_functions(
+        head, query_ptr, scale, head_dim, SUMMARY, VECTORS, GROUP, MEMBERS, BLOCK_DIM, summary_ptr.dtype.element_ty
+    )
     for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
         score_block(
-            tl.program_id(0), block, query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
-            highest_ptr, total_ptr, scale, total_pages, logical_pages, blocks, kv_heads, head_dim,
+            head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr,
+            score_ptr, highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
             SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, BLOCK_PAGES, BLOCK_DIM,
         )  # fmt: skip
 

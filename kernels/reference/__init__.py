@@ -24,7 +24,6 @@ from kernels.reference.pages import (
     naive_choose_pages,
     naive_dense_decode_attention,
     naive_page_scores,
-    naive_quest_attention,
     naive_select_pages,
     naive_sparse_decode_attention,
 )
@@ -50,7 +49,6 @@ __all__ = [
     "naive_norm_swiglu",
     "naive_page_scores",
     "naive_quantized_linear",
-    "naive_quest_attention",
     "naive_rms_norm",
     "naive_rotate_and_append",
     "naive_select_pages",

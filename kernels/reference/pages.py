@@ -284,38 +284,3 @@ def naive_dense_decode_attention(
     return naive_sparse_decode_attention(
         query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
     )
-
-
-def naive_quest_attention(
-    query: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    summary: str,
-    scale: float,
-    summary_scales: torch.Tensor | None,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Choose pages by their summaries and attend to them; arguments as for `naive_choose_pages` and
-    `naive_sparse_decode_attention`.
-
-    Returns:
-        What was attended, [query_heads, head_dim] in the query's dtype; then page ids, page counts and missed share,
-        as `naive_select_pages` returns them.
-
-    Raises:
-        ValueError: if the budget is smaller than what is always read, or for another summary.
-    """
-    page_size = key_pages.shape[2]
-    chosen = naive_choose_pages(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales,
-        budget_pages, sink_pages, recent_pages,
-    )  # fmt: skip
-    attended = naive_sparse_decode_attention(
-        query, key_pages, value_pages, page_table, *chosen[:2], context_tokens, scale
-    )
-    return attended, *chosen

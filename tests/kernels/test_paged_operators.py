@@ -314,24 +314,3 @@ def test_pages_are_chosen_by_their_scores(ops, make_case, summary, group, int8, 
         assert missed is None
     else:
         torch.testing.assert_close(missed, expected[2], rtol=1e-3, atol=2e-5)
-
-
-@interpret(lambda summary, group, int8, tokens, budget: tokens < 2000)
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize(("summary", "group"), [("bounds", 1), ("bounds", 4), ("mean", 1), ("mean", 3), ("spread", 8)])
-@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (17, 3), (1541, 40), (30_000, 128)])
-def test_quest_attention_chooses_and_attends(ops, make_case, assert_close, summary, group, int8, tokens, budget):
-    for dtype in ops.dtypes:
-        case = make_case(ops.device, dtype, tokens, kv_heads=3, group=group, summary=summary, int8=int8)
-        arguments = (
-            case.query, case.key_pages, case.value_pages, case.page_summaries, case.page_table, case.context_tokens,
-            summary, 0.125, case.summary_scales, budget, 1, 1,
-        )  # fmt: skip
-        expected = reference.naive_quest_attention(*arguments)
-        for _ in range(3):  # what a launch counts, the next one finds at zero
-            attended, page_ids, page_counts, missed = ops.kernels.quest_attention(*arguments)
-            assert page_ids.tolist() == expected[1].tolist()
-            assert page_counts.tolist() == expected[2].tolist()
-            assert_close(attended, expected[0])
-        if summary != "bounds":
-            torch.testing.assert_close(missed, expected[3], rtol=1e-3, atol=2e-5)
