@@ -19,10 +19,10 @@ from kernels.reference import SUMMARY_LOGITS, check_selection, check_summary
 
 NUM_WARPS = 4
 NUM_STAGES = 3
-# Pages of a block: a tile of 32 KB in 16 bits and 16 KB in 8; several are on their way while one is multiplied.
-BLOCK_PAGES = {"bounds": 64, "spread": SHARE_PAGES, "mean": SHARE_PAGES}
-# Two programs a multiprocessor hide each other's waits; each keeps its functions of the query for several blocks.
-PROGRAMS_PER_MULTIPROCESSOR = 2
+# Pages of a block; of 8-bit summaries twice as many, which are as many bytes.
+BLOCK_PAGES = {"logits": SHARE_PAGES, "int8": 128, "floating": 64}
+# Programs hide each other's waits; each keeps its functions of the query for several blocks.
+PROGRAMS_PER_MULTIPROCESSOR = {1: 4, 2: 2}  # by the vectors of a summary
 # Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
 PART_LEVELS = tl.constexpr(127)
 PART_RATIO = tl.constexpr(254)
@@ -244,9 +244,9 @@ def _score(
     if rest:
         raise ValueError(f"{query.shape[0]} query heads do not share {kv_heads} kv heads evenly")
     rows, logical_pages = 1 if summary == "bounds" else group, len(page_table)
-    block_pages = BLOCK_PAGES[summary]
-    blocks = triton.cdiv(logical_pages, block_pages)
-    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR
+    kind = "logits" if shares else "floating" if summary_scales is None else "int8"
+    blocks = triton.cdiv(logical_pages, BLOCK_PAGES[kind])
+    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[vectors]
     scores = torch.empty((kv_heads, rows, logical_pages), dtype=torch.float32, device=query.device)
     highest = total = None
     if shares:
@@ -273,7 +273,7 @@ def _score(
         # Four times as many make the 16 rows that tl.dot wants at least.
         MEMBERS=max(4, triton.next_power_of_2(group)),
         PAGE_SIZE=page_size,
-        BLOCK_PAGES=block_pages,
+        BLOCK_PAGES=BLOCK_PAGES[kind],
         # An int8 product sums over at least 32 channels.
         BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
         NUM_STAGES=NUM_STAGES,

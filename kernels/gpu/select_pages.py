@@ -25,7 +25,7 @@ from kernels.reference import check_selection
 # Pages of a block that sums up its own logits.
 SHARE_PAGES = 128
 # Up to here one program selects.
-FEW_PAGES = 4096
+FEW_PAGES = 8192
 # Scores of a thread: with fewer a round waits longer for its threads, with more it counts longer.
 SCORES_PER_THREAD = 16
 # Above, each program has this many pages.
