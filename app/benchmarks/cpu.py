@@ -162,7 +162,7 @@ class CpuComparison:
         self.on_progress(f"{context} tokens: prefill of ours")
         with memory.work():
             start = time.perf_counter()
-            for _ in session.prefill(tokens, Cancellation()):
+            for _ in session.prefill(tokens, Cancellation(), engine.context_tokens - context):
                 pass
             prefill_s = time.perf_counter() - start
         for quest in [QuestConfig(attention="dense"), *map(self._quest, self.budgets)]:
@@ -219,7 +219,8 @@ class CpuComparison:
             return []
         self.on_progress(f"{context} tokens: scoring {scored_tokens} of them")
         before, scored = self.tokens[: context - scored_tokens], self.tokens[context - scored_tokens : context]
-        list(session.prefill(before, Cancellation()))  # the cache has them; this cuts off what follows
+        # The cache has them; this cuts off what follows, with as much room as before, or they would be read again.
+        list(session.prefill(before, Cancellation(), session.max_tokens - len(before)))
         dense, _ = score_text(session, scored, QuestConfig(attention="dense"), Cancellation())
         agreement = []
         for budget in self.budgets:

@@ -68,14 +68,20 @@ def measure_decode(
 def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tuple[list[dict], list[dict]]:
     from transformers import AutoTokenizer
 
-    rival = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
+    rival, rope = None, None
     tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     rows, checks = [], []
     session = engine.new_session()
     for context in contexts:
         on_progress(f"{context} tokens: prefill")
-        list(session.prefill(tokens[:context], Cancellation()))
+        room_tokens = WARM_UP_STEPS + steps + 1
+        list(session.prefill(tokens[:context], Cancellation(), room_tokens))
+        of_length = engine.model_config.with_context(context + room_tokens)
+        if rope != of_length.rope:
+            # Longer sequences may be stretched further; Transformers' model stretches all alike.
+            rope = of_length.rope
+            rival = load_transformers(engine.model_folder, of_length, engine.device, engine.dtype)
         output, _ = run_prefill(rival, tokens[:context])
         checks.append(check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype))
         on_progress(f"{context} tokens: decode")

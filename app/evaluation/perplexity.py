@@ -48,7 +48,7 @@ def measure_perplexity(
         tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
         tokens = read_text_tokens(tokenizer, text, context_tokens)
         session = engine.new_session()
-        for progress in session.prefill(tokens[:-scored_tokens], cancellation):
+        for progress in session.prefill(tokens[:-scored_tokens], cancellation, scored_tokens):
             on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
         for quest in [QuestConfig(attention="dense"), *settings_of_quest]:
             on_progress(f"{quest.attention}, budget {quest.token_budget}: {scored_tokens} tokens")
