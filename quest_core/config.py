@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -127,6 +128,26 @@ class ModelConfig:
             qk_norm=config.model_type == "qwen3",
             eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),),
         )
+
+    def to_json(self) -> str:
+        """For `from_json`; not a transformers config."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: if it was written by a version with other fields.
+        """
+        values = json.loads(text)
+        try:
+            values["rope"] = RopeConfig(**values["rope"])
+            values["shorter_ropes"] = tuple((tokens, RopeConfig(**rope)) for tokens, rope in values["shorter_ropes"])
+            values["eos_token_ids"] = tuple(values["eos_token_ids"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model config of this version: {error}") from error
 
     @property
     def ropes(self) -> tuple[tuple[int, RopeConfig], ...]:

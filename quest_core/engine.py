@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
+from quest_core.gguf_conversion import MODEL_CONFIG_FILE
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PagePool, SequenceCache
@@ -266,6 +268,9 @@ def read_model_config(folder: Path) -> ModelConfig:
         ModelError: if transformers cannot read it.
         ValueError: if the decoder does not implement it.
     """
+    if (of_conversion := folder / MODEL_CONFIG_FILE).is_file():
+        with suppress(ValueError):  # another version's
+            return ModelConfig.from_json(of_conversion.read_text())
     from transformers import AutoConfig
 
     try:

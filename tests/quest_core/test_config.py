@@ -73,6 +73,15 @@ def test_shorter_sequences_of_a_stretched_window_are_stretched_less():
     assert model.with_context(4096).trained_tokens == 4096
 
 
+def test_a_config_survives_json():
+    model = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192, eos_token_id=[2, 7]))
+    for config in (model, model.with_context(20000)):
+        assert ModelConfig.from_json(config.to_json()) == config
+    for text in (model.to_json().replace("hidden_size", "hidden"), "{}", "[]"):
+        with pytest.raises(ValueError):
+            ModelConfig.from_json(text)
+
+
 def test_a_model_that_stretches_itself_is_taken_as_it_is():
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 1024}
     model = ModelConfig.from_transformers(Qwen2Config(max_position_embeddings=4096, rope_parameters=rope))
