@@ -9,7 +9,6 @@ figures a few MiB apart mean nothing. Knows nothing of what the work is.
 from __future__ import annotations
 
 import ctypes
-import gc
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,11 +53,11 @@ class MemoryAccount:
 
 
 def give_back_freed_memory() -> None:
-    """Return what nothing refers to to the system, or the next contestant would take it over uncounted."""
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if hasattr(ctypes, "CDLL") and _STATUS.exists() else None
-    if trim is not None:
-        trim(0)
+    """Return what was freed to the system, or the next contestant would take it over uncounted."""
+    if _STATUS.exists():  # Linux; not every C library there has it
+        trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        if trim is not None:
+            trim(0)
 
 
 class _Peak:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sys
 import types
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,6 +14,7 @@ from app import cli
 from app.benchmarks import cpu, llamacpp_rival
 from app.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf
 from app.errors import UserFacingError
+from app.settings import AppSettings
 from quest_core.engine import read_model_config
 
 ROW_COLUMNS = [
@@ -23,27 +23,35 @@ ROW_COLUMNS = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def book(tmp_path):
-    path = tmp_path / "book.txt"
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    path = tmp_path_factory.mktemp("book") / "book.txt"
     path.write_text("The lamp was lit at dusk, and the boats came home by its light. " * 40)
     return path
 
 
-@pytest.fixture
-def measure(cpu_settings, tiny_model_folder, book):
+@pytest.fixture(scope="module")
+def measure(tmp_path_factory, tiny_model_folder, book):
+    settings = AppSettings(
+        data_dir=tmp_path_factory.mktemp("data"), model=str(tiny_model_folder), dtype="float32", page_size=16
+    )
+
     def run(**changes):
         options = {
             "contexts": [100, 300], "budgets": [64, 512], "steps": 2, "rounds": 2, "rivals": ("transformers-fp32",),
             "with_llamacpp": False, "scored_tokens": 20, "text": book,
         }  # fmt: skip
-        return cpu.measure_cpu(replace(cpu_settings, model=str(tiny_model_folder)), **{**options, **changes})
+        return cpu.measure_cpu(settings, **{**options, **changes})
 
     return run
 
 
-def test_rows_of_all_contestants(measure):
-    result = measure(rivals=tuple(cpu.RIVALS))
+@pytest.fixture(scope="module")
+def result(measure):
+    return measure(rivals=tuple(cpu.RIVALS))
+
+
+def test_rows_of_all_contestants(result):
     assert [list(row) for row in result["rows"]] == [ROW_COLUMNS] * 10
     assert [(row["engine"], row["attention"], row["dtype"], row["token_budget"]) for row in result["rows"][:5]] == [
         ("quest-chat", "dense", "float32", None),
@@ -59,18 +67,20 @@ def test_rows_of_all_contestants(measure):
     assert result["machine"]["versions"]["torch"] == torch.__version__
 
 
-def test_agreement_is_exact_where_everything_is_read(measure):
-    small, full = measure(contexts=[300])["agreement"]
+def test_agreement_is_exact_where_everything_is_read(result):
+    small, full = result["agreement"][2:]
     assert full["ratio"] == pytest.approx(1.0, abs=1e-4)
     assert small["ratio"] != pytest.approx(1.0, abs=1e-4)
-    assert (small["scored_tokens"], small["text_repeats"]) == (20, False)
-    assert measure(contexts=[300], scored_tokens=0)["agreement"] == []
-    # Of a short context half is left to read before.
-    assert measure(contexts=[30])["agreement"][0]["scored_tokens"] == 15
+    assert (small["context_tokens"], small["scored_tokens"], small["text_repeats"]) == (300, 20, False)
+
+
+def test_half_of_a_short_context_is_left_to_read_before(measure):
+    assert measure(contexts=[30], rivals=(), budgets=[64])["agreement"][0]["scored_tokens"] == 15
 
 
 def test_ours_is_checked_without_rivals_too(measure, monkeypatch):
-    result = measure(contexts=[100], rivals=())
+    result = measure(contexts=[100], rivals=(), scored_tokens=0)
+    assert result["agreement"] == []
     assert [row["engine"] for row in result["rows"]] == ["quest-chat"] * 3
     assert [check["context_tokens"] for check in result["checks"]] == [cpu.WARM_UP_CONTEXT]
 
@@ -80,6 +90,13 @@ def test_ours_is_checked_without_rivals_too(measure, monkeypatch):
     monkeypatch.setattr(cpu, "check_logits", wrong)
     with pytest.raises(UserFacingError, match="Nothing was timed"):
         measure(contexts=[100], rivals=())
+
+
+def test_contexts_beyond_the_models_window_are_stretched_alike(measure):
+    result = measure(contexts=[1000, 1500], budgets=[64], rounds=1)
+    assert [check["context_tokens"] for check in result["checks"]] == [cpu.WARM_UP_CONTEXT, 1000, 1500]
+    assert {row["context_tokens"]: row["text_repeats"] for row in result["agreement"]} == {1000: False, 1500: True}
+    assert result["agreement"][-1]["ratio"] != 1.0
 
 
 def test_what_does_not_fit_is_left_out_and_said(measure, monkeypatch):

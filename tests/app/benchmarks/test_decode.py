@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
 from app import cli
+from app.benchmarks.decode import measure_decode
 
 
 @pytest.mark.slow
@@ -29,3 +31,10 @@ def test_rows_and_machine_are_written(tmp_path, embedded_data_dir, capsys):
     assert all(check["logits_relative_error"] < 1e-3 for check in result["checks"])
     assert result["machine"]["versions"]["torch"] == torch.__version__
     assert "kv_bytes_per_token" in capsys.readouterr().out
+
+
+def test_contexts_beyond_the_models_window_are_compared_under_their_own_stretch(cpu_settings, tiny_model_folder):
+    settings = replace(cpu_settings, model=str(tiny_model_folder))
+    result = measure_decode(settings, contexts=[100, 1500], budgets=[64], steps=1, rounds=1, text=None)
+    assert [check["context_tokens"] for check in result["checks"]] == [100, 1500]
+    assert all(check["logits_relative_error"] < 1e-3 for check in result["checks"])
