@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from quest_core.decode_graph import StepGraphs, run_eagerly
 from quest_core.engine import Engine
 
 DENSE = QuestConfig(attention="dense")
@@ -113,6 +116,21 @@ def test_a_fork_is_stretched_as_its_origin(session, prompt, never):
         step.token_id for step in session.decode(DENSE, sampling, never)
     ]
     fork.close()
+
+
+def test_static_steps_read_the_tables_of_their_own_stretch(session, stretched_engine, prompt, generate):
+    engine = stretched_engine
+    static = engine.new_session()
+    static._stretches = tuple(
+        replace(stretch, graphs=StepGraphs(stretch.decoder, engine._pool, engine._policy, run_eagerly))
+        for stretch in engine._stretches
+    )
+    static._take_stretch(static._stretches[0])
+    sampling = SamplingConfig(max_new_tokens=12)
+    for length in (300, 700, 1500, 300):
+        tokens = prompt(1500)[:length]
+        assert generate(static, tokens, DENSE, sampling) == generate(session, tokens, DENSE, sampling)
+    static.close()
 
 
 def test_stretches_share_the_weights(stretched_engine):
