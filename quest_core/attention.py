@@ -11,7 +11,6 @@ from types import ModuleType
 from typing import Protocol
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
 from quest_core.config import QuestConfig
@@ -49,8 +48,12 @@ def prefill_attention(
     group = query_heads // keys.shape[0]
     if group > 1:
         keys, values = keys.repeat_interleave(group, dim=0), values.repeat_interleave(group, dim=0)
-    mask = causal_lower_right(new_tokens, keys.shape[1])
-    if queries.device.type == "cpu":
+    if queries.device.type == "cuda":
+        # Imported here: it brings torch's compiler, a second's work that only a GPU's first prefill should pay for.
+        from torch.nn.attention.bias import causal_lower_right
+
+        mask = causal_lower_right(new_tokens, keys.shape[1])
+    else:
         # torch's CPU flash kernel takes the mask as a tensor, and only as float does it keep its speed.
         mask = torch.full((new_tokens, keys.shape[1]), float("-inf"), dtype=queries.dtype)
         mask = mask.triu_(keys.shape[1] - new_tokens + 1)

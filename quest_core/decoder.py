@@ -6,6 +6,7 @@ Architecture: Llama 2 (arXiv 2307.09288) with GQA; Qwen2's QKV bias; Qwen3's nor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
@@ -13,7 +14,7 @@ from torch.nn.functional import embedding, linear
 
 from kernels.reference import Matrix
 from quest_core.attention import Attention, kernels_for, prefill_attention
-from quest_core.config import ModelConfig
+from quest_core.config import ModelConfig, RopeConfig
 from quest_core.paged_kv_cache import CacheView, SequenceCache
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
@@ -40,6 +41,13 @@ class Decoder:
         self._head = weights.embedding if weights.lm_head is None else weights.lm_head
         self._kv_dtype = kv_dtype
         self._cosines, self._sines = rope_tables(config, self.device)
+
+    def with_rope(self, rope: RopeConfig) -> Decoder:
+        """The same weights under another of the model's RoPEs."""
+        other = copy.copy(self)
+        other.config = self.config.with_rope(rope)
+        other._cosines, other._sines = rope_tables(other.config, self.device)
+        return other
 
     @torch.inference_mode()
     def prefill(

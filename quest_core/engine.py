@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,21 @@ import torch
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
-from quest_core.model_source import ModelError, find_model
+from quest_core.gguf_conversion import MODEL_CONFIG_FILE
+from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
+from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
 PREFILL_CHUNK_TOKENS = {"cuda": 4096, "cpu": 512}
 # Left free when the pool is planned: activations, the page's server and the rest of the system.
 POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
+# A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
+# free, except that one window must fit: the embedded model should leave a small machine usable.
+CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
 
 _END = object()
 
@@ -125,10 +131,8 @@ class Engine:
         self._decoder = Decoder(model_config, weights, kv_dtype)
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
         self._policy = POLICIES[config.selection]
-        self._graphs: StepGraphs | None = None
-        if self.device.type == "cuda" and self._policy.capturable:
-            prepare = run_eagerly if config.eager else GraphCapture(self.device)
-            self._graphs = StepGraphs(self._decoder, self._pool, self._policy, prepare)
+        self._stretches = self._plan_stretches()
+        self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
@@ -158,8 +162,9 @@ class Engine:
         on_progress(f"Loading {name} on {device_name(device)}")
         try:
             model_config = read_model_config(folder)
-            if config.context_tokens is not None:
-                model_config = model_config.with_context(config.context_tokens)
+            context_tokens = config.context_tokens or DEFAULT_CONTEXT_TOKENS.get(model)
+            if context_tokens is not None:
+                model_config = model_config.with_context(context_tokens)
         except ModelError:
             raise
         except ValueError as error:
@@ -169,10 +174,32 @@ class Engine:
         kv_dtype = torch.float32 if device.type == "cpu" else dtype
         return cls(name, folder, model_config, config, weights, kv_dtype)
 
+    def _plan_stretches(self) -> tuple[Stretch, ...]:
+        graphed = self.device.type == "cuda" and self._policy.capturable
+        prepare = run_eagerly
+        if graphed and not self.config.eager:
+            prepare = GraphCapture(self.device)
+        stretches = []
+        for max_tokens, rope in self.model_config.ropes:
+            decoder = self._decoder if rope == self.model_config.rope else self._decoder.with_rope(rope)
+            graphs = StepGraphs(decoder, self._pool, self._policy, prepare) if graphed else None
+            stretches.append(Stretch(max_tokens, decoder, graphs))
+        return tuple(stretches)
+
     @property
     def context_tokens(self) -> int:
         """The usable window."""
         return self.model_config.context_tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        """The longest sequence that is read without stretching the model's own positions."""
+        return self.model_config.trained_tokens
+
+    @property
+    def stretch_factor(self) -> float:
+        """By how much positions in a sequence as long as the window are stretched; 1 if they are the model's own."""
+        return self.model_config.stretch_factor
 
     @property
     def device_name(self) -> str:
@@ -191,7 +218,7 @@ class Engine:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
         return Session(
-            self._decoder, cache, self.prefill_chunk_tokens, self._registry, self._policy, self._graphs
+            self._stretches, cache, self.prefill_chunk_tokens, self._registry, self._policy
         )
 
     def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
@@ -241,6 +268,9 @@ def read_model_config(folder: Path) -> ModelConfig:
         ModelError: if transformers cannot read it.
         ValueError: if the decoder does not implement it.
     """
+    if (of_conversion := folder / MODEL_CONFIG_FILE).is_file():
+        with suppress(ValueError):  # another version's
+            return ModelConfig.from_json(of_conversion.read_text())
     from transformers import AutoConfig
 
     try:
@@ -284,7 +314,8 @@ def _plan_pool(
     summary, int8_summaries = POLICIES[config.selection].summary, config.summary_bits == 8
     page_bytes = PagePool.page_bytes(model, config.page_size, dtype, summary, int8_summaries)
     window_pages = -(-model.context_tokens // config.page_size)
-    free_bytes = int(free_memory_bytes(device) * POOL_SHARE_OF_FREE_MEMORY[device.type])
+    unused_bytes = free_memory_bytes(device)
+    free_bytes = int(unused_bytes * POOL_SHARE_OF_FREE_MEMORY[device.type])
     # One page more than the window, for the copy that a fork's first write makes.
     if (window_pages + 1) * page_bytes > free_bytes:
         fitting_tokens = max(0, free_bytes // page_bytes - 1) * config.page_size
@@ -292,5 +323,9 @@ def _plan_pool(
             f"A window of {model.context_tokens} tokens needs {window_pages * page_bytes / 2**30:.1f} GiB for its KV "
             f"cache and {free_bytes / 2**30:.1f} GiB can be used on {device}. Use --context-tokens {fitting_tokens}."
         )
-    pages = min((window_pages + 1) * config.cached_contexts, free_bytes // page_bytes)
+    pages = (window_pages + 1) * config.cached_contexts
+    if device.type == "cpu":
+        several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_SHARE))
+        pages = min(pages, max(window_pages + 1, several_bytes // page_bytes))
+    pages = min(pages, free_bytes // page_bytes)
     return PagePool(model, pages, config.page_size, device, dtype, summary, int8_summaries)

@@ -141,7 +141,8 @@ def load_weights(
                 setattr(weights.get_submodule(layer), part, matrix)
             else:
                 plain = value.dequantize() if isinstance(value, GroupedWeights) else value
-                set_module_tensor_to_device(weights, name, device, value=plain, dtype=dtype)
+                # A copy: one tensor that is taken as it is would keep the whole file mapped.
+                set_module_tensor_to_device(weights, name, device, value=plain.to(dtype, copy=True), dtype=dtype)
         # Some GPTQ checkpoints carry a bias of zeros for every matrix.
         unread = {name for name in unread if not (packing and name.endswith(".bias") and _is_zero(name, checkpoint))}
     if unread:

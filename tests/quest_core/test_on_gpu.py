@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -202,3 +203,22 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
     assert len(engine._graphs._prepared) == 1
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_stretched_window_equals_the_cpu_engine(tiny_folder, generate, prompt, eager):
+    """Graphs read the tables of their own stretch, before and after a conversation has outgrown one."""
+    config = EngineConfig(device="cpu", dtype="float32", page_size=16, context_tokens=1600)
+    engines = [Engine.load(str(tiny_folder), replace(config, device=device, eager=eager)) for device in ("cpu", "cuda")]
+    answers = []
+    for engine in engines:
+        session = engine.new_session()
+        answers.append(
+            [
+                generate(session, prompt(1500)[:length], QuestConfig(token_budget=budget), SAMPLING)
+                for length in (300, 700, 1500, 300)
+                for budget in (96, 1600)
+            ]
+        )
+        engine.close()
+    assert answers[0] == answers[1]
