@@ -13,9 +13,10 @@ import torch
 from torch.nn.functional import embedding, linear
 
 from kernels.reference import Matrix
-from quest_core.attention import Attention, kernels_for, prefill_attention
+from quest_core.attention import Attention, kernels_for
 from quest_core.config import ModelConfig, RopeConfig
 from quest_core.paged_kv_cache import CacheView, SequenceCache
+from quest_core.prefill_attention import prefill_attention_for
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
 from quest_core.weights import DecoderWeights, LayerWeights
@@ -41,6 +42,7 @@ class Decoder:
         self._head = weights.embedding if weights.lm_head is None else weights.lm_head
         self._kv_dtype = kv_dtype
         self._cosines, self._sines = rope_tables(config, self.device)
+        self._prefill_attention = prefill_attention_for(config, self.device, kv_dtype, self.kernels)
 
     def with_rope(self, rope: RopeConfig) -> Decoder:
         """The same weights under another of the model's RoPEs."""
@@ -73,11 +75,11 @@ class Decoder:
         branch = None  # what the previous block adds to the residual stream
         for index, layer in enumerate(weights.layers):
             hidden = self._norm(branch, residual, layer.attention_norm)
-            queries = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
-            keys, values = cache.gather(index, context_tokens)
+            inputs = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
             if observe is not None:
-                observe(index, queries, keys)
-            attended = prefill_attention(queries, keys, values, self.config.softmax_scale).to(hidden.dtype)
+                observe(index, inputs[0], cache.gather(index, context_tokens)[0])
+            attended = self._prefill_attention(index, *inputs, cache).to(hidden.dtype)
+            del inputs  # the memory is the MLP's to use
             branch = self._linear(attended, layer.output, layer.output_bias)
             hidden = self._norm(branch, residual, layer.mlp_norm)
             branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
@@ -146,8 +148,12 @@ class Decoder:
         positions: torch.Tensor,
         start_token: torch.Tensor,
         cache: SequenceCache,
-    ) -> torch.Tensor:
-        """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Project, norm and rotate; write keys and values to the cache.
+
+        Returns:
+            Queries, keys and values, [new_tokens, heads, head_dim] each.
+        """
         config, kernels = self.config, self.kernels
         projected = self._linear(hidden, layer.qkv, layer.qkv_bias)
         queries, keys, values = projected.view(len(hidden), -1, config.head_dim).split(
@@ -170,7 +176,7 @@ class Decoder:
             cache.pool.summary,
             pages.summary_scales,
         )
-        return queries
+        return queries, keys, values
 
 
 def _operand(matrix: torch.Tensor | QuantizedMatrix) -> Matrix:

@@ -28,7 +28,10 @@ from quest_core.session_registry import SessionRegistry
 from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
-PREFILL_CHUNK_TOKENS = {"cuda": 4096, "cpu": 512}
+PREFILL_CHUNK_TOKENS = {"cuda": 8192, "cpu": 512}
+MIN_PREFILL_CHUNK_TOKENS = 512
+# Of what the pool leaves free; the rest is for graphs and what the kernels need to work in.
+PREFILL_SHARE_OF_FREE_MEMORY = 0.5
 # Left free when the pool is planned: activations, the page's server and the rest of the system.
 POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
 # A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
@@ -135,7 +138,7 @@ class Engine:
         self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
-        self.prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
+        self.prefill_chunk_tokens = config.prefill_chunk_tokens or _plan_chunk(model_config, self.device, self.dtype)
         self._jobs: list[Job] = []
         self._wake = threading.Condition()
         self._closed = False
@@ -306,6 +309,17 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
 
 def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({os.cpu_count()} cores)"
+
+
+def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+    """Tokens of a prefill's chunk: as many as the device works well with, fewer where their activations do not fit."""
+    chunk_tokens = PREFILL_CHUNK_TOKENS[device.type]
+    # In an MLP: residual stream, its norm and the block's result; gate, up and their product.
+    token_bytes = 3 * (model.hidden_size + model.intermediate_size) * dtype.itemsize
+    free_bytes = free_memory_bytes(device) * PREFILL_SHARE_OF_FREE_MEMORY
+    while chunk_tokens > MIN_PREFILL_CHUNK_TOKENS and chunk_tokens * token_bytes > free_bytes:
+        chunk_tokens //= 2
+    return chunk_tokens
 
 
 def _plan_pool(

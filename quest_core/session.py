@@ -118,7 +118,8 @@ class Session:
         yield progress()
         observe = None if self._eviction is None else self._eviction.observe_prefill
         while len(self.tokens) < len(token_ids) and not cancellation.requested:
-            chunk = token_ids[len(self.tokens) : len(self.tokens) + self._prefill_chunk_tokens]
+            end = _chunk_end(len(self.tokens), len(token_ids), self._prefill_chunk_tokens)
+            chunk = token_ids[len(self.tokens) : end]
             ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
             self._logits = None
             self._logits = self._decoder.prefill(ids, self._cache, observe)
@@ -324,6 +325,14 @@ def _common_prefix(left: list[int], right: list[int]) -> int:
         if a != b:
             return index
     return min(len(left), len(right))
+
+
+def _chunk_end(start: int, total: int, chunk_tokens: int) -> int:
+    """Where the chunk from `start` on ends: chunks lie on a grid, so that the same lengths recur, for which cuDNN has
+    its plans; what fits one chunk is not cut in two for that."""
+    if total - start <= chunk_tokens:
+        return total
+    return (start // chunk_tokens + 1) * chunk_tokens
 
 
 def _wait_for(device: torch.device) -> None:

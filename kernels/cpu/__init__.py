@@ -12,6 +12,8 @@ from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
 from kernels.reference import naive_apply_rope as apply_rope
 from kernels.reference import naive_dequantize as dequantize
+from kernels.reference import naive_gather_pages as gather_pages
+from kernels.reference import naive_merge_attention as merge_attention
 from kernels.reference import naive_rms_norm as rms_norm
 from kernels.reference import naive_swiglu as swiglu
 
@@ -21,7 +23,9 @@ __all__ = [
     "choose_pages",
     "dense_decode_attention",
     "dequantize",
+    "gather_pages",
     "linear_add",
+    "merge_attention",
     "norm_linear",
     "norm_swiglu",
     "page_scores",

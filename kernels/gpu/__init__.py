@@ -8,6 +8,8 @@ from kernels.gpu.apply_rope import apply_rope
 from kernels.gpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.gpu.decode_linear import linear_add, norm_linear, norm_swiglu
 from kernels.gpu.dequantize import dequantize
+from kernels.gpu.gather_pages import gather_pages
+from kernels.gpu.merge_attention import merge_attention
 from kernels.gpu.page_scores import choose_pages, page_scores
 from kernels.gpu.quantized_linear import quantized_linear
 from kernels.gpu.rms_norm import rms_norm
@@ -21,7 +23,9 @@ __all__ = [
     "choose_pages",
     "dense_decode_attention",
     "dequantize",
+    "gather_pages",
     "linear_add",
+    "merge_attention",
     "norm_linear",
     "norm_swiglu",
     "page_scores",

@@ -27,6 +27,7 @@ from kernels.reference.pages import (
     naive_select_pages,
     naive_sparse_decode_attention,
 )
+from kernels.reference.prefill import naive_gather_pages, naive_merge_attention
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 
 __all__ = [
@@ -44,7 +45,9 @@ __all__ = [
     "naive_choose_pages",
     "naive_dense_decode_attention",
     "naive_dequantize",
+    "naive_gather_pages",
     "naive_linear_add",
+    "naive_merge_attention",
     "naive_norm_linear",
     "naive_norm_swiglu",
     "naive_page_scores",
