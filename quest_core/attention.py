@@ -14,9 +14,10 @@ import torch
 from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from kernels.reference import PageChoice, StepOutcome
 from quest_core.config import QuestConfig
 from quest_core.eviction import TokenEviction
-from quest_core.page_selection import PageSelection
+from quest_core.page_selection import PageSelection, SelectedPages
 from quest_core.paged_kv_cache import CacheView
 from quest_core.read_trace import ReadTrace
 
@@ -50,6 +51,7 @@ def prefill_attention(
     if group > 1:
         keys, values = keys.repeat_interleave(group, dim=0), values.repeat_interleave(group, dim=0)
     mask = causal_lower_right(new_tokens, keys.shape[1])
+    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
     if queries.device.type == "cpu":
         # torch's CPU flash kernel takes the mask as a tensor, and only as float does it keep its speed.
         mask = torch.full((new_tokens, keys.shape[1]), float("-inf"), dtype=queries.dtype)
@@ -95,6 +97,31 @@ class DecodeAttention:
         self._policy = policy
         self._selections = defaultdict(lambda: policy(config, page_size, kernels))
         self._budget_pages = config.budget_pages(page_size) if config.attention == "quest" else 0
+
+    @property
+    def fits_whole_step(self) -> bool:
+        """Whether a `WholeStep` can attend in its place, as `choice` says."""
+        return self._config.attention == "dense" or self._policy.scores_summaries
+
+    def choice(self, cache: CacheView) -> PageChoice | None:
+        """Which pages a whole step is to read; None for all of them."""
+        config = self._config
+        if config.attention == "dense" or len(cache.page_table) <= self._budget_pages:
+            return None
+        return PageChoice(
+            config.dense_layers,
+            self._budget_pages,
+            config.sink_pages,
+            config.recent_pages,
+            self._policy.scores_are_logits,
+        )
+
+    def note(self, outcome: StepOutcome) -> None:
+        """Take up what a whole step has selected."""
+        for place, page_ids in enumerate(outcome.page_ids):
+            missed_share = None if outcome.missed_share is None else outcome.missed_share[place]
+            selected = SelectedPages(page_ids, outcome.page_counts, missed_share)
+            self._trace.note(outcome.first_layer + place, selected)
 
     def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
         """Attend with `query` [query_heads, head_dim], whose token is in the cache; returns its shape and dtype."""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import SUMMARY_VECTORS
+from kernels.reference import SUMMARY_VECTORS, StepPages
 from quest_core.config import ModelConfig
 
 
@@ -89,6 +89,11 @@ class PagePool:
         self._free = list(range(pages - 1, -1, -1))
         # Asked for room when no page is free; returns whether it freed any.
         self.reclaim: Callable[[], bool] = lambda: False
+
+    @property
+    def step_pages(self) -> StepPages:
+        """All layers' parts, as a `WholeStep` takes them."""
+        return StepPages(self.keys, self.values, self.summaries, self.summary_scales, self.summary)
 
     @staticmethod
     def page_bytes(

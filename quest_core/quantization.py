@@ -9,10 +9,12 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kernels.reference import PackedMatrix
+from kernels.reference import PackedMatrix, naive_dequantize
 
 GROUP_SIZES = (32, 64, 128)
 DEFAULT_GROUP_SIZE = 32
+# Of scales and minimums.
+SCALE_DTYPE = torch.float16
 # Float32 intermediates of a few times this many weights exist at once.
 CHUNK_WEIGHTS = 1 << 22
 # With few levels it pays to let a group's outliers be cut off: the share of the range that is kept.
@@ -45,6 +47,10 @@ class QuantizedMatrix(nn.Module):
         """As the kernels take it."""
         return PackedMatrix(self.packed, self.scales, self.minimums, self.bits)
 
+    def dequantize(self) -> torch.Tensor:
+        """float32 [out_channels, in_channels]."""
+        return naive_dequantize(*self.operand, self.in_channels, torch.float32)
+
     @classmethod
     def from_groups(
         cls, values: torch.Tensor, scales: torch.Tensor, minimums: torch.Tensor, bits: int, in_channels: int
@@ -58,17 +64,10 @@ class QuantizedMatrix(nn.Module):
         return cls(_pack(values, bits), scales.contiguous(), minimums.contiguous(), bits, in_channels)
 
 
-def scale_dtype(device: torch.device) -> torch.dtype:
-    """Of scales and minimums: half a float where kernels read it; the CPU's know none."""
-    return torch.float32 if device.type == "cpu" else torch.float16
-
-
-def quantized_bytes(
-    out_channels: int, in_channels: int, bits: int, device: torch.device, group_size: int = DEFAULT_GROUP_SIZE
-) -> int:
+def quantized_bytes(out_channels: int, in_channels: int, bits: int, group_size: int = DEFAULT_GROUP_SIZE) -> int:
     """Size of a quantised matrix."""
     groups = -(-in_channels // group_size)
-    return out_channels * groups * (group_size * bits // 8 + 2 * scale_dtype(device).itemsize)
+    return out_channels * groups * (group_size * bits // 8 + 2 * SCALE_DTYPE.itemsize)
 
 
 @torch.no_grad()
@@ -113,7 +112,7 @@ def _quantize_rows(
     best = None
     for kept in ranges_kept:
         cut = (high - low) * (1.0 - kept) / 2.0
-        scales, minimums = _round_range(low + cut, high - cut, bits, scale_dtype(rows.device))
+        scales, minimums = _round_range(low + cut, high - cut, bits, SCALE_DTYPE)
         steps = scales.float().unsqueeze(2).clamp(min=torch.finfo(torch.float32).tiny)
         offsets = minimums.float().unsqueeze(2)
         values = ((grouped - offsets) / steps).round_().clamp_(0, (1 << bits) - 1)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from functools import partial
 
+import numpy as np
 import torch
 from numba import njit
 
@@ -26,16 +27,37 @@ def require_float32(**tensors: torch.Tensor) -> None:
             )
 
 
+PAGE_DTYPES = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def require_pages(**stores: torch.Tensor) -> None:
+    """Raises ValueError naming the first store that is not contiguous on the CPU in a floating dtype."""
+    for name, store in stores.items():
+        if store.dtype not in PAGE_DTYPES or store.device.type != "cpu" or not store.is_contiguous():
+            raise ValueError(
+                f"{name} must be contiguous on the CPU, of {PAGE_DTYPES}, got {store.dtype} on {store.device} with "
+                f"strides {store.stride()}"
+            )
+
+
+def as_array(store: torch.Tensor) -> np.ndarray:
+    """The same memory for compiled code, which takes the bits of 16-bit floats as `vectors.KINDS` says."""
+    bits = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}.get(store.dtype)
+    return (store if bits is None else store.view(bits)).numpy()
+
+
 def require_summaries(
     page_summaries: torch.Tensor, summary_scales: torch.Tensor | None, vectors: int
 ) -> None:
-    """Raises ValueError unless the summaries are float32 without scales, or int8 with one for each of the vectors."""
-    dtype = torch.float32 if summary_scales is None else torch.int8
-    if page_summaries.dtype != dtype or page_summaries.device.type != "cpu" or page_summaries.shape[2] != vectors:
+    """Raises ValueError unless the summaries are floating without scales, or int8 with one for each of the vectors."""
+    dtypes = PAGE_DTYPES if summary_scales is None else (torch.int8,)
+    if page_summaries.dtype not in dtypes or page_summaries.device.type != "cpu" or page_summaries.shape[2] != vectors:
         raise ValueError(
-            f"page_summaries must be {dtype} on the CPU with {vectors} vectors a page, got {page_summaries.dtype} on "
-            f"{page_summaries.device} of shape {tuple(page_summaries.shape)}"
+            f"page_summaries must be one of {dtypes} on the CPU with {vectors} vectors a page, got "
+            f"{page_summaries.dtype} on {page_summaries.device} of shape {tuple(page_summaries.shape)}"
         )
+    if not page_summaries.is_contiguous():
+        raise ValueError(f"page_summaries must be contiguous, got strides {page_summaries.stride()}")
     if summary_scales is not None:
         require_float32(summary_scales=summary_scales)
         if summary_scales.shape != page_summaries.shape[:3]:

@@ -5,29 +5,80 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32, require_summaries
+from kernels.cpu.compile import as_array, compiled, require_summaries
+from kernels.cpu.decode_attention import page_dots
 from kernels.reference import check_summary
+
+BOUNDS, SPREAD, MEAN = 0, 1, 2
+KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
 
 
 @compiled
-def _page_scores(functions, page_summaries, summary_scales, page_table, pages, scores):
-    kv_heads, rows, vectors, head_dim = functions.shape
-    for head in range(kv_heads):
-        for logical in range(pages):
-            page = page_table[logical]
+def score_rows(kind, group):
+    """Scores that a kv head's page gets."""
+    return 1 if kind == BOUNDS else group
+
+
+@compiled
+def query_functions(query, kind, scale, functions):
+    """What a kv head's summary vectors are dotted with: query [group, head_dim] -> functions [vectors, rows, head_dim]."""
+    group, head_dim = query.shape
+    if kind == BOUNDS:
+        weight = scale / np.float32(group)
+        functions[:] = 0.0
+        for member in range(group):
+            for d in range(head_dim):
+                functions[0, 0, d] += min(query[member, d], np.float32(0.0)) * weight
+                functions[1, 0, d] += max(query[member, d], np.float32(0.0)) * weight
+        return
+    for member in range(group):
+        for d in range(head_dim):
+            functions[0, member, d] = query[member, d] * scale
+            if kind == SPREAD:
+                functions[1, member, d] = abs(query[member, d]) * scale
+
+
+@compiled
+def score_pages(functions, page_summaries, summary_scales, page_table, first, end, cell, scores):
+    """Write the scores of logical pages `first` to `end`.
+
+    Args:
+        functions: float32 [kv_heads, vectors, rows, head_dim], see `query_functions`.
+        cell: float32 [rows] to work in.
+        scores: [kv_heads, rows, logical_pages].
+    """
+    kv_heads, vectors, rows, head_dim = functions.shape
+    for logical in range(first, end):
+        page = np.int64(page_table[logical])
+        for head in range(kv_heads):
             for row in range(rows):
-                score = np.float32(0.0)
-                for v in range(vectors):
-                    product = np.float32(0.0)
-                    for d in range(head_dim):
-                        product += functions[head, row, v, d] * np.float32(page_summaries[page, head, v, d])
-                    # Numba compiles only the branch that the type of `summary_scales` leaves.
-                    if summary_scales is None:
-                        score += product
-                    else:
-                        score += product * summary_scales[page, head, v]
-                scores[head, row, logical] = score
-        scores[head, :, pages:] = -np.inf
+                scores[head, row, logical] = 0.0
+            for v in range(vectors):
+                vector = page_summaries.ctypes.data + (page * kv_heads + head) * page_summaries.strides[1]
+                page_dots(
+                    page_summaries, vector + v * page_summaries.strides[2], functions[head, v].ctypes.data, head_dim,
+                    rows, cell.ctypes.data,
+                )  # fmt: skip
+                # Numba compiles only the branch that the type of `summary_scales` leaves.
+                if summary_scales is None:
+                    step = np.float32(1.0)
+                else:
+                    step = summary_scales[page, head, v]
+                for row in range(rows):
+                    scores[head, row, logical] += cell[row] * step
+
+
+@compiled
+def _page_scores(query, kind, scale, page_summaries, summary_scales, page_table, pages, scores):
+    kv_heads, rows, _ = scores.shape
+    group = len(query) // kv_heads
+    functions = np.empty((kv_heads, page_summaries.shape[2], rows, query.shape[1]), np.float32)
+    for head in range(kv_heads):
+        query_functions(query[head * group : (head + 1) * group], kind, scale, functions[head])
+    score_pages(
+        functions, page_summaries, summary_scales, page_table, 0, pages, np.empty(rows, np.float32), scores
+    )
+    scores[:, :, pages:] = -np.inf
 
 
 def page_scores(
@@ -40,32 +91,23 @@ def page_scores(
     scale: float,
     summary_scales: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `kernels.reference.naive_page_scores`; float32 queries, float32 or int8 summaries.
+    """As `kernels.reference.naive_page_scores`.
 
     Raises:
-        ValueError: for another dtype, device or summary.
+        ValueError: for another dtype, device, layout or summary.
     """
-    require_float32(query=query)
     require_summaries(page_summaries, summary_scales, check_summary(summary))
-    functions = _query_functions(query.numpy() * np.float32(scale), page_summaries.shape[1], summary)
-    pages = -(-int(context_tokens) // page_size)
-    scores = torch.empty(*functions.shape[:2], len(page_table))
+    kind, kv_heads = KINDS[summary], page_summaries.shape[1]
+    rows = 1 if kind == BOUNDS else len(query) // kv_heads
+    scores = torch.empty(kv_heads, rows, len(page_table))
     _page_scores(
-        functions,
-        page_summaries.numpy(),
+        query.float().contiguous().numpy(),
+        kind,
+        np.float32(scale),
+        as_array(page_summaries),
         None if summary_scales is None else summary_scales.numpy(),
         page_table.numpy(),
-        pages,
+        -(-int(context_tokens) // page_size),
         scores.numpy(),
     )
     return scores
-
-
-def _query_functions(query: np.ndarray, kv_heads: int, summary: str) -> np.ndarray:
-    """What the summary vectors are dotted with: [kv_heads, rows, vectors, head_dim]."""
-    grouped = query.reshape(kv_heads, -1, query.shape[1])
-    if summary == "bounds":
-        return np.stack((np.minimum(grouped, 0).mean(axis=1), np.maximum(grouped, 0).mean(axis=1)), axis=1)[:, None]
-    if summary == "mean":
-        return grouped[:, :, None]
-    return np.stack((grouped, np.abs(grouped)), axis=2)

@@ -26,14 +26,20 @@ from kernels.reference.pages import (
     naive_sparse_decode_attention,
 )
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
+from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 
 __all__ = [
     "INT8_LEVELS",
     "ROUNDING_MARGIN",
     "SCALE_MARGIN",
     "SUMMARY_VECTORS",
+    "LayerOperands",
     "Matrix",
+    "NaiveWholeStep",
     "PackedMatrix",
+    "PageChoice",
+    "StepOutcome",
+    "StepPages",
     "check_selection",
     "check_summary",
     "naive_append_keys_values",

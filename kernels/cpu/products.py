@@ -1,0 +1,162 @@
+"""Products of one row with a matrix in any format, as numbers that compiled code reads.
+
+A matrix is one row of an int64 table (`describe_matrix`), so that a whole model is an array; each output channel is one
+dot product, computed by one thread in one fixed order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from kernels.cpu.compile import compiled
+from kernels.cpu.vectors import BFLOAT16, FLOAT16, FLOAT32, LANES, load_float, make_dots, make_packed_dot
+from kernels.reference import Matrix, PackedMatrix
+
+# Columns of the table.
+KIND, DATA, ROW_BYTES, SCALES, MINIMUMS = range(5)
+GROUPS, GROUP_SHIFT, GROUP_CHANNELS, IN_CHANNELS, OUT_CHANNELS, BIAS = range(5, 11)
+MINIMUM_BYTES = 11
+PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
+FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
+RUN_BYTES = 16  # as `kernels.reference.naive_dequantize` lays a row out
+
+dot_float32, dot_bfloat16, dot_float16 = make_dots(FLOAT32), make_dots(BFLOAT16), make_dots(FLOAT16)
+_packed_dot_4, _packed_dot_8 = make_packed_dot(4), make_packed_dot(8)
+
+
+def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[int]:
+    """A row of the table; the tensors must outlive it.
+
+    Args:
+        matrix: floating [out_channels, in_channels], or quantised with float16 scales.
+        bias: float32 [out_channels].
+
+    Raises:
+        ValueError: for another dtype, device or layout.
+    """
+    tensors = matrix[:3] if isinstance(matrix, PackedMatrix) else (matrix,)
+    for tensor in (*tensors, *(() if bias is None else (bias,))):
+        if tensor.device.type != "cpu" or not tensor.is_contiguous():
+            raise ValueError(f"a matrix must be contiguous on the CPU, got strides {tensor.stride()} on {tensor.device}")
+    if bias is not None and bias.dtype != torch.float32:
+        raise ValueError(f"bias must be float32, got {bias.dtype}")
+    bias_address = 0 if bias is None else bias.data_ptr()
+    if isinstance(matrix, PackedMatrix):
+        packed, scales, minimums, bits = matrix
+        check_packed(matrix)
+        out_channels, groups = scales.shape
+        runs_of_group = packed.shape[1] * 4 // RUN_BYTES // groups
+        channels = packed.shape[1] * 32 // bits
+        return [
+            bits, packed.data_ptr(), packed.shape[1] * 4, scales.data_ptr(), minimums.data_ptr(), groups,
+            runs_of_group.bit_length() - 1, channels // groups, channels, out_channels, bias_address,
+            minimums.element_size(),
+        ]  # fmt: skip
+    if matrix.dtype not in FLOATING_KINDS:
+        raise ValueError(f"a matrix must be one of {tuple(FLOATING_KINDS)}, got {matrix.dtype}")
+    out_channels, in_channels = matrix.shape
+    row_bytes = in_channels * matrix.element_size()
+    kind = FLOATING_KINDS[matrix.dtype]
+    return [kind, matrix.data_ptr(), row_bytes, 0, 0, 1, 0, in_channels, in_channels, out_channels, bias_address, 0]
+
+
+def check_packed(matrix: PackedMatrix) -> None:
+    """Raises ValueError for a dtype or a number of bits that the kernels do not read."""
+    packed, scales, minimums, bits = matrix
+    if bits not in (4, 8) or packed.dtype != torch.int32:
+        raise ValueError(f"packed must be int32 of 4 or 8 bits, got {packed.dtype} of {bits} bits")
+    if scales.dtype != torch.float16 or minimums.dtype not in (torch.float16, torch.float32):
+        raise ValueError(
+            f"scales must be float16 and minimums float16 or float32, got {scales.dtype} and {minimums.dtype}"
+        )
+
+
+def input_floats(table: np.ndarray) -> int:
+    """Float32 that `order_inputs` needs for the largest matrix of a table."""
+    # Of an odd number of runs, the last stands with a gap.
+    return int((table[:, IN_CHANNELS] + table[:, GROUPS] + 2 * 8 * LANES).max())
+
+
+@compiled
+def order_inputs(matrix, hidden, inputs):
+    """Lay `hidden` out as the row products of `matrix` read it; of quantised ones, with its sums by group behind it."""
+    channels = matrix[IN_CHANNELS]
+    if matrix[KIND] != PACKED_4 and matrix[KIND] != PACKED_8:
+        for channel in range(channels):
+            inputs[channel] = hidden[channel]
+        return
+    bits = matrix[KIND]
+    fields = 32 // bits
+    run_channels = 4 * fields
+    inputs[:] = 0.0
+    sums = inputs[_sums_start(matrix) :]
+    for first in range(0, len(hidden), 4):
+        run, place = first // run_channels, first % run_channels
+        field = place // 4
+        weight = np.float32(1.0)
+        if field < fields - 1:
+            weight /= np.float32(1 << bits * field)
+        target = (run // 2 * fields + field) * LANES + run % 2 * 4
+        for word in range(min(4, len(hidden) - first)):
+            inputs[target + word] = hidden[first + word] * weight
+            sums[first // matrix[GROUP_CHANNELS]] += hidden[first + word]
+
+
+@compiled
+def _sums_start(matrix):
+    runs = matrix[ROW_BYTES] // RUN_BYTES
+    return (runs + 1) // 2 * (32 // matrix[KIND]) * LANES
+
+
+@compiled
+def multiply_row(matrix, row, inputs, cell):
+    """Channel `row` of the product with what `order_inputs` wrote; `cell` is a float32 to work in."""
+    kind = matrix[KIND]
+    weights = matrix[DATA] + row * matrix[ROW_BYTES]
+    if kind == PACKED_4 or kind == PACKED_8:
+        groups = matrix[GROUPS]
+        offset = row * groups * 2
+        runs = matrix[ROW_BYTES] // RUN_BYTES
+        sums = inputs.ctypes.data + _sums_start(matrix) * 4
+        if matrix[MINIMUM_BYTES] == 4:
+            dot_float32(matrix[MINIMUMS] + offset * 2, sums, groups, cell.ctypes.data)
+        else:
+            dot_float16(matrix[MINIMUMS] + offset, sums, groups, cell.ctypes.data)
+        product = cell[0]
+        if kind == PACKED_4:
+            product += _packed_dot_4(weights, matrix[SCALES] + offset, inputs.ctypes.data, runs, matrix[GROUP_SHIFT])
+        else:
+            product += _packed_dot_8(weights, matrix[SCALES] + offset, inputs.ctypes.data, runs, matrix[GROUP_SHIFT])
+    else:
+        if kind == FLOAT32:
+            dot_float32(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
+        elif kind == BFLOAT16:
+            dot_bfloat16(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
+        else:
+            dot_float16(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
+        product = cell[0]
+    if matrix[BIAS] != 0:
+        product += load_float(matrix[BIAS], row)
+    return product
+
+
+@compiled
+def _multiply(matrix, hidden, input_length, out):
+    inputs, cell = np.empty(input_length, np.float32), np.empty(1, np.float32)
+    for token in range(len(hidden)):
+        order_inputs(matrix, hidden[token], inputs)
+        for row in range(len(out[token])):
+            out[token, row] = multiply_row(matrix, row, inputs, cell)
+
+
+def multiply(hidden: torch.Tensor, matrix: Matrix) -> torch.Tensor:
+    """float32 [rows, in_channels] -> float32 [rows, out_channels], on the calling thread.
+
+    Raises:
+        ValueError: as `describe_matrix`.
+    """
+    table = np.array([describe_matrix(matrix)], np.int64)
+    product = torch.empty(len(hidden), int(table[0, OUT_CHANNELS]))
+    _multiply(table[0], hidden.contiguous().numpy(), input_floats(table), product.numpy())
+    return product
