@@ -7,7 +7,7 @@ import torch
 
 from kernels.cpu.compile import as_array, compiled, require_pages, require_summaries
 from kernels.cpu.page_scores import BOUNDS, KINDS, SPREAD
-from kernels.cpu.vectors import load_element, store_element
+from kernels.cpu.vectors import address_of, load_element, store_element
 from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
 
 
@@ -86,22 +86,22 @@ def append_tokens(
         written_from = max(start - first_token, 0)
         for head in range(kv_heads):
             offset = (page * kv_heads + head) * key_pages.strides[1]
-            page_key_bits, page_value_bits = key_pages.ctypes.data + offset, value_pages.ctypes.data + offset
+            page_key_bits, page_value_bits = address_of(key_pages) + offset, address_of(value_pages) + offset
             for slot in range(written_from, filled):
                 token = first_token + slot - start
                 for d in range(head_dim):
-                    store_element(key_pages, page_key_bits, slot * head_dim + d, keys[token, head, d])
-                    store_element(value_pages, page_value_bits, slot * head_dim + d, values[token, head, d])
+                    store_element(key_pages.dtype, page_key_bits, slot * head_dim + d, keys[token, head, d])
+                    store_element(value_pages.dtype, page_value_bits, slot * head_dim + d, values[token, head, d])
             for slot in range(filled):
                 for d in range(head_dim):
-                    page_keys[slot, d] = load_element(key_pages, page_key_bits, slot * head_dim + d)
+                    page_keys[slot, d] = load_element(key_pages.dtype, page_key_bits, slot * head_dim + d)
             _summarise(page_keys, filled, kind, unrounded)
             # Numba compiles only the branch that the type of `summary_scales` leaves.
             if summary_scales is None:
-                summary = page_summaries.ctypes.data + (page * kv_heads + head) * page_summaries.strides[1]
+                summary = address_of(page_summaries) + (page * kv_heads + head) * page_summaries.strides[1]
                 for v in range(len(unrounded)):
                     for d in range(head_dim):
-                        store_element(page_summaries, summary, v * head_dim + d, unrounded[v, d])
+                        store_element(page_summaries.dtype, summary, v * head_dim + d, unrounded[v, d])
             else:
                 _round_to_int8(unrounded, kind == BOUNDS, page_summaries[page, head], summary_scales[page, head])
 

@@ -12,7 +12,7 @@ import torch
 
 from kernels.cpu.compile import as_array, compiled, require_pages
 from kernels.cpu.exponentials import exponentiate
-from kernels.cpu.vectors import make_page_dots, make_weighted_sums, prefetch
+from kernels.cpu.vectors import address_of, make_page_dots, make_weighted_sums, prefetch
 
 PART_TOKENS = 256
 PAGES_AHEAD, LINE_BYTES = 4, 64
@@ -22,54 +22,45 @@ _sums_1, _sums_2, _sums_3, _sums_4 = (make_weighted_sums(rows) for rows in (1, 2
 
 
 @compiled
-def page_dots(store, vector, queries, dims, rows, out):
+def page_dots(dtype, vectors, count, dims, queries, rows, stride, products):
     """As `make_page_dots`, with any number of `rows`."""
     while rows >= 4:
-        _dots_4(store, vector, queries, dims, out)
+        _dots_4(dtype, vectors, count, dims, queries, stride, products)
         queries += 16 * dims
-        out += 16
+        products += 16 * stride
         rows -= 4
     if rows == 3:
-        _dots_3(store, vector, queries, dims, out)
+        _dots_3(dtype, vectors, count, dims, queries, stride, products)
     elif rows == 2:
-        _dots_2(store, vector, queries, dims, out)
+        _dots_2(dtype, vectors, count, dims, queries, stride, products)
     elif rows == 1:
-        _dots_1(store, vector, queries, dims, out)
+        _dots_1(dtype, vectors, count, dims, queries, stride, products)
 
 
 @compiled
-def _weighted_sums(store, vectors, count, dims, weights, stride, rows, sums):
+def _weighted_sums(dtype, vectors, count, dims, weights, stride, rows, sums):
     while rows >= 4:
-        _sums_4(store, vectors, count, dims, weights, stride, sums)
+        _sums_4(dtype, vectors, count, dims, weights, stride, sums)
         weights += 16 * stride
         sums += 16 * dims
         rows -= 4
     if rows == 3:
-        _sums_3(store, vectors, count, dims, weights, stride, sums)
+        _sums_3(dtype, vectors, count, dims, weights, stride, sums)
     elif rows == 2:
-        _sums_2(store, vectors, count, dims, weights, stride, sums)
+        _sums_2(dtype, vectors, count, dims, weights, stride, sums)
     elif rows == 1:
-        _sums_1(store, vectors, count, dims, weights, stride, sums)
+        _sums_1(dtype, vectors, count, dims, weights, stride, sums)
 
 
 @compiled
-def _page_address(store, page_table, page_ids, index, head):
-    """Of a kv head's vectors in the page at `index` of the list; an empty list is that of all pages."""
-    logical = page_ids[index] if len(page_ids) > 0 else index
-    return store.ctypes.data + (np.int64(page_table[logical]) * store.shape[1] + head) * store.strides[1]
-
-
-@compiled
-def _prefetch_page(store, page_table, page_ids, index, end, head):
-    if index < end:
-        address = _page_address(store, page_table, page_ids, index, head)
-        for offset in range(0, store.strides[1], LINE_BYTES):
-            prefetch(address + offset)
+def _prefetch_lines(address, length_bytes):
+    for offset in range(0, length_bytes, LINE_BYTES):
+        prefetch(address + offset)
 
 
 @compiled
 def attend_part(
-    query, key_pages, value_pages, page_table, page_ids, first, end, head, context_tokens, scale, logits, cell, maxima,
+    query, key_pages, value_pages, page_table, page_ids, first, end, head, context_tokens, scale, logits, maxima,
     totals, attended,
 ):  # fmt: skip
     """Attend with a group's queries to one part of a kv head's pages.
@@ -78,41 +69,46 @@ def attend_part(
         query: float32 [group, head_dim].
         page_ids: int32, the list of logical pages; empty for all.
         first, end: the part of the list.
-        logits: float32 [group, PART_TOKENS] to work in; `cell` float32 [group].
+        logits: float32 [group, PART_TOKENS] to work in.
         maxima, totals: [group], written: the largest logit, and the sum of the exponentials over it.
         attended: [group, head_dim], written: the values weighted by these exponentials.
     """
     group, head_dim = query.shape
     page_size = key_pages.shape[2]
-    vector_bytes = key_pages.strides[2]
+    page_bytes, head_bytes = key_pages.strides[:2]
+    listed = len(page_ids) > 0
+    keys, values = address_of(key_pages) + head * head_bytes, address_of(value_pages) + head * head_bytes
+    query_address, logits_address, attended_address = address_of(query), address_of(logits), address_of(attended)
     tokens = 0
     for index in range(first, end):
-        _prefetch_page(key_pages, page_table, page_ids, index + PAGES_AHEAD, end, head)
-        logical = page_ids[index] if len(page_ids) > 0 else index
-        keys = _page_address(key_pages, page_table, page_ids, index, head)
-        for slot in range(min(page_size, context_tokens - logical * page_size)):
-            page_dots(
-                key_pages, keys + slot * vector_bytes, query.ctypes.data, head_dim, group, cell.ctypes.data
-            )
-            for member in range(group):
-                logits[member, tokens] = cell[member] * scale
-            tokens += 1
+        ahead = index + PAGES_AHEAD
+        if ahead < end:
+            _prefetch_lines(keys + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
+        logical = page_ids[index] if listed else index
+        count = min(page_size, context_tokens - logical * page_size)
+        page_dots(
+            key_pages.dtype, keys + page_table[logical] * page_bytes, count, head_dim, query_address, group,
+            logits.shape[1], logits_address + tokens * 4,
+        )  # fmt: skip
+        tokens += count
     for member in range(group):
         highest = np.float32(-np.inf)
         for token in range(tokens):
+            logits[member, token] *= scale
             highest = max(highest, logits[member, token])
         maxima[member] = highest
         totals[member] = exponentiate(logits[member, :tokens], highest, logits[member, :tokens])
     attended[:] = 0.0
     token = 0
     for index in range(first, end):
-        _prefetch_page(value_pages, page_table, page_ids, index + PAGES_AHEAD, end, head)
-        logical = page_ids[index] if len(page_ids) > 0 else index
-        values = _page_address(value_pages, page_table, page_ids, index, head)
+        ahead = index + PAGES_AHEAD
+        if ahead < end:
+            _prefetch_lines(values + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
+        logical = page_ids[index] if listed else index
         count = min(page_size, context_tokens - logical * page_size)
         _weighted_sums(
-            value_pages, values, count, head_dim, logits.ctypes.data + token * 4, logits.shape[1], group,
-            attended.ctypes.data,
+            value_pages.dtype, values + page_table[logical] * page_bytes, count, head_dim, logits_address + token * 4,
+            logits.shape[1], group, attended_address,
         )  # fmt: skip
         token += count
 
@@ -140,7 +136,7 @@ def _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, co
     kv_heads, page_size, head_dim = key_pages.shape[1:]
     group = query.shape[0] // kv_heads
     part_pages = PART_TOKENS // page_size
-    logits, cell = np.empty((group, PART_TOKENS), np.float32), np.empty(group, np.float32)
+    logits = np.empty((group, PART_TOKENS), np.float32)
     for head in range(kv_heads):
         parts = (page_counts[head] + part_pages - 1) // part_pages
         maxima, totals = np.empty((2, parts, group), np.float32)
@@ -149,7 +145,7 @@ def _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, co
             attend_part(
                 query[head * group : (head + 1) * group], key_pages, value_pages, page_table, page_ids[head],
                 part * part_pages, min((part + 1) * part_pages, page_counts[head]), head, context_tokens, scale,
-                logits, cell, maxima[part], totals[part], sums[part],
+                logits, maxima[part], totals[part], sums[part],
             )  # fmt: skip
         for member in range(group):
             merge_parts(maxima[:, member], totals[:, member], sums[:, member], attended[head * group + member])

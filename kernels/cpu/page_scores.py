@@ -7,6 +7,7 @@ import torch
 
 from kernels.cpu.compile import as_array, compiled, require_summaries
 from kernels.cpu.decode_attention import page_dots
+from kernels.cpu.vectors import address_of
 from kernels.reference import check_summary
 
 BOUNDS, SPREAD, MEAN = 0, 1, 2
@@ -21,7 +22,12 @@ def score_rows(kind, group):
 
 @compiled
 def query_functions(query, kind, scale, functions):
-    """What a kv head's summary vectors are dotted with: query [group, head_dim] -> functions [vectors, rows, head_dim]."""
+    """What a kv head's summary vectors are dotted with.
+
+    Args:
+        query: float32 [group, head_dim].
+        functions: [vectors, rows, head_dim], written.
+    """
     group, head_dim = query.shape
     if kind == BOUNDS:
         weight = scale / np.float32(group)
@@ -44,28 +50,30 @@ def score_pages(functions, page_summaries, summary_scales, page_table, first, en
 
     Args:
         functions: float32 [kv_heads, vectors, rows, head_dim], see `query_functions`.
-        cell: float32 [rows] to work in.
+        cell: float32 [vectors * rows] to work in.
         scores: [kv_heads, rows, logical_pages].
     """
     kv_heads, vectors, rows, head_dim = functions.shape
+    page_bytes, head_bytes, vector_bytes = page_summaries.strides[:3]
+    summaries, function_rows, products = address_of(page_summaries), address_of(functions), address_of(cell)
+    function_bytes = 4 * rows * head_dim
     for logical in range(first, end):
-        page = np.int64(page_table[logical])
+        page = page_table[logical]
         for head in range(kv_heads):
-            for row in range(rows):
-                scores[head, row, logical] = 0.0
             for v in range(vectors):
-                vector = page_summaries.ctypes.data + (page * kv_heads + head) * page_summaries.strides[1]
                 page_dots(
-                    page_summaries, vector + v * page_summaries.strides[2], functions[head, v].ctypes.data, head_dim,
-                    rows, cell.ctypes.data,
+                    page_summaries.dtype, summaries + page * page_bytes + head * head_bytes + v * vector_bytes, 1,
+                    head_dim, function_rows + (head * vectors + v) * function_bytes, rows, 1, products + 4 * v * rows,
                 )  # fmt: skip
-                # Numba compiles only the branch that the type of `summary_scales` leaves.
-                if summary_scales is None:
-                    step = np.float32(1.0)
-                else:
-                    step = summary_scales[page, head, v]
-                for row in range(rows):
-                    scores[head, row, logical] += cell[row] * step
+            for row in range(rows):
+                score = np.float32(0.0)
+                for v in range(vectors):
+                    # Numba compiles only the branch that the type of `summary_scales` leaves.
+                    if summary_scales is None:
+                        score += cell[v * rows + row]
+                    else:
+                        score += cell[v * rows + row] * summary_scales[page, head, v]
+                scores[head, row, logical] = score
 
 
 @compiled
@@ -76,7 +84,7 @@ def _page_scores(query, kind, scale, page_summaries, summary_scales, page_table,
     for head in range(kv_heads):
         query_functions(query[head * group : (head + 1) * group], kind, scale, functions[head])
     score_pages(
-        functions, page_summaries, summary_scales, page_table, 0, pages, np.empty(rows, np.float32), scores
+        functions, page_summaries, summary_scales, page_table, 0, pages, np.empty(rows * page_summaries.shape[2], np.float32), scores
     )
     scores[:, :, pages:] = -np.inf
 

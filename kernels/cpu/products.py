@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from kernels.cpu.compile import compiled
-from kernels.cpu.vectors import BFLOAT16, FLOAT16, FLOAT32, LANES, load_float, make_dots, make_packed_dot
+from kernels.cpu.vectors import BFLOAT16, FLOAT16, FLOAT32, LANES, address_of, load_float, make_dot, make_packed_dot
 from kernels.reference import Matrix, PackedMatrix
 
 # Columns of the table.
@@ -21,8 +21,10 @@ PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 RUN_BYTES = 16  # as `kernels.reference.naive_dequantize` lays a row out
 
-dot_float32, dot_bfloat16, dot_float16 = make_dots(FLOAT32), make_dots(BFLOAT16), make_dots(FLOAT16)
-_packed_dot_4, _packed_dot_8 = make_packed_dot(4), make_packed_dot(8)
+dot_float32, dot_bfloat16, dot_float16 = (make_dot(kind) for kind in (FLOAT32, BFLOAT16, FLOAT16))
+packed_dot_4, packed_dot_8 = (make_packed_dot(bits, FLOAT16) for bits in (4, 8))
+# Of matrices whose minimums are float32.
+wide_packed_dot_4, wide_packed_dot_8 = (make_packed_dot(bits, FLOAT32) for bits in (4, 8))
 
 
 def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[int]:
@@ -38,7 +40,9 @@ def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[in
     tensors = matrix[:3] if isinstance(matrix, PackedMatrix) else (matrix,)
     for tensor in (*tensors, *(() if bias is None else (bias,))):
         if tensor.device.type != "cpu" or not tensor.is_contiguous():
-            raise ValueError(f"a matrix must be contiguous on the CPU, got strides {tensor.stride()} on {tensor.device}")
+            raise ValueError(
+                f"a matrix must be contiguous on the CPU, got strides {tensor.stride()} on {tensor.device}"
+            )
     if bias is not None and bias.dtype != torch.float32:
         raise ValueError(f"bias must be float32, got {bias.dtype}")
     bias_address = 0 if bias is None else bias.data_ptr()
@@ -110,44 +114,44 @@ def _sums_start(matrix):
 
 
 @compiled
-def multiply_row(matrix, row, inputs, cell):
-    """Channel `row` of the product with what `order_inputs` wrote; `cell` is a float32 to work in."""
-    kind = matrix[KIND]
-    weights = matrix[DATA] + row * matrix[ROW_BYTES]
+def multiply_rows(matrix, first, end, inputs, out):
+    """Channels `first` to `end` of the product with what `order_inputs` wrote, to `out`."""
+    kind, row_bytes, groups, group_shift = matrix[KIND], matrix[ROW_BYTES], matrix[GROUPS], matrix[GROUP_SHIFT]
+    channels, bias = matrix[IN_CHANNELS], matrix[BIAS]
+    scales, minimums, minimum_bytes = matrix[SCALES], matrix[MINIMUMS], matrix[MINIMUM_BYTES]
+    operand, runs = address_of(inputs), row_bytes // RUN_BYTES
+    sums = operand
     if kind == PACKED_4 or kind == PACKED_8:
-        groups = matrix[GROUPS]
-        offset = row * groups * 2
-        runs = matrix[ROW_BYTES] // RUN_BYTES
-        sums = inputs.ctypes.data + _sums_start(matrix) * 4
-        if matrix[MINIMUM_BYTES] == 4:
-            dot_float32(matrix[MINIMUMS] + offset * 2, sums, groups, cell.ctypes.data)
-        else:
-            dot_float16(matrix[MINIMUMS] + offset, sums, groups, cell.ctypes.data)
-        product = cell[0]
-        if kind == PACKED_4:
-            product += _packed_dot_4(weights, matrix[SCALES] + offset, inputs.ctypes.data, runs, matrix[GROUP_SHIFT])
-        else:
-            product += _packed_dot_8(weights, matrix[SCALES] + offset, inputs.ctypes.data, runs, matrix[GROUP_SHIFT])
-    else:
-        if kind == FLOAT32:
-            dot_float32(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
+        sums += _sums_start(matrix) * 4
+    for row in range(first, end):
+        weights = matrix[DATA] + row * row_bytes
+        if kind == PACKED_4 or kind == PACKED_8:
+            scale_row, minimum_row = scales + row * groups * 2, minimums + row * groups * minimum_bytes
+            if kind == PACKED_4 and minimum_bytes == 2:
+                product = packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+            elif kind == PACKED_8 and minimum_bytes == 2:
+                product = packed_dot_8(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+            elif kind == PACKED_4:
+                product = wide_packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+            else:
+                product = wide_packed_dot_8(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+        elif kind == FLOAT32:
+            product = dot_float32(weights, operand, channels)
         elif kind == BFLOAT16:
-            dot_bfloat16(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
+            product = dot_bfloat16(weights, operand, channels)
         else:
-            dot_float16(weights, inputs.ctypes.data, matrix[IN_CHANNELS], cell.ctypes.data)
-        product = cell[0]
-    if matrix[BIAS] != 0:
-        product += load_float(matrix[BIAS], row)
-    return product
+            product = dot_float16(weights, operand, channels)
+        if bias != 0:
+            product += load_float(bias, row)
+        out[row - first] = product
 
 
 @compiled
 def _multiply(matrix, hidden, input_length, out):
-    inputs, cell = np.empty(input_length, np.float32), np.empty(1, np.float32)
+    inputs = np.empty(input_length, np.float32)
     for token in range(len(hidden)):
         order_inputs(matrix, hidden[token], inputs)
-        for row in range(len(out[token])):
-            out[token, row] = multiply_row(matrix, row, inputs, cell)
+        multiply_rows(matrix, 0, out.shape[1], inputs, out[token])
 
 
 def multiply(hidden: torch.Tensor, matrix: Matrix) -> torch.Tensor:

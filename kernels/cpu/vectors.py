@@ -1,20 +1,24 @@
 """Loops over vectors in LLVM's own words, for what it makes poor code of when Numba compiles it.
 
-Each function takes addresses and lengths in elements. Lanes, and the order in which they are added up, are fixed here
-and not left to the compiler, so that every processor computes the same; LLVM maps the lanes on the registers there are
-(SSE, AVX, NEON). 16-bit formats are widened by bit operations, which need no instructions of their own.
+Each function takes addresses, and lengths in elements: to hand an array on would count its references, which costs more
+than a short loop. A kind of elements is told by the dtype of the array they lie in. Lanes, and the order in which they
+are added up, are fixed here and not left to the compiler, so that every processor computes the same; LLVM maps the
+lanes on the registers there are (SSE, AVX, NEON).
 """
 
 from __future__ import annotations
 
-from llvmlite import ir
+import platform
+
+from llvmlite import binding, ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic
 
 LANES = 8
 # Kinds of elements. Numba has no 16-bit floats on a CPU: the types that stand for their bits are a convention.
 FLOAT32, BFLOAT16, FLOAT16, INT8 = 0, 1, 2, 3
+ELEMENT_BYTES = {FLOAT32: 4, BFLOAT16: 2, FLOAT16: 2, INT8: 1}
 KINDS = {types.float32: FLOAT32, types.uint16: BFLOAT16, types.int16: FLOAT16, types.int8: INT8}
 
 _f32, _i8, _i16, _i32, _i64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
@@ -59,8 +63,22 @@ def _store(builder, value, address, offset):
     builder.store(value, _pointer(builder, address, value.type, 4, offset), align=1)
 
 
+def _has_float16_conversions() -> bool:
+    """Whether Numba compiles for a processor that widens float16 by an instruction."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        return bool(binding.get_host_cpu_features().get("f16c"))
+    return "+f16c" in (config.CPU_FEATURES or "")
+
+
+HAS_FLOAT16_CONVERSIONS = _has_float16_conversions()
+
+
 def _widen_float16(builder, halves, lanes):
-    """int16 bits of float16 -> float32; infinities and NaN are not kept."""
+    """int16 bits of float16 -> float32; by bit operations, infinities and NaN are not kept."""
+    if HAS_FLOAT16_CONVERSIONS:
+        return builder.fpext(builder.bitcast(halves, _vector(ir.HalfType(), lanes)), _vector(_f32, lanes))
     bits = builder.shl(builder.sext(halves, _vector(_i32, lanes)), _splat(_i32, lanes, 13))
     bits = builder.and_(bits, _splat(_i32, lanes, 0x8FFFFFFF - (1 << 32)))
     return builder.fmul(builder.bitcast(bits, _vector(_f32, lanes)), _splat(_f32, lanes, FLOAT16_REBIAS))
@@ -100,120 +118,149 @@ def _sum_lanes(builder, vector):
     return builder.extract_element(vector, _i32(0))
 
 
-def _zeroed_cells(builder, count):
-    return [cgutils.alloca_once_value(builder, _splat(_f32, LANES, 0.0)) for _ in range(count)]
-
-
-def _emit_dots(builder, kind, rows, vector, queries, dims, out):
-    whole = builder.and_(dims, _i64(-LANES))
-    sums = _zeroed_cells(builder, rows)
-    for cell in sums:  # again, since a cell is set once a function and this may stand in a loop
-        builder.store(_splat(_f32, LANES, 0.0), cell)
+def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
+    """Products of one vector with `rows` queries; `store_product(row, product)` is told each."""
     row_starts = [builder.mul(dims, _i64(row)) for row in range(rows)]
+    # Two sums a row, so that one need not wait for the other.
+    cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
+    totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
+    for cell in cells:
+        builder.store(_splat(_f32, LANES, 0.0), cell)
 
-    def add(d, lanes, cells):
+    def add(d, lanes, sums):
         element = _load_widened(builder, kind, vector, lanes, d)
-        for start, cell in zip(row_starts, cells, strict=True):
+        for start, cell in zip(row_starts, sums, strict=True):
             query = _load(builder, queries, _f32, lanes, builder.add(d, start))
             builder.store(_multiply_add(builder, element, query, builder.load(cell)), cell)
 
-    with cgutils.for_range_slice(builder, _i64(0), whole, _i64(LANES)) as (d, _):
-        add(d, LANES, sums)
-    totals = [cgutils.alloca_once(builder, _f32) for _ in sums]
-    for cell, total in zip(sums, totals, strict=True):
-        builder.store(_sum_lanes(builder, builder.load(cell)), total)
+    pairs = builder.and_(dims, _i64(-2 * LANES))
+    whole = builder.and_(dims, _i64(-LANES))
+    with cgutils.for_range_slice(builder, _i64(0), pairs, _i64(2 * LANES)) as (d, _):
+        add(d, LANES, cells[:rows])
+        add(builder.add(d, _i64(LANES)), LANES, cells[rows:])
+    with builder.if_then(builder.icmp_signed("<", pairs, whole)):
+        add(pairs, LANES, cells[:rows])
+    for row, total in enumerate(totals):
+        both = builder.fadd(builder.load(cells[row]), builder.load(cells[rows + row]))
+        builder.store(_sum_lanes(builder, both), total)
     with cgutils.for_range_slice(builder, whole, dims, _i64(1)) as (d, _):
         add(d, 1, totals)
     for row, total in enumerate(totals):
-        _store(builder, builder.load(total), out, _i64(row))
+        store_product(row, builder.load(total))
 
 
-def make_dots(kind: int):
-    """Function (vector, query, dims, out): write the dot product of a vector of `kind` and a float32 one to `out`."""
+def make_dot(kind: int):
+    """Function (vector, query, dims): the dot product of a vector of `kind` and a float32 one."""
 
     @intrinsic
-    def dots(typingctx, vector, query, dims, out):
+    def dot(typingctx, vector, query, dims):
         def codegen(context, builder, signature, arguments):
-            _emit_dots(builder, kind, 1, *arguments)
-            return context.get_dummy_value()
+            result = cgutils.alloca_once(builder, _f32)
+            _emit_dots(builder, kind, 1, *arguments, lambda row, product: builder.store(product, result))
+            return builder.load(result)
 
-        return types.void(*[types.int64] * 4), codegen
+        return types.float32(*[types.int64] * 3), codegen
 
-    return dots
+    return dot
 
 
 def make_page_dots(rows: int):
-    """Function (store, vector, queries, dims, out): one vector of a page with several queries.
+    """Function (dtype, vectors, count, dims, queries, stride, products): a page's vectors with several queries.
 
-    `store` is the array that the vector lies in, which tells the kind of its elements. The float32 queries follow each
-    other without a gap, and so do the products at `out`.
+    The product of vector v with query r is written to `products + r * stride + v`, float32. Vectors and float32 queries
+    follow each other without a gap.
     """
 
     @intrinsic
-    def page_dots(typingctx, store, vector, queries, dims, out):
+    def page_dots(typingctx, dtype, vectors, count, dims, queries, stride, products):
+        kind = KINDS[dtype.dtype]
+
         def codegen(context, builder, signature, arguments):
-            _emit_dots(builder, KINDS[store.dtype], rows, *arguments[1:])
+            _, vectors, count, dims, queries, stride, products = arguments
+            with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (v, _):
+                size = _i64(ELEMENT_BYTES[kind])
+                vector = builder.add(vectors, builder.mul(builder.mul(v, dims), size))
+
+                def store_product(row, product):
+                    _store(builder, product, products, builder.add(v, builder.mul(stride, _i64(row))))
+
+                _emit_dots(builder, kind, rows, vector, queries, dims, store_product)
             return context.get_dummy_value()
 
-        return types.void(store, *[types.int64] * 4), codegen
+        return types.void(dtype, *[types.int64] * 6), codegen
 
     return page_dots
 
 
 def make_weighted_sums(rows: int):
-    """Function (store, vectors, count, dims, weights, stride, sums): add weighted vectors of a page to float32 sums.
+    """Function (dtype, vectors, count, dims, weights, stride, sums): add weighted vectors of a page to float32 sums.
 
-    `store` is as for `make_page_dots`. `count` vectors of `dims` elements follow each other; row r weighs them by the
+    `count` vectors of `dims` elements follow each other; row r weighs them by the
     float32 from `weights + r * stride` on and adds to `sums + r * dims`.
     """
 
     @intrinsic
-    def weighted_sums(typingctx, store, vectors, count, dims, weights, stride, sums):
-        kind = KINDS[store.dtype]
+    def weighted_sums(typingctx, dtype, vectors, count, dims, weights, stride, sums):
+        kind = KINDS[dtype.dtype]
 
         def codegen(context, builder, signature, arguments):
             _, vectors, count, dims, weights, stride, sums = arguments
 
-            def add(d, lanes):
-                offsets = [builder.add(d, builder.mul(dims, _i64(row))) for row in range(rows)]
-                cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in offsets]
-                for cell, offset in zip(cells, offsets, strict=True):
+            def add(d, lanes, blocks):
+                places = [
+                    (block, row, builder.add(d, builder.add(_i64(block * lanes), builder.mul(dims, _i64(row)))))
+                    for block in range(blocks)
+                    for row in range(rows)
+                ]
+                cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in places]
+                for cell, (_, _, offset) in zip(cells, places, strict=True):
                     builder.store(_load(builder, sums, _f32, lanes, offset), cell)
                 with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (token, _):
-                    value = _load_widened(builder, kind, vectors, lanes, builder.add(d, builder.mul(dims, token)))
-                    for row, cell in enumerate(cells):
-                        place = builder.add(token, builder.mul(stride, _i64(row)))
-                        weight = _broadcast(builder, _load(builder, weights, _f32, 1, place), lanes)
-                        builder.store(_multiply_add(builder, value, weight, builder.load(cell)), cell)
-                for cell, offset in zip(cells, offsets, strict=True):
+                    first = builder.add(d, builder.mul(dims, token))
+                    values = [
+                        _load_widened(builder, kind, vectors, lanes, builder.add(first, _i64(block * lanes)))
+                        for block in range(blocks)
+                    ]
+                    factors = [
+                        _broadcast(
+                            builder,
+                            _load(builder, weights, _f32, 1, builder.add(token, builder.mul(stride, _i64(row)))),
+                            lanes,
+                        )
+                        for row in range(rows)
+                    ]
+                    for cell, (block, row, _) in zip(cells, places, strict=True):
+                        total = _multiply_add(builder, values[block], factors[row], builder.load(cell))
+                        builder.store(total, cell)
+                for cell, (_, _, offset) in zip(cells, places, strict=True):
                     _store(builder, builder.load(cell), sums, offset)
 
-            whole = builder.and_(dims, _i64(-LANES))
-            with cgutils.for_range_slice(builder, _i64(0), whole, _i64(LANES)) as (d, _):
-                add(d, LANES)
-            with cgutils.for_range_slice(builder, whole, dims, _i64(1)) as (d, _):
-                add(d, 1)
+            pairs = builder.and_(dims, _i64(-2 * LANES))
+            with cgutils.for_range_slice(builder, _i64(0), pairs, _i64(2 * LANES)) as (d, _):
+                add(d, LANES, 2)
+            with cgutils.for_range_slice(builder, pairs, dims, _i64(1)) as (d, _):
+                add(d, 1, 1)
             return context.get_dummy_value()
 
-        return types.void(store, *[types.int64] * 6), codegen
+        return types.void(dtype, *[types.int64] * 6), codegen
 
     return weighted_sums
 
 
 @intrinsic
-def load_element(typingctx, store, address, index):
-    """The element at `index` from `address`, widened to float32; `store` as for `make_page_dots`."""
+def load_element(typingctx, dtype, address, index):
+    """The element at `index` from `address`, widened to float32."""
 
     def codegen(context, builder, signature, arguments):
-        return _load_widened(builder, KINDS[store.dtype], arguments[1], 1, arguments[2])
+        return _load_widened(builder, KINDS[dtype.dtype], arguments[1], 1, arguments[2])
 
-    return types.float32(store, types.int64, types.int64), codegen
+    return types.float32(dtype, types.int64, types.int64), codegen
 
 
 @intrinsic
-def store_element(typingctx, store, address, index, value):
-    """Write a float32 in the kind of `store`, rounded to the nearest."""
-    kind = KINDS[store.dtype]
+def store_element(typingctx, dtype, address, index, value):
+    """Write a float32 in the kind of `dtype`, rounded to the nearest."""
+    kind = KINDS[dtype.dtype]
 
     def codegen(context, builder, signature, arguments):
         _, address, index, value = arguments
@@ -234,16 +281,17 @@ def store_element(typingctx, store, address, index, value):
         builder.store(builder.trunc(bits, _i16), _pointer(builder, address, _i16, 2, index), align=1)
         return context.get_dummy_value()
 
-    return types.void(store, types.int64, types.int64, types.float32), codegen
+    return types.void(dtype, types.int64, types.int64, types.float32), codegen
 
 
-def make_packed_dot(bits: int):
-    """Function (words, scales, inputs, runs, group_shift): a row's quantised values, times their scales, times inputs.
+def make_packed_dot(bits: int, minimum_kind: int):
+    """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a quantised row times inputs.
 
     Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
     and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
-    [runs / 2, fields, 8] as `order_inputs` makes them; scales are float16; `group_shift` is the base-2 logarithm of the
-    runs that share a scale. Of an odd number of runs, the last is taken alone.
+    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group; scales are float16, minimums of
+    `minimum_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last is
+    taken alone.
     """
     fields = 32 // bits
     step_runs = 2
@@ -252,11 +300,12 @@ def make_packed_dot(bits: int):
     block_runs = step_runs * LANES // step_groups
 
     @intrinsic
-    def packed_dot(typingctx, words, scales, inputs, runs, group_shift):
+    def packed_dot(typingctx, words, scales, minimums, inputs, input_sums, runs, groups, group_shift):
         def codegen(context, builder, signature, arguments):
-            words, scales, inputs, runs, group_shift = arguments
-            total = cgutils.alloca_once(builder, _vector(_f32, LANES))
+            words, scales, minimums, inputs, input_sums, runs, groups, group_shift = arguments
+            total, offset = (cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2))
             builder.store(_splat(_f32, LANES, 0.0), total)
+            builder.store(_splat(_f32, LANES, 0.0), offset)
 
             def multiply(run, lanes):
                 row_words = _load(builder, words, _i32, lanes, builder.mul(run, _i64(4)))
@@ -295,17 +344,50 @@ def make_packed_dot(bits: int):
                     halves = builder.insert_element(halves, _load(builder, scales, _i16, 1, group), _i32(place))
                 wide = _widen_float16(builder, halves, 2)
                 add(multiply(run, LANES), _shuffle(builder, wide, [0] * 4 + [1] * 4))
+            groups_end = builder.and_(groups, _i64(-LANES))
+
+            def add_minimums(group, lanes, cell):
+                sums = _load(builder, input_sums, _f32, lanes, group)
+                wide = _load_widened(builder, minimum_kind, minimums, lanes, group)
+                builder.store(_multiply_add(builder, wide, sums, builder.load(cell)), cell)
+
+            with cgutils.for_range_slice(builder, _i64(0), groups_end, _i64(LANES)) as (group, _):
+                add_minimums(group, LANES, offset)
             result = cgutils.alloca_once(builder, _f32)
-            builder.store(_sum_lanes(builder, builder.load(total)), result)
+            both = builder.fadd(builder.load(total), builder.load(offset))
+            builder.store(_sum_lanes(builder, both), result)
+            with cgutils.for_range_slice(builder, groups_end, groups, _i64(1)) as (group, _):
+                add_minimums(group, 1, result)
             with builder.if_then(builder.icmp_signed("<", pairs_end, runs)):
                 half = _load(builder, scales, _i16, 1, builder.lshr(pairs_end, group_shift))
                 rest = builder.fmul(_sum_lanes(builder, multiply(pairs_end, 4)), _widen_float16(builder, half, 1))
                 builder.store(builder.fadd(builder.load(result), rest), result)
             return builder.load(result)
 
-        return types.float32(*[types.int64] * 5), codegen
+        return types.float32(*[types.int64] * 8), codegen
 
     return packed_dot
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Where an array's elements begin, as `array.ctypes.data` without counting references."""
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, _i64)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def float_of_bits(typingctx, bits):
+    """The float32 that an int32's bits stand for."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], _f32)
+
+    return types.float32(types.int32), codegen
 
 
 @intrinsic

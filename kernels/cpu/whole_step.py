@@ -18,9 +18,9 @@ from kernels.cpu.compile import as_array, compiled, require_pages, require_summa
 from kernels.cpu.decode_attention import PART_TOKENS, attend_part, merge_parts
 from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.page_scores import KINDS, query_functions, score_pages, score_rows
-from kernels.cpu.products import OUT_CHANNELS, describe_matrix, dot_float32, input_floats, multiply_row, order_inputs
+from kernels.cpu.products import OUT_CHANNELS, describe_matrix, dot_float32, input_floats, multiply_rows, order_inputs
 from kernels.cpu.select_pages import add_shares, merge_softmax, select_best
-from kernels.cpu.vectors import load_float
+from kernels.cpu.vectors import address_of, load_float
 from kernels.cpu.work_sharing import StepThreads, claim, finish, new_progress, wait
 from kernels.reference import LayerOperands, PageChoice, StepOutcome, StepPages, check_summary
 
@@ -33,10 +33,10 @@ ATTENTION_NORM, QUERY_NORM, KEY_NORM, MLP_NORM, NORMS = 0, 1, 2, 3, 4
 
 
 @compiled
-def _norm(hidden, weights, epsilon, cell, normed):
-    """`naive_rms_norm` of a vector; `weights` is an address, `cell` float32 to work in."""
-    dot_float32(hidden.ctypes.data, hidden.ctypes.data, len(hidden), cell.ctypes.data)
-    inverse = np.float32(1.0) / np.sqrt(cell[0] / np.float32(len(hidden)) + epsilon)
+def _norm(hidden, weights, epsilon, normed):
+    """`naive_rms_norm` of a vector; `weights` is an address."""
+    square = dot_float32(address_of(hidden), address_of(hidden), len(hidden))
+    inverse = np.float32(1.0) / np.sqrt(square / np.float32(len(hidden)) + epsilon)
     for i in range(len(hidden)):
         normed[i] = hidden[i] * inverse * load_float(weights, i)
 
@@ -50,37 +50,38 @@ def _rotate(head, cosines, sines, rotated):
 
 
 @compiled
-def _norm_and_rotate(heads, norm, epsilon, cosines, sines, cell, rotated):
+def _norm_and_rotate(heads, norm, epsilon, cosines, sines, rotated):
     """[heads, head_dim] of queries or keys, normed first if `norm` is an address."""
     normed = np.empty(heads.shape[1], np.float32)
     for head in range(len(heads)):
         if norm != 0:
-            _norm(heads[head], norm, epsilon, cell, normed)
+            _norm(heads[head], norm, epsilon, normed)
             _rotate(normed, cosines, sines, rotated[head])
         else:
             _rotate(heads[head], cosines, sines, rotated[head])
 
 
 @compiled
-def _multiply_rows(matrix, first, end, inputs, cell, out, add):
-    for row in range(first, min(end, matrix[OUT_CHANNELS])):
-        product = multiply_row(matrix, row, inputs, cell)
-        out[row] = out[row] + product if add else product
+def _add_rows(matrix, first, end, inputs, products, residual):
+    end = min(end, len(residual))
+    multiply_rows(matrix, first, end, inputs, products)
+    for row in range(first, end):
+        residual[row] += products[row - first]
 
 
 @compiled
-def _gate_rows(matrix, first, end, inputs, cell, gated):
+def _gate_rows(matrix, first, end, inputs, products, gated):
     """Channels of `silu(gate) * up`."""
-    end = min(end, len(gated))
-    gates, negated = np.empty((2, end - first), np.float32)
-    for row in range(first, end):
-        gates[row - first] = multiply_row(matrix, row, inputs, cell)
+    count = min(end, len(gated)) - first
+    gates, ups, negated = products[0, :count], products[1, :count], products[2, :count]
+    multiply_rows(matrix, first, first + count, inputs, gates)
+    multiply_rows(matrix, len(gated) + first, len(gated) + first + count, inputs, ups)
+    for row in range(count):
         # Beyond, e^-gate is no float32; the gate is 0 there in any case.
-        negated[row - first] = min(-gates[row - first], np.float32(87.0))
+        negated[row] = min(-gates[row], np.float32(87.0))
     exponentiate(negated, np.float32(0.0), negated)
-    for row in range(first, end):
-        up = multiply_row(matrix, len(gated) + row, inputs, cell)
-        gated[row] = gates[row - first] / (np.float32(1.0) + negated[row - first]) * up
+    for row in range(count):
+        gated[first + row] = gates[row] / (np.float32(1.0) + negated[row]) * ups[row]
 
 
 @compiled
@@ -106,9 +107,10 @@ def _run_layers(
     queries, attended = np.empty((query_heads, head_dim), np.float32), np.empty(query_rows, np.float32)
     keys = np.empty((1, kv_heads, head_dim), np.float32)
     functions = np.empty((kv_heads, page_summaries.shape[3], rows, head_dim), np.float32)
-    part_logits, cell = np.empty((group, PART_TOKENS), np.float32), np.empty(max(group, 1), np.float32)
+    part_logits, cell = np.empty((group, PART_TOKENS), np.float32), np.empty(2 * group, np.float32)
     worth, ranks, candidates = np.empty(pages, np.float32), np.empty(pages, np.uint32), np.empty(pages, np.int32)
     factors = np.empty(chunks, np.float32)
+    products = np.empty((3, LAYER_ROWS), np.float32)
     no_ids = np.empty(0, np.int32)
 
     for layer in range(layers):
@@ -124,10 +126,11 @@ def _run_layers(
         item = claim(progress, phase)
         while item < items:
             if not ready:
-                _norm(residual, norms[layer, ATTENTION_NORM], epsilon, cell, normed)
+                _norm(residual, norms[layer, ATTENTION_NORM], epsilon, normed)
                 order_inputs(matrix, normed, inputs)
                 ready = True
-            _multiply_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, cell, projected, False)
+            first, end = item * LAYER_ROWS, min((item + 1) * LAYER_ROWS, len(projected))
+            multiply_rows(matrix, first, end, inputs, projected[first:end])
             finish(progress, phase)
             item = claim(progress, phase)
         wait(progress, phase, items)
@@ -141,7 +144,7 @@ def _run_layers(
             if not ready:
                 _norm_and_rotate(
                     projected[:query_rows].reshape(query_heads, head_dim), norms[layer, QUERY_NORM], epsilon,
-                    cosines[start], sines[start], cell, queries,
+                    cosines[start], sines[start], queries,
                 )  # fmt: skip
                 for head in range(kv_heads):
                     heads = queries[head * group : (head + 1) * group]
@@ -152,7 +155,7 @@ def _run_layers(
             if item == items - 1:
                 heads = projected[query_rows:].reshape(2 * kv_heads, head_dim)
                 _norm_and_rotate(
-                    heads[:kv_heads], norms[layer, KEY_NORM], epsilon, cosines[start], sines[start], cell, keys[0]
+                    heads[:kv_heads], norms[layer, KEY_NORM], epsilon, cosines[start], sines[start], keys[0]
                 )
                 append_tokens(
                     keys, heads[kv_heads:].reshape(1, kv_heads, head_dim), key_pages[layer], value_pages[layer],
@@ -204,7 +207,7 @@ def _run_layers(
                 if not has_queries:
                     _norm_and_rotate(
                         projected[:query_rows].reshape(query_heads, head_dim), norms[layer, QUERY_NORM], epsilon,
-                        cosines[start], sines[start], cell, queries,
+                        cosines[start], sines[start], queries,
                     )  # fmt: skip
                     has_queries = True
                 head, part = (item - selections) // parts, (item - selections) % parts
@@ -215,7 +218,7 @@ def _run_layers(
                 attend_part(
                     queries[head * group : (head + 1) * group], key_pages[layer], value_pages[layer], page_table, ids,
                     part * part_pages, min((part + 1) * part_pages, count), head, context_tokens, logits_scale,
-                    part_logits, cell, maxima[head, part], totals[head, part], attended_parts[head, part],
+                    part_logits, maxima[head, part], totals[head, part], attended_parts[head, part],
                 )  # fmt: skip
             finish(progress, phase)
             item = claim(progress, phase)
@@ -238,7 +241,7 @@ def _run_layers(
                     )  # fmt: skip
                 order_inputs(matrix, attended, inputs)
                 ready = True
-            _multiply_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, cell, residual, True)
+            _add_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, products[0], residual)
             finish(progress, phase)
             item = claim(progress, phase)
         wait(progress, phase, items)
@@ -251,10 +254,10 @@ def _run_layers(
         item = claim(progress, phase)
         while item < items:
             if not ready:
-                _norm(residual, norms[layer, MLP_NORM], epsilon, cell, normed)
+                _norm(residual, norms[layer, MLP_NORM], epsilon, normed)
                 order_inputs(matrix, normed, inputs)
                 ready = True
-            _gate_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, cell, gated)
+            _gate_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, products, gated)
             finish(progress, phase)
             item = claim(progress, phase)
         wait(progress, phase, items)
@@ -269,7 +272,7 @@ def _run_layers(
             if not ready:
                 order_inputs(matrix, gated, inputs)
                 ready = True
-            _multiply_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, cell, residual, True)
+            _add_rows(matrix, item * LAYER_ROWS, (item + 1) * LAYER_ROWS, inputs, products[0], residual)
             finish(progress, phase)
             item = claim(progress, phase)
         wait(progress, phase, items)
@@ -281,10 +284,11 @@ def _run_layers(
     item = claim(progress, phase)
     while item < items:
         if not ready:
-            _norm(residual, final_norm, epsilon, cell, normed)
+            _norm(residual, final_norm, epsilon, normed)
             order_inputs(matrix, normed, inputs)
             ready = True
-        _multiply_rows(matrix, item * HEAD_ROWS, (item + 1) * HEAD_ROWS, inputs, cell, logits, False)
+        first, end = item * HEAD_ROWS, min((item + 1) * HEAD_ROWS, len(logits))
+        multiply_rows(matrix, first, end, inputs, logits[first:end])
         finish(progress, phase)
         item = claim(progress, phase)
     wait(progress, phase, items)

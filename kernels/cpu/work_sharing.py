@@ -19,6 +19,7 @@ from numba import types
 from numba.extending import intrinsic
 
 from kernels.cpu.compile import compiled
+from kernels.cpu.vectors import address_of
 
 # A phase's two counters stand in different cache lines.
 COUNTERS, CLAIMED, DONE = 16, 0, 8
@@ -56,19 +57,19 @@ def new_progress(phases: int) -> np.ndarray:
 @compiled
 def claim(progress, phase):
     """The number of the next item of `phase`; too large when none is left."""
-    return _count_up(progress.ctypes.data + (phase * COUNTERS + CLAIMED) * 8)
+    return _count_up(address_of(progress) + (phase * COUNTERS + CLAIMED) * 8)
 
 
 @compiled
 def finish(progress, phase):
     """Tell that an item that was claimed is done."""
-    _count_up(progress.ctypes.data + (phase * COUNTERS + DONE) * 8)
+    _count_up(address_of(progress) + (phase * COUNTERS + DONE) * 8)
 
 
 @compiled
 def wait(progress, phase, items):
     """Return when all items of `phase` are done."""
-    address = progress.ctypes.data + (phase * COUNTERS + DONE) * 8
+    address = address_of(progress) + (phase * COUNTERS + DONE) * 8
     spins = 0
     while _read_counter(address) < items:
         spins += 1
