@@ -1,20 +1,31 @@
 """How this package compiles its loops with Numba.
 
-Compiled code is cached beside the sources (or in NUMBA_CACHE_DIR), so only the first run waits. Loops run on the
-calling thread: two pools that spin on the same cores, torch's and Numba's, slow each other down far more than a second
-thread would gain.
+Compiled code is cached beside the sources (or in NUMBA_CACHE_DIR), so only the first run waits.
 """
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
 from numba import njit
 
 # Sums may be reordered and fused so that they vectorise; infinities and NaN keep their meaning (padding, bad pages).
-compiled = partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+_compile = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
+_SOURCES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
+_STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES)
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile `function` when it is first called, or take it from the disk."""
+    dispatcher = _compile(function)
+    # Numba looks at the function's own file alone; what it calls from another would be taken stale after an update.
+    dispatcher._cache._cache_file._source_stamp = _STAMP
+    return dispatcher
+
+
 
 
 def require_float32(**tensors: torch.Tensor) -> None:

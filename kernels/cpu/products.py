@@ -90,21 +90,29 @@ def order_inputs(matrix, hidden, inputs):
         for channel in range(channels):
             inputs[channel] = hidden[channel]
         return
-    bits = matrix[KIND]
-    fields = 32 // bits
-    run_channels = 4 * fields
+    fields = 32 // matrix[KIND]
+    shrink = np.float32(1.0) / np.float32(1 << matrix[KIND])
+    length = len(hidden)
     inputs[:] = 0.0
-    sums = inputs[_sums_start(matrix) :]
-    for first in range(0, len(hidden), 4):
-        run, place = first // run_channels, first % run_channels
-        field = place // 4
+    channel = 0
+    for run in range(matrix[ROW_BYTES] // RUN_BYTES):
+        target = run // 2 * fields * LANES + run % 2 * 4
         weight = np.float32(1.0)
-        if field < fields - 1:
-            weight /= np.float32(1 << bits * field)
-        target = (run // 2 * fields + field) * LANES + run % 2 * 4
-        for word in range(min(4, len(hidden) - first)):
-            inputs[target + word] = hidden[first + word] * weight
-            sums[first // matrix[GROUP_CHANNELS]] += hidden[first + word]
+        for field in range(fields):
+            # The highest field of a word is shifted down, not masked.
+            if field == fields - 1:
+                weight = np.float32(1.0)
+            for word in range(min(4, length - channel)):
+                inputs[target + word] = hidden[channel + word] * weight
+            channel += 4
+            target += LANES
+            weight *= shrink
+    sums_start, group_channels = _sums_start(matrix), matrix[GROUP_CHANNELS]
+    for group in range(matrix[GROUPS]):
+        total = np.float32(0.0)
+        for channel in range(group * group_channels, min((group + 1) * group_channels, length)):
+            total += hidden[channel]
+        inputs[sums_start + group] = total
 
 
 @compiled
