@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_pages, require_summaries
+from kernels.cpu.compile import as_array, compiled, require_pages, require_summaries, scales_array
 from kernels.cpu.page_scores import BOUNDS, KINDS, SPREAD
 from kernels.cpu.vectors import address_of, load_element, store_element
 from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
@@ -96,8 +96,7 @@ def append_tokens(
                 for d in range(head_dim):
                     page_keys[slot, d] = load_element(key_pages.dtype, page_key_bits, slot * head_dim + d)
             _summarise(page_keys, filled, kind, unrounded)
-            # Numba compiles only the branch that the type of `summary_scales` leaves.
-            if summary_scales is None:
+            if summary_scales.size == 0:
                 summary = address_of(page_summaries) + (page * kv_heads + head) * page_summaries.strides[1]
                 for v in range(len(unrounded)):
                     for d in range(head_dim):
@@ -130,7 +129,7 @@ def append_keys_values(
         as_array(key_pages),
         as_array(value_pages),
         as_array(page_summaries),
-        None if summary_scales is None else summary_scales.numpy(),
+        scales_array(summary_scales),
         page_table.numpy(),
         int(start_token),
         KINDS[summary],

@@ -6,24 +6,32 @@ Compiled code is cached beside the sources (or in NUMBA_CACHE_DIR), so only the 
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from numba import njit
 
-# Sums may be reordered and fused so that they vectorise; infinities and NaN keep their meaning (padding, bad pages).
-_compile = njit(cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 _SOURCES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
 _STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES)
 
 
-def compiled(function: Callable) -> Callable:
-    """Compile `function` when it is first called, or take it from the disk."""
-    dispatcher = _compile(function)
+def compiled(function: Callable, **options: Any) -> Callable:
+    """Compile `function` when it is first called, or take it from the disk.
+
+    Without fast math: the compiler would add up in an order of its own, another on each processor, and a slower one
+    than that of `vectors`.
+    """
+    dispatcher = njit(cache=True, nogil=True, **options)(function)
     # Numba looks at the function's own file alone; what it calls from another would be taken stale after an update.
     dispatcher._cache._cache_file._source_stamp = _STAMP
     return dispatcher
+
+
+# Products and sums may be fused: for long polynomials.
+compiled_fused = partial(compiled, fastmath={"contract"})
 
 
 
@@ -51,10 +59,21 @@ def require_pages(**stores: torch.Tensor) -> None:
             )
 
 
+def require_query(query: torch.Tensor) -> None:
+    """Raises ValueError unless the query is on the CPU in a dtype of pages."""
+    if query.dtype not in PAGE_DTYPES or query.device.type != "cpu":
+        raise ValueError(f"query must be on the CPU, of {PAGE_DTYPES}, got {query.dtype} on {query.device}")
+
+
 def as_array(store: torch.Tensor) -> np.ndarray:
     """The same memory for compiled code, which takes the bits of 16-bit floats as `vectors.KINDS` says."""
     bits = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}.get(store.dtype)
     return (store if bits is None else store.view(bits)).numpy()
+
+
+def scales_array(summary_scales: torch.Tensor | None) -> np.ndarray:
+    """As NumPy has them; an empty array for none, so that there is one version of the code."""
+    return np.empty((0, 0, 0), np.float32) if summary_scales is None else summary_scales.numpy()
 
 
 def require_summaries(

@@ -10,9 +10,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_pages
+from kernels.cpu.compile import as_array, compiled, require_pages, require_query
 from kernels.cpu.exponentials import exponentiate
-from kernels.cpu.vectors import address_of, make_page_dots, make_weighted_sums, prefetch
+from kernels.cpu.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
 
 PART_TOKENS = 256
 PAGES_AHEAD, LINE_BYTES = 4, 64
@@ -92,10 +92,9 @@ def attend_part(
         )  # fmt: skip
         tokens += count
     for member in range(group):
-        highest = np.float32(-np.inf)
         for token in range(tokens):
             logits[member, token] *= scale
-            highest = max(highest, logits[member, token])
+        highest = largest_of(logits_address + member * logits.shape[1] * 4, tokens)
         maxima[member] = highest
         totals[member] = exponentiate(logits[member, :tokens], highest, logits[member, :tokens])
     attended[:] = 0.0
@@ -166,6 +165,7 @@ def sparse_decode_attention(
     Raises:
         ValueError: for another dtype, device or layout, or pages of more tokens than a part.
     """
+    require_query(query)
     require_pages(key_pages=key_pages, value_pages=value_pages)
     if key_pages.shape[2] > PART_TOKENS:
         raise ValueError(f"a page must not have more than {PART_TOKENS} tokens, got {key_pages.shape[2]}")

@@ -5,12 +5,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_summaries
-from kernels.cpu.decode_attention import page_dots
-from kernels.cpu.vectors import address_of
+from kernels.cpu.compile import as_array, compiled, require_query, require_summaries, scales_array
+from kernels.cpu.vectors import address_of, make_page_scores
 from kernels.reference import check_summary
 
 BOUNDS, SPREAD, MEAN = 0, 1, 2
+_scores_1, _scores_2, _scores_3, _scores_4 = (make_page_scores(rows) for rows in (1, 2, 3, 4))
 KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
 
 
@@ -45,35 +45,54 @@ def query_functions(query, kind, scale, functions):
 
 
 @compiled
-def score_pages(functions, page_summaries, summary_scales, page_table, first, end, cell, scores):
+def score_pages(functions, page_summaries, summary_scales, page_table, first, end, scores):
     """Write the scores of logical pages `first` to `end`.
 
     Args:
         functions: float32 [kv_heads, vectors, rows, head_dim], see `query_functions`.
-        cell: float32 [vectors * rows] to work in.
         scores: [kv_heads, rows, logical_pages].
     """
     kv_heads, vectors, rows, head_dim = functions.shape
-    page_bytes, head_bytes, vector_bytes = page_summaries.strides[:3]
-    summaries, function_rows, products = address_of(page_summaries), address_of(functions), address_of(cell)
-    function_bytes = 4 * rows * head_dim
-    for logical in range(first, end):
-        page = page_table[logical]
-        for head in range(kv_heads):
-            for v in range(vectors):
-                page_dots(
-                    page_summaries.dtype, summaries + page * page_bytes + head * head_bytes + v * vector_bytes, 1,
-                    head_dim, function_rows + (head * vectors + v) * function_bytes, rows, 1, products + 4 * v * rows,
-                )  # fmt: skip
-            for row in range(rows):
-                score = np.float32(0.0)
-                for v in range(vectors):
-                    # Numba compiles only the branch that the type of `summary_scales` leaves.
-                    if summary_scales is None:
-                        score += cell[v * rows + row]
-                    else:
-                        score += cell[v * rows + row] * summary_scales[page, head, v]
-                scores[head, row, logical] = score
+    page_bytes, head_bytes = page_summaries.strides[:2]
+    scales = address_of(summary_scales) if summary_scales.size > 0 else 0
+    for head in range(kv_heads):
+        _score_head(
+            page_summaries.dtype, address_of(page_summaries) + head * head_bytes, page_bytes,
+            scales + head * vectors * 4 if scales else 0, kv_heads * vectors * 4, address_of(page_table), first, end,
+            vectors, head_dim, address_of(functions) + head * vectors * rows * head_dim * 4, rows,
+            address_of(scores) + head * rows * scores.shape[2] * 4, scores.shape[2],
+        )  # fmt: skip
+
+
+@compiled
+def _score_head(
+    dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, functions, rows, scores, stride
+):
+    row = 0
+    while row < rows:
+        left = rows - row
+        queries, out = functions + row * dims * 4, scores + row * stride * 4
+        if left >= 4:
+            _scores_4(
+                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
+                stride,
+            )  # fmt: skip
+        elif left == 3:
+            _scores_3(
+                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
+                stride,
+            )  # fmt: skip
+        elif left == 2:
+            _scores_2(
+                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
+                stride,
+            )  # fmt: skip
+        else:
+            _scores_1(
+                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
+                stride,
+            )  # fmt: skip
+        row += 4
 
 
 @compiled
@@ -83,9 +102,7 @@ def _page_scores(query, kind, scale, page_summaries, summary_scales, page_table,
     functions = np.empty((kv_heads, page_summaries.shape[2], rows, query.shape[1]), np.float32)
     for head in range(kv_heads):
         query_functions(query[head * group : (head + 1) * group], kind, scale, functions[head])
-    score_pages(
-        functions, page_summaries, summary_scales, page_table, 0, pages, np.empty(rows * page_summaries.shape[2], np.float32), scores
-    )
+    score_pages(functions, page_summaries, summary_scales, page_table, 0, pages, scores)
     scores[:, :, pages:] = -np.inf
 
 
@@ -104,6 +121,7 @@ def page_scores(
     Raises:
         ValueError: for another dtype, device, layout or summary.
     """
+    require_query(query)
     require_summaries(page_summaries, summary_scales, check_summary(summary))
     kind, kv_heads = KINDS[summary], page_summaries.shape[1]
     rows = 1 if kind == BOUNDS else len(query) // kv_heads
@@ -113,7 +131,7 @@ def page_scores(
         kind,
         np.float32(scale),
         as_array(page_summaries),
-        None if summary_scales is None else summary_scales.numpy(),
+        scales_array(summary_scales),
         page_table.numpy(),
         -(-int(context_tokens) // page_size),
         scores.numpy(),

@@ -11,6 +11,7 @@ import torch
 
 from kernels.cpu.compile import compiled, require_float32
 from kernels.cpu.exponentials import exponentiate
+from kernels.cpu.vectors import address_of, largest_of
 from kernels.reference import check_selection
 
 BINS = 1 << 11
@@ -119,9 +120,7 @@ def _select_pages(scores, pages, sink_pages, recent_pages, logits, page_ids, mis
         for row in range(rows):
             if logits:
                 row_scores = scores[head, row, :pages]
-                highest = np.float32(-np.inf)
-                for page in range(pages):
-                    highest = max(highest, row_scores[page])
+                highest = largest_of(address_of(row_scores), pages)
                 factor = np.float32(1.0) / exponentiate(row_scores, highest, weights)
                 add_shares(weights, np.full(1, factor, np.float32), pages, worth)
             else:

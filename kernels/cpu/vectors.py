@@ -109,13 +109,17 @@ def _multiply_add(builder, a, b, c):
     return builder.call(function, (a, b, c))
 
 
-def _sum_lanes(builder, vector):
+def _combine_lanes(builder, vector, combine):
     lanes = vector.type.count
     while lanes > 1:
         lanes //= 2
         halves = [_shuffle(builder, vector, [first + lane for lane in range(lanes)]) for first in (0, lanes)]
-        vector = builder.fadd(*halves)
+        vector = combine(*halves)
     return builder.extract_element(vector, _i32(0))
+
+
+def _sum_lanes(builder, vector):
+    return _combine_lanes(builder, vector, builder.fadd)
 
 
 def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
@@ -192,6 +196,60 @@ def make_page_dots(rows: int):
     return page_dots
 
 
+def make_page_scores(rows: int):
+    """Function that scores a range of pages for some rows of a kv head.
+
+    For each logical page from `first` to `end`, the dot products of its summary vectors with their functions, times the
+    vectors' scales, added up: one score for each row, to `scores + row * stride + page`. `summaries` and `scales` are
+    those of one kv head in physical page 0, `summary_bytes` and `scale_bytes` what the next page's lie further on;
+    `scales` is 0 where there are none. `functions` are float32 [vectors, rows of the head, dims], of which
+    `function_rows` rows stand between those of two vectors.
+    """
+
+    @intrinsic
+    def page_scores(
+        typingctx, dtype, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims, functions,
+        function_rows, scores, stride,
+    ):  # fmt: skip
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims = arguments[:10]
+            functions, function_rows, scores, stride = arguments[10:]
+            totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
+            step = cgutils.alloca_once(builder, _f32)
+            has_scales = builder.icmp_signed("!=", scales, _i64(0))
+            with cgutils.for_range_slice(builder, first, end, _i64(1)) as (logical, _):
+                page = builder.sext(_load(builder, table, _i32, 1, logical), _i64)
+                page_summaries = builder.add(summaries, builder.mul(page, summary_bytes))
+                for total in totals:
+                    builder.store(_f32(0.0), total)
+                with cgutils.for_range_slice(builder, _i64(0), vectors, _i64(1)) as (v, _):
+                    vector = builder.add(
+                        page_summaries, builder.mul(builder.mul(v, dims), _i64(ELEMENT_BYTES[kind]))
+                    )
+                    queries = builder.add(
+                        functions, builder.mul(builder.mul(builder.mul(v, function_rows), dims), _i64(4))
+                    )
+                    builder.store(_f32(1.0), step)
+                    with builder.if_then(has_scales):
+                        page_scales = builder.add(scales, builder.mul(page, scale_bytes))
+                        builder.store(_load(builder, page_scales, _f32, 1, v), step)
+
+                    def add_product(row, product):
+                        total = _multiply_add(builder, product, builder.load(step), builder.load(totals[row]))
+                        builder.store(total, totals[row])
+
+                    _emit_dots(builder, kind, rows, vector, queries, dims, add_product)
+                for row, total in enumerate(totals):
+                    _store(builder, builder.load(total), scores, builder.add(logical, builder.mul(stride, _i64(row))))
+            return context.get_dummy_value()
+
+        return types.void(dtype, *[types.int64] * 13), codegen
+
+    return page_scores
+
+
 def make_weighted_sums(rows: int):
     """Function (dtype, vectors, count, dims, weights, stride, sums): add weighted vectors of a page to float32 sums.
 
@@ -257,6 +315,43 @@ def load_element(typingctx, dtype, address, index):
     return types.float32(dtype, types.int64, types.int64), codegen
 
 
+def _emit_reduction(builder, address, count, combine, start):
+    """All floats from `address` on, combined in a fixed order."""
+    lanes = cgutils.alloca_once(builder, _vector(_f32, LANES))
+    builder.store(_splat(_f32, LANES, start), lanes)
+    result = cgutils.alloca_once(builder, _f32)
+    whole = builder.and_(count, _i64(-LANES))
+    with cgutils.for_range_slice(builder, _i64(0), whole, _i64(LANES)) as (i, _):
+        builder.store(combine(builder.load(lanes), _load(builder, address, _f32, LANES, i)), lanes)
+    builder.store(_combine_lanes(builder, builder.load(lanes), combine), result)
+    with cgutils.for_range_slice(builder, whole, count, _i64(1)) as (i, _):
+        builder.store(combine(builder.load(result), _load(builder, address, _f32, 1, i)), result)
+    return builder.load(result)
+
+
+@intrinsic
+def sum_of(typingctx, address, count):
+    """The sum of `count` float32."""
+
+    def codegen(context, builder, signature, arguments):
+        return _emit_reduction(builder, *arguments, builder.fadd, 0.0)
+
+    return types.float32(types.int64, types.int64), codegen
+
+
+@intrinsic
+def largest_of(typingctx, address, count):
+    """The largest of `count` float32; minus infinity of none."""
+
+    def codegen(context, builder, signature, arguments):
+        def larger(a, b):
+            return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+        return _emit_reduction(builder, *arguments, larger, float("-inf"))
+
+    return types.float32(types.int64, types.int64), codegen
+
+
 @intrinsic
 def store_element(typingctx, dtype, address, index, value):
     """Write a float32 in the kind of `dtype`, rounded to the nearest."""
@@ -285,7 +380,7 @@ def store_element(typingctx, dtype, address, index, value):
 
 
 def make_packed_dot(bits: int, minimum_kind: int):
-    """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a quantised row times inputs.
+    """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
 
     Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
     and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32

@@ -20,7 +20,7 @@ from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.page_scores import KINDS, query_functions, score_pages, score_rows
 from kernels.cpu.products import OUT_CHANNELS, describe_matrix, dot_float32, input_floats, multiply_rows, order_inputs
 from kernels.cpu.select_pages import add_shares, merge_softmax, select_best
-from kernels.cpu.vectors import address_of, load_float
+from kernels.cpu.vectors import address_of, largest_of, load_float
 from kernels.cpu.work_sharing import StepThreads, claim, finish, new_progress, wait
 from kernels.reference import LayerOperands, PageChoice, StepOutcome, StepPages, check_summary
 
@@ -107,7 +107,7 @@ def _run_layers(
     queries, attended = np.empty((query_heads, head_dim), np.float32), np.empty(query_rows, np.float32)
     keys = np.empty((1, kv_heads, head_dim), np.float32)
     functions = np.empty((kv_heads, page_summaries.shape[3], rows, head_dim), np.float32)
-    part_logits, cell = np.empty((group, PART_TOKENS), np.float32), np.empty(2 * group, np.float32)
+    part_logits = np.empty((group, PART_TOKENS), np.float32)
     worth, ranks, candidates = np.empty(pages, np.float32), np.empty(pages, np.uint32), np.empty(pages, np.int32)
     factors = np.empty(chunks, np.float32)
     products = np.empty((3, LAYER_ROWS), np.float32)
@@ -159,22 +159,20 @@ def _run_layers(
                 )
                 append_tokens(
                     keys, heads[kv_heads:].reshape(1, kv_heads, head_dim), key_pages[layer], value_pages[layer],
-                    page_summaries[layer], None if summary_scales is None else summary_scales[layer], page_table,
+                    page_summaries[layer], summary_scales[layer], page_table,
                     start, kind,
                 )  # fmt: skip
             if sparse:
                 first, end = item * CHUNK_PAGES, min((item + 1) * CHUNK_PAGES, pages)
                 score_pages(
-                    functions, page_summaries[layer], None if summary_scales is None else summary_scales[layer],
-                    page_table, first, end, cell, scores,
+                    functions, page_summaries[layer], summary_scales[layer],
+                    page_table, first, end, scores,
                 )  # fmt: skip
                 if shares:
                     for head in range(kv_heads):
                         for row in range(rows):
                             chunk = scores[head, row, first:end]
-                            highest = np.float32(-np.inf)
-                            for page in range(end - first):
-                                highest = max(highest, chunk[page])
+                            highest = largest_of(address_of(chunk), end - first)
                             chunk_maxima[head, row, item] = highest
                             chunk_totals[head, row, item] = exponentiate(chunk, highest, chunk)
             finish(progress, phase)
@@ -396,7 +394,7 @@ class WholeStep:
             as_array(pages.key_pages),
             as_array(pages.value_pages),
             as_array(summaries),
-            None if scales is None else scales.numpy(),
+            np.empty((layers, 0, 0, 0), np.float32) if scales is None else scales.numpy(),
             page_table.numpy(),
             start,
             kind,
