@@ -46,19 +46,43 @@ def prefill_attention(
     Returns:
         [new_tokens, query_heads * head_dim].
     """
+    if queries.device.type == "cpu":
+        return _prefill_on_cpu(queries, keys.to(queries.dtype), values.to(queries.dtype), scale)
     new_tokens, query_heads, _ = queries.shape
     group = query_heads // keys.shape[0]
     if group > 1:
         keys, values = keys.repeat_interleave(group, dim=0), values.repeat_interleave(group, dim=0)
     mask = causal_lower_right(new_tokens, keys.shape[1])
-    keys, values = keys.to(queries.dtype), values.to(queries.dtype)
-    if queries.device.type == "cpu":
-        # torch's CPU flash kernel takes the mask as a tensor, and only as float does it keep its speed.
-        mask = torch.full((new_tokens, keys.shape[1]), float("-inf"), dtype=queries.dtype)
-        mask = mask.triu_(keys.shape[1] - new_tokens + 1)
     attended = scaled_dot_product_attention(
         queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, scale=scale
     )
+    return attended[0].transpose(0, 1).reshape(new_tokens, -1)
+
+
+def _prefill_on_cpu(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """As `prefill_attention`: the new tokens among themselves, and then their prefix, which needs no mask.
+
+    torch's flash kernel skips half of a causal square, but reads all of a mask. Without one, the query heads of a group
+    are so many more queries of their kv head, and nothing is repeated. The sums of the exponentials merge the two.
+    """
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    new_tokens, query_heads, head_dim = queries.shape
+    kv_heads, context_tokens, _ = keys.shape
+    past_tokens = context_tokens - new_tokens
+    by_head = queries.transpose(0, 1)
+    new_keys, new_values = (
+        each[:, past_tokens:].repeat_interleave(query_heads // kv_heads, dim=0)[None] for each in (keys, values)
+    )
+    attended, log_sums = attend(by_head[None], new_keys, new_values, 0.0, True, scale=scale)
+    if past_tokens > 0:
+        folded = by_head.reshape(1, kv_heads, -1, head_dim)
+        past, past_log_sums = attend(
+            folded, keys[None, :, :past_tokens], values[None, :, :past_tokens], 0.0, False, scale=scale
+        )
+        share = torch.sigmoid(log_sums - past_log_sums.reshape(log_sums.shape)).unsqueeze(3).to(attended.dtype)
+        attended = torch.lerp(past.reshape(attended.shape), attended, share)
     return attended[0].transpose(0, 1).reshape(new_tokens, -1)
 
 

@@ -384,9 +384,9 @@ def make_packed_dot(bits: int, minimum_kind: int):
 
     Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
     and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
-    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group; scales are float16, minimums of
-    `minimum_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last is
-    taken alone.
+    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group; scales are float16, minimums
+    of `minimum_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last
+    is taken alone.
     """
     fields = 32 // bits
     step_runs = 2

@@ -18,7 +18,15 @@ from kernels.cpu.compile import as_array, compiled, require_pages, require_summa
 from kernels.cpu.decode_attention import PART_TOKENS, attend_part, merge_parts
 from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.page_scores import KINDS, query_functions, score_pages, score_rows
-from kernels.cpu.products import OUT_CHANNELS, describe_matrix, dot_float32, input_floats, multiply_rows, order_inputs
+from kernels.cpu.products import (
+    OUT_CHANNELS,
+    ROW_BYTES,
+    describe_matrix,
+    dot_float32,
+    input_floats,
+    multiply_rows,
+    order_inputs,
+)
 from kernels.cpu.select_pages import add_shares, merge_softmax, select_best
 from kernels.cpu.vectors import address_of, largest_of, load_float
 from kernels.cpu.work_sharing import StepThreads, claim, finish, new_progress, wait
@@ -27,6 +35,8 @@ from kernels.reference import LayerOperands, PageChoice, StepOutcome, StepPages,
 # Items are large enough that claiming them costs nothing, and small enough that threads end together.
 LAYER_ROWS, HEAD_ROWS, CHUNK_PAGES = 32, 512, 512
 PHASES = 6
+# Below, a step is over before another thread has woken.
+SHARED_WEIGHT_BYTES = 1 << 22
 # Rows of a layer in the table of matrices, and columns in that of norms.
 QKV, OUTPUT, GATE_UP, DOWN, MATRICES = 0, 1, 2, 3, 4
 ATTENTION_NORM, QUERY_NORM, KEY_NORM, MLP_NORM, NORMS = 0, 1, 2, 3, 4
@@ -301,7 +311,7 @@ class WholeStep:
         head: [vocab_size, hidden_size].
         epsilon: of the norms.
         cosines, sines: float32 [max_tokens, head_dim // 2].
-        threads: that share a step; None takes as many as torch uses.
+        threads: that share a step; None takes as many as torch uses, or one for a small model.
 
     Raises:
         ValueError: for a matrix whose dtype or layout the kernels do not take.
@@ -332,7 +342,9 @@ class WholeStep:
         self._epsilon = np.float32(epsilon)
         self._rope = cosines.numpy(), sines.numpy()
         self._input_length = input_floats(self._matrices)
-        self._threads = StepThreads(threads or torch.get_num_threads())
+        weight_bytes = int((self._matrices[:, ROW_BYTES] * self._matrices[:, OUT_CHANNELS]).sum())
+        shared = weight_bytes >= SHARED_WEIGHT_BYTES
+        self._threads = StepThreads(threads or (torch.get_num_threads() if shared else 1))
 
     def close(self) -> None:
         """End the helper threads."""

@@ -1,8 +1,9 @@
 """Threads that share the items of a step's phases, without a pool that spins between steps.
 
-A step is a sequence of phases, and a phase a number of items. Whoever runs the step claims one item after the other, and
-goes on when all items of the phase are done, by whomever. So a thread that comes late, or that the system takes away,
-holds nobody up unless it holds an item; one thread alone runs the whole step. Results do not depend on who did what.
+A step is a sequence of phases, and a phase a number of items. Whoever runs the step claims one item after the other,
+and goes on when all items of the phase are done, by whomever. So a thread that comes late, or that the system takes
+away, holds nobody up unless it holds an item; one thread alone runs the whole step. Results do not depend on who did
+what.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ def _read_counter(typingctx, address):
 
 
 def new_progress(phases: int) -> np.ndarray:
-    """Counters of a step, all at the start; one for each run of it, so that a thread that comes too late harms nothing."""
+    """Counters of one run of a step; each has its own, so that a thread that comes too late harms nothing."""
     return np.zeros((phases, COUNTERS), dtype=np.int64)
 
 

@@ -38,7 +38,7 @@ class LayerOperands(NamedTuple):
 
 
 class StepPages(NamedTuple):
-    """The page pool of all layers, as `naive_append_keys_values` takes one layer's, with a dimension of layers first."""
+    """The page pool as `naive_append_keys_values` takes one layer's, with a dimension of layers first."""
 
     key_pages: torch.Tensor
     value_pages: torch.Tensor
