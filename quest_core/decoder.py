@@ -13,7 +13,7 @@ from torch.nn.functional import embedding, linear
 
 from quest_core.attention import Attention, DecodeAttention, kernels_for, prefill_attention
 from quest_core.config import ModelConfig
-from quest_core.paged_kv_cache import CacheView, SequenceCache
+from quest_core.paged_kv_cache import CacheView, PagePool, SequenceCache
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
 from quest_core.step_operands import StepOperands
@@ -44,6 +44,14 @@ class Decoder:
         self._whole_step = whole_step and whole_step(
             operands.layers, weights.final_norm, operands.head, config.rms_norm_epsilon, self._cosines, self._sines
         )
+
+    @torch.inference_mode()
+    def warm_up(self, pool: PagePool) -> None:
+        """Have a decode step compiled, or read from the disk; writes to the first page of a pool that nobody uses."""
+        if self._whole_step is not None:
+            hidden = torch.zeros(1, self.config.hidden_size)
+            table, start = torch.zeros(2, 1, dtype=torch.int32)
+            self._whole_step(hidden, pool.step_pages, table, start, self.config.softmax_scale, None)
 
     def close(self) -> None:
         """End the threads of decode steps."""

@@ -171,7 +171,11 @@ class Engine:
         weights = load_weights(folder, model_config, device, dtype, config.weight_bits)
         # Half the bytes of float32 and eight times the precision of bfloat16, whatever the CPU multiplies fastest.
         kv_dtype = torch.float16 if device.type == "cpu" and config.dtype == "auto" else dtype
-        return cls(name, folder, model_config, config, weights, kv_dtype)
+        engine = cls(name, folder, model_config, config, weights, kv_dtype)
+        if device.type == "cpu":
+            on_progress("Preparing the decoder (compiled once)")
+            engine._decoder.warm_up(engine._pool)
+        return engine
 
     @property
     def context_tokens(self) -> int:

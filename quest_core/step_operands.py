@@ -12,7 +12,7 @@ import torch
 
 from kernels.reference import LayerOperands, Matrix, PackedMatrix
 from quest_core.quantization import DEFAULT_GROUP_SIZE, QuantizedMatrix, quantize
-from quest_core.weights import DecoderWeights, LayerWeights
+from quest_core.weights import QUANTIZED, DecoderWeights, LayerWeights
 
 # Rows that tell whether a matrix has been in 4 bits before.
 PROBED_ROWS = 16
@@ -38,22 +38,33 @@ def step_operands(weights: DecoderWeights) -> StepOperands:
 
 def pack_operands(weights: DecoderWeights) -> StepOperands:
     """Copies in 8 bits, or in 4 where these lose no more; matrices that are quantised already stay."""
-    as_loaded = step_operands(weights)
-    copied_bytes = 0
+    from kernels.cpu.large_pages import move_together
 
-    def pack(matrix: Matrix) -> Matrix:
-        nonlocal copied_bytes
+    as_loaded = step_operands(weights)
+    packed: list[QuantizedMatrix] = []
+
+    def pack(matrix: Matrix) -> Matrix | int:
+        """The matrix if it is quantised, else the place of its copy."""
         if isinstance(matrix, PackedMatrix):
             return matrix
-        packed = quantize(matrix, 4 if fits_4_bits(matrix) else 8, ranges_kept=(1.0,))
-        copied_bytes += sum(parameter.nbytes for parameter in packed.parameters())
-        return packed.operand
+        packed.append(quantize(matrix, 4 if fits_4_bits(matrix) else 8, ranges_kept=(1.0,)))
+        return len(packed) - 1
+
+    places = [[pack(getattr(layer, name)) for name in QUANTIZED] for layer in as_loaded.layers]
+    head = pack(as_loaded.head)
+    # In the order in which a step reads them.
+    parts = [part for matrix in packed for part in matrix.operand[:3]]
+    moved = iter(move_together(parts))
+    copies = [PackedMatrix(next(moved), next(moved), next(moved), matrix.bits) for matrix in packed]
+
+    def copy_of(place: Matrix | int) -> Matrix:
+        return copies[place] if isinstance(place, int) else place
 
     layers = [
-        layer._replace(**{name: pack(getattr(layer, name)) for name in ("qkv", "output", "gate_up", "down")})
-        for layer in as_loaded.layers
+        layer._replace(**dict(zip(QUANTIZED, map(copy_of, own), strict=True)))
+        for layer, own in zip(as_loaded.layers, places, strict=True)
     ]
-    return StepOperands(layers, pack(as_loaded.head), copied_bytes)
+    return StepOperands(layers, copy_of(head), sum(part.nbytes for part in parts))
 
 
 def fits_4_bits(weights: torch.Tensor) -> bool:

@@ -24,7 +24,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
     Without fast math: the compiler would add up in an order of its own, another on each processor, and a slower one
     than that of `vectors`.
     """
-    dispatcher = njit(cache=True, nogil=True, **options)(function)
+    dispatcher = njit(cache=True, nogil=True, no_cfunc_wrapper=True, **options)(function)
     # Numba looks at the function's own file alone; what it calls from another would be taken stale after an update.
     dispatcher._cache._cache_file._source_stamp = _STAMP
     return dispatcher

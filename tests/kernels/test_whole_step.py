@@ -44,7 +44,7 @@ def make_layers(weights, group, head_dim, qk_norm=False, bias=False):
 
 
 def make_pages(tokens, head_dim, page_size, dtype, summary, int8):
-    """A cache of `tokens` and what follows, with a permuted table; summaries are of no keys, which both versions take."""
+    """A cache of `tokens` with a permuted table; its summaries are of no keys, which both versions take."""
     pages = -(-(tokens + 1) // page_size)
     shape = (LAYERS, pages + 2, KV_HEADS, page_size, head_dim)
     vectors = (*shape[:3], 1 if summary == "mean" else 2)
