@@ -297,7 +297,8 @@ class EngineConfig:
 
     Args:
         device: "auto" takes the first CUDA GPU, else the CPU.
-        dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
+        dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU. On a CPU it is what multiplies fastest
+            for prefill, with packed copies of the weights for decode steps and a float16 cache.
         weight_bits: of the projections; 16 keeps them in `dtype`, 8 and 4 quantise them in groups of input channels.
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: the policy that chooses the pages to read.

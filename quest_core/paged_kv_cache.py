@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import SUMMARY_VECTORS
+from kernels.reference import SUMMARY_VECTORS, StepPages
 from quest_core.config import ModelConfig
 
 
@@ -75,12 +75,12 @@ class PagePool:
         self.page_size = page_size
         self.device = device
         self.summary = summary
-        self.keys = torch.empty(shape, device=device, dtype=dtype)
-        self.values = torch.empty(shape, device=device, dtype=dtype)
+        self.keys = _empty(shape, device, dtype)
+        self.values = _empty(shape, device, dtype)
         vectors = (*shape[:3], SUMMARY_VECTORS[summary])
         summary_dtype = torch.int8 if int8_summaries else dtype
-        self.summaries = torch.empty((*vectors, config.head_dim), device=device, dtype=summary_dtype)
-        self.summary_scales = torch.empty(vectors, device=device) if int8_summaries else None
+        self.summaries = _empty((*vectors, config.head_dim), device, summary_dtype)
+        self.summary_scales = _empty(vectors, device, torch.float32) if int8_summaries else None
         scales = [None] * config.num_layers if self.summary_scales is None else self.summary_scales
         self.layers = [
             LayerPages(*parts) for parts in zip(self.keys, self.values, self.summaries, scales, strict=True)
@@ -89,6 +89,11 @@ class PagePool:
         self._free = list(range(pages - 1, -1, -1))
         # Asked for room when no page is free; returns whether it freed any.
         self.reclaim: Callable[[], bool] = lambda: False
+
+    @property
+    def step_pages(self) -> StepPages:
+        """All layers' parts, as a `WholeStep` takes them."""
+        return StepPages(self.keys, self.values, self.summaries, self.summary_scales, self.summary)
 
     @staticmethod
     def page_bytes(
@@ -147,6 +152,14 @@ class PagePool:
         for tensor in (self.keys, self.values, self.summaries, self.summary_scales):
             if tensor is not None:
                 tensor[:, target].copy_(tensor[:, source])
+
+
+def _empty(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    if device.type == "cpu":
+        from kernels.cpu.large_pages import empty_on_large_pages
+
+        return empty_on_large_pages(shape, dtype)
+    return torch.empty(shape, device=device, dtype=dtype)
 
 
 class SequenceCache:

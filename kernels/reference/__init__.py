@@ -29,6 +29,7 @@ from kernels.reference.pages import (
 )
 from kernels.reference.prefill import naive_gather_pages, naive_merge_attention
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
+from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 
 __all__ = [
     "INT8_LEVELS",
@@ -36,8 +37,13 @@ __all__ = [
     "SCALE_MARGIN",
     "SUMMARY_LOGITS",
     "SUMMARY_VECTORS",
+    "LayerOperands",
     "Matrix",
+    "NaiveWholeStep",
     "PackedMatrix",
+    "PageChoice",
+    "StepOutcome",
+    "StepPages",
     "check_selection",
     "check_summary",
     "naive_append_keys_values",
