@@ -14,8 +14,8 @@ import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_summaries
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.select_pages import SHARE_PAGES, select_from, sum_up_logits
-from kernels.reference import SUMMARY_LOGITS, check_selection, check_summary
+from kernels.gpu.page_ranking import SHARE_PAGES, sum_up_logits
+from kernels.reference import check_summary
 
 NUM_WARPS = 4
 NUM_STAGES = 3
@@ -189,39 +189,12 @@ def page_scores(
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
-    return _score(
+    return score_and_sum_up(
         query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=False
     )[0]
 
 
-def choose_pages(
-    query: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    summary: str,
-    scale: float,
-    summary_scales: torch.Tensor | None,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """As `kernels.reference.naive_choose_pages`, in two kernels.
-
-    Raises:
-        ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
-            shape and dtype, or for another summary.
-    """
-    logits = SUMMARY_LOGITS[summary]
-    scores, highest, total = _score(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=logits
-    )
-    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
-
-
-def _score(
+def score_and_sum_up(
     query: torch.Tensor,
     page_summaries: torch.Tensor,
     page_table: torch.Tensor,
