@@ -12,7 +12,6 @@ that the warm-up has brought in already, are in none of the figures. Dense and Q
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -22,12 +21,14 @@ from typing import Any
 
 import torch
 
-from app.benchmarks.decode import WARM_UP_STEPS, decode_fork
+from app.benchmarks.cpu_contender import Contender, decode_llamacpp, decode_ours
+from app.benchmarks.decode import WARM_UP_STEPS, decode_transformers
 from app.benchmarks.kernels import relative_error
 from app.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
 from app.benchmarks.process_memory import MemoryAccount
 from app.benchmarks.subjects import LoadedSubject
-from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill, time_steps_after
+from app.benchmarks.timing import free_device_memory
+from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill
 from app.evaluation.perplexity import score_text
 from app.machine import describe_machine
 from app.sample_text import read_book, repeat_tokens
@@ -45,39 +46,6 @@ SCORED_TOKENS = 512
 MAX_PREFILL_S = 900.0
 # Read once before anything is timed, and decoded for this many steps.
 WARM_UP_CONTEXT, WARM_UP_MEASURED_STEPS = 64, 1
-
-
-@dataclass
-class Contender:
-    """A row in the making.
-
-    Args:
-        engine, attention, dtype, token_budget: of the row.
-        memory: what it has taken so far.
-        prefill_s: of the whole context.
-        decode: runs that many steps, gives the seconds of those after the warm-up, and leaves the cache as it was.
-    """
-
-    engine: str
-    attention: str
-    dtype: str
-    token_budget: int | None
-    memory: MemoryAccount
-    prefill_s: float
-    decode: Callable[[int], list[float]]
-    times: list[float] = field(default_factory=list)
-
-    def row(self, context: int) -> dict[str, Any]:
-        return {
-            "engine": self.engine,
-            "attention": self.attention,
-            "dtype": self.dtype,
-            "context_tokens": context,
-            "token_budget": self.token_budget,
-            "prefill_tokens_per_s": context / self.prefill_s,
-            "decode_tokens_per_s": 1 / statistics.median(self.times),
-            "peak_memory_bytes": self.memory.peak_bytes,
-        }
 
 
 @dataclass
@@ -132,6 +100,8 @@ class CpuComparison:
         Returns:
             The rows and the agreement of Quest with dense.
         """
+        # The models of the context before, in cycles; freed while this one loads they would count against it.
+        free_device_memory(torch.device("cpu"))
         memory = MemoryAccount()
         with memory.work():
             engine = LoadedSubject(self.settings, lambda message: None).engine(context + WARM_UP_STEPS + steps + 1)
@@ -170,7 +140,7 @@ class CpuComparison:
             prefill_s = time.perf_counter() - start
         for quest in [QuestConfig(attention="dense"), *map(self._quest, self.budgets)]:
             budget = quest.token_budget if quest.attention == "quest" else None
-            decode = partial(_decode_ours, session, quest)
+            decode = partial(decode_ours, session, quest)
             of_row = memory.copy()
             yield Contender(
                 "quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode
@@ -190,7 +160,7 @@ class CpuComparison:
             if dtype == engine.dtype:
                 self._check(ours, output, context, dtype)
                 must_check = False
-            decode = partial(_decode_transformers, model, output)
+            decode = partial(decode_transformers, model, output)
             yield Contender("transformers", "sdpa", _dtype_name(dtype), None, rival_memory, prefill_s, decode)
             del model, output, decode
         if must_check:
@@ -205,7 +175,7 @@ class CpuComparison:
             # Its own formats round more than ours, so this is told and not judged.
             error = relative_error(llama.logits(), ours)
             self.checks.append({"context_tokens": context, "engine": "llama.cpp", "logits_relative_error": error})
-            decode = partial(_decode_llamacpp, llama)
+            decode = partial(decode_llamacpp, llama)
             formats = self.gguf.stem.rpartition(".")[2].lower()  # as files are named: "model.Q4_1.gguf"
             yield Contender("llama.cpp", "dense", formats, None, rival_memory, prefill_s, decode)
 
@@ -308,18 +278,6 @@ def measure_cpu(
         "agreement": agreement,
         "rows": rows,
     }
-
-
-def _decode_ours(session: Session, quest: QuestConfig, steps: int) -> list[float]:
-    return [step.step_s for step in decode_fork(session, quest, steps)]
-
-
-def _decode_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
-    return time_steps_after(model, prefill, WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
-
-
-def _decode_llamacpp(llama: LlamaCppModel, steps: int) -> list[float]:
-    return llama.time_decode_steps(WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
 
 
 def _dtype_name(dtype: torch.dtype) -> str:

@@ -88,7 +88,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
         times: dict[QuestConfig | str, list[float]] = {}
         bytes_read: dict[QuestConfig, int] = {}
         for _ in range(rounds):
-            times.setdefault("transformers", []).extend(_time_rival(rival, output, steps))
+            times.setdefault("transformers", []).extend(decode_transformers(rival, output, steps))
             for quest in settings:
                 drawn = decode_fork(session, quest, steps)
                 times.setdefault(quest, []).extend(step.step_s for step in drawn)
@@ -116,7 +116,8 @@ def _row(engine, attention, context, budget, seconds, rival_s, bytes_read) -> di
     }
 
 
-def _time_rival(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
+def decode_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
+    """Seconds of `steps` greedy steps after a prefill, which stays as it is; those that warm up are left out."""
     return time_steps_after(model, prefill, WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
 
 
