@@ -59,7 +59,7 @@ class GroupedWeights:
             raise ModelError(f"Groups of {group} input channels are not supported; multiples of 32 are.")
         scales, minimums = (each.repeat_interleave(group // size, dim=1) for each in (self.scales, self.minimums))
         if scales.device.type == "cpu":
-            scales = scales.half()
+            scales = scales.float()
         return QuantizedMatrix.from_groups(self.values, scales, minimums, bits, in_channels)
 
     def dequantize(self) -> torch.Tensor:

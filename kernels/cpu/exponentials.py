@@ -24,8 +24,11 @@ EXPONENT_BIAS, EXPONENT_SHIFT = np.int32(127), np.int32(23)
 @compiled_fused
 def exponentiate(logits, highest, weights):
     """Write `e^(logits - highest)` to `weights`, all float32 [n], and return the sum; below e^-87 it is e^-87."""
-    for i in range(len(logits)):
-        x = max(logits[i] - highest, LOWEST)
+    # In place, since LLVM gives vectors up where what it reads and what it writes overlap, as callers like to have it.
+    if address_of(weights) != address_of(logits):
+        weights[:] = logits
+    for i in range(len(weights)):
+        x = max(weights[i] - highest, LOWEST)
         n = np.floor(x * LOG2_E + np.float32(0.5))
         r = (x - n * LN_2_HIGH) - n * LN_2_LOW
         series = C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7))))

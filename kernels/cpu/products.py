@@ -16,14 +16,14 @@ from kernels.reference import Matrix, PackedMatrix
 # Columns of the table.
 KIND, DATA, ROW_BYTES, SCALES, MINIMUMS = range(5)
 GROUPS, GROUP_SHIFT, GROUP_CHANNELS, IN_CHANNELS, OUT_CHANNELS, BIAS = range(5, 11)
-MINIMUM_BYTES = 11
+SCALE_BYTES = 11
 PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 RUN_BYTES = 16  # as `kernels.reference.naive_dequantize` lays a row out
 
 dot_float32, dot_bfloat16, dot_float16 = (make_dot(kind) for kind in (FLOAT32, BFLOAT16, FLOAT16))
 packed_dot_4, packed_dot_8 = (make_packed_dot(bits, FLOAT16) for bits in (4, 8))
-# Of matrices whose minimums are float32.
+# Of matrices whose scales are float32, as packed checkpoints have.
 wide_packed_dot_4, wide_packed_dot_8 = (make_packed_dot(bits, FLOAT32) for bits in (4, 8))
 
 
@@ -31,7 +31,7 @@ def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[in
     """A row of the table; the tensors must outlive it.
 
     Args:
-        matrix: floating [out_channels, in_channels], or quantised with float16 scales.
+        matrix: floating [out_channels, in_channels], or quantised.
         bias: float32 [out_channels].
 
     Raises:
@@ -55,7 +55,7 @@ def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[in
         return [
             bits, packed.data_ptr(), packed.shape[1] * 4, scales.data_ptr(), minimums.data_ptr(), groups,
             runs_of_group.bit_length() - 1, channels // groups, channels, out_channels, bias_address,
-            minimums.element_size(),
+            scales.element_size(),
         ]  # fmt: skip
     if matrix.dtype not in FLOATING_KINDS:
         raise ValueError(f"a matrix must be one of {tuple(FLOATING_KINDS)}, got {matrix.dtype}")
@@ -70,9 +70,9 @@ def check_packed(matrix: PackedMatrix) -> None:
     packed, scales, minimums, bits = matrix
     if bits not in (4, 8) or packed.dtype != torch.int32:
         raise ValueError(f"packed must be int32 of 4 or 8 bits, got {packed.dtype} of {bits} bits")
-    if scales.dtype != torch.float16 or minimums.dtype not in (torch.float16, torch.float32):
+    if scales.dtype not in (torch.float16, torch.float32) or minimums.dtype != scales.dtype:
         raise ValueError(
-            f"scales must be float16 and minimums float16 or float32, got {scales.dtype} and {minimums.dtype}"
+            f"scales and minimums must be both float16 or both float32, got {scales.dtype} and {minimums.dtype}"
         )
 
 
@@ -126,7 +126,7 @@ def multiply_rows(matrix, first, end, inputs, out):
     """Channels `first` to `end` of the product with what `order_inputs` wrote, to `out`."""
     kind, row_bytes, groups, group_shift = matrix[KIND], matrix[ROW_BYTES], matrix[GROUPS], matrix[GROUP_SHIFT]
     channels, bias = matrix[IN_CHANNELS], matrix[BIAS]
-    scales, minimums, minimum_bytes = matrix[SCALES], matrix[MINIMUMS], matrix[MINIMUM_BYTES]
+    scales, minimums, scale_bytes = matrix[SCALES], matrix[MINIMUMS], matrix[SCALE_BYTES]
     operand, runs = address_of(inputs), row_bytes // RUN_BYTES
     sums = operand
     if kind == PACKED_4 or kind == PACKED_8:
@@ -134,10 +134,10 @@ def multiply_rows(matrix, first, end, inputs, out):
     for row in range(first, end):
         weights = matrix[DATA] + row * row_bytes
         if kind == PACKED_4 or kind == PACKED_8:
-            scale_row, minimum_row = scales + row * groups * 2, minimums + row * groups * minimum_bytes
-            if kind == PACKED_4 and minimum_bytes == 2:
+            scale_row, minimum_row = scales + row * groups * scale_bytes, minimums + row * groups * scale_bytes
+            if kind == PACKED_4 and scale_bytes == 2:
                 product = packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
-            elif kind == PACKED_8 and minimum_bytes == 2:
+            elif kind == PACKED_8 and scale_bytes == 2:
                 product = packed_dot_8(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
             elif kind == PACKED_4:
                 product = wide_packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)

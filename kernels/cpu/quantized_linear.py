@@ -18,7 +18,7 @@ def quantized_linear(
     bits: int,
     bias: torch.Tensor | None = None,
 ) -> torch.Tensor:
-    """As `kernels.reference.naive_quantized_linear`; scales and minimums float16 only.
+    """As `kernels.reference.naive_quantized_linear`; scales and minimums both float16 or both float32.
 
     Raises:
         ValueError: for another dtype or device, or another number of bits than 4 and 8.

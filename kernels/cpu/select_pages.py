@@ -23,9 +23,9 @@ SIGN = np.uint32(0x80000000)
 def add_shares(weights, factors, chunk_pages, worth):
     """Add a row's `weights` to `worth`, each chunk of them times its factor."""
     for chunk in range(len(factors)):
-        first = chunk * chunk_pages
+        first, factor = chunk * chunk_pages, factors[chunk]
         for page in range(first, min(first + chunk_pages, len(worth))):
-            worth[page] += weights[page] * factors[chunk]
+            worth[page] += weights[page] * factor
 
 
 @compiled

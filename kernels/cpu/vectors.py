@@ -379,13 +379,13 @@ def store_element(typingctx, dtype, address, index, value):
     return types.void(dtype, types.int64, types.int64, types.float32), codegen
 
 
-def make_packed_dot(bits: int, minimum_kind: int):
+def make_packed_dot(bits: int, scale_kind: int):
     """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
 
     Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
     and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
-    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group; scales are float16, minimums
-    of `minimum_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last
+    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group. Scales and minimums are of
+    `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last
     is taken alone.
     """
     fields = 32 // bits
@@ -426,24 +426,24 @@ def make_packed_dot(bits: int, minimum_kind: int):
             usual = builder.icmp_signed("==", group_shift, _i64(usual_shift))
             block_end = builder.select(usual, builder.and_(runs, _i64(-block_runs)), _i64(0))
             with cgutils.for_range_slice(builder, _i64(0), block_end, _i64(block_runs)) as (run, _):
-                halves = _load(builder, scales, _i16, LANES, builder.lshr(run, _i64(usual_shift)))
-                wide = _widen_float16(builder, halves, LANES)
+                first_group = builder.lshr(run, _i64(usual_shift))
+                wide = _load_widened(builder, scale_kind, scales, LANES, first_group)
                 for step in range(LANES // step_groups):
                     order = [step * step_groups + lane * step_groups // LANES for lane in range(LANES)]
                     add(multiply(builder.add(run, _i64(step * step_runs)), LANES), _shuffle(builder, wide, order))
             pairs_end = builder.and_(runs, _i64(-2))
             with cgutils.for_range_slice(builder, block_end, pairs_end, _i64(step_runs)) as (run, _):
-                halves = ir.Constant(ir.VectorType(_i16, 2), ir.Undefined)
+                wide = ir.Constant(ir.VectorType(_f32, 2), ir.Undefined)
                 for place in range(2):
                     group = builder.lshr(builder.add(run, _i64(place)), group_shift)
-                    halves = builder.insert_element(halves, _load(builder, scales, _i16, 1, group), _i32(place))
-                wide = _widen_float16(builder, halves, 2)
+                    scale = _load_widened(builder, scale_kind, scales, 1, group)
+                    wide = builder.insert_element(wide, scale, _i32(place))
                 add(multiply(run, LANES), _shuffle(builder, wide, [0] * 4 + [1] * 4))
             groups_end = builder.and_(groups, _i64(-LANES))
 
             def add_minimums(group, lanes, cell):
                 sums = _load(builder, input_sums, _f32, lanes, group)
-                wide = _load_widened(builder, minimum_kind, minimums, lanes, group)
+                wide = _load_widened(builder, scale_kind, minimums, lanes, group)
                 builder.store(_multiply_add(builder, wide, sums, builder.load(cell)), cell)
 
             with cgutils.for_range_slice(builder, _i64(0), groups_end, _i64(LANES)) as (group, _):
@@ -454,8 +454,8 @@ def make_packed_dot(bits: int, minimum_kind: int):
             with cgutils.for_range_slice(builder, groups_end, groups, _i64(1)) as (group, _):
                 add_minimums(group, 1, result)
             with builder.if_then(builder.icmp_signed("<", pairs_end, runs)):
-                half = _load(builder, scales, _i16, 1, builder.lshr(pairs_end, group_shift))
-                rest = builder.fmul(_sum_lanes(builder, multiply(pairs_end, 4)), _widen_float16(builder, half, 1))
+                scale = _load_widened(builder, scale_kind, scales, 1, builder.lshr(pairs_end, group_shift))
+                rest = builder.fmul(_sum_lanes(builder, multiply(pairs_end, 4)), scale)
                 builder.store(builder.fadd(builder.load(result), rest), result)
             return builder.load(result)
 
