@@ -213,6 +213,11 @@ class Engine:
         return self.model_config.stretch_factor
 
     @property
+    def kv_dtype(self) -> torch.dtype:
+        """Of the cached keys and values."""
+        return self._pool.keys.dtype
+
+    @property
     def device_name(self) -> str:
         return device_name(self.device)
 

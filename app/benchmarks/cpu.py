@@ -158,14 +158,14 @@ class CpuComparison:
                 output, prefill_s = run_prefill(model, tokens)
             self._token_s[name] = prefill_s / context
             if dtype == engine.dtype:
-                self._check(ours, output, context, dtype)
+                self._check(ours, output, context, engine)
                 must_check = False
             decode = partial(decode_transformers, model, output)
             yield Contender("transformers", "sdpa", _dtype_name(dtype), None, rival_memory, prefill_s, decode)
             del model, output, decode
         if must_check:
             model = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
-            self._check(ours, run_prefill(model, tokens)[0], context, engine.dtype)
+            self._check(ours, run_prefill(model, tokens)[0], context, engine)
         if self.gguf is not None:
             self.on_progress(f"{context} tokens: prefill of llama.cpp")
             rival_memory = MemoryAccount()
@@ -179,8 +179,10 @@ class CpuComparison:
             formats = self.gguf.stem.rpartition(".")[2].lower()  # as files are named: "model.Q4_1.gguf"
             yield Contender("llama.cpp", "dense", formats, None, rival_memory, prefill_s, decode)
 
-    def _check(self, ours: torch.Tensor, output: Any, context: int, dtype: torch.dtype) -> None:
-        self.checks.append(check_logits(ours, output.logits[0, -1].float(), context, dtype))
+    def _check(self, ours: torch.Tensor, output: Any, context: int, engine: Engine) -> None:
+        self.checks.append(
+            check_logits(ours, output.logits[0, -1].float(), context, engine.dtype, engine.kv_dtype)
+        )
 
     def _quest(self, budget: int) -> QuestConfig:
         return QuestConfig(token_budget=budget, dense_layers=self.settings.dense_layers)

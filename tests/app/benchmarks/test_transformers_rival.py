@@ -16,3 +16,10 @@ def test_wrong_logits_are_never_timed():
         check_logits(logits * 1.01, logits, 10, torch.float32)
     with pytest.raises(UserFacingError, match="Nothing was timed"):
         check_logits(logits * float("nan"), logits, 10, torch.float32)
+
+
+def test_the_coarsest_precision_sets_the_limit():
+    logits = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    with pytest.raises(UserFacingError):
+        check_logits(logits * 1.005, logits, 10, torch.float32, torch.float32)
+    assert check_logits(logits * 1.005, logits, 10, torch.float32, torch.float16)["limit"] == 1e-2
