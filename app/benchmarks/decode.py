@@ -83,7 +83,8 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
             rope = of_length.rope
             rival = load_transformers(engine.model_folder, of_length, engine.device, engine.dtype)
         output, _ = run_prefill(rival, tokens[:context])
-        checks.append(check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype, engine.kv_dtype))
+        theirs = output.logits[0, -1].float()
+        checks.append(check_logits(session._logits, theirs, context, engine.dtype, engine.kv_dtype))
         on_progress(f"{context} tokens: decode")
         times: dict[QuestConfig | str, list[float]] = {}
         bytes_read: dict[QuestConfig, int] = {}
