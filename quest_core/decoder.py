@@ -29,7 +29,7 @@ class Decoder:
     Args:
         config: shape of the model.
         weights: its parameters, on the device to run on.
-        kv_dtype: of the cache, which queries and keys are rotated in.
+        kv_dtype: that queries and keys are rotated in, before the cache rounds them if it keeps 8 bits.
     """
 
     def __init__(self, config: ModelConfig, weights: DecoderWeights, kv_dtype: torch.dtype) -> None:
@@ -110,6 +110,7 @@ class Decoder:
                 cache.start_token,
                 cache.pool.summary,
                 pages.summary_scales,
+                pages.kv_scales,
             )
             attended = attention(index, query, cache).view(1, -1)
             kernels.linear_add(attended, _operand(layer.output), residual, layer.output_bias)
@@ -161,6 +162,7 @@ class Decoder:
             start_token,
             cache.pool.summary,
             pages.summary_scales,
+            pages.kv_scales,
         )
         return queries
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32, require_summaries
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+from kernels.cpu.compile import compiled, refuse_kv_scales, require_float32, require_summaries
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
 
 BOUNDS, SPREAD, MEAN = 0, 1, 2
 KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
@@ -107,12 +107,14 @@ def append_keys_values(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> None:
     """As `kernels.reference.naive_append_keys_values`; float32 keys, values and pages.
 
     Raises:
-        ValueError: for another dtype, device or summary.
+        ValueError: for another dtype, device or summary, or 8-bit pages.
     """
+    refuse_kv_scales(kv_scales)
     require_float32(keys=keys, values=values, key_pages=key_pages, value_pages=value_pages)
     require_summaries(page_summaries, summary_scales, check_summary(summary))
     _append_keys_values(

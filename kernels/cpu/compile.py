@@ -12,6 +12,8 @@ from functools import partial
 import torch
 from numba import njit
 
+from kernels.reference import KvScales
+
 # Sums may be reordered and fused so that they vectorise; infinities and NaN keep their meaning (padding, bad pages).
 compiled = partial(njit, cache=True, nogil=True, fastmath={"reassoc", "contract", "arcp", "nsz"})
 
@@ -43,3 +45,9 @@ def require_summaries(
                 f"summary_scales must have the shape {tuple(page_summaries.shape[:3])}, got "
                 f"{tuple(summary_scales.shape)}"
             )
+
+
+def refuse_kv_scales(kv_scales: KvScales | None) -> None:
+    """Raises ValueError if there are scales, which only 8-bit pages have."""
+    if kv_scales is not None:
+        raise ValueError("8-bit KV pages are for the GPU: kv_scales must be None on the CPU")

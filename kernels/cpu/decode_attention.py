@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32
+from kernels.cpu.compile import compiled, refuse_kv_scales, require_float32
 from kernels.cpu.exponentials import exponentiate
+from kernels.reference import KvScales
 
 
 @compiled
@@ -79,12 +80,14 @@ def sparse_decode_attention(
     page_counts: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_sparse_decode_attention`; float32 only.
 
     Raises:
-        ValueError: for another dtype or device.
+        ValueError: for another dtype or device, or 8-bit pages.
     """
+    refuse_kv_scales(kv_scales)
     require_float32(query=query, key_pages=key_pages, value_pages=value_pages)
     attended = torch.empty(query.shape)
     _attend(
@@ -108,6 +111,7 @@ def dense_decode_attention(
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_dense_decode_attention`; float32 only.
 
@@ -119,5 +123,5 @@ def dense_decode_attention(
     page_ids = torch.arange(pages, dtype=torch.int32).repeat(kv_heads, 1)
     page_counts = torch.full((kv_heads,), pages, dtype=torch.int32)
     return sparse_decode_attention(
-        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
+        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
     )
