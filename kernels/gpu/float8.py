@@ -40,8 +40,11 @@ def widen_codes(codes, dtype: tl.constexpr):
         bits = codes.to(tl.uint16)
         half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
         return (half.to(tl.float16, bitcast=True) * 256.0).to(dtype)
+    elif codes.dtype == dtype:
+        return codes
     else:
-        return codes.to(dtype)
+        # By way of float32: from float16 straight to bfloat16 takes an instruction of a quarter of the speed.
+        return codes.to(tl.float16).to(tl.float32).to(dtype)
 
 
 @triton.jit
@@ -51,7 +54,7 @@ def round_to_codes(vectors):
     scale_bits = ((longest + ABOVE_LARGEST_MANTISSA) & EXPONENT_BITS) - 8 * EXPONENT_UNIT
     scale_bits = tl.maximum(scale_bits, SMALLEST_SCALE_BITS)
     # Its reciprocal, which is a power of two as well.
-    inverse = (254 * EXPONENT_UNIT - scale_bits).to(tl.float32, bitcast=True)
+    inverse = (-scale_bits + 254 * EXPONENT_UNIT).to(tl.float32, bitcast=True)
     scaled = tl.minimum(tl.abs(vectors) * inverse, LARGEST_CODE)
     # To the nearest of 3 bits of the mantissa, ties to even, with the exponent's bias of 127 turned into 7.
     bits = scaled.to(tl.int32, bitcast=True)
@@ -89,10 +92,10 @@ def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, head_di
 def load_vectors(page_ptr, scale_ptr, entries, rows, channels, head_dim, FLOAT8: tl.constexpr):
     """Vectors of a layer's pages, float32 [rows, channels], zero where masked; arguments as for `store_vectors`."""
     stored = tl.load(page_ptr + entries * head_dim + channels, rows & (channels < head_dim), 0.0)
-    vectors = widen_codes(stored, tl.float32)
     if FLOAT8:
-        vectors *= tl.load(scale_ptr + entries, rows, 0.0)
-    return vectors
+        return widen_codes(stored, tl.float32) * tl.load(scale_ptr + entries, rows, 0.0)
+    else:
+        return stored.to(tl.float32)
 
 
 @lru_cache

@@ -29,9 +29,9 @@ def round_to_float8(vectors: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         float8_e4m3fn [..., head_dim], and float32 [...], what a code of 1 is worth.
     """
     vectors = vectors.float()
-    mantissas, exponents = torch.frexp(vectors.abs().amax(dim=-1))  # of mantissas from 0.5 up to 1
-    exponents = exponents - 9 + (mantissas > FLOAT8_MAX / 2**9)
-    scales = torch.ldexp(torch.ones_like(mantissas), exponents).clamp(min=SMALLEST_SCALE)
+    longest = vectors.abs().amax(dim=-1).clamp(min=FLOAT8_MAX * SMALLEST_SCALE)
+    mantissas, exponents = torch.frexp(longest)  # mantissas from 0.5 up to 1
+    scales = torch.ldexp(torch.ones_like(longest), exponents - 9 + (mantissas > FLOAT8_MAX / 2**9))
     return (vectors / scales.unsqueeze(-1)).to(FLOAT8), scales
 
 
