@@ -211,7 +211,7 @@ def _attend(
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
     kind = "selected" if selected else "dense"
-    fits = head_dim <= LARGE_BLOCK_MAX_DIM and key_pages.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
+    fits = head_dim <= LARGE_BLOCK_MAX_DIM and query.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
     block_tokens = max(BLOCK_TOKENS[kind if fits else "dense"], page_size)
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
     splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
