@@ -8,12 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.chat import DEFAULT_SYSTEM_PROMPT
 from app.errors import UserFacingError
 from app.provenance import PageShare
 from quest_core.config import QuestConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from quest_core.session_events import PrefillProgress
 
 FinishReason = Literal["stop", "length", "context", "cancelled"]
 
@@ -114,6 +117,7 @@ class AnswerReport:
         finish_reason: "stop", "length", "context" or "cancelled".
         pages_read: document pages by their share of the page reads.
         context_pages: if the documents were too long for the window, the pages with passages in context; else None.
+        stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
     """
 
     answer: str
@@ -132,11 +136,13 @@ class AnswerReport:
     finish_reason: FinishReason
     pages_read: tuple[PageShare, ...] = ()
     context_pages: tuple[ContextPage, ...] | None = field(default=None)
+    stretch_factor: float = 1.0
 
     def to_json(self) -> dict[str, Any]:
-        """The report for a JSON file; `context` is there only if passages were used."""
+        """The report for a JSON file, without `stretch_factor`; `context` is there only if passages were used."""
         values = asdict(self)
         context_pages = values.pop("context_pages")
+        del values["stretch_factor"]
         values["pages_read"] = list(values["pages_read"])
         if context_pages is not None:
             values["context"] = {"mode": "passages", "pages": list(context_pages)}
@@ -154,7 +160,8 @@ class Queued:
 class PrefillEvent:
     """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
 
-    `remaining_s` is an estimate, None until one chunk has been timed.
+    `remaining_s` is an estimate, None until one chunk has been timed. `stretch_factor` and `stretch_changed` are as in
+    `quest_core.session_events.PrefillProgress`.
     """
 
     reused_tokens: int
@@ -162,6 +169,21 @@ class PrefillEvent:
     total_tokens: int
     elapsed_s: float
     remaining_s: float | None
+    stretch_factor: float = 1.0
+    stretch_changed: bool = False
+
+    @classmethod
+    def of(cls, progress: PrefillProgress, remaining_s: float | None) -> PrefillEvent:
+        """The engine's progress with the time left."""
+        return cls(
+            progress.reused_tokens,
+            progress.done_tokens,
+            progress.total_tokens,
+            progress.elapsed_s,
+            remaining_s,
+            progress.stretch_factor,
+            progress.stretch_changed,
+        )
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def answer_work(
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
         session = open_session()
-        yield from session.prefill(plan.token_ids, cancellation)
+        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens)
         if cancellation.requested:
             return
         for step in session.decode(quest, sampling, cancellation):
@@ -120,6 +120,7 @@ class AnswerRun:
         self._reads = PageReadTotals()
         self._reused_tokens = 0
         self._prefill_s = 0.0
+        self._stretch_factor = 1.0
         self._first_token_s: float | None = None
         self._kept_tokens = 0
         self._decode_steps = 0
@@ -138,9 +139,8 @@ class AnswerRun:
     def _take_progress(self, progress: PrefillProgress) -> PrefillEvent:
         self._reused_tokens, self._prefill_s = progress.reused_tokens, progress.elapsed_s
         remaining_s = self._timer.remaining_s(progress.done_tokens, progress.total_tokens, progress.elapsed_s)
-        event = PrefillEvent(
-            progress.reused_tokens, progress.done_tokens, progress.total_tokens, progress.elapsed_s, remaining_s
-        )
+        self._stretch_factor = progress.stretch_factor
+        event = PrefillEvent.of(progress, remaining_s)
         self._publish({"type": "prefill", **vars(event)})
         return event
 
@@ -210,6 +210,7 @@ class AnswerRun:
             finish_reason=self._finish_reason or "cancelled",
             pages_read=self._reads.shares(plan, self._engine.page_size),
             context_pages=self._context_pages(),
+            stretch_factor=self._stretch_factor,
         )
         self._publish_end(report.finish_reason, [vars(page) for page in report.pages_read])
         return report

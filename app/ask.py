@@ -20,6 +20,7 @@ from app.conversation import Conversation
 from app.errors import UserFacingError
 from app.library import ReadProgress
 from app.settings import AppSettings
+from app.window import reread_note
 
 # Between two lines of progress in a log.
 _LOG_INTERVAL_S = 5.0
@@ -55,7 +56,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
             _add_document(assistant, conversation, path, arguments.password, progress)
         progress.show("Loading the model")
         assistant.wait_until_ready()
-        progress.show(assistant.status().message, last=True)
+        status = assistant.status()
+        progress.show(f"{status.message} {status.warning}".strip(), last=True)
         for question in questions:
             if not arguments.json and len(questions) > 1:
                 print(f"> {question}", flush=True)
@@ -118,11 +120,15 @@ def _prefill_text(event: PrefillEvent) -> str:
         text += f" ({event.reused_tokens} reused)"
     if event.remaining_s:
         text += f", {event.remaining_s:.0f} s left"
+    if event.stretch_changed:
+        text += f"; {reread_note(event.stretch_factor)}"
     return text
 
 
 def _summary(report: AnswerReport) -> str:
     parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s, {report.attention} attention"]
+    if report.stretch_factor != 1.0:
+        parts.append(f"positions stretched {report.stretch_factor:.3g} times")
     if report.pages_read:
         most_read = ", ".join(f"{page.page_label} ({page.share:.0%})" for page in report.pages_read[:3])
         parts.append(f"pages read most: {most_read}")

@@ -19,6 +19,8 @@ import numpy as np
 from app.errors import UserFacingError
 
 _MARKERS = ("@@system-3f1c@@", "@@question-3f1c@@", "@@answer-3f1c@@", "@@follow-up-3f1c@@")
+# Transformers' names for a tokenizer that is all in tokenizer.json.
+_GENERIC_TOKENIZERS = ("TokenizersBackend", "PreTrainedTokenizerFast")
 _PLAIN_SEAMS = ("", "\n\nQuestion: ", "\nAnswer:", "\n\nQuestion: ")
 
 
@@ -50,10 +52,9 @@ class ChatTokenizer:
 
     def __init__(self, model_folder: Path) -> None:
         from tokenizers import Tokenizer
-        from transformers import AutoTokenizer
 
         try:
-            tokenizer = AutoTokenizer.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
+            tokenizer = _load_tokenizer(model_folder)
             self._with_control = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
         except (OSError, ValueError, AttributeError, ImportError) as error:
             raise UserFacingError(
@@ -89,6 +90,20 @@ class ChatTokenizer:
     def decode(self, token_ids: Sequence[int], keep_control: bool = False) -> str:
         """Text of tokens; control tokens are left out unless `keep_control`."""
         return self._with_control.decode(list(token_ids), skip_special_tokens=not keep_control)
+
+
+def _load_tokenizer(model_folder: Path) -> Any:
+    """Transformers' tokenizer of the folder."""
+    try:
+        kind = json.loads((model_folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
+    except (OSError, ValueError, AttributeError):
+        kind = None
+    if kind in _GENERIC_TOKENIZERS:
+        # What AutoTokenizer would choose; it looks at the model's config first, which takes it two seconds of imports.
+        from transformers import PreTrainedTokenizerFast as tokenizer_class
+    else:
+        from transformers import AutoTokenizer as tokenizer_class
+    return tokenizer_class.from_pretrained(model_folder, local_files_only=True, trust_remote_code=False)
 
 
 def _without_control_tokens(tokenizer: Any) -> Any:

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-PACKAGES = ("torch", "triton", "transformers", "numba", "numpy")
+PACKAGES = ("torch", "triton", "transformers", "numba", "numpy", "llama_cpp_python")
 
 
 def describe_machine(device: torch.device) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
 from app.errors import UserFacingError
 from app.settings import AppSettings
+from app.window import stretch_warning, window_note
 
 if TYPE_CHECKING:
     from quest_core.engine import Engine
@@ -20,13 +21,19 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """How far loading has come; device and window (in tokens) are known once it is "ready"."""
+    """How far loading has come; device and window (in tokens) are known once it is "ready".
+
+    `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
+    are empty where there is nothing to say.
+    """
 
     stage: Literal["starting", "loading", "ready", "failed"]
     message: str
     model: str
     device: str = ""
     context_tokens: int = 0
+    note: str = ""
+    warning: str = ""
 
 
 @dataclass(frozen=True)
@@ -105,10 +112,14 @@ class ModelLoader:
             self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")
             raise
         name, device, window = engine.model_name, engine.device_name, engine.context_tokens
+        note = window_note(engine.trained_tokens, window, engine.stretch_factor)
+        warning = stretch_warning(engine.stretch_factor)
         with self._lock:
             if not self._closed:
                 self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))
-                self.status = ModelStatus("ready", f"{name} is ready on {device}.", name, device, window)
+                self.status = ModelStatus(
+                    "ready", f"{name} is ready on {device}.", name, device, window, note, warning
+                )
         if self.model is None:
             engine.close()
 

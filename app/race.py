@@ -144,7 +144,7 @@ def race_work(
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | RaceToken | RaceFinished]:
         session = open_session()
-        yield from session.prefill(token_ids, cancellation)
+        yield from session.prefill(token_ids, cancellation, sampling.max_new_tokens)
         if cancellation.requested:
             return
         forks = session.fork(), session.fork()
@@ -169,9 +169,7 @@ def race_events(events: Iterator[Any]) -> Iterator[RaceEvent]:
     for event in events:
         if hasattr(event, "done_tokens"):
             remaining_s = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s)
-            event = RacePrefill(
-                event.reused_tokens, event.done_tokens, event.total_tokens, event.elapsed_s, remaining_s
-            )
+            event = RacePrefill.of(event, remaining_s)
         finished = isinstance(event, RaceFinished)
         yield event
     if not finished:

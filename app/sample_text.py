@@ -37,8 +37,26 @@ def read_text_tokens(tokenizer, text: Path | None, tokens: int, repeat: bool = F
     Raises:
         UserFacingError: if the text is too short and must not be repeated, or cannot be read.
     """
+    ids = read_book(tokenizer, text)
+    if len(ids) < tokens and not repeat:
+        name, _ = read_text(text)
+        raise UserFacingError(f"{name} has {len(ids)} tokens, {tokens} are needed. Give a longer one with --text.")
+    return repeat_tokens(ids, tokens)
+
+
+def read_book(tokenizer, text: Path | None) -> list[int]:
+    """All token ids of a text; arguments as of `read_text_tokens`.
+
+    Raises:
+        UserFacingError: if it cannot be read, or is empty.
+    """
     name, content = read_text(text)
     ids = tokenizer(content, add_special_tokens=False)["input_ids"]
-    if len(ids) < tokens and not repeat:
-        raise UserFacingError(f"{name} has {len(ids)} tokens, {tokens} are needed. Give a longer one with --text.")
-    return (ids * -(-tokens // len(ids)))[:tokens]
+    if not ids:
+        raise UserFacingError(f"{name} has no text. Give another one with --text.")
+    return ids
+
+
+def repeat_tokens(token_ids: list[int], tokens: int) -> list[int]:
+    """The first `tokens` of endless repetitions."""
+    return (token_ids * -(-tokens // len(token_ids)))[:tokens]

@@ -57,7 +57,7 @@ class Page:
 def serve(
     settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
 ) -> None:
-    """Serve the page until the user stops the program. Starts loading the model, but does not wait for it.
+    """Serve the page until the user stops the program. Once it is served, begins to load the model.
 
     Args:
         settings: host, port, data folder, no_browser.
@@ -73,8 +73,9 @@ def serve(
             await super().startup(sockets)
             if self.started:
                 _announce(settings)
+                # Not before: what the page and the model import would wait for each other, and the page comes first.
+                assistant.start_loading()
 
-    assistant.start_loading()
     app = create_app(settings, assistant, build_page)
     config = uvicorn.Config(
         app,

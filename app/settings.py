@@ -26,7 +26,7 @@ class AppSettings:
 
     Args:
         model: "embedded", a hub id, a model folder or a .gguf file.
-        context_tokens: window wanted; None takes the model's own.
+        context_tokens: window wanted; None takes the model's own, twice that of the embedded model.
         token_budget: tokens attended per layer and kv head with Quest.
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads.
@@ -143,7 +143,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=int,
         metavar="N",
         default=default("context-tokens", None, int),
-        help="window in tokens; longer than the model's own is stretched by YaRN (default: the model's)",
+        help="window in tokens; longer than the model's own stretches by YaRN the conversations that need it, which "
+        "beyond twice costs retrieval (default: the model's; of the embedded one 16384, twice its own)",
     )
     model.add_argument("--device", choices=devices, default=default("device", "auto", choices=devices))
     model.add_argument("--dtype", choices=DTYPES, default=default("dtype", "auto", choices=DTYPES))

@@ -11,12 +11,12 @@ from types import ModuleType
 from typing import Protocol
 
 import torch
-from torch.nn.attention.bias import causal_lower_right
 from torch.nn.functional import scaled_dot_product_attention
 
+from kernels.reference import PageChoice, StepOutcome
 from quest_core.config import QuestConfig
 from quest_core.eviction import TokenEviction
-from quest_core.page_selection import PageSelection
+from quest_core.page_selection import PageSelection, SelectedPages
 from quest_core.paged_kv_cache import CacheView
 from quest_core.read_trace import ReadTrace
 
@@ -45,18 +45,46 @@ def prefill_attention(
     Returns:
         [new_tokens, query_heads * head_dim].
     """
+    if queries.device.type == "cpu":
+        return _prefill_on_cpu(queries, keys.to(queries.dtype), values.to(queries.dtype), scale)
     new_tokens, query_heads, _ = queries.shape
     group = query_heads // keys.shape[0]
     if group > 1:
         keys, values = keys.repeat_interleave(group, dim=0), values.repeat_interleave(group, dim=0)
+    # Imported here: it brings torch's compiler, a second's work that only a GPU's first prefill should pay for.
+    from torch.nn.attention.bias import causal_lower_right
+
     mask = causal_lower_right(new_tokens, keys.shape[1])
-    if queries.device.type == "cpu":
-        # torch's CPU flash kernel takes the mask as a tensor, and only as float does it keep its speed.
-        mask = torch.full((new_tokens, keys.shape[1]), float("-inf"), dtype=queries.dtype)
-        mask = mask.triu_(keys.shape[1] - new_tokens + 1)
     attended = scaled_dot_product_attention(
         queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, scale=scale
     )
+    return attended[0].transpose(0, 1).reshape(new_tokens, -1)
+
+
+def _prefill_on_cpu(
+    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
+) -> torch.Tensor:
+    """As `prefill_attention`: the new tokens among themselves, and then their prefix, which needs no mask.
+
+    torch's flash kernel skips half of a causal square, but reads all of a mask. Without one, the query heads of a group
+    are so many more queries of their kv head, and nothing is repeated. The sums of the exponentials merge the two.
+    """
+    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+    new_tokens, query_heads, head_dim = queries.shape
+    kv_heads, context_tokens, _ = keys.shape
+    past_tokens = context_tokens - new_tokens
+    by_head = queries.transpose(0, 1)
+    new_keys, new_values = (
+        each[:, past_tokens:].repeat_interleave(query_heads // kv_heads, dim=0)[None] for each in (keys, values)
+    )
+    attended, log_sums = attend(by_head[None], new_keys, new_values, 0.0, True, scale=scale)
+    if past_tokens > 0:
+        folded = by_head.reshape(1, kv_heads, -1, head_dim)
+        past, past_log_sums = attend(
+            folded, keys[None, :, :past_tokens], values[None, :, :past_tokens], 0.0, False, scale=scale
+        )
+        share = torch.sigmoid(log_sums - past_log_sums.reshape(log_sums.shape)).unsqueeze(3).to(attended.dtype)
+        attended = torch.lerp(past.reshape(attended.shape), attended, share)
     return attended[0].transpose(0, 1).reshape(new_tokens, -1)
 
 
@@ -95,6 +123,31 @@ class DecodeAttention:
         self._policy = policy
         self._selections = defaultdict(lambda: policy(config, page_size, kernels))
         self._budget_pages = config.budget_pages(page_size) if config.attention == "quest" else 0
+
+    @property
+    def fits_whole_step(self) -> bool:
+        """Whether a `WholeStep` can attend in its place, as `choice` says."""
+        return self._config.attention == "dense" or self._policy.scores_summaries
+
+    def choice(self, cache: CacheView) -> PageChoice | None:
+        """Which pages a whole step is to read; None for all of them."""
+        config = self._config
+        if config.attention == "dense" or len(cache.page_table) <= self._budget_pages:
+            return None
+        return PageChoice(
+            config.dense_layers,
+            self._budget_pages,
+            config.sink_pages,
+            config.recent_pages,
+            self._policy.scores_are_logits,
+        )
+
+    def note(self, outcome: StepOutcome) -> None:
+        """Take up what a whole step has selected."""
+        for place, page_ids in enumerate(outcome.page_ids):
+            missed_share = None if outcome.missed_share is None else outcome.missed_share[place]
+            selected = SelectedPages(page_ids, outcome.page_counts, missed_share)
+            self._trace.note(outcome.first_layer + place, selected)
 
     def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
         """Attend with `query` [query_heads, head_dim], whose token is in the cache; returns its shape and dtype."""

@@ -6,8 +6,9 @@
 
 from __future__ import annotations
 
+import json
 import math
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -63,7 +64,11 @@ class RopeConfig:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """Shape of a Llama-family decoder. Sizes in elements, windows in tokens."""
+    """Shape of a Llama-family decoder. Sizes in elements, windows in tokens.
+
+    `rope` is that of sequences as long as the window. Where the window was stretched, `shorter_ropes` are those of
+    shorter sequences, as (longest sequence, RoPE) in ascending order; the first is the model's own.
+    """
 
     family: str
     vocab_size: int
@@ -79,6 +84,7 @@ class ModelConfig:
     tied_embeddings: bool = False
     qk_norm: bool = False
     eos_token_ids: tuple[int, ...] = ()
+    shorter_ropes: tuple[tuple[int, RopeConfig], ...] = ()
 
     def __post_init__(self) -> None:
         if self.num_query_heads % self.num_kv_heads:
@@ -124,26 +130,74 @@ class ModelConfig:
             eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),),
         )
 
+    def to_json(self) -> str:
+        """For `from_json`; not a transformers config."""
+        return json.dumps(asdict(self), indent=2)
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelConfig:
+        """Read what `to_json` wrote.
+
+        Raises:
+            ValueError: if it was written by a version with other fields.
+        """
+        values = json.loads(text)
+        try:
+            values["rope"] = RopeConfig(**values["rope"])
+            values["shorter_ropes"] = tuple((tokens, RopeConfig(**rope)) for tokens, rope in values["shorter_ropes"])
+            values["eos_token_ids"] = tuple(values["eos_token_ids"])
+            return cls(**values)
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"not a model config of this version: {error}") from error
+
+    @property
+    def ropes(self) -> tuple[tuple[int, RopeConfig], ...]:
+        """(longest sequence in tokens, the RoPE of sequences up to it), shortest first."""
+        return (*self.shorter_ropes, (self.context_tokens, self.rope))
+
+    @property
+    def trained_tokens(self) -> int:
+        """The longest sequence whose positions are as the model was made."""
+        return self.ropes[0][0]
+
+    @property
+    def stretch_factor(self) -> float:
+        """By how much `rope` stretches the model's own positions; 1 if it is its own."""
+        own = self.ropes[0][1]
+        return 1.0 if self.rope == own else self.rope.factor
+
+    def with_rope(self, rope: RopeConfig) -> ModelConfig:
+        """The same model and window with all positions under `rope`, one of `ropes`."""
+        return replace(self, rope=rope)
+
     def with_context(self, context_tokens: int) -> ModelConfig:
         """The same model with a window of `context_tokens`, stretched by YaRN no further than needed.
+
+        Of a model that is stretched already, the RoPE that its sequences of that length have. A sequence shorter than
+        the window is stretched by the power of two that it needs, and not at all within the model's own window.
 
         Raises:
             ValueError: if the window must grow but the model already carries a RoPE scaling of its own.
         """
-        if context_tokens <= self.context_tokens:
-            return replace(self, context_tokens=context_tokens)
+        for max_tokens, rope in self.ropes:
+            if context_tokens <= max_tokens:
+                shorter = tuple(pair for pair in self.shorter_ropes if pair[0] < context_tokens)
+                return replace(self, context_tokens=context_tokens, rope=rope, shorter_ropes=shorter)
         if self.rope.kind != "default":
             raise ValueError(
                 f"The model reads {self.context_tokens} tokens and already stretches its positions ({self.rope.kind}); "
                 f"{context_tokens} tokens are more than it can read."
             )
-        yarn = replace(
-            self.rope,
-            kind="yarn",
-            factor=context_tokens / self.context_tokens,
-            original_max_tokens=self.context_tokens,
-        )
-        return replace(self, context_tokens=context_tokens, rope=yarn)
+        shorter, limit_tokens = [(self.context_tokens, self.rope)], 2 * self.context_tokens
+        while limit_tokens < context_tokens:
+            shorter.append((limit_tokens, self._yarn(limit_tokens)))
+            limit_tokens *= 2
+        yarn = self._yarn(context_tokens)
+        return replace(self, context_tokens=context_tokens, rope=yarn, shorter_ropes=tuple(shorter))
+
+    def _yarn(self, context_tokens: int) -> RopeConfig:
+        factor = context_tokens / self.context_tokens
+        return replace(self.rope, kind="yarn", factor=factor, original_max_tokens=self.context_tokens)
 
 
 def _read_rope(parameters: dict[str, Any], max_position_tokens: int) -> RopeConfig:
@@ -244,16 +298,18 @@ class EngineConfig:
 
     Args:
         device: "auto" takes the first CUDA GPU, else the CPU.
-        dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU and float32 on the CPU.
+        dtype: of weights, activations and KV cache; "auto" is bfloat16 on a GPU. On a CPU it is what multiplies fastest
+            for prefill, with packed copies of the weights for decode steps and a float16 cache.
         weight_bits: of the projections; 16 keeps them in `dtype`, 8 and 4 quantise them in groups of input channels.
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: the policy that chooses the pages to read.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 as float8 with a scale for each token and
             kv head, on a GPU only.
-        context_tokens: window wanted; None takes the model's own.
+        context_tokens: window wanted; None takes the model's own, of the embedded model 16,384.
         prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
-        cached_contexts: how many full windows the page pool is planned for, memory permitting.
+        cached_contexts: how many full windows the page pool is planned for, memory permitting; on the CPU fewer where
+            they are long.
         eager: launch a step's kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
         cache_dir: where converted models are kept.

@@ -6,17 +6,19 @@ Architecture: Llama 2 (arXiv 2307.09288) with GQA; Qwen2's QKV bias; Qwen3's nor
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 
 import torch
 from torch.nn.functional import embedding, linear
 
-from kernels.reference import Matrix
-from quest_core.attention import Attention, kernels_for, prefill_attention
-from quest_core.config import ModelConfig
-from quest_core.paged_kv_cache import CacheView, SequenceCache
+from quest_core.attention import Attention, DecodeAttention, kernels_for
+from quest_core.config import ModelConfig, RopeConfig
+from quest_core.paged_kv_cache import CacheView, PagePool, SequenceCache
+from quest_core.prefill_attention import prefill_attention_for
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
+from quest_core.step_operands import StepOperands
 from quest_core.weights import DecoderWeights, LayerWeights
 
 # (layer, queries [new_tokens, query_heads, head_dim], keys [kv_heads, context_tokens, head_dim]) of a prefill
@@ -29,17 +31,43 @@ class Decoder:
     Args:
         config: shape of the model.
         weights: its parameters, on the device to run on.
-        kv_dtype: that queries and keys are rotated in, before the cache rounds them if it keeps 8 bits.
+        operands: what decode steps multiply with.
     """
 
-    def __init__(self, config: ModelConfig, weights: DecoderWeights, kv_dtype: torch.dtype) -> None:
+    def __init__(self, config: ModelConfig, weights: DecoderWeights, operands: StepOperands) -> None:
         self.config = config
         self.device = weights.embedding.device
         self.kernels = kernels_for(self.device)
         self._weights = weights
-        self._head = weights.embedding if weights.lm_head is None else weights.lm_head
-        self._kv_dtype = kv_dtype
+        self._operands = operands
         self._cosines, self._sines = rope_tables(config, self.device)
+        self._prefill_attention = prefill_attention_for(config, self.device, weights.embedding.dtype, self.kernels)
+        # Only the CPU's kernels have a whole step: a GPU's is made one by its graph.
+        whole_step = getattr(self.kernels, "WholeStep", None)
+        self._whole_step = whole_step and whole_step(
+            operands.layers, weights.final_norm, operands.head, config.rms_norm_epsilon, self._cosines, self._sines
+        )
+
+    def with_rope(self, rope: RopeConfig) -> Decoder:
+        """The same weights under another of the model's RoPEs."""
+        other = copy.copy(self)
+        other.config = self.config.with_rope(rope)
+        other._cosines, other._sines = rope_tables(other.config, self.device)
+        other._whole_step = self._whole_step and self._whole_step.with_rope(other._cosines, other._sines)
+        return other
+
+    @torch.inference_mode()
+    def warm_up(self, pool: PagePool) -> None:
+        """Have a decode step compiled, or read from the disk; writes to the first page of a pool that nobody uses."""
+        if self._whole_step is not None:
+            hidden = torch.zeros(1, self.config.hidden_size)
+            table, start = torch.zeros(2, 1, dtype=torch.int32)
+            self._whole_step(hidden, pool.step_pages, table, start, self.config.softmax_scale, None)
+
+    def close(self) -> None:
+        """End the threads of decode steps."""
+        if self._whole_step is not None:
+            self._whole_step.close()
 
     @torch.inference_mode()
     def prefill(
@@ -65,17 +93,17 @@ class Decoder:
         branch = None  # what the previous block adds to the residual stream
         for index, layer in enumerate(weights.layers):
             hidden = self._norm(branch, residual, layer.attention_norm)
-            queries = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
-            keys, values = cache.gather(index, context_tokens)
+            inputs = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
             if observe is not None:
-                observe(index, queries, keys)
-            attended = prefill_attention(queries, keys, values, self.config.softmax_scale).to(hidden.dtype)
+                observe(index, inputs[0], cache.gather(index, context_tokens)[0])
+            attended = self._prefill_attention(index, *inputs, cache).to(hidden.dtype)
+            del inputs  # the memory is the MLP's to use
             branch = self._linear(attended, layer.output, layer.output_bias)
             hidden = self._norm(branch, residual, layer.mlp_norm)
             branch = self._linear(kernels.swiglu(self._linear(hidden, layer.gate_up)), layer.down)
         cache.advance(new_tokens)
         last = residual[-1:] + branch[-1:]
-        return kernels.norm_linear(last, weights.final_norm, epsilon, self._head)[0].float()
+        return kernels.norm_linear(last, weights.final_norm, epsilon, weights.head)[0].float()
 
     @torch.inference_mode()
     def decode(self, token_id: torch.Tensor, cache: CacheView, attention: Attention) -> torch.Tensor:
@@ -91,11 +119,16 @@ class Decoder:
         """
         weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
         residual = embedding(token_id, weights.embedding)
-        for index, layer in enumerate(weights.layers):
+        if self._whole_step is not None and isinstance(attention, DecodeAttention) and attention.fits_whole_step:
+            outcome = self._whole_step(
+                residual, cache.pool.step_pages, cache.page_table, cache.start_token, self.config.softmax_scale,
+                attention.choice(cache),
+            )  # fmt: skip
+            attention.note(outcome)
+            return outcome.logits
+        for index, layer in enumerate(self._operands.layers):
             pages = cache.pool.layers[index]
-            projected = kernels.norm_linear(
-                residual, layer.attention_norm, epsilon, _operand(layer.qkv), layer.qkv_bias
-            )
+            projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
             query = kernels.rotate_and_append(
                 projected,
                 layer.query_norm,
@@ -113,10 +146,10 @@ class Decoder:
                 pages.kv_scales,
             )
             attended = attention(index, query, cache).view(1, -1)
-            kernels.linear_add(attended, _operand(layer.output), residual, layer.output_bias)
-            gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, _operand(layer.gate_up))
-            kernels.linear_add(gated, _operand(layer.down), residual)
-        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._head)[0].float()
+            kernels.linear_add(attended, layer.output, residual, layer.output_bias)
+            gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
+            kernels.linear_add(gated, layer.down, residual)
+        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._operands.head)[0].float()
 
     def _linear(
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None
@@ -139,8 +172,12 @@ class Decoder:
         positions: torch.Tensor,
         start_token: torch.Tensor,
         cache: SequenceCache,
-    ) -> torch.Tensor:
-        """Project, norm and rotate; write keys and values to the cache; return queries [tokens, heads, head_dim]."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Project, norm and rotate; write keys and values to the cache.
+
+        Returns:
+            Queries, keys and values, [new_tokens, heads, head_dim] each.
+        """
         config, kernels = self.config, self.kernels
         projected = self._linear(hidden, layer.qkv, layer.qkv_bias)
         queries, keys, values = projected.view(len(hidden), -1, config.head_dim).split(
@@ -149,7 +186,6 @@ class Decoder:
         if layer.query_norm is not None:
             queries = kernels.rms_norm(queries.contiguous(), layer.query_norm, config.rms_norm_epsilon)
             keys = kernels.rms_norm(keys.contiguous(), layer.key_norm, config.rms_norm_epsilon)
-        queries, keys, values = (heads.to(self._kv_dtype) for heads in (queries, keys, values))
         kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
         pages = cache.pool.layers[index]
         kernels.append_keys_values(
@@ -164,9 +200,4 @@ class Decoder:
             pages.summary_scales,
             pages.kv_scales,
         )
-        return queries
-
-
-def _operand(matrix: torch.Tensor | QuantizedMatrix) -> Matrix:
-    """As the kernels of a decode step take it."""
-    return matrix.operand if isinstance(matrix, QuantizedMatrix) else matrix
+        return queries, keys, values

@@ -10,6 +10,7 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +19,25 @@ import torch
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
-from quest_core.model_source import ModelError, find_model
+from quest_core.gguf_conversion import MODEL_CONFIG_FILE
+from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
+from quest_core.step_operands import pack_operands, step_operands
+from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
-PREFILL_CHUNK_TOKENS = {"cuda": 4096, "cpu": 512}
+PREFILL_CHUNK_TOKENS = {"cuda": 8192, "cpu": 512}
+MIN_PREFILL_CHUNK_TOKENS = 512
+# Of what the pool leaves free; the rest is for graphs and what the kernels need to work in.
+PREFILL_SHARE_OF_FREE_MEMORY = 0.5
 # Left free when the pool is planned: activations, the page's server and the rest of the system.
 POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
+# A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
+# free, except that one window must fit: the embedded model should leave a small machine usable.
+CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
 
 _END = object()
 
@@ -122,16 +132,17 @@ class Engine:
         self.dtype = weights.embedding.dtype
         self.page_size = config.page_size
         self._weights = weights
-        self._decoder = Decoder(model_config, weights, kv_dtype)
+        # Where no precision is asked for, the CPU decodes from packed copies: its memory is what a step waits for.
+        packs = self.device.type == "cpu" and config.dtype == "auto"
+        self._operands = pack_operands(weights) if packs else step_operands(weights)
+        self._decoder = Decoder(model_config, weights, self._operands)
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
         self._policy = POLICIES[config.selection]
-        self._graphs: StepGraphs | None = None
-        if self.device.type == "cuda" and self._policy.capturable:
-            prepare = run_eagerly if config.eager else GraphCapture(self.device)
-            self._graphs = StepGraphs(self._decoder, self._pool, self._policy, prepare)
+        self._stretches = self._plan_stretches()
+        self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
         self._pool.reclaim = self._registry.evict_idle
-        self.prefill_chunk_tokens = config.prefill_chunk_tokens or PREFILL_CHUNK_TOKENS[self.device.type]
+        self.prefill_chunk_tokens = config.prefill_chunk_tokens or _plan_chunk(model_config, self.device, self.dtype)
         self._jobs: list[Job] = []
         self._wake = threading.Condition()
         self._closed = False
@@ -161,21 +172,48 @@ class Engine:
         on_progress(f"Loading {name} on {device_name(device)}")
         try:
             model_config = read_model_config(folder)
-            if config.context_tokens is not None:
-                model_config = model_config.with_context(config.context_tokens)
+            context_tokens = config.context_tokens or DEFAULT_CONTEXT_TOKENS.get(model)
+            if context_tokens is not None:
+                model_config = model_config.with_context(context_tokens)
         except ModelError:
             raise
         except ValueError as error:
             raise ModelError(str(error)) from error
         weights = load_weights(folder, model_config, device, dtype, config.weight_bits)
-        # The CPU kernels keep the cache in float32: there it costs memory, but no time.
-        kv_dtype = torch.float32 if device.type == "cpu" else dtype
-        return cls(name, folder, model_config, config, weights, kv_dtype)
+        # Half the bytes of float32 and eight times the precision of bfloat16, whatever the CPU multiplies fastest.
+        kv_dtype = torch.float16 if device.type == "cpu" and config.dtype == "auto" else dtype
+        engine = cls(name, folder, model_config, config, weights, kv_dtype)
+        if device.type == "cpu":
+            on_progress("Preparing the decoder (compiled once)")
+            engine._decoder.warm_up(engine._pool)
+        return engine
+
+    def _plan_stretches(self) -> tuple[Stretch, ...]:
+        graphed = self.device.type == "cuda" and self._policy.capturable
+        prepare = run_eagerly
+        if graphed and not self.config.eager:
+            prepare = GraphCapture(self.device)
+        stretches = []
+        for max_tokens, rope in self.model_config.ropes:
+            decoder = self._decoder if rope == self.model_config.rope else self._decoder.with_rope(rope)
+            graphs = StepGraphs(decoder, self._pool, self._policy, prepare) if graphed else None
+            stretches.append(Stretch(max_tokens, decoder, graphs))
+        return tuple(stretches)
 
     @property
     def context_tokens(self) -> int:
         """The usable window."""
         return self.model_config.context_tokens
+
+    @property
+    def trained_tokens(self) -> int:
+        """The longest sequence that is read without stretching the model's own positions."""
+        return self.model_config.trained_tokens
+
+    @property
+    def stretch_factor(self) -> float:
+        """By how much positions in a sequence as long as the window are stretched; 1 if they are the model's own."""
+        return self.model_config.stretch_factor
 
     @property
     def device_name(self) -> str:
@@ -187,14 +225,14 @@ class Engine:
             "pool_pages": self._pool.pages,
             "free_pages": self._pool.free_pages,
             "page_bytes": self._pool.bytes // self._pool.pages,
-            "weight_bytes": self._weights.bytes,
+            "weight_bytes": self._weights.bytes + self._operands.copied_bytes,
         }
 
     def new_session(self) -> Session:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
         return Session(
-            self._decoder, cache, self.prefill_chunk_tokens, self._registry, self._policy, self._graphs
+            self._stretches, cache, self.prefill_chunk_tokens, self._registry, self._policy
         )
 
     def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
@@ -219,6 +257,7 @@ class Engine:
                 job.cancel()
             self._wake.notify()
         self._thread.join()
+        self._decoder.close()
 
     def _serve(self) -> None:
         while True:
@@ -244,6 +283,9 @@ def read_model_config(folder: Path) -> ModelConfig:
         ModelError: if transformers cannot read it.
         ValueError: if the decoder does not implement it.
     """
+    if (of_conversion := folder / MODEL_CONFIG_FILE).is_file():
+        with suppress(ValueError):  # another version's
+            return ModelConfig.from_json(of_conversion.read_text())
     from transformers import AutoConfig
 
     try:
@@ -281,13 +323,25 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({os.cpu_count()} cores)"
 
 
+def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
+    """Tokens of a prefill's chunk: as many as the device works well with, fewer where their activations do not fit."""
+    chunk_tokens = PREFILL_CHUNK_TOKENS[device.type]
+    # In an MLP: residual stream, its norm and the block's result; gate, up and their product.
+    token_bytes = 3 * (model.hidden_size + model.intermediate_size) * dtype.itemsize
+    free_bytes = free_memory_bytes(device) * PREFILL_SHARE_OF_FREE_MEMORY
+    while chunk_tokens > MIN_PREFILL_CHUNK_TOKENS and chunk_tokens * token_bytes > free_bytes:
+        chunk_tokens //= 2
+    return chunk_tokens
+
+
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
     layout = (dtype, POLICIES[config.selection].summary, config.summary_bits == 8, config.kv_bits)
     page_bytes = PagePool.page_bytes(model, config.page_size, *layout)
     window_pages = -(-model.context_tokens // config.page_size)
-    free_bytes = int(free_memory_bytes(device) * POOL_SHARE_OF_FREE_MEMORY[device.type])
+    unused_bytes = free_memory_bytes(device)
+    free_bytes = int(unused_bytes * POOL_SHARE_OF_FREE_MEMORY[device.type])
     # One page more than the window, for the copy that a fork's first write makes.
     if (window_pages + 1) * page_bytes > free_bytes:
         fitting_tokens = max(0, free_bytes // page_bytes - 1) * config.page_size
@@ -295,5 +349,9 @@ def _plan_pool(
             f"A window of {model.context_tokens} tokens needs {window_pages * page_bytes / 2**30:.1f} GiB for its KV "
             f"cache and {free_bytes / 2**30:.1f} GiB can be used on {device}. Use --context-tokens {fitting_tokens}."
         )
-    pages = min((window_pages + 1) * config.cached_contexts, free_bytes // page_bytes)
+    pages = (window_pages + 1) * config.cached_contexts
+    if device.type == "cpu":
+        several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_SHARE))
+        pages = min(pages, max(window_pages + 1, several_bytes // page_bytes))
+    pages = min(pages, free_bytes // page_bytes)
     return PagePool(model, pages, config.page_size, device, *layout)

@@ -49,6 +49,7 @@ class TokenEviction:
 
     summary = "bounds"  # never read, but the page pool keeps one
     capturable = False  # what is kept depends on the host
+    scores_summaries = False
 
     def __init__(self, model: ModelConfig, max_tokens: int) -> None:
         self._model = model

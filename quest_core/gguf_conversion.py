@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+
+from quest_core.config import ModelConfig
 
 # GGUF architecture -> whether its query and key rows are stored interleaved for ggml's RoPE.
 ARCHITECTURES = {"llama": True, "mistral": True, "qwen2": False, "qwen3": False}
@@ -35,15 +38,17 @@ LAYER_TENSORS = {
 }
 ROPE_FACTORS = "rope_freqs.weight"
 # Raised whenever the converted folder would come out different, so that old conversions are not reused.
-CONVERSION_VERSION = 1
+CONVERSION_VERSION = 2
+# Beside config.json, and in our own terms: transformers takes two seconds of imports to read the other.
+MODEL_CONFIG_FILE = "quest_config.json"
 
 
 def convert_gguf(path: Path, cache_dir: Path, on_progress: Callable[[str], None] = lambda message: None) -> Path:
     """Convert `path`, or find its conversion in `cache_dir`.
 
     Returns:
-        A folder with config.json, tokenizer.json and model.safetensors (matrices as float16, the precision of the
-        quantised formats' own scales; vectors as float32).
+        A folder with config.json, quest_config.json, tokenizer.json and model.safetensors (matrices as float16, the
+        precision of the quantised formats' own scales; vectors as float32).
 
     Raises:
         ValueError: for an architecture the decoder does not implement.
@@ -63,9 +68,7 @@ def convert_gguf(path: Path, cache_dir: Path, on_progress: Callable[[str], None]
 
 
 def _write_folder(path: Path, folder: Path) -> None:
-    from gguf import GGUFReader
-
-    reader = GGUFReader(path)
+    reader = _open_gguf(path)
     architecture = str(reader.fields["general.architecture"].contents())
     if architecture not in ARCHITECTURES:
         raise ValueError(f"GGUF architecture {architecture!r} is not supported; {', '.join(ARCHITECTURES)} are")
@@ -73,7 +76,9 @@ def _write_folder(path: Path, folder: Path) -> None:
     from safetensors.torch import save_file
     from transformers import AutoConfig, AutoTokenizer
 
-    config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+    with _parsed_once(path, reader):
+        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
+        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
     if (head_dim := reader.fields.get(f"{architecture}.attention.key_length")) is not None:
         config.head_dim = int(head_dim.contents())  # transformers takes the family's usual one
     tensors = _read_tensors(reader, config, interleaved=ARCHITECTURES[architecture])
@@ -89,8 +94,55 @@ def _write_folder(path: Path, folder: Path) -> None:
             "original_max_position_embeddings": 8192,
         }
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-    AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
     config.save_pretrained(folder)
+    _write_model_config(folder)
+
+
+def _write_model_config(folder: Path) -> None:
+    from transformers import AutoConfig
+
+    # Read back, as transformers completes it from the file.
+    with suppress(ValueError):  # of a model that the decoder lacks; whoever loads it is told
+        model_config = ModelConfig.from_transformers(AutoConfig.from_pretrained(folder))
+        (folder / MODEL_CONFIG_FILE).write_text(model_config.to_json())
+
+
+def _open_gguf(path: Path) -> Any:
+    """A GGUFReader of `path`.
+
+    Raises:
+        ValueError: if the file ends too early.
+    """
+    import numpy as np
+    from gguf import GGUFReader
+
+    class QuickReader(GGUFReader):
+        # A vocabulary takes some 200,000 of these, and slicing a memory map is the slow way to make an array of it.
+        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None) -> np.ndarray:
+            ordered = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
+            try:
+                return np.ndarray(int(count), ordered, self.data, int(offset))
+            except TypeError as error:
+                raise ValueError(f"{path.name} ends too early") from error
+
+    return QuickReader(path)
+
+
+@contextmanager
+def _parsed_once(path: Path, reader: Any) -> Iterator[None]:
+    """Inside, whoever opens `path` with the gguf package gets `reader`.
+
+    transformers parses the file anew for the config and for the tokenizer, seconds each for a large vocabulary.
+    """
+    import gguf
+
+    opens_anew = gguf.GGUFReader
+    gguf.GGUFReader = lambda other, *rest: reader if Path(other) == path else opens_anew(other, *rest)
+    try:
+        yield
+    finally:
+        gguf.GGUFReader = opens_anew
 
 
 def _read_tensors(reader: Any, config: Any, interleaved: bool) -> dict[str, Any]:

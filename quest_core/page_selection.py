@@ -49,6 +49,7 @@ class PageSelection:
     scores_are_logits = False  # whether a softmax over the pages makes shares of attention of them
     stateful = False  # whether it must see every step, even those that read the whole context
     capturable = True  # whether a selection is launches alone, fit for a CUDA graph
+    scores_summaries = True  # whether scores are `page_scores` of the pool's summaries, with no say of its own
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
         self._config = config
@@ -149,6 +150,7 @@ class OracleSelection(ScoredSelection):
 
     scores_are_logits = True
     capturable = False
+    scores_summaries = False
 
     def score(self, query, pages, page_table, context_tokens):
         queries = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
@@ -160,6 +162,8 @@ class OracleSelection(ScoredSelection):
 
 class StreamingSelection(ScoredSelection):
     """The first page and the most recent ones (attention sinks, arXiv 2309.17453)."""
+
+    scores_summaries = False
 
     def score(self, query, pages, page_table, context_tokens):
         recency = torch.arange(len(page_table), dtype=torch.float32, device=query.device)
@@ -177,6 +181,7 @@ class RaasSelection(QuestSelection):
 
     stateful = True
     capturable = False
+    scores_summaries = False
     SHARE_THRESHOLD = 1e-4  # alpha in the paper
 
     def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, widen
+from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, StepPages, widen
 from quest_core.config import ModelConfig
 
 
@@ -95,20 +95,25 @@ class PagePool:
         self.dtype = dtype
         self.summary = summary
         kv_dtype = FLOAT8 if kv_bits == 8 else dtype
-        self.keys = torch.empty(shape, device=device, dtype=kv_dtype)
-        self.values = torch.empty(shape, device=device, dtype=kv_dtype)
-        self.key_scales = torch.empty(shape[:4], device=device) if kv_bits == 8 else None
-        self.value_scales = torch.empty(shape[:4], device=device) if kv_bits == 8 else None
+        self.keys = _empty(shape, device, kv_dtype)
+        self.values = _empty(shape, device, kv_dtype)
+        self.key_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
+        self.value_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
         vectors = (*shape[:3], SUMMARY_VECTORS[summary])
         summary_dtype = torch.int8 if int8_summaries else dtype
-        self.summaries = torch.empty((*vectors, config.head_dim), device=device, dtype=summary_dtype)
-        self.summary_scales = torch.empty(vectors, device=device) if int8_summaries else None
+        self.summaries = _empty((*vectors, config.head_dim), device, summary_dtype)
+        self.summary_scales = _empty(vectors, device, torch.float32) if int8_summaries else None
         layers = range(config.num_layers)
         self.layers = [LayerPages(*(None if store is None else store[i] for store in self._stores)) for i in layers]
         self._references = [0] * pages
         self._free = list(range(pages - 1, -1, -1))
         # Asked for room when no page is free; returns whether it freed any.
         self.reclaim: Callable[[], bool] = lambda: False
+
+    @property
+    def step_pages(self) -> StepPages:
+        """All layers' parts, as a `WholeStep` takes them."""
+        return StepPages(self.keys, self.values, self.summaries, self.summary_scales, self.summary)
 
     @staticmethod
     def page_bytes(
@@ -182,6 +187,14 @@ class PagePool:
     def _stores(self) -> tuple[torch.Tensor | None, ...]:
         """All that is kept of the pages, [layers, pages, ...] each, in the order of `LayerPages`."""
         return (self.keys, self.values, self.summaries, self.summary_scales, self.key_scales, self.value_scales)
+
+
+def _empty(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
+    if device.type == "cpu":
+        from kernels.cpu.large_pages import empty_on_large_pages
+
+        return empty_on_large_pages(shape, dtype)
+    return torch.empty(shape, device=device, dtype=dtype)
 
 
 class SequenceCache:

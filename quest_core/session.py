@@ -7,7 +7,7 @@ thread, inside a job. Knows nothing of text or of other sessions.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from typing import Protocol
 
@@ -16,8 +16,6 @@ import torch
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import Attention, DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
-from quest_core.decode_graph import StepGraphs
-from quest_core.decoder import Decoder
 from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
@@ -25,6 +23,7 @@ from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
+from quest_core.stretch import Stretch
 
 
 class Cancellation(Protocol):
@@ -38,31 +37,29 @@ class Session:
     """A sequence of tokens and its part of the KV cache.
 
     Args:
-        decoder: the model.
+        stretches: the model for sequences of each length, shortest first; the last is for the whole window.
         cache: empty, or forked.
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
         policy: chooses the pages or keeps the tokens that Quest reads; the pool keeps the summaries it scores.
-        graphs: run the decode steps, where they can; None runs them eagerly.
     """
 
     def __init__(
         self,
-        decoder: Decoder,
+        stretches: Sequence[Stretch],
         cache: SequenceCache,
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
         policy: type[PageSelection] | type[TokenEviction],
-        graphs: StepGraphs | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
         self._policy = policy
-        self._graphs = graphs
-        self._decoder = decoder
+        self._stretches = stretches
+        self._take_stretch(stretches[0])
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
-        self._eviction = policy(decoder.config, cache.max_tokens) if issubclass(policy, TokenEviction) else None
+        self._eviction = policy(self._decoder.config, cache.max_tokens) if issubclass(policy, TokenEviction) else None
         self._logits: torch.Tensor | None = None  # after the last of `tokens`, if they are known
 
     @property
@@ -73,10 +70,24 @@ class Session:
     def cache(self) -> SequenceCache:
         return self._cache
 
-    def prefill(self, token_ids: list[int], cancellation: Cancellation) -> Iterator[PrefillProgress]:
+    @property
+    def max_tokens(self) -> int:
+        """How long the sequence may grow by decoding; a prefill with more room stretches it further."""
+        return min(self._stretch.max_tokens, self._cache.max_tokens)
+
+    def prefill(
+        self, token_ids: list[int], cancellation: Cancellation, room_tokens: int = 0
+    ) -> Iterator[PrefillProgress]:
         """Bring the cache to hold exactly `token_ids`, keeping the longest common prefix.
 
         Yields the progress at the start and after each chunk. When cancelled it returns early; what was computed stays.
+        Positions are stretched no further than the tokens and the room need. Keys are cached rotated, so nothing is
+        kept of a cache that was stretched otherwise.
+
+        Args:
+            token_ids: the whole sequence.
+            cancellation: asked between chunks.
+            room_tokens: how many more are to be decoded; what does not fit the window is not counted.
 
         Raises:
             ValueError: if the sequence is empty or longer than the window.
@@ -88,25 +99,49 @@ class Session:
             raise ValueError(f"{len(token_ids)} tokens do not fit the window of {self._cache.max_tokens} tokens")
         self._registry.touch(self)
         start = time.perf_counter()
+        stretch = self._stretch_for(len(token_ids) + room_tokens)
+        changed = stretch is not self._stretch and bool(self.tokens)
+        if stretch is not self._stretch:
+            self.truncate(0)
+            self._take_stretch(stretch)
         reused = _common_prefix(self.tokens, token_ids)
         if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None):
             reused -= 1  # the last token runs again for its logits
         if self._eviction is not None and reused < len(self.tokens):
             reused = 0  # what the kept tokens got from the forgotten ones cannot be taken back
         self.truncate(reused)
-        yield PrefillProgress(reused, reused, len(token_ids), time.perf_counter() - start)
+
+        def progress() -> PrefillProgress:
+            elapsed_s = time.perf_counter() - start
+            return PrefillProgress(reused, len(self.tokens), len(token_ids), elapsed_s, stretch.factor, changed)
+
+        yield progress()
         observe = None if self._eviction is None else self._eviction.observe_prefill
         while len(self.tokens) < len(token_ids) and not cancellation.requested:
-            chunk = token_ids[len(self.tokens) : len(self.tokens) + self._prefill_chunk_tokens]
+            end = _chunk_end(len(self.tokens), len(token_ids), self._prefill_chunk_tokens)
+            chunk = token_ids[len(self.tokens) : end]
             ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
             self._logits = None
             self._logits = self._decoder.prefill(ids, self._cache, observe)
             self.tokens.extend(chunk)
             _wait_for(self._decoder.device)
-            yield PrefillProgress(reused, len(self.tokens), len(token_ids), time.perf_counter() - start)
+            yield progress()
+
+    def _stretch_for(self, length_tokens: int) -> Stretch:
+        """The shortest that holds so many tokens; the longest, if none does."""
+        return next(
+            (stretch for stretch in self._stretches if length_tokens <= stretch.max_tokens), self._stretches[-1]
+        )
+
+    def _take_stretch(self, stretch: Stretch) -> None:
+        self._stretch = stretch
+        self._decoder = stretch.decoder
+        self._graphs = stretch.graphs
 
     def adopt_cache(self, token_ids: list[int], logits: torch.Tensor) -> None:
         """Count what the caller has written to the empty session's cache as `token_ids`, as if it had prefilled them.
+
+        How far it will grow is not known, so positions are stretched as for the whole window.
 
         Args:
             token_ids: what the cache now holds.
@@ -118,6 +153,7 @@ class Session:
         if len(token_ids) != self._cache.length_tokens:
             raise ValueError(f"the cache holds {self._cache.length_tokens} tokens, not {len(token_ids)}")
         self._registry.touch(self)
+        self._take_stretch(self._stretches[-1])
         self.tokens = list(token_ids)
         self._logits = logits
 
@@ -154,7 +190,7 @@ class Session:
             else:
                 if not steps.launched:
                     steps.launch()
-                last = step + 1 == sampling.max_new_tokens or len(self.tokens) + 1 == self._cache.max_tokens
+                last = step + 1 == sampling.max_new_tokens or len(self.tokens) + 1 == self.max_tokens
                 if look_ahead and steps.looks_ahead and not last:
                     # Without a free page the token at hand still counts; launching again, when it is due, tells.
                     with suppress(PoolExhausted):
@@ -195,8 +231,14 @@ class Session:
             watch: wraps the attention of all steps, for measurements.
 
         Raises:
-            ValueError: before a prefill, or if the budget is smaller than what is always read.
+            ValueError: before a prefill, if there is no room for so many tokens, or if the budget is smaller than what
+                is always read.
         """
+        if len(self.tokens) + len(token_ids) > self.max_tokens:
+            raise ValueError(
+                f"{len(token_ids)} tokens after {len(self.tokens)} do not fit the {self.max_tokens} tokens that the "
+                "prefill made room for"
+            )
         trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
         self._begin_answer(quest)
         attention = watch(self._attention(quest, trace))
@@ -246,13 +288,15 @@ class Session:
             return "stop"
         if step + 1 == sampling.max_new_tokens:
             return "length"
-        return "context" if len(self.tokens) == self._cache.max_tokens else None
+        return "context" if len(self.tokens) == self.max_tokens else None
 
     def fork(self) -> Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
         other = Session(
-            self._decoder, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy, self._graphs
+            self._stretches, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy
         )
+        other._take_stretch(self._stretch)
+        other._graphs = self._graphs
         self._registry.touch(self)
         self._registry.touch(other)
         other.tokens = list(self.tokens)
@@ -281,6 +325,14 @@ def _common_prefix(left: list[int], right: list[int]) -> int:
         if a != b:
             return index
     return min(len(left), len(right))
+
+
+def _chunk_end(start: int, total: int, chunk_tokens: int) -> int:
+    """Where the chunk from `start` on ends: chunks lie on a grid, so that the same lengths recur, for which cuDNN has
+    its plans; what fits one chunk is not cut in two for that."""
+    if total - start <= chunk_tokens:
+        return total
+    return (start // chunk_tokens + 1) * chunk_tokens
 
 
 def _wait_for(device: torch.device) -> None:

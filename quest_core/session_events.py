@@ -12,12 +12,18 @@ FinishReason = Literal["stop", "length", "context"]
 
 @dataclass(frozen=True)
 class PrefillProgress:
-    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before."""
+    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before.
+
+    Positions are stretched by `stretch_factor`, 1 as the model was made; `stretch_changed` if what was cached had to go
+    because it was stretched otherwise.
+    """
 
     reused_tokens: int
     done_tokens: int
     total_tokens: int
     elapsed_s: float
+    stretch_factor: float = 1.0
+    stretch_changed: bool = False
 
 
 @dataclass(frozen=True)

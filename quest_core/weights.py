@@ -66,6 +66,11 @@ class DecoderWeights(nn.Module):
         self.lm_head = None if config.tied_embeddings else _empty(config.vocab_size, config.hidden_size)
 
     @property
+    def head(self) -> torch.Tensor:
+        """What gives the logits."""
+        return self.embedding if self.lm_head is None else self.lm_head
+
+    @property
     def bytes(self) -> int:
         return sum(parameter.nbytes for parameter in self.parameters())
 
@@ -141,7 +146,8 @@ def load_weights(
                 setattr(weights.get_submodule(layer), part, matrix)
             else:
                 plain = value.dequantize() if isinstance(value, GroupedWeights) else value
-                set_module_tensor_to_device(weights, name, device, value=plain, dtype=dtype)
+                # A copy: one tensor that is taken as it is would keep the whole file mapped.
+                set_module_tensor_to_device(weights, name, device, value=plain.to(dtype, copy=True), dtype=dtype)
         # Some GPTQ checkpoints carry a bias of zeros for every matrix.
         unread = {name for name in unread if not (packing and name.endswith(".bias") and _is_zero(name, checkpoint))}
     if unread:
@@ -210,7 +216,7 @@ def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dt
     needed_bytes = 0
     for name, parameter in weights.named_parameters():
         if weight_bits < 16 and name.rpartition(".")[2] in QUANTIZED:
-            needed_bytes += quantized_bytes(*parameter.shape, weight_bits, device)
+            needed_bytes += quantized_bytes(*parameter.shape, weight_bits)
         else:
             needed_bytes += parameter.numel() * dtype.itemsize
     free_bytes = free_memory_bytes(device)

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from app.cli import run_cleanly
+from app.gradio_stubs import skip_gradio_stubs
 from app.ports import ensure_port_is_free
 from app.settings import add_arguments, add_server_arguments, set_library_defaults, settings_from
 
@@ -21,6 +22,7 @@ def main(arguments: list[str] | None = None) -> int:
     # Asked first: a taken port should not cost the seconds that the imports below take.
     ensure_port_is_free(settings.host, settings.port)
     set_library_defaults(settings.offline)
+    skip_gradio_stubs()
 
     from app.assistant import Assistant
     from app.server import serve

@@ -20,7 +20,7 @@ from app.errors import UserFacingError
 from ui.documents_panel import DocumentsPanel
 from ui.notices import shown_to_user, user_error, warn
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import prefill_line, queue_line, rate, seconds, sources_line
+from ui.wording import prefill_line, queue_line, rate, seconds, sources_line, stretch_suffix
 
 # All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
 # a queue, and only from that one can the page tell how many are ahead.
@@ -242,7 +242,7 @@ def waiting_content(line: str) -> dict[str, Any]:
 
 def prefill_content(event: PrefillEvent) -> dict[str, Any]:
     """Message content with the progress of reading the prompt."""
-    line = html.escape(prefill_line(event.done_tokens, event.total_tokens, event.remaining_s))
+    line = html.escape(prefill_line(event.done_tokens, event.total_tokens, event.remaining_s) + stretch_suffix(event))
     return _html_content(
         f'<div class="answer-wait">{line}</div>'
         f'<progress class="answer-progress" value="{event.done_tokens}" max="{event.total_tokens}"></progress>'
@@ -258,6 +258,8 @@ def report_content(report: AnswerReport) -> dict[str, Any]:
     if report.time_to_first_token_s is not None:
         parts.append(f"first token after {seconds(report.time_to_first_token_s)}")
     parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} prompt tokens reused")
+    if report.stretch_factor != 1.0:
+        parts.append(f"positions stretched {report.stretch_factor:.3g} times")
     if report.finish_reason == "cancelled":
         parts.append("stopped")
     elif report.finish_reason == "length":

@@ -21,7 +21,7 @@ from ui.chat_panel import ENGINE_QUEUE
 from ui.notices import shown_to_user, user_error, warn
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import byte_count, percentage, prefill_line, queue_line, rate
+from ui.wording import byte_count, percentage, prefill_line, queue_line, rate, stretch_suffix
 
 _UPDATE_S = 0.08
 _TITLES = {"dense": "Dense attention", "quest": "Quest"}
@@ -122,7 +122,7 @@ def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]
             yield summary_note(queue_line(event.jobs_ahead)), columns
         elif isinstance(event, RacePrefill):
             line = prefill_line(event.done_tokens, event.total_tokens, event.remaining_s, "once for both")
-            yield summary_note(line, event.done_tokens, event.total_tokens), columns
+            yield summary_note(line + stretch_suffix(event), event.done_tokens, event.total_tokens), columns
         elif isinstance(event, RaceToken):
             columns[event.side] = Column(
                 event.answer, event.tokens_per_s, event.ms_per_token, event.kv_bytes_per_token

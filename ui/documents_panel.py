@@ -82,11 +82,17 @@ class DocumentsPanel:
 
     def meter_markup(self, conversation: Conversation) -> str:
         """The context meter; before the model is loaded nobody can count tokens."""
-        if self._assistant.status().stage != "ready":
+        status = self._assistant.status()
+        if status.stage != "ready":
             return '<p class="meter-note">The context meter appears when the model is loaded.</p>'
         usage = self._assistant.context_usage(conversation)
         return meter_markup(
-            usage.document_tokens, usage.conversation_tokens, usage.context_tokens, usage.mode, conversation.documents
+            usage.document_tokens,
+            usage.conversation_tokens,
+            usage.context_tokens,
+            usage.mode,
+            conversation.documents,
+            status.note,
         )
 
     def _list_markup(self, conversation: Conversation) -> str:
@@ -222,9 +228,14 @@ def progress_markup(place: str, done_pages: int, total_pages: int) -> str:
 
 
 def meter_markup(
-    document_tokens: int, conversation_tokens: int, context_tokens: int, mode: str, documents: list[Document]
+    document_tokens: int,
+    conversation_tokens: int,
+    context_tokens: int,
+    mode: str,
+    documents: list[Document],
+    window_note: str = "",
 ) -> str:
-    """How the window is filled: a bar of document, conversation and free tokens, and what that means."""
+    """How the window is filled: a bar of document, conversation and free tokens, what that means, and `window_note`."""
     document_part = min(document_tokens, context_tokens) if mode == "whole" else context_tokens - conversation_tokens
     free_tokens = max(0, context_tokens - document_part - conversation_tokens)
     if not documents:
@@ -238,6 +249,7 @@ def meter_markup(
             "that fit it best, and the answer names their pages."
         )
         state = "passages"
+    about_window = f'<p class="meter-note">{html.escape(window_note)}</p>' if window_note else ""
     bar = "".join(
         f'<span class="meter-{name}" style="flex-grow:{max(0, tokens)}"></span>'
         for name, tokens in (("document", document_part), ("conversation", conversation_tokens), ("free", free_tokens))
@@ -255,5 +267,5 @@ def meter_markup(
         f"<span>{context_tokens:,} tokens</span></div>"
         f'<div class="meter-bar" role="img" aria-label="{document_part:,} tokens of document, {conversation_tokens:,} '
         f'of conversation, {free_tokens:,} free">{bar}</div>'
-        f'<div class="meter-figures">{figures}</div><p class="meter-note">{note}</p></div>'
+        f'<div class="meter-figures">{figures}</div><p class="meter-note">{note}</p>{about_window}</div>'
     )

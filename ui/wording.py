@@ -5,7 +5,9 @@ Text only, without markup; the panels decide where it stands.
 
 from collections.abc import Sequence
 
+from app.answer import PrefillEvent
 from app.provenance import PageShare
+from app.window import reread_note
 
 _KIBIBYTE = 1024
 
@@ -14,6 +16,11 @@ def prefill_line(done_tokens: int, total_tokens: int, remaining_s: float | None,
     """How far the prompt has been read, e.g. "Reading the document: 4,096 of 6,310 tokens, 3 s left"."""
     left = "" if remaining_s is None or done_tokens >= total_tokens else f", {duration(remaining_s)} left"
     return f"Reading {reading}: {done_tokens:,} of {total_tokens:,} tokens{left}"
+
+
+def stretch_suffix(event: PrefillEvent) -> str:
+    """What follows the line of a prefill that reads anew what was read before; "" for others."""
+    return f" ({reread_note(event.stretch_factor)})" if event.stretch_changed else ""
 
 
 def queue_line(jobs_ahead: int) -> str:

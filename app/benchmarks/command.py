@@ -19,10 +19,12 @@ BENCHMARKS = {
     "products": "a weight matrix times one token's vector, in 16, 8 and 4 bits, on a GPU",
     "prefill": "reading a document",
     "trace": "what the record of the pages read costs",
+    "cpu": "prefill, decoding, memory and agreement on the CPU, against Transformers and llama.cpp",
 }
 LOADED_CONTEXTS = [512, 2048, 7680]
 SHAPE_BUDGETS = [2048]
 RIVALS = ("transformers", "transformers-compiled")
+CPU_RIVALS = ("transformers-bf16", "transformers-fp32")
 
 
 def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
@@ -45,7 +47,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         type=number_list,
         metavar="N,N",
         help="context lengths in tokens (default: 512,2048,7680; with --shape 8192,32768,131072, prefill 2048 too; "
-        "kernels: 8192,32768,131072,524288)",
+        "kernels: 8192,32768,131072,524288; cpu: 512 to 32768, doubling from 2048 on)",
     )
     parser.add_argument(
         "--budgets",
@@ -67,10 +69,20 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rivals",
         type=rival_list,
-        default=RIVALS,
         metavar="NAME,NAME",
         help=f"decode --shape, prefill: of {', '.join(RIVALS)}, or none; the second, only decode's, takes about a "
-        "minute a context to compile (default: all)",
+        f"minute a context to compile; cpu: of {', '.join(CPU_RIVALS)}, or none (default: all)",
+    )
+    parser.add_argument(
+        "--rival-llamacpp", action="store_true", help="cpu: llama.cpp too, where llama-cpp-python is installed"
+    )
+    parser.add_argument(
+        "--scored-tokens",
+        type=int,
+        default=512,
+        metavar="N",
+        help="cpu: tokens of the text fed one by one, dense and with Quest, to compare their perplexity; 0: none "
+        "(default: 512)",
     )
     parser.add_argument(
         "--layout",
@@ -94,8 +106,9 @@ def shape_list(text: str) -> list[ModelShape]:
 def rival_list(text: str) -> tuple[str, ...]:
     """Parse "transformers" or "none" for argparse."""
     names = () if text == "none" else tuple(text.split(","))
-    if unknown := [name for name in names if name not in RIVALS]:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(RIVALS)}, none")
+    known = RIVALS + CPU_RIVALS
+    if unknown := [name for name in names if name not in known]:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(known)}, none")
     return names
 
 
@@ -109,6 +122,9 @@ def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
         require_matplotlib()  # minutes of measurement should not end with its absence
     if min(arguments.steps, arguments.rounds or 1) < 1:
         raise UserFacingError("--steps and --rounds must be at least 1.")
+    if arguments.scored_tokens < 0:
+        raise UserFacingError(f"--scored-tokens must not be negative, and is {arguments.scored_tokens}.")
+    _choose_rivals(arguments)
     result = _measure(settings, arguments)
     skipped = [
         " ".join(f"{name}={value}" for name, value in each.items() if name != "reason") + f": {each['reason']}"
@@ -117,6 +133,8 @@ def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     if not result["rows"]:
         raise UserFacingError("Nothing could be measured. " + "; ".join(skipped))
     print(format_table(result["rows"]))
+    if result.get("agreement"):
+        print("\n" + format_table(result["agreement"]))
     for each in skipped:
         _print_progress(f"Note: {each}")
     if arguments.json:
@@ -128,6 +146,23 @@ def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     return 0
 
 
+def _choose_rivals(arguments: argparse.Namespace) -> None:
+    """Fill in all rivals of the benchmark where none is named.
+
+    Raises:
+        UserFacingError: for a rival of another benchmark.
+    """
+    known = CPU_RIVALS if arguments.benchmark == "cpu" else RIVALS
+    if arguments.rivals is None:
+        arguments.rivals = known
+    if others := [name for name in arguments.rivals if name not in known]:
+        raise UserFacingError(
+            f"{others[0]} is no rival in bench {arguments.benchmark}; {', '.join(known)} and none are."
+        )
+    if arguments.rival_llamacpp and arguments.benchmark != "cpu":
+        raise UserFacingError("--rival-llamacpp is for bench cpu only.")
+
+
 def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
     if arguments.benchmark == "kernels":
         return _measure_kernels(settings, arguments)
@@ -137,6 +172,8 @@ def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, 
         return measure_products(rounds=arguments.rounds or 7, on_progress=_print_progress)
     if arguments.benchmark == "decode":
         return _measure_decode(settings, arguments)
+    if arguments.benchmark == "cpu":
+        return _measure_cpu(settings, arguments)
     return _measure_subjects(settings, arguments)
 
 
@@ -177,6 +214,25 @@ def _measure_decode(settings: AppSettings, arguments: argparse.Namespace) -> dic
         budgets=arguments.budgets or [settings.token_budget],
         steps=arguments.steps,
         rounds=arguments.rounds or 3,
+        text=arguments.text,
+        on_progress=_print_progress,
+    )
+
+
+def _measure_cpu(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from app.benchmarks.cpu import CONTEXTS, measure_cpu
+
+    if arguments.shape:
+        raise UserFacingError("bench cpu measures a loaded model; leave --shape out.")
+    return measure_cpu(
+        _with_weight_bits(settings, arguments),
+        contexts=arguments.contexts or CONTEXTS,
+        budgets=arguments.budgets or [settings.token_budget],
+        steps=arguments.steps,
+        rounds=arguments.rounds or 3,
+        rivals=arguments.rivals,
+        with_llamacpp=arguments.rival_llamacpp,
+        scored_tokens=arguments.scored_tokens,
         text=arguments.text,
         on_progress=_print_progress,
     )

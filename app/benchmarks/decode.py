@@ -13,8 +13,7 @@ from typing import Any
 
 import torch
 
-from app.benchmarks.transformers_rival import load_transformers, time_decode_steps
-from app.errors import UserFacingError
+from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill, time_steps_after
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
 from app.settings import AppSettings
@@ -24,8 +23,6 @@ from quest_core.session import Session
 from quest_core.session_events import DecodeStep
 
 WARM_UP_STEPS = 4
-# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
-MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 def measure_decode(
@@ -71,22 +68,27 @@ def measure_decode(
 def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tuple[list[dict], list[dict]]:
     from transformers import AutoTokenizer
 
-    rival = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
+    rival, rope = None, None
     tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     rows, checks = [], []
     session = engine.new_session()
     for context in contexts:
         on_progress(f"{context} tokens: prefill")
-        list(session.prefill(tokens[:context], Cancellation()))
-        with torch.inference_mode():
-            output = rival(torch.tensor([tokens[:context]], device=engine.device), use_cache=True, logits_to_keep=1)
-        checks.append(_check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype))
+        room_tokens = WARM_UP_STEPS + steps + 1
+        list(session.prefill(tokens[:context], Cancellation(), room_tokens))
+        of_length = engine.model_config.with_context(context + room_tokens)
+        if rope != of_length.rope:
+            # Longer sequences may be stretched further; Transformers' model stretches all alike.
+            rope = of_length.rope
+            rival = load_transformers(engine.model_folder, of_length, engine.device, engine.dtype)
+        output, _ = run_prefill(rival, tokens[:context])
+        checks.append(check_logits(session._logits, output.logits[0, -1].float(), context, engine.dtype))
         on_progress(f"{context} tokens: decode")
         times: dict[QuestConfig | str, list[float]] = {}
         bytes_read: dict[QuestConfig, int] = {}
         for _ in range(rounds):
-            times.setdefault("transformers", []).extend(_time_transformers(rival, output, steps))
+            times.setdefault("transformers", []).extend(decode_transformers(rival, output, steps))
             for quest in settings:
                 drawn = decode_fork(session, quest, steps)
                 times.setdefault(quest, []).extend(step.step_s for step in drawn)
@@ -114,23 +116,9 @@ def _row(engine, attention, context, budget, seconds, rival_s, bytes_read) -> di
     }
 
 
-def _check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, dtype: torch.dtype) -> dict[str, Any]:
-    error = float((ours - theirs).norm() / theirs.norm())
-    if not error <= MAX_ERROR[dtype]:
-        raise UserFacingError(
-            f"At {context} tokens the logits differ from Transformers' by {error:.3g} (relative), more than "
-            f"{MAX_ERROR[dtype]:.3g}. Nothing was timed."
-        )
-    return {"context_tokens": context, "logits_relative_error": error, "limit": MAX_ERROR[dtype]}
-
-
-@torch.inference_mode()
-def _time_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
-    """Seconds of each greedy step after a prefill; the cache is put back afterwards."""
-    cache, token = prefill.past_key_values, prefill.logits[0, -1].argmax().view(1, 1)
-    times = time_decode_steps(model, cache, token, WARM_UP_STEPS + steps)
-    cache.crop(-(WARM_UP_STEPS + steps))
-    return times[WARM_UP_STEPS:]
+def decode_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
+    """Seconds of `steps` greedy steps after a prefill, which stays as it is; those that warm up are left out."""
+    return time_steps_after(model, prefill, WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
 
 
 def decode_fork(session: Session, quest: QuestConfig, steps: int, trace_reads: bool = True) -> list[DecodeStep]:

@@ -16,6 +16,7 @@ LABELS = {
     "decode": "milliseconds a token",
     "prefill": "tokens a second",
     "trace": "milliseconds a token",
+    "cpu": "tokens a second",
 }
 # (panel, curve, context_tokens, value)
 Point = tuple[str, str, int, float]
@@ -68,6 +69,11 @@ def _points(benchmark: str, result: dict[str, Any]) -> Iterator[Point]:
         panel = row.get("shape") or Path(str(result["model"])).name
         if benchmark == "prefill":
             yield panel, row["engine"], context, row["tokens_per_s"]
+        elif benchmark == "cpu":
+            # Dense and Quest share one prefill.
+            if row["attention"] != "quest":
+                yield f"prefill, {panel}", f"{row['engine']}, {row['dtype']}", context, row["prefill_tokens_per_s"]
+            yield f"decode, {panel}", f"{_name_decode(row)}, {row['dtype']}", context, row["decode_tokens_per_s"]
         elif benchmark == "trace":
             yield panel, f"budget {row['token_budget']}, traced", context, row["ms_per_token"]
             yield panel, f"budget {row['token_budget']}, not traced", context, row["ms_per_token_without_trace"]

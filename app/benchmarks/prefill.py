@@ -14,7 +14,7 @@ import torch
 
 from app.benchmarks.subjects import Subject
 from app.benchmarks.timing import free_device_memory, peak_memory_bytes, reset_peak_memory
-from app.benchmarks.transformers_rival import time_prefill
+from app.benchmarks.transformers_rival import run_prefill
 from app.machine import describe_machine
 from quest_core.engine import Cancellation, Engine
 from quest_core.model_source import ModelError
@@ -77,7 +77,7 @@ def _prefill_rounds(engine: Engine, context: int, rounds: int):
     for _ in range(1 + rounds):
         session.truncate(0)
         start = time.perf_counter()
-        for _ in session.prefill(token_ids, Cancellation()):
+        for _ in session.prefill(token_ids, Cancellation(), room_tokens=1):
             pass
         yield time.perf_counter() - start
     session.close()
@@ -87,7 +87,7 @@ def _measure_transformers(subject: Subject, context: int, rounds: int) -> dict[s
     model = subject.transformers_model(context + 1)
     token_ids = _random_tokens(context, model.config.vocab_size)
     reset_peak_memory(subject.device)
-    times = [time_prefill(model, token_ids) for _ in range(1 + rounds)]
+    times = [run_prefill(model, token_ids)[1] for _ in range(1 + rounds)]
     return _figures(context, context, times, peak_memory_bytes(subject.device))
 
 

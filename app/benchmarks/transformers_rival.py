@@ -1,4 +1,6 @@
-"""Transformers as the rival: its model, its caches filled at random, and the time of its decode steps and prefill."""
+"""Transformers as the rival and the reference: its model, its caches filled at random, the time of its decode steps and
+prefill, and how far our logits may be from its.
+"""
 
 from __future__ import annotations
 
@@ -8,10 +10,13 @@ from typing import Any
 
 import torch
 
+from app.errors import UserFacingError
 from quest_core.config import ModelConfig
 
 # Lengths that SDPA's kernels take with a mask.
 STATIC_CACHE_MULTIPLE = 64
+# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
+MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 def load_transformers(
@@ -86,10 +91,38 @@ def time_decode_steps(model: Any, cache: Any, token: torch.Tensor, steps: int) -
 
 
 @torch.inference_mode()
-def time_prefill(model: torch.nn.Module, token_ids: list[int]) -> float:
-    """Seconds until the logits after the last token are on the host."""
+def time_steps_after(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
+    """Seconds of each greedy step after a prefill, which is what `model` returned; its cache is put back afterwards."""
+    cache, token = prefill.past_key_values, prefill.logits[0, -1].argmax().view(1, 1)
+    times = time_decode_steps(model, cache, token, steps)
+    cache.crop(-steps)
+    return times
+
+
+@torch.inference_mode()
+def run_prefill(model: torch.nn.Module, token_ids: list[int]) -> tuple[Any, float]:
+    """What `model` returns for a prompt, and the seconds until the logits after its last token are on the host."""
     ids = torch.tensor([token_ids], device=model.device)
     start = time.perf_counter()
     output = model(ids, use_cache=True, logits_to_keep=1)
     int(output.logits[0, -1].argmax())
-    return time.perf_counter() - start
+    return output, time.perf_counter() - start
+
+
+def check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, dtype: torch.dtype) -> dict[str, Any]:
+    """Compare the logits after `context` tokens.
+
+    Args:
+        ours, theirs: float32 [vocab_size].
+        dtype: of the weights, which sets the limit.
+
+    Raises:
+        UserFacingError: if they differ by more than rounding does.
+    """
+    error = float((ours - theirs).norm() / theirs.norm())
+    if not error <= MAX_ERROR[dtype]:  # NaN is no smaller
+        raise UserFacingError(
+            f"At {context} tokens the logits differ from Transformers' by {error:.3g} (relative), more than "
+            f"{MAX_ERROR[dtype]:.3g}. Nothing was timed."
+        )
+    return {"context_tokens": context, "logits_relative_error": error, "limit": MAX_ERROR[dtype]}

@@ -101,7 +101,7 @@ def _ask(
     cancellation: Cancellation,
 ) -> Iterator[Answer]:
     context, asked = _split_prompt(tokenizer, question)
-    for _ in session.prefill(context, cancellation):
+    for _ in session.prefill(context, cancellation, len(asked) + question.max_new_tokens):
         pass
     sampling = SamplingConfig(max_new_tokens=question.max_new_tokens, stop_token_ids=_stop_token_ids(tokenizer))
     for quest in settings_of_quest:

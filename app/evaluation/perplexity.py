@@ -17,6 +17,7 @@ from app.sample_text import read_text_tokens
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
+from quest_core.session import Session
 
 
 def measure_perplexity(
@@ -47,15 +48,11 @@ def measure_perplexity(
         tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
         tokens = read_text_tokens(tokenizer, text, context_tokens)
         session = engine.new_session()
-        for progress in session.prefill(tokens[:-scored_tokens], cancellation):
+        for progress in session.prefill(tokens[:-scored_tokens], cancellation, scored_tokens):
             on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
         for quest in [QuestConfig(attention="dense"), *settings_of_quest]:
             on_progress(f"{quest.attention}, budget {quest.token_budget}: {scored_tokens} tokens")
-            fork = session.fork()
-            scored = list(fork.score(tokens[-scored_tokens:], quest, cancellation))
-            fork.close()
-            loss = -sum(token.log_probability for token in scored) / len(scored)
-            yield quest, math.exp(loss), round(sum(token.kv_bytes_read for token in scored) / len(scored))
+            yield quest, *score_text(session, tokens[-scored_tokens:], quest, cancellation)
 
     try:
         (_, dense, _), *sparse = engine.submit(work)
@@ -83,3 +80,18 @@ def measure_perplexity(
         "machine": describe_machine(engine.device),
         "rows": rows,
     }
+
+
+def score_text(
+    session: Session, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation
+) -> tuple[float, int]:
+    """Perplexity of `token_ids` after what the session holds, which stays as it is, and bytes of the cache read a step.
+
+    Raises:
+        ValueError: if the session has no prefill, or the budget is smaller than what is always read.
+    """
+    fork = session.fork()
+    scored = list(fork.score(token_ids, quest, cancellation))
+    fork.close()
+    loss = -sum(token.log_probability for token in scored) / len(scored)
+    return math.exp(loss), round(sum(token.kv_bytes_read for token in scored) / len(scored))

@@ -62,7 +62,7 @@ def measure_recall(
 
         tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, context_tokens)
         session = engine.new_session()
-        for progress in session.prefill(tokens[:-scored_tokens], cancellation):
+        for progress in session.prefill(tokens[:-scored_tokens], cancellation, scored_tokens):
             on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
         on_progress(f"recall: {scored_tokens} tokens")
         yield from session.score(tokens[-scored_tokens:], DENSE, cancellation, probe.watch)

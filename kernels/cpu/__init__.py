@@ -1,6 +1,7 @@
-"""The operators for the CPU: Numba for what walks KV pages, plain torch for the rest.
+"""The operators for the CPU: Numba for what a decode step does, plain torch for the rest.
 
-Same names and signatures as `kernels.gpu`; specified in `kernels.reference`.
+Same names and signatures as `kernels.gpu`, and `WholeStep`, which does a whole step at once; specified in
+`kernels.reference`.
 """
 
 from kernels.cpu.append_keys_values import append_keys_values
@@ -10,18 +11,24 @@ from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate
 from kernels.cpu.page_scores import page_scores
 from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
+from kernels.cpu.whole_step import WholeStep
 from kernels.reference import naive_apply_rope as apply_rope
 from kernels.reference import naive_dequantize as dequantize
+from kernels.reference import naive_gather_pages as gather_pages
+from kernels.reference import naive_merge_attention as merge_attention
 from kernels.reference import naive_rms_norm as rms_norm
 from kernels.reference import naive_swiglu as swiglu
 
 __all__ = [
+    "WholeStep",
     "append_keys_values",
     "apply_rope",
     "choose_pages",
     "dense_decode_attention",
     "dequantize",
+    "gather_pages",
     "linear_add",
+    "merge_attention",
     "norm_linear",
     "norm_swiglu",
     "page_scores",

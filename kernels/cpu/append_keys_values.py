@@ -5,11 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, refuse_kv_scales, require_float32, require_summaries
+from kernels.cpu.compile import as_array, compiled, refuse_kv_scales, require_pages, require_summaries, scales_array
+from kernels.cpu.page_scores import BOUNDS, KINDS, SPREAD
+from kernels.cpu.vectors import address_of, load_element, store_element
 from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
-
-BOUNDS, SPREAD, MEAN = 0, 1, 2
-KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
 
 
 @compiled
@@ -71,29 +70,38 @@ def _round_to_int8(vectors, outwards, steps, scales):
 
 
 @compiled
-def _append_keys_values(
-    keys, values, key_pages, value_pages, page_summaries, summary_scales, page_table, start, kind, vectors
+def append_tokens(
+    keys, values, key_pages, value_pages, page_summaries, summary_scales, page_table, start, kind
 ):
+    """As `append_keys_values`, with keys and values float32."""
     new_tokens, kv_heads, head_dim = keys.shape
     page_size = key_pages.shape[2]
     end = start + new_tokens
-    unrounded = np.empty((vectors, head_dim), dtype=np.float32)
+    page_keys = np.empty((page_size, head_dim), dtype=np.float32)
+    unrounded = np.empty((page_summaries.shape[2], head_dim), dtype=np.float32)
     for logical in range(start // page_size, (end - 1) // page_size + 1):
-        page = page_table[logical]
+        page = np.int64(page_table[logical])
         first_token = logical * page_size
         filled = min(page_size, end - first_token)
         written_from = max(start - first_token, 0)
         for head in range(kv_heads):
+            offset = (page * kv_heads + head) * key_pages.strides[1]
+            page_key_bits, page_value_bits = address_of(key_pages) + offset, address_of(value_pages) + offset
             for slot in range(written_from, filled):
                 token = first_token + slot - start
                 for d in range(head_dim):
-                    key_pages[page, head, slot, d] = keys[token, head, d]
-                    value_pages[page, head, slot, d] = values[token, head, d]
-            # Numba compiles only the branch that the type of `summary_scales` leaves.
-            if summary_scales is None:
-                _summarise(key_pages[page, head], filled, kind, page_summaries[page, head])
+                    store_element(key_pages.dtype, page_key_bits, slot * head_dim + d, keys[token, head, d])
+                    store_element(value_pages.dtype, page_value_bits, slot * head_dim + d, values[token, head, d])
+            for slot in range(filled):
+                for d in range(head_dim):
+                    page_keys[slot, d] = load_element(key_pages.dtype, page_key_bits, slot * head_dim + d)
+            _summarise(page_keys, filled, kind, unrounded)
+            if summary_scales.size == 0:
+                summary = address_of(page_summaries) + (page * kv_heads + head) * page_summaries.strides[1]
+                for v in range(len(unrounded)):
+                    for d in range(head_dim):
+                        store_element(page_summaries.dtype, summary, v * head_dim + d, unrounded[v, d])
             else:
-                _summarise(key_pages[page, head], filled, kind, unrounded)
                 _round_to_int8(unrounded, kind == BOUNDS, page_summaries[page, head], summary_scales[page, head])
 
 
@@ -109,23 +117,22 @@ def append_keys_values(
     summary_scales: torch.Tensor | None = None,
     kv_scales: KvScales | None = None,
 ) -> None:
-    """As `kernels.reference.naive_append_keys_values`; float32 keys, values and pages.
+    """As `kernels.reference.naive_append_keys_values`.
 
     Raises:
-        ValueError: for another dtype, device or summary, or 8-bit pages.
+        ValueError: for another dtype, device, layout or summary, or 8-bit pages.
     """
     refuse_kv_scales(kv_scales)
-    require_float32(keys=keys, values=values, key_pages=key_pages, value_pages=value_pages)
+    require_pages(key_pages=key_pages, value_pages=value_pages)
     require_summaries(page_summaries, summary_scales, check_summary(summary))
-    _append_keys_values(
-        keys.numpy(),
-        values.numpy(),
-        key_pages.numpy(),
-        value_pages.numpy(),
-        page_summaries.numpy(),
-        None if summary_scales is None else summary_scales.numpy(),
+    append_tokens(
+        keys.float().numpy(),
+        values.float().numpy(),
+        as_array(key_pages),
+        as_array(value_pages),
+        as_array(page_summaries),
+        scales_array(summary_scales),
         page_table.numpy(),
         int(start_token),
         KINDS[summary],
-        page_summaries.shape[2],
     )

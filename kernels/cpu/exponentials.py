@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from kernels.cpu.compile import compiled
+from kernels.cpu.compile import compiled_fused
+from kernels.cpu.vectors import address_of, float_of_bits, sum_of
 
 LOWEST = np.float32(-87.0)  # e^-87 is the last that is no subnormal number
 LOG2_E = np.float32(1.44269504)
@@ -20,20 +21,17 @@ C5, C6, C7 = np.float32(1 / 120), np.float32(1 / 720), np.float32(1 / 5040)
 EXPONENT_BIAS, EXPONENT_SHIFT = np.int32(127), np.int32(23)
 
 
-@compiled
+@compiled_fused
 def exponentiate(logits, highest, weights):
     """Write `e^(logits - highest)` to `weights`, all float32 [n], and return the sum; below e^-87 it is e^-87."""
-    bits = np.empty(len(logits), dtype=np.int32)
-    for i in range(len(logits)):
-        x = max(logits[i] - highest, LOWEST)
+    # In place, since LLVM gives vectors up where what it reads and what it writes overlap, as callers like to have it.
+    if address_of(weights) != address_of(logits):
+        weights[:] = logits
+    for i in range(len(weights)):
+        x = max(weights[i] - highest, LOWEST)
         n = np.floor(x * LOG2_E + np.float32(0.5))
         r = (x - n * LN_2_HIGH) - n * LN_2_LOW
         series = C2 + r * (C3 + r * (C4 + r * (C5 + r * (C6 + r * C7))))
-        weights[i] = np.float32(1.0) + (r + r * r * series)
-        bits[i] = (np.int32(n) + EXPONENT_BIAS) << EXPONENT_SHIFT
-    powers = bits.view(np.float32)
-    total = np.float32(0.0)
-    for i in range(len(logits)):
-        weights[i] *= powers[i]
-        total += weights[i]
-    return total
+        power = float_of_bits(np.int32((np.int32(n) + EXPONENT_BIAS) << EXPONENT_SHIFT))
+        weights[i] = (np.float32(1.0) + (r + r * r * series)) * power
+    return sum_of(address_of(weights), len(weights))

@@ -1,6 +1,7 @@
 """Choose the pages to read from their scores; Numba.
 
-Finds the lowest score that still gets in by partitioning, then collects the pages in order: a set needs no sort.
+Finds the lowest score that still gets in by counting its bits from the highest on, a few at a time, and then collects
+the pages in order: a set needs no sort.
 """
 
 from __future__ import annotations
@@ -10,52 +11,122 @@ import torch
 
 from kernels.cpu.compile import compiled, require_float32
 from kernels.cpu.exponentials import exponentiate
+from kernels.cpu.vectors import address_of, largest_of
 from kernels.reference import check_selection
+
+BINS = 1 << 11
+ALWAYS_READ = np.uint32(0xFFFFFFFF)
+SIGN = np.uint32(0x80000000)
 
 
 @compiled
-def _add_shares(logits, shares):
-    """Add a row's softmax to `shares`."""
+def add_shares(weights, factors, chunk_pages, worth):
+    """Add a row's `weights` to `worth`, each chunk of them times its factor."""
+    for chunk in range(len(factors)):
+        first, factor = chunk * chunk_pages, factors[chunk]
+        for page in range(first, min(first + chunk_pages, len(worth))):
+            worth[page] += weights[page] * factor
+
+
+@compiled
+def merge_softmax(maxima, totals, factors):
+    """What each chunk's exponentials, taken over its own maximum, are worth in the softmax over all."""
     highest = np.float32(-np.inf)
-    for page in range(len(logits)):
-        highest = max(highest, logits[page])
-    weights = np.empty(len(logits), dtype=np.float32)
-    inverse = np.float32(1.0) / exponentiate(logits, highest, weights)
-    for page in range(len(logits)):
-        shares[page] += weights[page] * inverse
+    for chunk in range(len(maxima)):
+        highest = max(highest, maxima[chunk])
+    total = np.float32(0.0)
+    for chunk in range(len(maxima)):
+        factors[chunk] = np.exp(maxima[chunk] - highest)
+        total += factors[chunk] * totals[chunk]
+    for chunk in range(len(maxima)):
+        factors[chunk] /= total
+
+
+@compiled
+def select_best(worth, count, sink_pages, recent_pages, ranks, candidates, page_ids):
+    """Write the logical pages of one kv head, ascending; returns their summed worth.
+
+    Args:
+        worth: float32 [pages].
+        count: pages to select, at most all.
+        ranks: uint32 [pages] to work in; `candidates` int32 [pages].
+        page_ids: int32 [budget_pages], padded with -1.
+    """
+    pages = len(worth)
+    bits = worth.view(np.uint32)
+    for page in range(pages):
+        # In the order of the floats: the bits of negative ones run backwards, and there is a zero of either sign.
+        negative = bits[page] > SIGN
+        ranks[page] = ~bits[page] if negative else bits[page] | SIGN
+    ranks[:sink_pages] = ALWAYS_READ
+    ranks[max(0, pages - 1 - recent_pages) :] = ALWAYS_READ
+    lowest, ties = _find_lowest(ranks, count, candidates)
+    taken = 0
+    total = np.float32(0.0)
+    for page in range(pages):
+        rank = ranks[page]
+        if rank >= lowest and (rank > lowest or ties > 0):
+            if rank == lowest:
+                ties -= 1
+            page_ids[taken] = page
+            taken += 1
+            total += worth[page]
+    page_ids[taken:] = -1
+    return total
+
+
+@compiled
+def _find_lowest(ranks, count, candidates):
+    """The rank of the last of the `count` best, and how many of that rank get in."""
+    lowest = np.uint32(0)
+    left = len(ranks)
+    counts = np.empty(BINS, np.int32)
+    for shift, width in ((21, 11), (10, 11), (0, 10)):
+        mask = np.uint32((1 << width) - 1)
+        counts[:] = 0
+        if shift == 21:
+            for page in range(left):
+                counts[ranks[page] >> np.uint32(shift)] += 1
+        else:
+            for place in range(left):
+                counts[(ranks[candidates[place]] >> np.uint32(shift)) & mask] += 1
+        found = (1 << width) - 1
+        while counts[found] < count:
+            count -= counts[found]
+            found -= 1
+        lowest |= np.uint32(found) << np.uint32(shift)
+        kept = 0
+        if shift == 21:
+            for page in range(left):
+                candidates[kept] = page
+                kept += (ranks[page] >> np.uint32(shift)) == np.uint32(found)
+        else:
+            for place in range(left):
+                page = candidates[place]
+                candidates[kept] = page
+                kept += ((ranks[page] >> np.uint32(shift)) & mask) == np.uint32(found)
+        left = kept
+    return lowest, count
 
 
 @compiled
 def _select_pages(scores, pages, sink_pages, recent_pages, logits, page_ids, missed_share):
-    kv_heads, budget_pages = page_ids.shape
-    rows = scores.shape[1]
-    count = min(budget_pages, pages)
+    kv_heads, rows, _ = scores.shape
+    count = min(page_ids.shape[1], pages)
+    ranks, candidates = np.empty(pages, np.uint32), np.empty(pages, np.int32)
     for head in range(kv_heads):
         worth = np.zeros(pages, dtype=np.float32)
-        if logits:
-            for row in range(rows):
-                _add_shares(scores[head, row, :pages], worth)
-        else:
-            worth[:] = scores[head, 0, :pages]
-        ranked = worth.copy()
-        ranked[:sink_pages] = np.inf
-        ranked[max(0, pages - 1 - recent_pages) :] = np.inf
-        lowest = np.partition(ranked, pages - count)[pages - count]
-        ties = count
-        for logical in range(pages):
-            if ranked[logical] > lowest:
-                ties -= 1
-        taken = 0
-        read = np.float32(0.0)
-        for logical in range(pages):
-            if ranked[logical] > lowest or (ranked[logical] == lowest and ties > 0):
-                if ranked[logical] == lowest:
-                    ties -= 1
-                page_ids[head, taken] = logical
-                taken += 1
-                read += worth[logical]
-        page_ids[head, count:] = -1
-        missed_share[head] = 1.0 - read / rows
+        weights = np.empty(pages, dtype=np.float32)
+        for row in range(rows):
+            if logits:
+                row_scores = scores[head, row, :pages]
+                highest = largest_of(address_of(row_scores), pages)
+                factor = np.float32(1.0) / exponentiate(row_scores, highest, weights)
+                add_shares(weights, np.full(1, factor, np.float32), pages, worth)
+            else:
+                worth[:] = scores[head, 0, :pages]
+        read = select_best(worth, count, sink_pages, recent_pages, ranks, candidates, page_ids[head])
+        missed_share[head] = np.float32(1.0) - read / np.float32(rows)
 
 
 def select_pages(

@@ -8,26 +8,34 @@ import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, require, require_contiguous
 
+# Heads that share a program, and so the cosines and sines of their token.
+BLOCK_HEADS = 8
+
 
 @triton.jit
 def _apply_rope_kernel(
     query_ptr, key_ptr, cosine_ptr, sine_ptr, position_ptr,
     query_token_stride, query_head_stride, key_token_stride, key_head_stride,
-    query_heads, half,
-    BLOCK: tl.constexpr,
+    query_heads, key_heads, half,
+    BLOCK_HEADS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """One program rotates one head of one token; the heads of the keys come after those of the queries."""
+    """One program rotates some heads of one token; those of the keys come after those of the queries."""
     token = tl.program_id(0).to(tl.int64)
-    head = tl.program_id(1)
-    if head < query_heads:
+    query_blocks = tl.cdiv(query_heads, BLOCK_HEADS)
+    if tl.program_id(1) < query_blocks:
+        head = tl.program_id(1) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)[:, None]
         base = query_ptr + token * query_token_stride + head * query_head_stride
+        heads = query_heads
     else:
-        base = key_ptr + token * key_token_stride + (head - query_heads) * key_head_stride
-    channels = tl.arange(0, BLOCK)
-    inside = channels < half
+        head = (tl.program_id(1) - query_blocks) * BLOCK_HEADS + tl.arange(0, BLOCK_HEADS)[:, None]
+        base = key_ptr + token * key_token_stride + head * key_head_stride
+        heads = key_heads
+    channels = tl.arange(0, BLOCK)[None, :]
+    present = channels < half
+    inside = (head < heads) & present
     row = tl.load(position_ptr + token).to(tl.int64) * half
-    cosine = tl.load(cosine_ptr + row + channels, inside, 0.0)
-    sine = tl.load(sine_ptr + row + channels, inside, 0.0)
+    cosine = tl.load(cosine_ptr + row + channels, present, 0.0)
+    sine = tl.load(sine_ptr + row + channels, present, 0.0)
     first = tl.load(base + channels, inside, 0.0)
     second = tl.load(base + half + channels, inside, 0.0)
     low, high = first.to(tl.float32), second.to(tl.float32)
@@ -57,7 +65,9 @@ def apply_rope(
     require(positions, "positions", (tokens,), (torch.int32,))
     require_contiguous(cosines, "cosines")
     require_contiguous(sines, "sines")
-    _apply_rope_kernel[(tokens, query_heads + keys.shape[1])](
+    key_heads = keys.shape[1]
+    blocks = triton.cdiv(query_heads, BLOCK_HEADS) + triton.cdiv(key_heads, BLOCK_HEADS)
+    _apply_rope_kernel[(tokens, blocks)](
         queries,
         keys,
         cosines,
@@ -68,7 +78,9 @@ def apply_rope(
         keys.stride(0),
         keys.stride(1),
         query_heads,
+        key_heads,
         head_dim // 2,
+        BLOCK_HEADS=BLOCK_HEADS,
         BLOCK=triton.next_power_of_2(head_dim // 2),
-        num_warps=1,
+        num_warps=2,
     )

@@ -34,26 +34,18 @@ COMBINED_NUMBERS = 8192
 
 
 @triton.jit
-def _attend_kernel(
+def attend_share(
+    head, split, splits, page_count, context,
     query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
-    page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-    scale, budget_pages, kv_heads, head_dim,
+    partial_ptr, highest_ptr, total_ptr,
+    scale, kv_heads, head_dim,
     GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
-    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr,
-    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
+    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
-    """One program: one kv head, and its share of the head's page list (SELECTED) or of the context.
+    """Attend with a group to a share of its pages, listed from `page_id_ptr` on (SELECTED) or all of the context.
 
     Shares are whole blocks and follow the count on the device, so that a table longer than the context idles nobody.
     """
-    wait_for_previous_kernel(DEPENDENT)
-    head, split = tl.program_id(0), tl.program_id(1)
-    splits = tl.num_programs(1)
-    context = tl.load(context_ptr)
-    if SELECTED:
-        page_count = tl.load(page_count_ptr + head)
-    else:
-        page_count = tl.cdiv(context, PAGE_SIZE)
     rows = tl.arange(0, QUERY_ROWS)
     channels = tl.arange(0, BLOCK_DIM)
     tokens = tl.arange(0, BLOCK_TOKENS)
@@ -65,15 +57,16 @@ def _attend_kernel(
     highest = tl.full([QUERY_ROWS], float("-inf"), tl.float32)
     total = tl.zeros([QUERY_ROWS], tl.float32)
     attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
-    blocks = tl.cdiv(page_count, BLOCK_TOKENS // PAGE_SIZE)
-    pages_per_split = tl.cdiv(blocks, splits) * (BLOCK_TOKENS // PAGE_SIZE)
+    BLOCK_PAGES: tl.constexpr = BLOCK_TOKENS // PAGE_SIZE
+    pages_per_split = tl.cdiv(tl.cdiv(page_count, BLOCK_PAGES), splits) * BLOCK_PAGES
     first_page = split * pages_per_split
     last_page = tl.minimum(first_page + pages_per_split, page_count)
-    for page in range(first_page, last_page, BLOCK_TOKENS // PAGE_SIZE):
+    for page in tl.range(first_page, last_page, BLOCK_PAGES, num_stages=NUM_STAGES):
         entries = page + tokens // PAGE_SIZE
         listed = entries < last_page
         if SELECTED:
-            logical = tl.load(page_id_ptr + head * budget_pages + entries, listed, 0)
+            # Past the L1 cache, which need not know what other multiprocessors wrote.
+            logical = tl.load(page_id_ptr + entries, listed, 0, cache_modifier=".cg")
         else:
             logical = entries
         visible = listed & (logical * PAGE_SIZE + tokens % PAGE_SIZE < context)
@@ -102,20 +95,46 @@ def _attend_kernel(
     tl.store(partial_ptr + out[:, None] * head_dim + channels[None, :], attended, in_group & inside[None, :])
     tl.store(highest_ptr + out, highest, rows < GROUP)
     tl.store(total_ptr + out, total, rows < GROUP)
+
+
+@triton.jit
+def _attend_kernel(
+    query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
+    page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    scale, budget_pages, kv_heads, head_dim,
+    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
+    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
+    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """One program: one kv head, and its share of the head's page list (SELECTED) or of the context."""
+    wait_for_previous_kernel(DEPENDENT)
+    head, split = tl.program_id(0), tl.program_id(1)
+    splits = tl.num_programs(1)
+    context = tl.load(context_ptr)
+    if SELECTED:
+        page_count = tl.load(page_count_ptr + head)
+    else:
+        page_count = tl.cdiv(context, PAGE_SIZE)
+    attend_share(
+        head, split, splits, page_count, context, query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr,
+        value_scale_ptr, page_table_ptr, page_id_ptr + head * budget_pages, partial_ptr, highest_ptr, total_ptr,
+        scale, kv_heads, head_dim,
+        GROUP, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, NUM_STAGES,
+    )  # fmt: skip
     # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
     tl.debug_barrier()
     finished = tl.atomic_add(finished_ptr + head, 1, sem="acq_rel", scope="gpu")
     if finished == splits - 1:
         tl.store(finished_ptr + head, 0)
-        _combine(
-            partial_ptr, highest_ptr, total_ptr, attended_ptr, head, splits, head_dim,
+        combine_splits(
+            head, splits, partial_ptr, highest_ptr, total_ptr, attended_ptr, head_dim,
             GROUP, GROUP_ROWS, COMBINED_SPLITS, BLOCK_DIM,
         )  # fmt: skip
 
 
 @triton.jit
-def _combine(
-    partial_ptr, highest_ptr, total_ptr, attended_ptr, head, splits, head_dim,
+def combine_splits(
+    head, splits, partial_ptr, highest_ptr, total_ptr, attended_ptr, head_dim,
     GROUP: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """Finish the softmaxes of a group over all splits; splits without a page weigh nothing."""
@@ -247,11 +266,11 @@ def _attend(
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=block_tokens,
         BLOCK_DIM=block_dim,
+        NUM_STAGES=NUM_STAGES[kind],
         GROUP_ROWS=group_rows,
         COMBINED_SPLITS=min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
         DEPENDENT=dependent,
         num_warps=NUM_WARPS[kind],
-        num_stages=NUM_STAGES[kind],
         launch_pdl=dependent,
     )
     return attended

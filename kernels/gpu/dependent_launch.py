@@ -9,7 +9,7 @@ The next kernel may start when the programs of this one end, or as soon as all o
 places and registers from those that work (the three kernels of attention took a tenth longer).
 
 The rule that keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it reads anything that
-a kernel may have written, and before it writes anything; since each waits for the one before it, all that came earlier
+a kernel may have written, and before it writes anything. Since each waits for the one before it, all that came earlier
 is done too.
 """
 

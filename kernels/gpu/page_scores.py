@@ -14,15 +14,15 @@ import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_summaries
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.select_pages import SHARE_PAGES, select_from, sum_up_logits
-from kernels.reference import SUMMARY_LOGITS, check_selection, check_summary
+from kernels.gpu.page_ranking import SHARE_PAGES, sum_up_logits
+from kernels.reference import check_summary
 
 NUM_WARPS = 4
 NUM_STAGES = 3
-# Pages of a block: a tile of 32 KB in 16 bits and 16 KB in 8; several are on their way while one is multiplied.
-BLOCK_PAGES = {"bounds": 64, "spread": SHARE_PAGES, "mean": SHARE_PAGES}
-# Two programs a multiprocessor hide each other's waits; each keeps its functions of the query for several blocks.
-PROGRAMS_PER_MULTIPROCESSOR = 2
+# Pages of a block; of 8-bit summaries twice as many, which are as many bytes.
+BLOCK_PAGES = {"logits": SHARE_PAGES, "int8": 128, "floating": 64}
+# Programs hide each other's waits; each keeps its functions of the query for several blocks.
+PROGRAMS_PER_MULTIPROCESSOR = {1: 4, 2: 2}  # by the vectors of a summary
 # Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
 PART_LEVELS = tl.constexpr(127)
 PART_RATIO = tl.constexpr(254)
@@ -87,6 +87,69 @@ def _products(
 
 
 @triton.jit
+def load_functions(
+    head, query_ptr, scale, head_dim, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, GROUP: tl.constexpr,
+    MEMBERS: tl.constexpr, BLOCK_DIM: tl.constexpr, summary_dtype: tl.constexpr,
+):  # fmt: skip
+    """The functions of a kv head's query that its summary vectors are dotted with, split into parts.
+
+    Row r belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the last quarter of
+    the rows is empty.
+
+    Returns:
+        for the first and for the last vector: parts [4 * MEMBERS, BLOCK_DIM], and what a step of each row is worth.
+    """
+    rows = tl.arange(0, 4 * MEMBERS)
+    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
+    channels = tl.arange(0, BLOCK_DIM)
+    present = (member < GROUP)[:, None] & (channels < head_dim)[None, :]
+    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
+    query = query.to(tl.float32) * scale
+    parts, worth = _split_rows(_function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_dtype)
+    if VECTORS == 1:
+        return parts, worth, parts, worth
+    else:
+        last_parts, last_worth = _split_rows(
+            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_dtype
+        )
+        return parts, worth, last_parts, last_worth
+
+
+@triton.jit
+def score_block(
+    head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
+    highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
+    GROUP: tl.constexpr, MEMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """Score BLOCK_PAGES pages for one kv head, whose functions are given as `load_functions` returns them."""
+    channels = tl.arange(0, BLOCK_DIM)
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    visible = pages < total_pages
+    physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
+    entries = (physical * kv_heads + head) * VECTORS
+    mask = visible[:, None] & (channels < head_dim)[None, :]
+    scores = _products(
+        parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
+    )
+    if VECTORS == 2:
+        scores += _products(
+            last_parts, last_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels, head_dim, INT8
+        )
+    scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
+    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
+    row = tl.arange(0, MEMBERS)
+    target = (head * score_rows + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
+    shown = tl.where(visible[None, :], scores, float("-inf"))
+    tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
+    if SHARES:
+        highest, total = sum_up_logits(scores, visible[None, :])
+        entry = (head * score_rows + row) * blocks + block
+        tl.store(highest_ptr + entry, highest, row < score_rows)
+        tl.store(total_ptr + entry, total, row < score_rows)
+
+
+@triton.jit
 def _page_scores_kernel(
     query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr, highest_ptr, total_ptr,
     scale, logical_pages, kv_heads, head_dim,
@@ -95,56 +158,20 @@ def _page_scores_kernel(
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """One program scores its share of the blocks of pages for one kv head.
-
-    Row r of the functions belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the
-    last quarter of the rows is empty.
-    """
+    """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
     wait_for_previous_kernel(DEPENDENT)
-    head, split = tl.program_id(0), tl.program_id(1)
-    rows = tl.arange(0, 4 * MEMBERS)
-    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
-    channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
-    present = (member < GROUP)[:, None] & inside[None, :]
-    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
-    query = query.to(tl.float32) * scale
-    parts, worth = _split_rows(
-        _function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
-    )
-    if VECTORS == 2:
-        other_parts, other_worth = _split_rows(
-            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_ptr.dtype.element_ty
-        )
+    head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
-    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
-    row = tl.arange(0, MEMBERS)
-    score_ptr += head.to(tl.int64) * score_rows * logical_pages
-    # Blocks beyond the context too: their scores are -inf.
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
-    for block in tl.range(split, blocks, tl.num_programs(1), num_stages=NUM_STAGES):
-        pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        visible = pages < total_pages
-        physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
-        entries = (physical * kv_heads + head) * VECTORS
-        mask = visible[:, None] & inside[None, :]
-        scores = _products(
-            parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
-        )
-        if VECTORS == 2:
-            scores += _products(
-                other_parts, other_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels,
-                head_dim, INT8,
-            )  # fmt: skip
-        scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
-        target = row[:, None].to(tl.int64) * logical_pages + pages[None, :]
-        shown = tl.where(visible[None, :], scores, float("-inf"))
-        tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
-        if SHARES:
-            highest, total = sum_up_logits(scores, visible[None, :])
-            entry = (head * score_rows + row) * blocks + block
-            tl.store(highest_ptr + entry, highest, row < score_rows)
-            tl.store(total_ptr + entry, total, row < score_rows)
+    parts, worth, last_parts, last_worth = load_functions(
+        head, query_ptr, scale, head_dim, SUMMARY, VECTORS, GROUP, MEMBERS, BLOCK_DIM, summary_ptr.dtype.element_ty
+    )
+    for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
+        score_block(
+            head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr,
+            score_ptr, highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
+            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, BLOCK_PAGES, BLOCK_DIM,
+        )  # fmt: skip
 
 
 def page_scores(
@@ -162,39 +189,12 @@ def page_scores(
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
-    return _score(
+    return score_and_sum_up(
         query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=False
     )[0]
 
 
-def choose_pages(
-    query: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    summary: str,
-    scale: float,
-    summary_scales: torch.Tensor | None,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """As `kernels.reference.naive_choose_pages`, in two kernels.
-
-    Raises:
-        ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
-            shape and dtype, or for another summary.
-    """
-    logits = SUMMARY_LOGITS[summary]
-    scores, highest, total = _score(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=logits
-    )
-    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
-
-
-def _score(
+def score_and_sum_up(
     query: torch.Tensor,
     page_summaries: torch.Tensor,
     page_table: torch.Tensor,
@@ -217,9 +217,9 @@ def _score(
     if rest:
         raise ValueError(f"{query.shape[0]} query heads do not share {kv_heads} kv heads evenly")
     rows, logical_pages = 1 if summary == "bounds" else group, len(page_table)
-    block_pages = BLOCK_PAGES[summary]
-    blocks = triton.cdiv(logical_pages, block_pages)
-    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR
+    kind = "logits" if shares else "floating" if summary_scales is None else "int8"
+    blocks = triton.cdiv(logical_pages, BLOCK_PAGES[kind])
+    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[vectors]
     scores = torch.empty((kv_heads, rows, logical_pages), dtype=torch.float32, device=query.device)
     highest = total = None
     if shares:
@@ -246,7 +246,7 @@ def _score(
         # Four times as many make the 16 rows that tl.dot wants at least.
         MEMBERS=max(4, triton.next_power_of_2(group)),
         PAGE_SIZE=page_size,
-        BLOCK_PAGES=block_pages,
+        BLOCK_PAGES=BLOCK_PAGES[kind],
         # An int8 product sums over at least 32 channels.
         BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
         NUM_STAGES=NUM_STAGES,

@@ -29,7 +29,9 @@ from kernels.reference.pages import (
     naive_select_pages,
     naive_sparse_decode_attention,
 )
+from kernels.reference.prefill import naive_gather_pages, naive_merge_attention
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
+from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 
 __all__ = [
     "FLOAT8",
@@ -40,8 +42,13 @@ __all__ = [
     "SUMMARY_LOGITS",
     "SUMMARY_VECTORS",
     "KvScales",
+    "LayerOperands",
     "Matrix",
+    "NaiveWholeStep",
     "PackedMatrix",
+    "PageChoice",
+    "StepOutcome",
+    "StepPages",
     "check_selection",
     "check_summary",
     "naive_append_keys_values",
@@ -49,7 +56,9 @@ __all__ = [
     "naive_choose_pages",
     "naive_dense_decode_attention",
     "naive_dequantize",
+    "naive_gather_pages",
     "naive_linear_add",
+    "naive_merge_attention",
     "naive_norm_linear",
     "naive_norm_swiglu",
     "naive_page_scores",

@@ -67,6 +67,37 @@ def test_an_answer_streams_and_ends_with_its_report(assistant, reading):
     assert 0 < sum(page.share for page in report.pages_read) <= 1
 
 
+def test_a_conversation_that_outgrows_the_models_own_window_is_read_again(tiny_model_folder, tmp_path):
+    settings = AppSettings(
+        data_dir=tmp_path, model=str(tiny_model_folder), device="cpu", dtype="float32", context_tokens=2048
+    )
+    assistant = Assistant(settings)
+    try:
+        assistant.wait_until_ready()
+        status = assistant.status()
+        assert "trained on 1,024 tokens" in status.note and status.warning == ""
+        conversation = assistant.open_conversation()
+        path = tmp_path / "long.txt"
+        path.write_text("The boats came home one after the other. " * 130)
+        _, first = answer(assistant, conversation)
+        assistant.add_document(conversation, path)
+        events, second = answer(assistant, conversation)
+        prefill = next(event for event in events if isinstance(event, PrefillEvent))
+        assert 1000 < second.prompt_tokens < 2048
+        assert (first.stretch_factor, second.stretch_factor) == (1.0, 2.0)
+        assert (prefill.stretch_factor, prefill.stretch_changed, second.reused_tokens) == (2.0, True, 0)
+        # The race reads under the same stretch.
+        raced = next(iter(assistant.race(conversation, "Who kept the light?", OPTIONS)))
+        assert isinstance(raced, RacePrefill) and raced.stretch_factor == 2.0 and raced.reused_tokens > 0
+        # The room for the answer counts: the model's own window would hold the prompt.
+        assistant.remove_document(conversation, conversation.documents[0].document_id)
+        assistant.truncate_turns(conversation, 0)
+        _, roomy = answer(assistant, conversation, options=replace(OPTIONS, max_new_tokens=1000, stop=["e", "a"]))
+        assert roomy.prompt_tokens < 200 and roomy.stretch_factor == 2.0
+    finally:
+        assistant.close()
+
+
 def test_report_has_exactly_the_documented_keys(assistant, reading):
     keys = set(answer(assistant, reading)[1].to_json())
     assert keys == {

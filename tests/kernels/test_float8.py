@@ -262,6 +262,18 @@ def test_rotate_and_append(
     assert_close(our_summaries, summaries, 2e-2)
 
 
+@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
+@pytest.mark.parametrize(("head_dim", "page_size", "tokens"), [(64, 16, 27), (80, 4, 16), (128, 32, 541)])
+def test_gathered_tokens_are_what_the_codes_stand_for(ops, each_way, head_dim, page_size, tokens):
+    pages, _ = fill(ops, tokens, head_dim=head_dim, page_size=page_size, summary="mean")
+    for dtype in ops.dtypes:
+        for gather in (ops.kernels.gather_pages, reference.naive_gather_pages):
+            gathered = gather(pages.key_pages, pages.value_pages, pages.page_table, tokens, dtype, pages.kv_scales)
+            for store in (0, 1):
+                assert gathered[store].dtype == dtype
+                assert torch.equal(gathered[store], pages.tokens(store, tokens).to(dtype))
+
+
 def test_8_bit_pages_without_scales_are_refused(ops):
     pages, query = fill(ops, 20)
     context = torch.tensor([20], dtype=torch.int32, device=ops.device)

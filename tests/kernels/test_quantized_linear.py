@@ -14,9 +14,8 @@ def draw(ops, dtype, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(ops.device, dtype)
 
 
-def draw_matrix(ops, bits, group_size, in_channels, out_channels, scale_dtype=None):
-    """Random packed words with scales and minimums, of the dtype this implementation keeps unless another is given."""
-    scale_dtype = scale_dtype or (torch.float32 if ops.name == "cpu" else torch.float16)
+def draw_matrix(ops, bits, group_size, in_channels, out_channels, scale_dtype=torch.float16):
+    """Random packed words with scales and minimums."""
     groups = -(-in_channels // group_size)
     generator = torch.Generator().manual_seed(in_channels + out_channels)
     words = groups * group_size * bits // 32

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import gguf
 import pytest
 import torch
 from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
-from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from quest_core.config import EngineConfig, ModelConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
-from quest_core.gguf_conversion import GLOBAL_TENSORS, LAYER_TENSORS, convert_gguf
+from quest_core.gguf_conversion import GLOBAL_TENSORS, LAYER_TENSORS, MODEL_CONFIG_FILE, convert_gguf
 from quest_core.model_source import ModelError, embedded_model_path
 
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, LAYERS, VOCABULARY = 4, 2, 16, 64, 2, 49152
@@ -38,6 +39,32 @@ def test_a_second_start_reuses_the_conversion(embedded_engine, embedded_model_ca
     tokenizer = AutoTokenizer.from_pretrained(folder)
     assert tokenizer.chat_template
     assert tokenizer.decode(tokenizer("naïve café 1911 🙂")["input_ids"]) == "naïve café 1911 🙂"
+
+
+def test_the_model_config_of_a_conversion_is_what_transformers_reads(embedded_engine, tmp_path):
+    folder = embedded_engine.model_folder
+    expected = ModelConfig.from_transformers(AutoConfig.from_pretrained(folder))
+    assert (folder / MODEL_CONFIG_FILE).is_file()
+    assert read_model_config(folder) == expected
+    # Another version's is passed over.
+    (tmp_path / "config.json").write_bytes((folder / "config.json").read_bytes())
+    (tmp_path / MODEL_CONFIG_FILE).write_text('{"family": "llama"}')
+    assert read_model_config(tmp_path) == expected
+
+
+def test_a_file_is_parsed_once(tmp_path, monkeypatch):
+    parsed = []
+
+    class CountingReader(GGUFReader):
+        def __init__(self, path, *rest):
+            parsed.append(path)
+            super().__init__(path, *rest)
+
+    write_tiny_gguf(tmp_path / "tiny.gguf", "llama")
+    monkeypatch.setattr(gguf, "GGUFReader", CountingReader)
+    convert_gguf(tmp_path / "tiny.gguf", tmp_path / "cache")
+    assert parsed == [tmp_path / "tiny.gguf"]
+    assert gguf.GGUFReader is CountingReader
 
 
 def write_tiny_gguf(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,9 +13,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from kernels.reference import naive_dequantize
-from quest_core import decode_graph
+from quest_core import decode_graph, prefill_attention
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
+from quest_core.prefill_attention import BlockwiseAttention, GatheredAttention
 from quest_core.quantization import quantize
 
 pytestmark = pytest.mark.gpu
@@ -68,6 +70,66 @@ def test_bfloat16_is_as_close_as_transformers(any_family, never, prompt):
         theirs = rounded(ids.cuda()).logits[0, -1].float().cpu()
     assert (session._logits.cpu() - expected).norm() <= 1.5 * (theirs - expected).norm()
     engine.close()
+
+
+@pytest.fixture
+def in_bfloat16(any_family, monkeypatch):
+    """Transformers' model, and an engine on the GPU that attends by blocks of 128 tokens, which cuDNN may take."""
+    monkeypatch.setattr(prefill_attention, "CUDNN_TOKENS", 128)
+    reference, cpu_engine = any_family
+    engine = Engine.load(str(cpu_engine.model_folder), EngineConfig(device="cuda", dtype="bfloat16"))
+    if not isinstance(engine._decoder._prefill_attention, BlockwiseAttention):
+        pytest.skip("this GPU gathers for one call")
+    engine._decoder._prefill_attention._block_tokens = 128
+    yield reference, engine
+    engine.close()
+
+
+def prefilled_error(reference, session, token_ids, never):
+    """How far the logits after `token_ids` are from Transformers' in float32, and the session's own."""
+    list(session.prefill(token_ids, never))
+    with torch.inference_mode():
+        expected = reference(torch.tensor([token_ids])).logits[0, -1]
+    return (session._logits.cpu() - expected).norm()
+
+
+@pytest.mark.parametrize("chunk", [1000, 128, 96, 33])
+def test_prefill_by_blocks_is_as_close_as_in_one_call(in_bfloat16, never, prompt, chunk):
+    """Rounding differs with the order of the sums: the measure is what one call loses."""
+    reference, engine = in_bfloat16
+    session, other = engine.new_session(), engine.new_session()
+    session._prefill_chunk_tokens = chunk
+    error = prefilled_error(reference, session, prompt(512), never)
+    engine._decoder._prefill_attention = GatheredAttention(engine.model_config.softmax_scale)
+    assert error <= 1.5 * prefilled_error(reference, other, prompt(512), never)
+
+
+def test_prefill_by_blocks_on_a_fork(in_bfloat16, never, prompt):
+    reference, engine = in_bfloat16
+    session, fresh = engine.new_session(), engine.new_session()
+    list(session.prefill(prompt(300), never))
+    fork = session.fork()
+    longer = prompt(300) + prompt(150, seed=2)
+    errors = [prefilled_error(reference, each, longer, never) for each in (fork, fresh)]
+    assert errors[0] <= 1.5 * errors[1]
+
+
+def test_prefill_takes_no_more_memory_for_a_longer_context(tiny_folder, never, prompt):
+    """Beside the page pool: one chunk's activations and one block of the cache."""
+    engine = Engine.load(str(tiny_folder), EngineConfig(device="cuda", dtype="bfloat16", prefill_chunk_tokens=64))
+    if not isinstance(engine._decoder._prefill_attention, BlockwiseAttention):
+        pytest.skip("this GPU gathers for one call")
+    engine._decoder._prefill_attention._block_tokens = 64
+    session = engine.new_session()
+    list(session.prefill(prompt(128), never))
+    peaks = []
+    for length in (192, 576):
+        session.truncate(64)
+        torch.cuda.reset_peak_memory_stats()
+        list(session.prefill(prompt(128)[:64] + prompt(length - 64, seed=3), never))
+        peaks.append(torch.cuda.max_memory_allocated())
+    engine.close()
+    assert peaks[1] <= peaks[0]
 
 
 def test_forks_and_seeds_on_the_gpu(on_gpu, never, prompt):
@@ -205,3 +267,22 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
     assert len(engine._graphs._prepared) == 1
+
+
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_stretched_window_equals_the_cpu_engine(tiny_folder, generate, prompt, eager):
+    """Graphs read the tables of their own stretch, before and after a conversation has outgrown one."""
+    config = EngineConfig(device="cpu", dtype="float32", page_size=16, context_tokens=1600)
+    engines = [Engine.load(str(tiny_folder), replace(config, device=device, eager=eager)) for device in ("cpu", "cuda")]
+    answers = []
+    for engine in engines:
+        session = engine.new_session()
+        answers.append(
+            [
+                generate(session, prompt(1500)[:length], QuestConfig(token_budget=budget), SAMPLING)
+                for length in (300, 700, 1500, 300)
+                for budget in (96, 1600)
+            ]
+        )
+        engine.close()
+    assert answers[0] == answers[1]

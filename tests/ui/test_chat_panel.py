@@ -167,6 +167,12 @@ def test_prefill_content_shows_the_time_left():
     value = prefill_content(PrefillEvent(0, 4096, 6310, 5.0, 3.0))["value"]
     assert "4,096 of 6,310 tokens, 3 s left" in value
     assert 'value="4096" max="6310"' in value
+    assert "outgrown" not in value
+
+
+def test_prefill_content_says_why_a_conversation_is_read_again():
+    value = prefill_content(PrefillEvent(0, 512, 9000, 5.0, 63.0, 2.0, True))["value"]
+    assert "1 min 3 s left (the conversation has outgrown its window" in value
 
 
 def test_the_line_below_an_answer(report):
@@ -180,6 +186,11 @@ def test_an_answer_stopped_before_its_first_token_has_a_line_too(report):
     value = report_content(replace(nothing, finish_reason="cancelled"))["value"]
     assert "stopped" in value
     assert "None" not in value and "0.0" not in value
+
+
+def test_the_line_below_an_answer_tells_of_stretched_positions(report):
+    assert "stretched" not in report_content(report)["value"]
+    assert "positions stretched 2 times" in report_content(replace(report, stretch_factor=2.0))["value"]
 
 
 def test_file_names_cannot_bring_markup_into_the_line(report):

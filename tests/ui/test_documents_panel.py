@@ -113,3 +113,8 @@ def test_meter_tells_the_whole_document_from_passages(panel, conversation, assis
     passages = meter_markup(90_000, 40, 8192, "passages", conversation.documents)
     assert "90,000 tokens" in passages and "passages" in passages
     assert "90,000" not in meter_markup(0, 40, 8192, "whole", [])
+
+
+def test_meter_tells_of_a_stretched_window():
+    assert "read again &amp; again" in meter_markup(0, 40, 8192, "whole", [], "read again & again")
+    assert meter_markup(0, 40, 8192, "whole", []).count("meter-note") == 1

@@ -40,7 +40,7 @@ def test_rows_have_all_columns():
     ]  # fmt: skip
     for row in result["rows"]:
         assert list(row) == COLUMNS
-        assert list(row["quest_us"]) == ["score", "select", "attend", "total"]
+        assert list(row["quest_us"]) == ["choose", "attend", "total"]
         assert {"ours", "sdpa_flash"} <= set(row["dense_us"])
         assert row["speedup"] == min(row["dense_us"].values()) / row["quest_us"]["total"]
         assert row["max_relative_error"] < 1e-5
@@ -80,16 +80,16 @@ def test_wrong_results_are_never_timed(operator, factor):
         measure(wrong)
 
 
-def test_fused_parts_become_the_columns(monkeypatch):
+def test_the_parts_become_the_columns(monkeypatch):
     original = quest_step.quest_parts
 
-    def fused(*arguments):
+    def renamed(*arguments):
         parts = original(*arguments)
-        return {"score_select": lambda layer: parts["select"](layer, *parts["score"](layer)), "attend": parts["attend"]}
+        return {"score_and_select": parts["choose"], "attend": parts["attend"]}
 
-    monkeypatch.setattr(quest_step, "quest_parts", fused)
+    monkeypatch.setattr(quest_step, "quest_parts", renamed)
     row = measure(contexts=[100])["rows"][0]
-    assert list(row["quest_us"]) == ["score_select", "attend", "total"]
+    assert list(row["quest_us"]) == ["score_and_select", "attend", "total"]
 
 
 def test_budgets_that_hold_the_context_are_left_out():

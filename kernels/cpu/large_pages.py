@@ -1,0 +1,35 @@
+"""Memory on large pages of the system, where it grants them.
+
+Reading through a hundred megabytes a step, a processor spends as long on finding the usual pages of 4 KiB as on some of
+the data. NumPy asks for large pages whenever it allocates several megabytes; torch does not.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+ALIGNMENT_BYTES = 64
+
+
+def empty_on_large_pages(shape: Sequence[int], dtype: torch.dtype) -> torch.Tensor:
+    """As `torch.empty` on the CPU."""
+    flat = torch.from_numpy(np.empty(math.prod(shape) * dtype.itemsize, np.uint8))
+    return flat.view(dtype).view(*shape)
+
+
+def move_together(tensors: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """Copies of CPU tensors in one piece of memory, in the same order."""
+    starts, length_bytes = [], 0
+    for tensor in tensors:
+        starts.append(length_bytes)
+        length_bytes += -(-tensor.nbytes // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
+    memory = empty_on_large_pages((length_bytes + ALIGNMENT_BYTES,), torch.uint8)
+    memory = memory[-memory.data_ptr() % ALIGNMENT_BYTES :]
+    copies = []
+    for start, tensor in zip(starts, tensors, strict=True):
+        copies.append(memory[start : start + tensor.nbytes].view(tensor.dtype).view(tensor.shape).copy_(tensor))
+    return copies

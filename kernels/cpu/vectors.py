@@ -1,0 +1,509 @@
+"""Loops over vectors in LLVM's own words, for what it makes poor code of when Numba compiles it.
+
+Each function takes addresses, and lengths in elements: to hand an array on would count its references, which costs more
+than a short loop. A kind of elements is told by the dtype of the array they lie in. Lanes, and the order in which they
+are added up, are fixed here and not left to the compiler, so that every processor computes the same; LLVM maps the
+lanes on the registers there are (SSE, AVX, NEON).
+"""
+
+from __future__ import annotations
+
+import platform
+
+from llvmlite import binding, ir
+from numba import types
+from numba.core import cgutils, config
+from numba.extending import intrinsic
+
+LANES = 8
+# Kinds of elements. Numba has no 16-bit floats on a CPU: the types that stand for their bits are a convention.
+FLOAT32, BFLOAT16, FLOAT16, INT8 = 0, 1, 2, 3
+ELEMENT_BYTES = {FLOAT32: 4, BFLOAT16: 2, FLOAT16: 2, INT8: 1}
+KINDS = {types.float32: FLOAT32, types.uint16: BFLOAT16, types.int16: FLOAT16, types.int8: INT8}
+
+_f32, _i8, _i16, _i32, _i64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
+# What a float16's bits are worth too little when they stand where a float32 has its own.
+FLOAT16_REBIAS = 2.0**112
+FLOAT16_LARGEST = 65504.0
+
+
+def _vector(element, lanes):
+    return element if lanes == 1 else ir.VectorType(element, lanes)
+
+
+def _splat(element, lanes, value):
+    return ir.Constant(_vector(element, lanes), value if lanes == 1 else [value] * lanes)
+
+
+def _shuffle(builder, vector, order):
+    undefined = ir.Constant(vector.type, ir.Undefined)
+    return builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(_i32, len(order)), order))
+
+
+def _broadcast(builder, scalar, lanes):
+    if lanes == 1:
+        return scalar
+    vector = builder.insert_element(ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined), scalar, _i32(0))
+    return _shuffle(builder, vector, [0] * lanes)
+
+
+def _pointer(builder, address, value_type, element_bytes, offset):
+    address = builder.add(address, builder.mul(offset, _i64(element_bytes)))
+    return builder.inttoptr(address, value_type.as_pointer())
+
+
+def _load(builder, address, element, lanes, offset):
+    """`lanes` elements from the one at `offset`; no alignment is assumed."""
+    element_bytes = 4 if element is _f32 else element.width // 8
+    return builder.load(_pointer(builder, address, _vector(element, lanes), element_bytes, offset), align=1)
+
+
+def _store(builder, value, address, offset):
+    """float32, one or a vector."""
+    builder.store(value, _pointer(builder, address, value.type, 4, offset), align=1)
+
+
+def _has_float16_conversions() -> bool:
+    """Whether Numba compiles for a processor that widens float16 by an instruction."""
+    if platform.machine().lower() in ("arm64", "aarch64"):
+        return True
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        return bool(binding.get_host_cpu_features().get("f16c"))
+    return "+f16c" in (config.CPU_FEATURES or "")
+
+
+HAS_FLOAT16_CONVERSIONS = _has_float16_conversions()
+
+
+def _widen_float16(builder, halves, lanes):
+    """int16 bits of float16 -> float32; by bit operations, infinities and NaN are not kept."""
+    if HAS_FLOAT16_CONVERSIONS:
+        return builder.fpext(builder.bitcast(halves, _vector(ir.HalfType(), lanes)), _vector(_f32, lanes))
+    bits = builder.shl(builder.sext(halves, _vector(_i32, lanes)), _splat(_i32, lanes, 13))
+    bits = builder.and_(bits, _splat(_i32, lanes, 0x8FFFFFFF - (1 << 32)))
+    return builder.fmul(builder.bitcast(bits, _vector(_f32, lanes)), _splat(_f32, lanes, FLOAT16_REBIAS))
+
+
+def _load_widened(builder, kind, address, lanes, offset):
+    if kind == FLOAT32:
+        return _load(builder, address, _f32, lanes, offset)
+    if kind == INT8:
+        return builder.sitofp(_load(builder, address, _i8, lanes, offset), _vector(_f32, lanes))
+    bits = _load(builder, address, _i16, lanes, offset)
+    if kind == FLOAT16:
+        return _widen_float16(builder, bits, lanes)
+    bits = builder.shl(builder.zext(bits, _vector(_i32, lanes)), _splat(_i32, lanes, 16))
+    return builder.bitcast(bits, _vector(_f32, lanes))
+
+
+def _round_bits(builder, bits, dropped):
+    """int32 without its lowest `dropped` bits, to the nearest, of two the even one."""
+    odd = builder.and_(builder.lshr(bits, _i32(dropped)), _i32(1))
+    return builder.lshr(builder.add(builder.add(bits, _i32((1 << dropped - 1) - 1)), odd), _i32(dropped))
+
+
+def _multiply_add(builder, a, b, c):
+    suffix = "f32" if isinstance(a.type, ir.FloatType) else f"v{a.type.count}f32"
+    function_type = ir.FunctionType(a.type, [a.type] * 3)
+    function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.fmuladd.{suffix}")
+    return builder.call(function, (a, b, c))
+
+
+def _combine_lanes(builder, vector, combine):
+    lanes = vector.type.count
+    while lanes > 1:
+        lanes //= 2
+        halves = [_shuffle(builder, vector, [first + lane for lane in range(lanes)]) for first in (0, lanes)]
+        vector = combine(*halves)
+    return builder.extract_element(vector, _i32(0))
+
+
+def _sum_lanes(builder, vector):
+    return _combine_lanes(builder, vector, builder.fadd)
+
+
+def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
+    """Products of one vector with `rows` queries; `store_product(row, product)` is told each."""
+    row_starts = [builder.mul(dims, _i64(row)) for row in range(rows)]
+    # Two sums a row, so that one need not wait for the other.
+    cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
+    totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
+    for cell in cells:
+        builder.store(_splat(_f32, LANES, 0.0), cell)
+
+    def add(d, lanes, sums):
+        element = _load_widened(builder, kind, vector, lanes, d)
+        for start, cell in zip(row_starts, sums, strict=True):
+            query = _load(builder, queries, _f32, lanes, builder.add(d, start))
+            builder.store(_multiply_add(builder, element, query, builder.load(cell)), cell)
+
+    pairs = builder.and_(dims, _i64(-2 * LANES))
+    whole = builder.and_(dims, _i64(-LANES))
+    with cgutils.for_range_slice(builder, _i64(0), pairs, _i64(2 * LANES)) as (d, _):
+        add(d, LANES, cells[:rows])
+        add(builder.add(d, _i64(LANES)), LANES, cells[rows:])
+    with builder.if_then(builder.icmp_signed("<", pairs, whole)):
+        add(pairs, LANES, cells[:rows])
+    for row, total in enumerate(totals):
+        both = builder.fadd(builder.load(cells[row]), builder.load(cells[rows + row]))
+        builder.store(_sum_lanes(builder, both), total)
+    with cgutils.for_range_slice(builder, whole, dims, _i64(1)) as (d, _):
+        add(d, 1, totals)
+    for row, total in enumerate(totals):
+        store_product(row, builder.load(total))
+
+
+def make_dot(kind: int):
+    """Function (vector, query, dims): the dot product of a vector of `kind` and a float32 one."""
+
+    @intrinsic
+    def dot(typingctx, vector, query, dims):
+        def codegen(context, builder, signature, arguments):
+            result = cgutils.alloca_once(builder, _f32)
+            _emit_dots(builder, kind, 1, *arguments, lambda row, product: builder.store(product, result))
+            return builder.load(result)
+
+        return types.float32(*[types.int64] * 3), codegen
+
+    return dot
+
+
+def make_page_dots(rows: int):
+    """Function (dtype, vectors, count, dims, queries, stride, products): a page's vectors with several queries.
+
+    The product of vector v with query r is written to `products + r * stride + v`, float32. Vectors and float32 queries
+    follow each other without a gap.
+    """
+
+    @intrinsic
+    def page_dots(typingctx, dtype, vectors, count, dims, queries, stride, products):
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _, vectors, count, dims, queries, stride, products = arguments
+            with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (v, _):
+                size = _i64(ELEMENT_BYTES[kind])
+                vector = builder.add(vectors, builder.mul(builder.mul(v, dims), size))
+
+                def store_product(row, product):
+                    _store(builder, product, products, builder.add(v, builder.mul(stride, _i64(row))))
+
+                _emit_dots(builder, kind, rows, vector, queries, dims, store_product)
+            return context.get_dummy_value()
+
+        return types.void(dtype, *[types.int64] * 6), codegen
+
+    return page_dots
+
+
+def make_page_scores(rows: int):
+    """Function that scores a range of pages for some rows of a kv head.
+
+    For each logical page from `first` to `end`, the dot products of its summary vectors with their functions, times the
+    vectors' scales, added up: one score for each row, to `scores + row * stride + page`. `summaries` and `scales` are
+    those of one kv head in physical page 0, `summary_bytes` and `scale_bytes` what the next page's lie further on;
+    `scales` is 0 where there are none. `functions` are float32 [vectors, rows of the head, dims], of which
+    `function_rows` rows stand between those of two vectors.
+    """
+
+    @intrinsic
+    def page_scores(
+        typingctx, dtype, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims, functions,
+        function_rows, scores, stride,
+    ):  # fmt: skip
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims = arguments[:10]
+            functions, function_rows, scores, stride = arguments[10:]
+            totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
+            step = cgutils.alloca_once(builder, _f32)
+            has_scales = builder.icmp_signed("!=", scales, _i64(0))
+            with cgutils.for_range_slice(builder, first, end, _i64(1)) as (logical, _):
+                page = builder.sext(_load(builder, table, _i32, 1, logical), _i64)
+                page_summaries = builder.add(summaries, builder.mul(page, summary_bytes))
+                for total in totals:
+                    builder.store(_f32(0.0), total)
+                with cgutils.for_range_slice(builder, _i64(0), vectors, _i64(1)) as (v, _):
+                    vector = builder.add(
+                        page_summaries, builder.mul(builder.mul(v, dims), _i64(ELEMENT_BYTES[kind]))
+                    )
+                    queries = builder.add(
+                        functions, builder.mul(builder.mul(builder.mul(v, function_rows), dims), _i64(4))
+                    )
+                    builder.store(_f32(1.0), step)
+                    with builder.if_then(has_scales):
+                        page_scales = builder.add(scales, builder.mul(page, scale_bytes))
+                        builder.store(_load(builder, page_scales, _f32, 1, v), step)
+
+                    def add_product(row, product):
+                        total = _multiply_add(builder, product, builder.load(step), builder.load(totals[row]))
+                        builder.store(total, totals[row])
+
+                    _emit_dots(builder, kind, rows, vector, queries, dims, add_product)
+                for row, total in enumerate(totals):
+                    _store(builder, builder.load(total), scores, builder.add(logical, builder.mul(stride, _i64(row))))
+            return context.get_dummy_value()
+
+        return types.void(dtype, *[types.int64] * 13), codegen
+
+    return page_scores
+
+
+def make_weighted_sums(rows: int):
+    """Function (dtype, vectors, count, dims, weights, stride, sums): add weighted vectors of a page to float32 sums.
+
+    `count` vectors of `dims` elements follow each other; row r weighs them by the
+    float32 from `weights + r * stride` on and adds to `sums + r * dims`.
+    """
+
+    @intrinsic
+    def weighted_sums(typingctx, dtype, vectors, count, dims, weights, stride, sums):
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _, vectors, count, dims, weights, stride, sums = arguments
+
+            def add(d, lanes, blocks):
+                places = [
+                    (block, row, builder.add(d, builder.add(_i64(block * lanes), builder.mul(dims, _i64(row)))))
+                    for block in range(blocks)
+                    for row in range(rows)
+                ]
+                cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in places]
+                for cell, (_, _, offset) in zip(cells, places, strict=True):
+                    builder.store(_load(builder, sums, _f32, lanes, offset), cell)
+                with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (token, _):
+                    first = builder.add(d, builder.mul(dims, token))
+                    values = [
+                        _load_widened(builder, kind, vectors, lanes, builder.add(first, _i64(block * lanes)))
+                        for block in range(blocks)
+                    ]
+                    factors = [
+                        _broadcast(
+                            builder,
+                            _load(builder, weights, _f32, 1, builder.add(token, builder.mul(stride, _i64(row)))),
+                            lanes,
+                        )
+                        for row in range(rows)
+                    ]
+                    for cell, (block, row, _) in zip(cells, places, strict=True):
+                        total = _multiply_add(builder, values[block], factors[row], builder.load(cell))
+                        builder.store(total, cell)
+                for cell, (_, _, offset) in zip(cells, places, strict=True):
+                    _store(builder, builder.load(cell), sums, offset)
+
+            pairs = builder.and_(dims, _i64(-2 * LANES))
+            with cgutils.for_range_slice(builder, _i64(0), pairs, _i64(2 * LANES)) as (d, _):
+                add(d, LANES, 2)
+            with cgutils.for_range_slice(builder, pairs, dims, _i64(1)) as (d, _):
+                add(d, 1, 1)
+            return context.get_dummy_value()
+
+        return types.void(dtype, *[types.int64] * 6), codegen
+
+    return weighted_sums
+
+
+@intrinsic
+def load_element(typingctx, dtype, address, index):
+    """The element at `index` from `address`, widened to float32."""
+
+    def codegen(context, builder, signature, arguments):
+        return _load_widened(builder, KINDS[dtype.dtype], arguments[1], 1, arguments[2])
+
+    return types.float32(dtype, types.int64, types.int64), codegen
+
+
+def _emit_reduction(builder, address, count, combine, start):
+    """All floats from `address` on, combined in a fixed order."""
+    lanes = cgutils.alloca_once(builder, _vector(_f32, LANES))
+    builder.store(_splat(_f32, LANES, start), lanes)
+    result = cgutils.alloca_once(builder, _f32)
+    whole = builder.and_(count, _i64(-LANES))
+    with cgutils.for_range_slice(builder, _i64(0), whole, _i64(LANES)) as (i, _):
+        builder.store(combine(builder.load(lanes), _load(builder, address, _f32, LANES, i)), lanes)
+    builder.store(_combine_lanes(builder, builder.load(lanes), combine), result)
+    with cgutils.for_range_slice(builder, whole, count, _i64(1)) as (i, _):
+        builder.store(combine(builder.load(result), _load(builder, address, _f32, 1, i)), result)
+    return builder.load(result)
+
+
+@intrinsic
+def sum_of(typingctx, address, count):
+    """The sum of `count` float32."""
+
+    def codegen(context, builder, signature, arguments):
+        return _emit_reduction(builder, *arguments, builder.fadd, 0.0)
+
+    return types.float32(types.int64, types.int64), codegen
+
+
+@intrinsic
+def largest_of(typingctx, address, count):
+    """The largest of `count` float32; minus infinity of none."""
+
+    def codegen(context, builder, signature, arguments):
+        def larger(a, b):
+            return builder.select(builder.fcmp_ordered(">", b, a), b, a)
+
+        return _emit_reduction(builder, *arguments, larger, float("-inf"))
+
+    return types.float32(types.int64, types.int64), codegen
+
+
+@intrinsic
+def store_element(typingctx, dtype, address, index, value):
+    """Write a float32 in the kind of `dtype`, rounded to the nearest."""
+    kind = KINDS[dtype.dtype]
+
+    def codegen(context, builder, signature, arguments):
+        _, address, index, value = arguments
+        if kind == FLOAT32:
+            _store(builder, value, address, index)
+            return context.get_dummy_value()
+        if kind == FLOAT16:
+            largest = _f32(FLOAT16_LARGEST)
+            value = builder.select(builder.fcmp_ordered(">", value, largest), largest, value)
+            lowest = _f32(-FLOAT16_LARGEST)
+            value = builder.select(builder.fcmp_ordered("<", value, lowest), lowest, value)
+            bits = builder.bitcast(builder.fmul(value, _f32(1 / FLOAT16_REBIAS)), _i32)
+            magnitude = _round_bits(builder, builder.and_(bits, _i32(0x7FFFFFFF)), 13)
+            sign = builder.and_(builder.lshr(bits, _i32(16)), _i32(0x8000))
+            bits = builder.or_(sign, magnitude)
+        else:
+            bits = _round_bits(builder, builder.bitcast(value, _i32), 16)
+        builder.store(builder.trunc(bits, _i16), _pointer(builder, address, _i16, 2, index), align=1)
+        return context.get_dummy_value()
+
+    return types.void(dtype, types.int64, types.int64, types.float32), codegen
+
+
+def make_packed_dot(bits: int, scale_kind: int):
+    """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
+
+    Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
+    and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
+    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group. Scales and minimums are of
+    `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last
+    is taken alone.
+    """
+    fields = 32 // bits
+    step_runs = 2
+    step_groups = 2 if bits == 4 else 1  # of the usual groups of 32 channels
+    usual_shift = 0 if bits == 4 else 1
+    block_runs = step_runs * LANES // step_groups
+
+    @intrinsic
+    def packed_dot(typingctx, words, scales, minimums, inputs, input_sums, runs, groups, group_shift):
+        def codegen(context, builder, signature, arguments):
+            words, scales, minimums, inputs, input_sums, runs, groups, group_shift = arguments
+            total, offset = (cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2))
+            builder.store(_splat(_f32, LANES, 0.0), total)
+            builder.store(_splat(_f32, LANES, 0.0), offset)
+
+            def multiply(run, lanes):
+                row_words = _load(builder, words, _i32, lanes, builder.mul(run, _i64(4)))
+                first_input = builder.mul(run, _i64(4 * fields))
+                parts = [None, None]  # two chains of sums, so that one need not wait for the other
+                for field in range(fields):
+                    if field == fields - 1:
+                        value = builder.lshr(row_words, _splat(_i32, lanes, bits * field))
+                    else:
+                        value = builder.and_(row_words, _splat(_i32, lanes, ((1 << bits) - 1) << bits * field))
+                    value = builder.sitofp(value, _vector(_f32, lanes))
+                    operand = _load(builder, inputs, _f32, lanes, builder.add(first_input, _i64(field * LANES)))
+                    part = parts[field % 2]
+                    parts[field % 2] = (
+                        builder.fmul(value, operand) if part is None else _multiply_add(builder, value, operand, part)
+                    )
+                return builder.fadd(*parts)
+
+            def add(product, scale):
+                builder.store(_multiply_add(builder, product, scale, builder.load(total)), total)
+
+            # Of the usual groups, eight scales at once.
+            usual = builder.icmp_signed("==", group_shift, _i64(usual_shift))
+            block_end = builder.select(usual, builder.and_(runs, _i64(-block_runs)), _i64(0))
+            with cgutils.for_range_slice(builder, _i64(0), block_end, _i64(block_runs)) as (run, _):
+                first_group = builder.lshr(run, _i64(usual_shift))
+                wide = _load_widened(builder, scale_kind, scales, LANES, first_group)
+                for step in range(LANES // step_groups):
+                    order = [step * step_groups + lane * step_groups // LANES for lane in range(LANES)]
+                    add(multiply(builder.add(run, _i64(step * step_runs)), LANES), _shuffle(builder, wide, order))
+            pairs_end = builder.and_(runs, _i64(-2))
+            with cgutils.for_range_slice(builder, block_end, pairs_end, _i64(step_runs)) as (run, _):
+                wide = ir.Constant(ir.VectorType(_f32, 2), ir.Undefined)
+                for place in range(2):
+                    group = builder.lshr(builder.add(run, _i64(place)), group_shift)
+                    scale = _load_widened(builder, scale_kind, scales, 1, group)
+                    wide = builder.insert_element(wide, scale, _i32(place))
+                add(multiply(run, LANES), _shuffle(builder, wide, [0] * 4 + [1] * 4))
+            groups_end = builder.and_(groups, _i64(-LANES))
+
+            def add_minimums(group, lanes, cell):
+                sums = _load(builder, input_sums, _f32, lanes, group)
+                wide = _load_widened(builder, scale_kind, minimums, lanes, group)
+                builder.store(_multiply_add(builder, wide, sums, builder.load(cell)), cell)
+
+            with cgutils.for_range_slice(builder, _i64(0), groups_end, _i64(LANES)) as (group, _):
+                add_minimums(group, LANES, offset)
+            result = cgutils.alloca_once(builder, _f32)
+            both = builder.fadd(builder.load(total), builder.load(offset))
+            builder.store(_sum_lanes(builder, both), result)
+            with cgutils.for_range_slice(builder, groups_end, groups, _i64(1)) as (group, _):
+                add_minimums(group, 1, result)
+            with builder.if_then(builder.icmp_signed("<", pairs_end, runs)):
+                scale = _load_widened(builder, scale_kind, scales, 1, builder.lshr(pairs_end, group_shift))
+                rest = builder.fmul(_sum_lanes(builder, multiply(pairs_end, 4)), scale)
+                builder.store(builder.fadd(builder.load(result), rest), result)
+            return builder.load(result)
+
+        return types.float32(*[types.int64] * 8), codegen
+
+    return packed_dot
+
+
+@intrinsic
+def address_of(typingctx, array):
+    """Where an array's elements begin, as `array.ctypes.data` without counting references."""
+
+    def codegen(context, builder, signature, arguments):
+        data = context.make_array(array)(context, builder, arguments[0]).data
+        return builder.ptrtoint(data, _i64)
+
+    return types.int64(array), codegen
+
+
+@intrinsic
+def float_of_bits(typingctx, bits):
+    """The float32 that an int32's bits stand for."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.bitcast(arguments[0], _f32)
+
+    return types.float32(types.int32), codegen
+
+
+@intrinsic
+def load_float(typingctx, address, index):
+    """The float32 at `index` from `address`."""
+
+    def codegen(context, builder, signature, arguments):
+        return _load(builder, arguments[0], _f32, 1, arguments[1])
+
+    return types.float32(types.int64, types.int64), codegen
+
+
+@intrinsic
+def prefetch(typingctx, address):
+    """Ask for the cache line at `address`."""
+
+    def codegen(context, builder, signature, arguments):
+        function_type = ir.FunctionType(ir.VoidType(), [_i8.as_pointer(), _i32, _i32, _i32])
+        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+        pointer = builder.inttoptr(arguments[0], _i8.as_pointer())
+        builder.call(function, (pointer, _i32(0), _i32(3), _i32(1)))
+        return context.get_dummy_value()
+
+    return types.void(types.int64), codegen

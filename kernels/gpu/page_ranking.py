@@ -1,0 +1,97 @@
+"""What pages are ranked by when some are to be selected, and how the chosen ones are stored.
+
+Logits become shares of attention in two steps: each block of pages finds its highest logit and the sum of the
+exponentials above it (`kernels.gpu.page_scores` does so as it scores), and the selection makes one softmax of these.
+Knows nothing of how the lowest score that gets in is found.
+"""
+
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+# Pages of a block that sums up its own logits.
+SHARE_PAGES = 128
+
+
+@triton.jit
+def sum_up_logits(logits, visible):
+    """The highest of a block's logits and the sum of exponentials above it, for each row of [rows, pages]."""
+    highest = tl.max(tl.where(visible, logits, float("-inf")), 1)
+    # A block beyond the context has no logit to be above.
+    above = logits - tl.where(highest == float("-inf"), 0.0, highest)[:, None]
+    return highest, tl.sum(tl.where(visible, tl.exp(above), 0.0), 1)
+
+
+@triton.jit
+def load_worth(
+    score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
+):  # fmt: skip
+    """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 beyond the context."""
+    # Whole runs of 16 bytes are loaded.
+    loaded_pages = tl.minimum(tl.cdiv(total_pages, 4) * 4, logical_pages)
+    score_ptr += head.to(tl.int64) * ROWS * logical_pages
+    if SHARES:
+        block = tl.arange(0, BLOCKS)
+        used = block < tl.cdiv(total_pages, SHARE_PAGES)
+        worth = pages * 0.0
+        for row in tl.static_range(ROWS):
+            entry = (head * ROWS + row) * blocks + block
+            highs = tl.load(highest_ptr + entry, used, float("-inf"))
+            totals = tl.load(total_ptr + entry, used, 0.0)
+            highest = tl.max(highs, 0)
+            factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
+            logits = tl.load(score_ptr + row * logical_pages + pages, pages < loaded_pages, float("-inf"))
+            worth += tl.where(pages < total_pages, tl.exp(logits - highest) * factor, 0.0)
+        return worth
+    else:
+        return tl.load(score_ptr + pages, pages < loaded_pages, 0.0)
+
+
+@triton.jit
+def order_keys(worth, pages, sink_pages, recent_from):
+    """uint32 keys in the order of the scores, above 0; 0 for pages that are read anyway or lie beyond the context."""
+    # Adding 0.0 turns -0.0 into 0.0: equal scores must have equal bits.
+    bits = (worth + 0.0).to(tl.uint32, bitcast=True)
+    sign, all_bits = tl.full([1], 0x80000000, tl.uint32), tl.full([1], 0xFFFFFFFF, tl.uint32)
+    # Negative floats order backwards by their bits, positive ones forwards.
+    keys = tl.where((bits & sign) != 0, bits ^ all_bits, bits | sign)
+    return tl.where((pages >= sink_pages) & (pages < recent_from), keys, tl.full([1], 0, tl.uint32))
+
+
+@triton.jit
+def worth_of(keys):
+    """The shares, which are positive, that `order_keys` made keys of."""
+    return (keys & tl.full([1], 0x7FFFFFFF, tl.uint32)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def plan_selection(context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE: tl.constexpr):
+    """Pages of the context, pages to read, the first always read at the end, pages ranked, and wanted of these."""
+    total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
+    count = tl.minimum(budget_pages, total_pages)
+    recent_from = tl.maximum(total_pages - 1 - recent_pages, 0)
+    ranked_pages = tl.maximum(recent_from - sink_pages, 0)
+    return total_pages, count, recent_from, ranked_pages, count - (total_pages - ranked_pages)
+
+
+@triton.jit
+def store_chosen(
+    keys, pages, threshold, ties, taken, wanted, total_pages, count, sink_pages, recent_from, page_id_ptr
+):
+    """Store, in order from `taken` on, the pages above the threshold, the first `ties` at it, and those always read.
+
+    Returns:
+        which pages are chosen by their keys.
+    """
+    chosen = (keys >= threshold) & (keys > 0) & (wanted > 0)
+    # Mostly all that are tied get in.
+    if ties < keys.shape[0]:
+        tied = keys == threshold
+        late = tied & (tl.cumsum(tied.to(tl.int32), 0) > ties)
+        chosen = chosen & (late == 0)
+    always = ((pages < sink_pages) | (pages >= recent_from)) & (pages < total_pages)
+    places = taken + tl.cumsum((chosen | always).to(tl.int32), 0) - 1
+    tl.store(page_id_ptr + places, pages, (chosen | always) & (places < count))
+    return chosen

@@ -1,0 +1,33 @@
+"""A model as sequences of one length see it: its decoder under the RoPE that they need, and the steps over it.
+
+A window longer than the model was trained for is not stretched for everybody: a sequence takes the shortest stretch
+that holds it. Keys are cached rotated, so a sequence that outgrows its stretch is read again under the next one. Which
+stretches there are is `ModelConfig.ropes`' business, and which one a sequence takes its session's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from quest_core.decode_graph import StepGraphs
+from quest_core.decoder import Decoder
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """For sequences of up to `max_tokens`.
+
+    Args:
+        max_tokens: longest sequence.
+        decoder: the model; the stretches share its weights.
+        graphs: run the decode steps, where they can; None runs them eagerly.
+    """
+
+    max_tokens: int
+    decoder: Decoder
+    graphs: StepGraphs | None
+
+    @property
+    def factor(self) -> float:
+        """By how much positions are stretched here, 1 as the model was made (which may stretch them by itself)."""
+        return self.decoder.config.stretch_factor

@@ -1,0 +1,72 @@
+"""What a prefill needs beside dense attention, against the specification."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from kernels import reference
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+
+
+def draw(ops, seed, *shape):
+    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(ops.device)
+
+
+def attend(queries, keys, values):
+    """Plain attention of [tokens, heads, head_dim] over [context, heads, head_dim], and its log-sum-exp."""
+    logits = torch.einsum("qhd,khd->hqk", queries, keys) / math.sqrt(queries.shape[2])
+    return torch.einsum("hqk,khd->qhd", logits.softmax(2), values), logits.logsumexp(2)
+
+
+@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 27, 541])
+@pytest.mark.parametrize(("head_dim", "page_size"), [(64, 16), (80, 4), (128, 32)])
+def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head_dim, page_size):
+    for dtype in ops.dtypes:
+        case = make_case(ops.device, dtype, tokens, head_dim=head_dim, page_size=page_size)
+        for gather in (ops.kernels.gather_pages, reference.naive_gather_pages):
+            keys, values = gather(case.key_pages, case.value_pages, case.page_table, tokens, dtype)
+            assert torch.equal(keys, case.keys)
+            assert torch.equal(values, case.values)
+            assert keys.is_contiguous() and values.is_contiguous()
+
+
+def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
+    case = make_case(ops.device, torch.float32, 300)
+    keys, values = ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table[5:12], 101, torch.float32)
+    assert torch.equal(keys, case.keys[80:181])
+    assert torch.equal(values, case.values[80:181])
+
+
+@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops, make_case):
+    case = make_case(ops.device, torch.float32, 40)
+    with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
+        ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table, 49, torch.float32)
+    part, sums = draw(ops, 0, 5, 2, 64), draw(ops, 1, 2, 5)
+    with pytest.raises(ValueError, match="other_log_sums must have the shape"):
+        ops.kernels.merge_attention(part, sums, part, sums[:, :4], torch.float32)
+    with pytest.raises(ValueError, match="log_sums must be contiguous"):
+        ops.kernels.merge_attention(part, sums.t().contiguous().t(), part, sums, torch.float32)
+    with pytest.raises(ValueError, match="dtype must be one of"):
+        ops.kernels.merge_attention(part, sums, part, sums, torch.int32)
+
+
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(1, 9, 64), (17, 3, 96), (130, 2, 128), (33, 1, 256)])
+def test_merged_parts_equal_attention_over_all(ops, assert_close, tokens, heads, head_dim, dtype):
+    # Logits of some size, so that the parts' sums differ by much.
+    queries, keys, values = draw(ops, 0, tokens, heads, head_dim) * 3, *draw(ops, 1, 2, 70, heads, head_dim)
+    expected, expected_sums = attend(queries, keys, values)
+    parts = [attend(queries, keys[part], values[part]) for part in (slice(0, 9), slice(9, 41), slice(41, 70))]
+    for merge in (ops.kernels.merge_attention, reference.naive_merge_attention):
+        # In `dtype`, float32, `dtype`: as a prefill joins what 16-bit kernels return. A view, as cuDNN may return.
+        own = parts[0][0].to(dtype).transpose(0, 1).contiguous().transpose(0, 1)
+        merged, sums = merge(own, parts[0][1], parts[1][0].to(dtype), parts[1][1], torch.float32)
+        assert merged.dtype == torch.float32
+        merged, sums = merge(merged, sums, parts[2][0].to(dtype), parts[2][1], dtype)
+        assert_close(merged, expected)
+        assert_close(sums, expected_sums)
