@@ -14,7 +14,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import UserFacingError
-from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig, QuestConfig
+from quest_core.config import DTYPES, KV_BITS, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig, QuestConfig
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
@@ -31,6 +31,7 @@ class AppSettings:
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
+        kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
         attention: "quest" or "dense".
         device: "auto", "cuda" or "cpu".
@@ -50,6 +51,7 @@ class AppSettings:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: int = 8
+    kv_bits: int = 16
     dense_layers: int = QuestConfig.dense_layers
     attention: str = "quest"
     device: str = "auto"
@@ -64,6 +66,8 @@ class AppSettings:
     def __post_init__(self) -> None:
         if self.weight_bits not in WEIGHT_BITS:
             raise UserFacingError(f"--weight-bits must be one of {WEIGHT_BITS}, not {self.weight_bits}.")
+        if self.kv_bits not in KV_BITS:
+            raise UserFacingError(f"--kv-bits must be one of {KV_BITS}, not {self.kv_bits}.")
         if self.page_size not in PAGE_SIZES:
             raise UserFacingError(f"--page-size must be one of {PAGE_SIZES}, not {self.page_size}.")
         if self.token_budget < 3 * self.page_size:
@@ -96,6 +100,7 @@ class AppSettings:
             page_size=self.page_size,
             selection=self.selection,
             summary_bits=self.summary_bits,
+            kv_bits=self.kv_bits,
             context_tokens=context_tokens or self.context_tokens,
             eager=self.eager,
             offline=self.offline,
@@ -186,6 +191,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         choices=(8, 16),
         default=default("summary-bits", 8, int, choices=(8, 16)),
         help="bits of each number that sums up a page's keys; 16: the cache's own precision (default: 8)",
+    )
+    attention.add_argument(
+        "--kv-bits",
+        type=int,
+        metavar="N",
+        default=default("kv-bits", 16, int),
+        help="of the keys and values in the cache: 16, or 8 on a GPU to halve its memory (default: 16)",
     )
     attention.add_argument(
         "--dense-layers",

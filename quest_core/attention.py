@@ -160,7 +160,13 @@ class DecodeAttention:
         # A table within the budget is read whole: no score could leave anything out.
         if not sparse or (len(cache.page_table) <= self._budget_pages and not self._policy.stateful):
             return self.kernels.dense_decode_attention(
-                query, pages.key_pages, pages.value_pages, cache.page_table, context_tokens, self._scale
+                query,
+                pages.key_pages,
+                pages.value_pages,
+                cache.page_table,
+                context_tokens,
+                self._scale,
+                pages.kv_scales,
             )
         selected = self._selections[layer].select(query, pages, cache.page_table, context_tokens)
         self._trace.note(layer, selected)
@@ -173,4 +179,5 @@ class DecodeAttention:
             selected.page_counts,
             context_tokens,
             self._scale,
+            pages.kv_scales,
         )

@@ -24,6 +24,7 @@ SELECTIONS = ("mean", "spread", "quest", "oracle", "streaming", "raas", "h2o", "
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)
+KV_BITS = (16, 8)
 
 
 @dataclass(frozen=True)
@@ -303,6 +304,8 @@ class EngineConfig:
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: the policy that chooses the pages to read.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
+        kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 as float8 with a scale for each token and
+            kv head, on a GPU only.
         context_tokens: window wanted; None takes the model's own, of the embedded model 16,384.
         prefill_chunk_tokens: tokens between two chances to cancel a prefill; None takes what suits the device.
         cached_contexts: how many full windows the page pool is planned for, memory permitting; on the CPU fewer where
@@ -318,6 +321,7 @@ class EngineConfig:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: Literal[8, 16] = 8
+    kv_bits: Literal[8, 16] = 16
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None
     cached_contexts: int = 4
@@ -336,6 +340,8 @@ class EngineConfig:
             raise ValueError(f"page_size must be one of {PAGE_SIZES}, got {self.page_size}")
         if self.summary_bits not in (8, 16):
             raise ValueError(f"summary_bits must be 8 or 16, got {self.summary_bits}")
+        if self.kv_bits not in KV_BITS:
+            raise ValueError(f"kv_bits must be one of {KV_BITS}, got {self.kv_bits}")
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
         if self.context_tokens is not None and self.context_tokens < self.page_size:

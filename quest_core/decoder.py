@@ -143,6 +143,7 @@ class Decoder:
                 cache.start_token,
                 cache.pool.summary,
                 pages.summary_scales,
+                pages.kv_scales,
             )
             attended = attention(index, query, cache).view(1, -1)
             kernels.linear_add(attended, layer.output, residual, layer.output_bias)
@@ -197,5 +198,6 @@ class Decoder:
             start_token,
             cache.pool.summary,
             pages.summary_scales,
+            pages.kv_scales,
         )
         return queries, keys, values

@@ -161,9 +161,12 @@ class Engine:
             on_progress: told in a few words what takes time.
 
         Raises:
-            ModelError: if it cannot be found, is of a family not supported, or does not fit the memory.
+            ModelError: if it cannot be found, is of a family not supported, does not fit the memory, or if the device
+                cannot do what `config` asks for.
         """
         device = choose_device(config.device)
+        if config.kv_bits == 8 and device.type != "cuda":
+            raise ModelError("--kv-bits 8 needs a CUDA GPU: the CPU's kernels read no 8-bit keys. Use --kv-bits 16.")
         dtype = choose_dtype(config.dtype, device)
         name, folder = find_model(model, config.cache_dir, offline=config.offline, on_progress=on_progress)
         on_progress(f"Loading {name} on {device_name(device)}")
@@ -339,8 +342,8 @@ def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) ->
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    summary, int8_summaries = POLICIES[config.selection].summary, config.summary_bits == 8
-    page_bytes = PagePool.page_bytes(model, config.page_size, dtype, summary, int8_summaries)
+    layout = (dtype, POLICIES[config.selection].summary, config.summary_bits == 8, config.kv_bits)
+    page_bytes = PagePool.page_bytes(model, config.page_size, *layout)
     window_pages = -(-model.context_tokens // config.page_size)
     unused_bytes = free_memory_bytes(device)
     free_bytes = int(unused_bytes * POOL_SHARE_OF_FREE_MEMORY[device.type])
@@ -356,4 +359,4 @@ def _plan_pool(
         several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_SHARE))
         pages = min(pages, max(window_pages + 1, several_bytes // page_bytes))
     pages = min(pages, free_bytes // page_bytes)
-    return PagePool(model, pages, config.page_size, device, dtype, summary, int8_summaries)
+    return PagePool(model, pages, config.page_size, device, *layout)

@@ -220,4 +220,4 @@ def _gather_tokens(
     kv_heads, page_size = pages.key_pages.shape[1:3]
     heads = torch.arange(kv_heads, device=token_ids.device).unsqueeze(1)
     physical, slots = page_table.long()[token_ids // page_size], token_ids % page_size
-    return pages.key_pages[physical, heads, slots].float(), pages.value_pages[physical, heads, slots].float()
+    return pages.keys_at(physical, heads, slots), pages.values_at(physical, heads, slots)

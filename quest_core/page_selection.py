@@ -154,7 +154,7 @@ class OracleSelection(ScoredSelection):
 
     def score(self, query, pages, page_table, context_tokens):
         queries = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
-        keys = pages.key_pages[page_table.long()].float()  # [logical_pages, kv_heads, page_size, head_dim]
+        keys = pages.keys_at(page_table.long())  # [logical_pages, kv_heads, page_size, head_dim]
         logits = torch.einsum("hgd,phsd->hgps", queries, keys) / math.sqrt(query.shape[1])
         tokens = torch.arange(logits.shape[2] * self._page_size, device=logits.device).view(logits.shape[2:])
         return logits.masked_fill(tokens >= context_tokens, float("-inf")).logsumexp(dim=3)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import SUMMARY_VECTORS, StepPages
+from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, StepPages, widen
 from quest_core.config import ModelConfig
 
 
@@ -24,10 +24,25 @@ class PoolExhausted(RuntimeError):
 class LayerPages:
     """One layer's part of the pool, as the kernels take it."""
 
-    key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
-    value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]
+    key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]; float8 with scales
+    value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]; float8 with scales
     page_summaries: torch.Tensor  # [physical_pages, kv_heads, vectors, head_dim]
     summary_scales: torch.Tensor | None  # float32 [physical_pages, kv_heads, vectors]; None for floating summaries
+    key_scales: torch.Tensor | None = None  # float32 [physical_pages, kv_heads, page_size]; None for floating pages
+    value_scales: torch.Tensor | None = None  # likewise
+
+    @property
+    def kv_scales(self) -> KvScales | None:
+        """Both scales, as the kernels take them."""
+        return None if self.key_scales is None else (self.key_scales, self.value_scales)
+
+    def keys_at(self, *index: torch.Tensor) -> torch.Tensor:
+        """The keys at `index`, which has up to three tensors (pages, kv heads, slots), float32 [..., head_dim]."""
+        return widen(self.key_pages[index], None if self.key_scales is None else self.key_scales[index])
+
+    def values_at(self, *index: torch.Tensor) -> torch.Tensor:
+        """The values, as `keys_at`."""
+        return widen(self.value_pages[index], None if self.value_scales is None else self.value_scales[index])
 
 
 @dataclass(frozen=True)
@@ -56,9 +71,11 @@ class PagePool:
         config: shape of the model.
         pages: physical pages.
         page_size: tokens in a page.
-        device, dtype: of keys and values.
+        device, dtype: of keys and values as the model computes with them.
         summary: which summary of a page's keys is kept, see `kernels.reference`.
         int8_summaries: keep summaries in 8 bits with a scale for each vector, instead of in `dtype`.
+        kv_bits: 8 keeps keys and values as float8 with a scale for each token and kv head, see
+            `kernels.reference.float8`; 16 keeps them in `dtype`.
     """
 
     def __init__(
@@ -70,21 +87,24 @@ class PagePool:
         dtype: torch.dtype,
         summary: str = "mean",
         int8_summaries: bool = True,
+        kv_bits: int = 16,
     ) -> None:
         shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
         self.page_size = page_size
         self.device = device
+        self.dtype = dtype
         self.summary = summary
-        self.keys = _empty(shape, device, dtype)
-        self.values = _empty(shape, device, dtype)
+        kv_dtype = FLOAT8 if kv_bits == 8 else dtype
+        self.keys = _empty(shape, device, kv_dtype)
+        self.values = _empty(shape, device, kv_dtype)
+        self.key_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
+        self.value_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
         vectors = (*shape[:3], SUMMARY_VECTORS[summary])
         summary_dtype = torch.int8 if int8_summaries else dtype
         self.summaries = _empty((*vectors, config.head_dim), device, summary_dtype)
         self.summary_scales = _empty(vectors, device, torch.float32) if int8_summaries else None
-        scales = [None] * config.num_layers if self.summary_scales is None else self.summary_scales
-        self.layers = [
-            LayerPages(*parts) for parts in zip(self.keys, self.values, self.summaries, scales, strict=True)
-        ]
+        layers = range(config.num_layers)
+        self.layers = [LayerPages(*(None if store is None else store[i] for store in self._stores)) for i in layers]
         self._references = [0] * pages
         self._free = list(range(pages - 1, -1, -1))
         # Asked for room when no page is free; returns whether it freed any.
@@ -97,18 +117,28 @@ class PagePool:
 
     @staticmethod
     def page_bytes(
-        config: ModelConfig, page_size: int, dtype: torch.dtype, summary: str = "mean", int8_summaries: bool = True
+        config: ModelConfig,
+        page_size: int,
+        dtype: torch.dtype,
+        summary: str = "mean",
+        int8_summaries: bool = True,
+        kv_bits: int = 16,
     ) -> int:
         """Bytes of one physical page over all layers: keys, values and summary."""
-        vector_bytes = config.head_dim * dtype.itemsize
-        summary_bytes = SUMMARY_VECTORS[summary] * (config.head_dim + 4 if int8_summaries else vector_bytes)
-        return config.num_layers * config.num_kv_heads * (2 * page_size * vector_bytes + summary_bytes)
+        vector_bytes = {8: config.head_dim + 4, 16: config.head_dim * dtype.itemsize}
+        summary_bytes = SUMMARY_VECTORS[summary] * vector_bytes[8 if int8_summaries else 16]
+        return config.num_layers * config.num_kv_heads * (2 * page_size * vector_bytes[kv_bits] + summary_bytes)
 
     @property
     def bytes(self) -> int:
         """Of the whole pool."""
-        stores = (self.keys, self.values, self.summaries, self.summary_scales)
-        return sum(store.nbytes for store in stores if store is not None)
+        return sum(store.nbytes for store in self._stores if store is not None)
+
+    @property
+    def vector_bytes(self) -> int:
+        """Bytes of one token's key, or value, of one kv head of one layer."""
+        scale_bytes = 0 if self.key_scales is None else self.key_scales.element_size()
+        return self.keys.shape[4] * self.keys.element_size() + scale_bytes
 
     @property
     def summary_bytes(self) -> int:
@@ -149,9 +179,14 @@ class PagePool:
             self._free.append(page)
 
     def copy(self, source: int, target: int) -> None:
-        for tensor in (self.keys, self.values, self.summaries, self.summary_scales):
-            if tensor is not None:
-                tensor[:, target].copy_(tensor[:, source])
+        for store in self._stores:
+            if store is not None:
+                store[:, target].copy_(store[:, source])
+
+    @property
+    def _stores(self) -> tuple[torch.Tensor | None, ...]:
+        """All that is kept of the pages, [layers, pages, ...] each, in the order of `LayerPages`."""
+        return (self.keys, self.values, self.summaries, self.summary_scales, self.key_scales, self.value_scales)
 
 
 def _empty(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -267,12 +302,15 @@ class SequenceCache:
         """Contiguous copies of one layer's keys and values, for prefill.
 
         Returns:
-            Two tensors [kv_heads, length_tokens, head_dim].
+            Two tensors [kv_heads, length_tokens, head_dim] in the dtype that the model computes with.
         """
         pages = self.pool.layers[layer]
         table = self.page_table[: -(-length_tokens // self.pool.page_size)].long()
         heads, head_dim = pages.key_pages.shape[1], pages.key_pages.shape[3]
+        stores = ((pages.key_pages, pages.key_scales), (pages.value_pages, pages.value_scales))
         return tuple(
-            store.index_select(0, table).transpose(0, 1).reshape(heads, -1, head_dim)[:, :length_tokens]
-            for store in (pages.key_pages, pages.value_pages)
+            widen(store[table], None if scales is None else scales[table], self.pool.dtype)
+            .transpose(0, 1)
+            .reshape(heads, -1, head_dim)[:, :length_tokens]
+            for store, scales in stores
         )

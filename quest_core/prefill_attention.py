@@ -88,17 +88,21 @@ class BlockwiseAttention:
         attended, log_sums = self._attend(queries, keys, values, True, self._scale)
         for start in range(0, past_tokens, self._block_tokens):
             end = min(start + self._block_tokens, past_tokens)
-            block = self._gather(layer, start, end, cache)
+            block = self._gather(layer, start, end, cache, queries.dtype)
             part, part_log_sums = self._attend(queries, *block, False, self._scale)
             # Between joins nothing is rounded to 16 bits.
             dtype = queries.dtype if end == past_tokens else torch.float32
             attended, log_sums = self._kernels.merge_attention(attended, log_sums, part, part_log_sums, dtype)
         return attended.reshape(len(queries), -1)
 
-    def _gather(self, layer: int, start: int, end: int, cache: SequenceCache) -> tuple[torch.Tensor, torch.Tensor]:
+    def _gather(
+        self, layer: int, start: int, end: int, cache: SequenceCache, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         pages, page_size = cache.pool.layers[layer], cache.pool.page_size
         table = cache.page_table[start // page_size : -(-end // page_size)]
-        return self._kernels.gather_pages(pages.key_pages, pages.value_pages, table, end - start)
+        return self._kernels.gather_pages(
+            pages.key_pages, pages.value_pages, table, end - start, dtype, pages.kv_scales
+        )
 
 
 def attend_with_flash(

@@ -147,18 +147,17 @@ class ReadTrace:
         return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
 
     def kv_bytes_read(
-        self, reads: StepReads | None, num_pages: int, element_bytes: int, summary_bytes: int
+        self, reads: StepReads | None, num_pages: int, vector_bytes: int, summary_bytes: int
     ) -> int:
         """Bytes of keys, values and, where pages were scored, summaries that a step read.
 
         Args:
             reads: of the step; None means dense.
             num_pages: pages of the context.
-            element_bytes: size of a cache element.
+            vector_bytes: of one token's key, or value, of one kv head.
             summary_bytes: of one page of one kv head.
         """
         model = self._model
-        vector_bytes = model.head_dim * element_bytes
         page_bytes = 2 * self._page_size * vector_bytes
         if reads is None:
             return model.num_layers * model.num_kv_heads * num_pages * page_bytes

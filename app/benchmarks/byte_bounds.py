@@ -9,40 +9,43 @@ from quest_core.config import ModelConfig, QuestConfig
 from quest_core.paged_kv_cache import PagePool
 
 
-def dense_attention_bytes(kv_heads: int, head_dim: int, context_tokens: int, element_bytes: int) -> int:
-    """Keys and values of the whole context, in one layer."""
-    return 2 * kv_heads * head_dim * element_bytes * context_tokens
+def dense_attention_bytes(kv_heads: int, vector_bytes: int, context_tokens: int) -> int:
+    """Keys and values of the whole context, in one layer.
+
+    Args:
+        vector_bytes: of one token's key, or value, of one kv head; the scale of an 8-bit one included.
+    """
+    return 2 * kv_heads * vector_bytes * context_tokens
 
 
 def quest_attention_bytes(
     kv_heads: int,
-    head_dim: int,
+    vector_bytes: int,
     context_tokens: int,
     token_budget: int,
     page_size: int,
-    element_bytes: int,
     summary_bytes: int,
 ) -> int:
     """Summaries of all pages, and keys and values of the selected ones, in one layer.
 
     Args:
+        vector_bytes: as for `dense_attention_bytes`.
         summary_bytes: of one page of one kv head.
     """
     pages = -(-context_tokens // page_size)
     selected_tokens = min(token_budget // page_size * page_size, context_tokens)
-    selected = dense_attention_bytes(kv_heads, head_dim, selected_tokens, element_bytes)
+    selected = dense_attention_bytes(kv_heads, vector_bytes, selected_tokens)
     return kv_heads * pages * summary_bytes + selected
 
 
 def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, pool: PagePool) -> int:
     """What one decode step reads of the cache, in all layers."""
-    shape = (model.num_kv_heads, model.head_dim, context_tokens)
-    element_bytes = pool.keys.element_size()
-    dense = dense_attention_bytes(*shape, element_bytes)
+    shape = (model.num_kv_heads, pool.vector_bytes, context_tokens)
+    dense = dense_attention_bytes(*shape)
     # A context within the budget is read whole, and its summaries are not needed.
     if quest.attention == "dense" or context_tokens <= quest.budget_pages(pool.page_size) * pool.page_size:
         return model.num_layers * dense
-    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, element_bytes, pool.summary_bytes)
+    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, pool.summary_bytes)
     dense_layers = min(quest.dense_layers, model.num_layers)
     return dense_layers * dense + (model.num_layers - dense_layers) * sparse
 

@@ -87,6 +87,7 @@ def measure_decode_shapes(
         "model": ",".join(shape.name for shape in shapes),
         "dtype": str(RandomSubject(shapes[0], settings).dtype).removeprefix("torch."),
         "page_size": settings.page_size,
+        "kv_bits": settings.kv_bits,
         "selection": settings.selection,
         "steps": steps,
         "rounds": rounds,
@@ -177,7 +178,7 @@ def _measure_rival(
             skipped.append({"engine": engine, "shape": subject.name, "context_tokens": context, "reason": note})
     config = model.config
     kv_bytes = config.num_hidden_layers * dense_attention_bytes(
-        config.num_key_value_heads, config.head_dim, context, model.dtype.itemsize
+        config.num_key_value_heads, config.head_dim * model.dtype.itemsize, context
     )
     bound_s = (transformers_weight_bytes_read(model) + kv_bytes) / bandwidth
     row = (engine, subject.name, "sdpa", 16, context, None)

@@ -21,7 +21,10 @@ Call = Callable[[int], torch.Tensor]
 
 
 def dense_builders(case: KernelCase, kernels: ModuleType) -> dict[str, Callable[[], Call]]:
-    """Rival -> what builds its call; `ours` is always there, FlashInfer if it is installed."""
+    """Rival -> what builds its call; `ours` is always there, FlashInfer if it is installed and can read the pages.
+
+    Over 8-bit pages SDPA reads 16-bit copies of what they stand for.
+    """
     contiguous: list[tuple[torch.Tensor, torch.Tensor]] = []  # copied once, for all backends of SDPA
 
     def sdpa(backend: SDPBackend) -> Call:
@@ -31,7 +34,7 @@ def dense_builders(case: KernelCase, kernels: ModuleType) -> dict[str, Callable[
 
     builders = {name: lambda backend=backend: sdpa(backend) for name, backend in SDPA_BACKENDS.items()}
     builders["ours"] = lambda: _our_call(case, kernels)
-    if importlib.util.find_spec("flashinfer"):
+    if importlib.util.find_spec("flashinfer") and case.layout.kv_bits == 16:
         builders["flashinfer"] = lambda: _flashinfer_call(case)
     return builders
 
@@ -40,7 +43,13 @@ def _our_call(case: KernelCase, kernels: ModuleType) -> Call:
     def attend(layer: int) -> torch.Tensor:
         pages = case.layers[layer]
         return kernels.dense_decode_attention(
-            case.queries[layer], pages.key_pages, pages.value_pages, case.page_table, case.context_tokens, case.scale
+            case.queries[layer],
+            pages.key_pages,
+            pages.value_pages,
+            case.page_table,
+            case.context_tokens,
+            case.scale,
+            pages.kv_scales,
         )
 
     return attend
@@ -51,10 +60,10 @@ def _gather(case: KernelCase, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     pages, table, tokens = case.layers[layer], case.page_table.long(), int(case.context_tokens)
     shape = (1, case.shape.kv_heads, tokens, case.shape.head_dim)
     gathered = []
-    for store in (pages.key_pages, pages.value_pages):
-        copy = torch.empty(shape, dtype=store.dtype, device=store.device)
+    for vectors_at in (pages.keys_at, pages.values_at):
+        copy = torch.empty(shape, dtype=case.pool.dtype, device=table.device)
         for head in range(case.shape.kv_heads):
-            copy[0, head] = store[:, head][table].flatten(0, 1)[:tokens]
+            copy[0, head] = vectors_at(table, torch.full_like(table, head)).flatten(0, 1)[:tokens]
         gathered.append(copy)
     return tuple(gathered)
 

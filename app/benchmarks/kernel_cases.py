@@ -37,11 +37,17 @@ class PageLayout:
         selection: the policy that scores pages.
         page_size: tokens in a page.
         summary_bits: 8, or 16 for the cache's own dtype.
+        kv_bits: of keys and values, likewise.
     """
 
     selection: str
     page_size: int
     summary_bits: int
+    kv_bits: int = 16
+
+    def of_pool(self, dtype: torch.dtype) -> tuple[torch.dtype, str, bool, int]:
+        """What a `PagePool` takes from `dtype` on."""
+        return dtype, POLICIES[self.selection].summary, self.summary_bits == 8, self.kv_bits
 
 
 SHAPES = (AttentionShape(32, 32, 128), AttentionShape(32, 8, 128))
@@ -90,19 +96,12 @@ def choose_layers(
         At least MIN_LAYERS, or as many as fit; 0 if not even one does.
     """
     config = _pool_config(shape, 1, context_tokens)
-    summary = POLICIES[layout.selection].summary
-    page_bytes = PagePool.page_bytes(config, layout.page_size, dtype, summary, layout.summary_bits == 8)
-    kv_bytes = dense_attention_bytes(shape.kv_heads, shape.head_dim, context_tokens, dtype.itemsize)
-    paged_bytes = page_bytes * -(-context_tokens // layout.page_size)
-    summary_bytes = page_bytes // shape.kv_heads - 2 * layout.page_size * shape.head_dim * dtype.itemsize
+    # A pool of one page knows the sizes of its parts.
+    pool = PagePool(config, 1, layout.page_size, torch.device("cpu"), *layout.of_pool(dtype))
+    kv_bytes = dense_attention_bytes(shape.kv_heads, shape.head_dim * dtype.itemsize, context_tokens)
+    paged_bytes = pool.bytes * -(-context_tokens // layout.page_size)
     read_bytes = quest_attention_bytes(
-        shape.kv_heads,
-        shape.head_dim,
-        context_tokens,
-        smallest_budget,
-        layout.page_size,
-        dtype.itemsize,
-        summary_bytes,
+        shape.kv_heads, pool.vector_bytes, context_tokens, smallest_budget, layout.page_size, pool.summary_bytes
     )
     wanted = max(MIN_LAYERS, -(-CACHE_TURNOVER * cache_bytes // read_bytes))
     return min(wanted, int(free_bytes * SHARE_OF_FREE_MEMORY) // (paged_bytes + kv_bytes))
@@ -122,7 +121,7 @@ def build_case(
     summary = POLICIES[layout.selection].summary
     pages = -(-context_tokens // layout.page_size)
     config = _pool_config(shape, layers, context_tokens)
-    pool = PagePool(config, pages, layout.page_size, device, dtype, summary, layout.summary_bits == 8)
+    pool = PagePool(config, pages, layout.page_size, device, *layout.of_pool(dtype))
     page_table = torch.randperm(pages, generator=generator, device=device, dtype=torch.int32)
     for layer in pool.layers:
         fill_pages(layer, page_table, context_tokens, summary, kernels, generator)

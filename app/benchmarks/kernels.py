@@ -95,6 +95,7 @@ def measure_kernels(
         "benchmark": "kernels",
         "selection": layout.selection,
         "summary_bits": layout.summary_bits,
+        "kv_bits": layout.kv_bits,
         "dtype": str(dtype).removeprefix("torch."),
         "rounds": rounds,
         "copy_bytes_per_s": bandwidth,
@@ -169,6 +170,7 @@ def _dense_error(case: KernelCase, attended: torch.Tensor) -> float:
         case.page_table,
         case.context_tokens,
         case.scale,
+        pages.kv_scales,
     )
     return relative_error(attended, expected)
 
@@ -185,6 +187,7 @@ def _quest_error(case: KernelCase, step: QuestStep) -> float:
         page_counts,
         case.context_tokens,
         case.scale,
+        pages.kv_scales,
     )
     return relative_error(attended, expected)
 
@@ -203,10 +206,9 @@ def _refuse_error(shape: AttentionShape, context: int, who: str, error: float) -
 
 
 def _read_bytes(case: KernelCase, context: int, budget: int) -> int:
-    element_bytes = case.pool.keys.element_size()
-    shape = (case.shape.kv_heads, case.shape.head_dim)
+    pool = case.pool
     return quest_attention_bytes(
-        *shape, context, budget, case.layout.page_size, element_bytes, case.pool.summary_bytes
+        case.shape.kv_heads, pool.vector_bytes, context, budget, pool.page_size, pool.summary_bytes
     )
 
 

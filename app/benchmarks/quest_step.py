@@ -40,6 +40,7 @@ def quest_parts(case: KernelCase, token_budget: int, kernels: ModuleType) -> dic
             page_counts,
             case.context_tokens,
             case.scale,
+            pages.kv_scales,
         )
         return (attended,)
 

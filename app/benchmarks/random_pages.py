@@ -38,7 +38,9 @@ def fill_pages(
         generator: on the pages' device.
     """
     _, kv_heads, _, head_dim = pages.key_pages.shape
-    store = {"dtype": pages.key_pages.dtype, "device": pages.key_pages.device}
+    # What a model would hand to pages of 8 bits.
+    dtype = pages.key_pages.dtype if pages.kv_scales is None else torch.bfloat16
+    store = {"dtype": dtype, "device": pages.key_pages.device}
     for first in range(0, length_tokens, CHUNK_TOKENS):
         shape = (2, min(CHUNK_TOKENS, length_tokens - first), kv_heads, head_dim)
         keys, values = torch.empty(shape, **store).normal_(generator=generator)
@@ -53,4 +55,5 @@ def fill_pages(
             start,
             summary,
             pages.summary_scales,
+            pages.kv_scales,
         )

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_pages, require_summaries, scales_array
+from kernels.cpu.compile import as_array, compiled, refuse_kv_scales, require_pages, require_summaries, scales_array
 from kernels.cpu.page_scores import BOUNDS, KINDS, SPREAD
 from kernels.cpu.vectors import address_of, load_element, store_element
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
 
 
 @compiled
@@ -115,12 +115,14 @@ def append_keys_values(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> None:
     """As `kernels.reference.naive_append_keys_values`.
 
     Raises:
-        ValueError: for another dtype, device, layout or summary.
+        ValueError: for another dtype, device, layout or summary, or 8-bit pages.
     """
+    refuse_kv_scales(kv_scales)
     require_pages(key_pages=key_pages, value_pages=value_pages)
     require_summaries(page_summaries, summary_scales, check_summary(summary))
     append_tokens(

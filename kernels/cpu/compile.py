@@ -14,6 +14,8 @@ import numpy as np
 import torch
 from numba import njit
 
+from kernels.reference import KvScales
+
 _SOURCES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
 _STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES)
 
@@ -32,8 +34,6 @@ def compiled(function: Callable, **options: Any) -> Callable:
 
 # Products and sums may be fused: for long polynomials.
 compiled_fused = partial(compiled, fastmath={"contract"})
-
-
 
 
 def require_float32(**tensors: torch.Tensor) -> None:
@@ -95,3 +95,9 @@ def require_summaries(
                 f"summary_scales must have the shape {tuple(page_summaries.shape[:3])}, got "
                 f"{tuple(summary_scales.shape)}"
             )
+
+
+def refuse_kv_scales(kv_scales: KvScales | None) -> None:
+    """Raises ValueError if there are scales, which only 8-bit pages have."""
+    if kv_scales is not None:
+        raise ValueError("8-bit KV pages are for the GPU: kv_scales must be None on the CPU")

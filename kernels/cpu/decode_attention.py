@@ -10,9 +10,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_pages, require_query
+from kernels.cpu.compile import as_array, compiled, refuse_kv_scales, require_pages, require_query
 from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
+from kernels.reference import KvScales
 
 PART_TOKENS = 256
 PAGES_AHEAD, LINE_BYTES = 4, 64
@@ -159,12 +160,14 @@ def sparse_decode_attention(
     page_counts: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_sparse_decode_attention`.
 
     Raises:
-        ValueError: for another dtype, device or layout, or pages of more tokens than a part.
+        ValueError: for another dtype, device or layout, 8-bit pages, or pages of more tokens than a part.
     """
+    refuse_kv_scales(kv_scales)
     require_query(query)
     require_pages(key_pages=key_pages, value_pages=value_pages)
     if key_pages.shape[2] > PART_TOKENS:
@@ -191,11 +194,12 @@ def dense_decode_attention(
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_dense_decode_attention`; raises as `sparse_decode_attention`."""
     kv_heads, page_size = key_pages.shape[1:3]
     page_ids = torch.empty((kv_heads, 0), dtype=torch.int32)  # all
     page_counts = torch.full((kv_heads,), -(-int(context_tokens) // page_size), dtype=torch.int32)
     return sparse_decode_attention(
-        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
+        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
     )

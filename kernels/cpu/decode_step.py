@@ -7,7 +7,7 @@ from torch.nn.functional import linear
 
 from kernels.cpu.append_keys_values import append_keys_values
 from kernels.cpu.quantized_linear import quantized_linear
-from kernels.reference import Matrix, PackedMatrix, naive_apply_rope, naive_rms_norm, naive_swiglu
+from kernels.reference import KvScales, Matrix, PackedMatrix, naive_apply_rope, naive_rms_norm, naive_swiglu
 
 
 def norm_linear(
@@ -47,6 +47,7 @@ def rotate_and_append(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_rotate_and_append`."""
     kv_heads, head_dim = key_pages.shape[1], key_pages.shape[3]
@@ -57,8 +58,9 @@ def rotate_and_append(
     queries, keys, values = (each.to(key_pages.dtype) for each in (queries, keys, values))
     naive_apply_rope(queries, keys, cosines, sines, start_token)
     append_keys_values(
-        keys, values, key_pages, value_pages, page_summaries, page_table, start_token, summary, summary_scales
-    )
+        keys, values, key_pages, value_pages, page_summaries, page_table, start_token, summary, summary_scales,
+        kv_scales,
+    )  # fmt: skip
     return queries[0]
 
 

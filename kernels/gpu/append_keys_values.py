@@ -6,17 +6,20 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import require, require_pages, require_summaries
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+from kernels.gpu.checks import FLOATING, require, require_pages, require_summaries
+from kernels.gpu.float8 import as_codes, load_vectors, store_vectors
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
 
 
 @triton.jit
 def _append_keys_values_kernel(
-    key_ptr, value_ptr, key_page_ptr, value_page_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, start_ptr,
+    key_ptr, value_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr,
+    summary_ptr, summary_scale_ptr, page_table_ptr, start_ptr,
     new_tokens, key_token_stride, key_head_stride, value_token_stride, value_head_stride,
     kv_heads, head_dim,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
+    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """One program fills one page of one kv head: stores its new tokens, and summarises all its keys, old and new."""
     head = tl.program_id(0)
@@ -31,20 +34,25 @@ def _append_keys_values_kernel(
     channels = tl.arange(0, BLOCK_DIM)[None, :]
     tokens = logical * PAGE_SIZE + slots
     inside = channels < head_dim
-    is_new = (tokens >= start) & (tokens < end) & inside
-    is_old = (tokens < start) & inside
+    is_new, is_old = (tokens >= start) & (tokens < end), tokens < start
     source = (tokens - start).to(tl.int64)
-    keys = tl.load(key_ptr + source * key_token_stride + head * key_head_stride + channels, is_new, 0.0)
-    values = tl.load(value_ptr + source * value_token_stride + head * value_head_stride + channels, is_new, 0.0)
-    target = ((page * kv_heads + head) * PAGE_SIZE + slots) * head_dim + channels
-    old_keys = tl.load(key_page_ptr + target, is_old, 0.0)
-    tl.store(key_page_ptr + target, keys, is_new)
-    tl.store(value_page_ptr + target, values, is_new)
-    page_keys = tl.where(is_new, keys, old_keys).to(tl.float32)
+    keys = tl.load(key_ptr + source * key_token_stride + head * key_head_stride + channels, is_new & inside, 0.0)
+    values = tl.load(
+        value_ptr + source * value_token_stride + head * value_head_stride + channels, is_new & inside, 0.0
+    )
+    entries = (page * kv_heads + head) * PAGE_SIZE + slots
+    old_keys = load_vectors(key_page_ptr, key_scale_ptr, entries, is_old, channels, head_dim, FLOAT8)
+    new_keys = store_vectors(
+        key_page_ptr, key_scale_ptr, keys.to(tl.float32), entries, is_new, channels, head_dim, FLOAT8
+    )
+    store_vectors(
+        value_page_ptr, value_scale_ptr, values.to(tl.float32), entries, is_new, channels, head_dim, FLOAT8
+    )
+    page_keys = tl.where(is_new, new_keys, old_keys)
     tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
     store_summary(
-        page_keys, is_new | is_old, tokens_in_page, summary_ptr, summary_scale_ptr, page * kv_heads + head, head_dim,
-        SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
+        page_keys, (is_new | is_old) & inside, tokens_in_page, summary_ptr, summary_scale_ptr, page * kv_heads + head,
+        head_dim, SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
     )  # fmt: skip
 
 
@@ -96,25 +104,28 @@ def append_keys_values(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> None:
-    """As `kernels.reference.naive_append_keys_values`; keys, values and pages of one dtype.
+    """As `kernels.reference.naive_append_keys_values`; keys, values and floating pages of one dtype.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
-    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
-    require(keys, "keys", (None, kv_heads, head_dim), (key_pages.dtype,))
-    require(values, "values", tuple(keys.shape), (key_pages.dtype,))
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
+    dtypes = (key_pages.dtype,) if kv_scales is None else FLOATING
+    require(keys, "keys", (None, kv_heads, head_dim), dtypes)
+    require(values, "values", tuple(keys.shape), (keys.dtype,))
     vectors = check_summary(summary)
     shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
-    require_summaries(page_summaries, summary_scales, shape, (key_pages.dtype,))
+    require_summaries(page_summaries, summary_scales, shape, dtypes)
     require(start_token, "start_token", (1,), (torch.int32,))
     new_tokens = len(keys)
     _append_keys_values_kernel[(kv_heads, triton.cdiv(new_tokens, page_size) + 1)](
         keys,
         values,
-        key_pages,
-        value_pages,
+        as_codes(key_pages),
+        as_codes(value_pages),
+        *(kv_scales or (page_summaries, page_summaries)),
         page_summaries,
         page_summaries if summary_scales is None else summary_scales,
         page_table,
@@ -132,6 +143,7 @@ def append_keys_values(
         LEVELS=INT8_LEVELS,
         ROUNDING_MARGIN=ROUNDING_MARGIN,
         SCALE_MARGIN=SCALE_MARGIN,
+        FLOAT8=kv_scales is not None,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         num_warps=2,

@@ -7,6 +7,8 @@ from functools import lru_cache
 import torch
 import triton
 
+from kernels.reference import FLOAT8, KvScales
+
 FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 
 
@@ -37,14 +39,20 @@ def require_contiguous(tensor: torch.Tensor, name: str) -> None:
 
 
 def require_pages(
-    key_pages: torch.Tensor, value_pages: torch.Tensor, page_table: torch.Tensor
+    key_pages: torch.Tensor, value_pages: torch.Tensor, page_table: torch.Tensor, kv_scales: KvScales | None = None
 ) -> tuple[int, int, int]:
-    """Check a layer's pages and its table; returns kv_heads, page_size, head_dim."""
-    require(key_pages, "key_pages", (None, None, None, None), FLOATING)
+    """Check a layer's pages and its table; returns kv_heads, page_size, head_dim.
+
+    Pages are floating without scales, or float8 with a float32 scale for each token and kv head.
+    """
+    require(key_pages, "key_pages", (None, None, None, None), FLOATING if kv_scales is None else (FLOAT8,))
     require(value_pages, "value_pages", tuple(key_pages.shape), (key_pages.dtype,))
     require(page_table, "page_table", (None,), (torch.int32,))
     require_contiguous(key_pages, "key_pages")
     require_contiguous(value_pages, "value_pages")
+    for scales, name in zip(kv_scales or (), ("key_scales", "value_scales"), strict=False):
+        require(scales, name, tuple(key_pages.shape[:3]), (torch.float32,))
+        require_contiguous(scales, name)
     page_size = key_pages.shape[2]
     # The attention kernel takes whole pages in blocks of a power of two tokens.
     if page_size < 1 or page_size & (page_size - 1):

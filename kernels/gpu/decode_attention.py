@@ -13,8 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import multiprocessors, require, require_contiguous, require_pages
+from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_pages
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
+from kernels.gpu.float8 import WEIGHT_UNIT, as_codes, widen_codes
+from kernels.reference import KvScales
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
@@ -34,9 +36,10 @@ COMBINED_NUMBERS = 8192
 @triton.jit
 def attend_share(
     head, split, splits, page_count, context,
-    query_ptr, key_page_ptr, value_page_ptr, page_table_ptr, page_id_ptr, partial_ptr, highest_ptr, total_ptr,
+    query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
+    partial_ptr, highest_ptr, total_ptr,
     scale, kv_heads, head_dim,
-    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
+    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
     QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
     """Attend with a group to a share of its pages, listed from `page_id_ptr` on (SELECTED) or all of the context.
@@ -68,20 +71,26 @@ def attend_share(
             logical = entries
         visible = listed & (logical * PAGE_SIZE + tokens % PAGE_SIZE < context)
         physical = tl.load(page_table_ptr + logical, visible, 0).to(tl.int64)
-        offsets = ((physical * kv_heads + head) * PAGE_SIZE + tokens % PAGE_SIZE) * head_dim
-        addresses = offsets[:, None] + channels[None, :]
+        entries = (physical * kv_heads + head) * PAGE_SIZE + tokens % PAGE_SIZE
+        addresses = (entries * head_dim)[:, None] + channels[None, :]
         mask = visible[:, None] & inside[None, :]
-        keys = tl.load(key_page_ptr + addresses, mask, 0.0)
-        values = tl.load(value_page_ptr + addresses, mask, 0.0)
+        keys = widen_codes(tl.load(key_page_ptr + addresses, mask, 0.0), query.dtype)
+        values = widen_codes(tl.load(value_page_ptr + addresses, mask, 0.0), query.dtype)
         logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * scale
+        if FLOAT8:
+            logits *= tl.load(key_scale_ptr + entries, visible, 0.0)[None, :]
         logits = tl.where(visible[None, :], logits, float("-inf"))
         new_highest = tl.maximum(highest, tl.max(logits, 1))
         # The first entry of a split is always visible, so that no row stays at -inf once it has seen a block.
         weights = tl.exp(logits - new_highest[:, None])
         decay = tl.exp(highest - new_highest)
-        attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         total = total * decay + tl.sum(weights, 1)
+        if FLOAT8:
+            weights *= tl.load(value_scale_ptr + entries, visible, 0.0)[None, :] * WEIGHT_UNIT
+        attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         highest = new_highest
+    if FLOAT8:
+        attended *= 1.0 / WEIGHT_UNIT
     out = (head * splits + split) * GROUP + rows
     tl.store(partial_ptr + out[:, None] * head_dim + channels[None, :], attended, in_group & inside[None, :])
     tl.store(highest_ptr + out, highest, rows < GROUP)
@@ -90,10 +99,10 @@ def attend_share(
 
 @triton.jit
 def _attend_kernel(
-    query_ptr, key_page_ptr, value_page_ptr, page_table_ptr, page_id_ptr, page_count_ptr, context_ptr,
-    partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
+    page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
     scale, budget_pages, kv_heads, head_dim,
-    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr,
+    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
     QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
     GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
@@ -107,9 +116,10 @@ def _attend_kernel(
     else:
         page_count = tl.cdiv(context, PAGE_SIZE)
     attend_share(
-        head, split, splits, page_count, context, query_ptr, key_page_ptr, value_page_ptr, page_table_ptr,
-        page_id_ptr + head * budget_pages, partial_ptr, highest_ptr, total_ptr, scale, kv_heads, head_dim,
-        GROUP, PAGE_SIZE, SELECTED, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, NUM_STAGES,
+        head, split, splits, page_count, context, query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr,
+        value_scale_ptr, page_table_ptr, page_id_ptr + head * budget_pages, partial_ptr, highest_ptr, total_ptr,
+        scale, kv_heads, head_dim,
+        GROUP, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, NUM_STAGES,
     )  # fmt: skip
     # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
     tl.debug_barrier()
@@ -166,6 +176,7 @@ def sparse_decode_attention(
     page_counts: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_sparse_decode_attention`.
 
@@ -176,7 +187,7 @@ def sparse_decode_attention(
     require(page_ids, "page_ids", (kv_heads, None), (torch.int32,))
     require(page_counts, "page_counts", (kv_heads,), (torch.int32,))
     require_contiguous(page_ids, "page_ids")
-    return _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale)
+    return _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales)
 
 
 def dense_decode_attention(
@@ -186,13 +197,14 @@ def dense_decode_attention(
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_dense_decode_attention`.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
     """
-    return _attend(query, key_pages, value_pages, page_table, None, None, context_tokens, scale)
+    return _attend(query, key_pages, value_pages, page_table, None, None, context_tokens, scale, kv_scales)
 
 
 def _attend(
@@ -204,9 +216,10 @@ def _attend(
     page_counts: torch.Tensor | None,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None,
 ) -> torch.Tensor:
-    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
-    require(query, "query", (None, head_dim), (key_pages.dtype,))
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
+    require(query, "query", (None, head_dim), (key_pages.dtype,) if kv_scales is None else FLOATING)
     require(context_tokens, "context_tokens", (1,), (torch.int32,))
     query = query.contiguous()
     group, rest = divmod(query.shape[0], kv_heads)
@@ -217,7 +230,7 @@ def _attend(
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
     kind = "selected" if selected else "dense"
-    fits = head_dim <= LARGE_BLOCK_MAX_DIM and key_pages.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
+    fits = head_dim <= LARGE_BLOCK_MAX_DIM and query.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
     block_tokens = max(BLOCK_TOKENS[kind if fits else "dense"], page_size)
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
     splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
@@ -230,8 +243,9 @@ def _attend(
     attended = torch.empty_like(query)
     _attend_kernel[(kv_heads, splits)](
         query,
-        key_pages,
-        value_pages,
+        as_codes(key_pages),
+        as_codes(value_pages),
+        *(kv_scales or (context_tokens, context_tokens)),
         page_table,
         page_ids if selected else page_table,
         page_counts if selected else context_tokens,
@@ -248,6 +262,7 @@ def _attend(
         GROUP=group,
         PAGE_SIZE=page_size,
         SELECTED=selected,
+        FLOAT8=kv_scales is not None,
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=block_tokens,
         BLOCK_DIM=block_dim,

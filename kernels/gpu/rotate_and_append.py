@@ -9,7 +9,8 @@ import triton.language as tl
 from kernels.gpu.append_keys_values import store_summary
 from kernels.gpu.checks import FLOATING, require, require_contiguous, require_pages, require_summaries
 from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, check_summary
+from kernels.gpu.float8 import as_codes, load_vectors, store_vectors
+from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
 
 # Of the page that is summarised: 64 registers of a thread.
 KEY_NUMBERS_PER_WARP = 2048
@@ -38,11 +39,11 @@ def _norm_and_rotate(
 @triton.jit
 def _rotate_and_append_kernel(
     projected_ptr, query_norm_ptr, key_norm_ptr, cosine_ptr, sine_ptr, start_ptr, query_ptr,
-    key_page_ptr, value_page_ptr, summary_ptr, summary_scale_ptr, page_table_ptr,
+    key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, summary_ptr, summary_scale_ptr, page_table_ptr,
     epsilon, query_heads, kv_heads, head_dim,
     HAS_NORM: tl.constexpr, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program a head; those of the kv heads come after those of the queries, and fill their page."""
     let_next_kernel_start(DEPENDENT)
@@ -61,18 +62,19 @@ def _rotate_and_append_kernel(
         tl.store(query_ptr + head * head_dim + channels, query.to(query_ptr.dtype.element_ty), inside)
     else:
         key = _norm_and_rotate(own, key_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
-        key = key.to(key_page_ptr.dtype.element_ty)
-        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0)
+        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0).to(tl.float32)
         page = tl.load(page_table_ptr + start // PAGE_SIZE).to(tl.int64)
         slot = start % PAGE_SIZE
         page_of_head = page * kv_heads + head - query_heads
-        target = (page_of_head * PAGE_SIZE + slot) * head_dim + channels
-        tl.store(value_page_ptr + target, value.to(value_page_ptr.dtype.element_ty), inside)
+        # One row, as what reads and writes pages takes it.
+        row, columns = tl.arange(0, 1)[:, None], channels[None, :]
+        entry = page_of_head * PAGE_SIZE + slot + row
         slots = tl.arange(0, PAGE_SIZE)[:, None]
-        older = page_of_head * PAGE_SIZE * head_dim + slots * head_dim + channels[None, :]
-        old_keys = tl.load(key_page_ptr + older, (slots < slot) & inside[None, :], 0.0)
-        tl.store(key_page_ptr + target, key, inside)
-        page_keys = tl.where(slots == slot, key[None, :], old_keys).to(tl.float32)
+        entries = page_of_head * PAGE_SIZE + slots
+        store_vectors(value_page_ptr, value_scale_ptr, value[None, :], entry, row == 0, columns, head_dim, FLOAT8)
+        old_keys = load_vectors(key_page_ptr, key_scale_ptr, entries, slots < slot, columns, head_dim, FLOAT8)
+        key = store_vectors(key_page_ptr, key_scale_ptr, key[None, :], entry, row == 0, columns, head_dim, FLOAT8)
+        page_keys = tl.where(slots == slot, key, old_keys)
         store_summary(
             page_keys, (slots <= slot) & inside[None, :], slot + 1, summary_ptr, summary_scale_ptr, page_of_head,
             head_dim, SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
@@ -93,20 +95,22 @@ def rotate_and_append(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_rotate_and_append`.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
     """
-    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table)
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
     require(projected, "projected", (1, None), FLOATING)
     heads, rest = divmod(projected.shape[1], head_dim)
     if rest or heads <= 2 * kv_heads or head_dim % 2:
         raise ValueError(f"projected does not hold heads of {head_dim} beside {kv_heads} kv heads: {projected.shape}")
     vectors = check_summary(summary)
     shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
-    require_summaries(page_summaries, summary_scales, shape, (key_pages.dtype,))
+    dtype = key_pages.dtype if kv_scales is None else projected.dtype
+    require_summaries(page_summaries, summary_scales, shape, (dtype,))
     require(start_token, "start_token", (1,), (torch.int32,))
     for tensor, name in ((cosines, "cosines"), (sines, "sines")):
         require(tensor, name, (None, head_dim // 2), (torch.float32,))
@@ -115,7 +119,7 @@ def rotate_and_append(
         require(query_norm, "query_norm", (head_dim,), FLOATING)
         require(key_norm, "key_norm", (head_dim,), FLOATING)
     query_heads = heads - 2 * kv_heads
-    queries = torch.empty((query_heads, head_dim), dtype=key_pages.dtype, device=projected.device)
+    queries = torch.empty((query_heads, head_dim), dtype=dtype, device=projected.device)
     dependent = launches_dependently(projected.device)
     _rotate_and_append_kernel[(query_heads + kv_heads,)](
         projected,
@@ -125,8 +129,9 @@ def rotate_and_append(
         sines,
         start_token,
         queries,
-        key_pages,
-        value_pages,
+        as_codes(key_pages),
+        as_codes(value_pages),
+        *(kv_scales or (page_summaries, page_summaries)),
         page_summaries,
         page_summaries if summary_scales is None else summary_scales,
         page_table,
@@ -141,6 +146,7 @@ def rotate_and_append(
         LEVELS=INT8_LEVELS,
         ROUNDING_MARGIN=ROUNDING_MARGIN,
         SCALE_MARGIN=SCALE_MARGIN,
+        FLOAT8=kv_scales is not None,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         DEPENDENT=dependent,

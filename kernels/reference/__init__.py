@@ -11,6 +11,7 @@ from kernels.reference.decode_step import (
     naive_norm_swiglu,
     naive_rotate_and_append,
 )
+from kernels.reference.float8 import FLOAT8, SMALLEST_SCALE, round_to_float8, widen
 from kernels.reference.matrices import Matrix, PackedMatrix, naive_dequantize, naive_quantized_linear
 from kernels.reference.pages import (
     INT8_LEVELS,
@@ -18,6 +19,7 @@ from kernels.reference.pages import (
     SCALE_MARGIN,
     SUMMARY_LOGITS,
     SUMMARY_VECTORS,
+    KvScales,
     check_selection,
     check_summary,
     naive_append_keys_values,
@@ -32,11 +34,14 @@ from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swi
 from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 
 __all__ = [
+    "FLOAT8",
     "INT8_LEVELS",
     "ROUNDING_MARGIN",
     "SCALE_MARGIN",
+    "SMALLEST_SCALE",
     "SUMMARY_LOGITS",
     "SUMMARY_VECTORS",
+    "KvScales",
     "LayerOperands",
     "Matrix",
     "NaiveWholeStep",
@@ -63,4 +68,6 @@ __all__ = [
     "naive_select_pages",
     "naive_sparse_decode_attention",
     "naive_swiglu",
+    "round_to_float8",
+    "widen",
 ]

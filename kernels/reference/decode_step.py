@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from kernels.reference.matrices import Matrix, PackedMatrix, naive_quantized_linear
-from kernels.reference.pages import naive_append_keys_values
+from kernels.reference.pages import KvScales, naive_append_keys_values
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 
 
@@ -78,6 +78,7 @@ def naive_rotate_and_append(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """Norm and rotate one token's queries and keys, and write its key and value to their page.
 
@@ -86,10 +87,10 @@ def naive_rotate_and_append(
         query_norm, key_norm: [head_dim], of Qwen3's norms of each head; None without.
         epsilon: of these norms.
         cosines, sines: float32 [max_tokens, head_dim // 2].
-        key_pages ... summary_scales: as for `naive_append_keys_values`.
+        key_pages ... kv_scales: as for `naive_append_keys_values`.
 
     Returns:
-        The queries, [query_heads, head_dim] in the dtype of the pages.
+        The queries, [query_heads, head_dim] in the dtype of the pages; over 8-bit pages, in that of `projected`.
     """
     kv_heads, head_dim = key_pages.shape[1], key_pages.shape[3]
     heads = projected.float().view(1, -1, head_dim)
@@ -99,9 +100,10 @@ def naive_rotate_and_append(
     queries, keys = queries.clone(), keys.clone()
     naive_apply_rope(queries, keys, cosines, sines, start_token)
     naive_append_keys_values(
-        keys, values, key_pages, value_pages, page_summaries, page_table, start_token, summary, summary_scales
-    )
-    return queries[0].to(key_pages.dtype)
+        keys, values, key_pages, value_pages, page_summaries, page_table, start_token, summary, summary_scales,
+        kv_scales,
+    )  # fmt: skip
+    return queries[0].to(key_pages.dtype if kv_scales is None else projected.dtype)
 
 
 def _multiply(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from kernels.reference.float8 import round_to_float8, widen
+
+# What the keys and the values of 8-bit pages are worth: float32 [physical_pages, kv_heads, page_size] each.
+KvScales = tuple[torch.Tensor, torch.Tensor]
 # Vectors that a summary keeps of a page's keys.
 SUMMARY_VECTORS = {"bounds": 2, "spread": 2, "mean": 1}
 # Whether scores by a summary are logits, of which a softmax makes shares of attention.
@@ -25,15 +29,16 @@ def naive_append_keys_values(
     start_token: torch.Tensor,
     summary: str,
     summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
 ) -> None:
     """Write new keys and values into their pages, and bring the summaries of those pages up to date, in place.
 
     The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
-    sequence stays in it.
+    sequence stays in it; and from keys as the page holds them, so that bounds are bounds of the logits they will give.
 
     Args:
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
-        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
+        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim], floating; float8_e4m3fn with scales.
         page_summaries: [physical_pages, kv_heads, vectors, head_dim], what stands for a page's keys: int8, or any
             floating dtype.
         page_table: int32 [logical_pages], logical to physical.
@@ -42,6 +47,7 @@ def naive_append_keys_values(
             "spread" is mean and mean absolute deviation (ArkVale, NeurIPS 2024), "mean" is the mean alone.
         summary_scales: float32 [physical_pages, kv_heads, vectors], what a step of an int8 summary is worth; None for
             floating summaries. Bounds are rounded outwards, so that they stay bounds; the others to the nearest.
+        kv_scales: what a code of each token's key and value is worth, for 8-bit pages, see `round_to_float8`.
 
     Raises:
         ValueError: for another summary.
@@ -51,11 +57,14 @@ def naive_append_keys_values(
     start, end = int(start_token), int(start_token) + len(keys)
     positions = torch.arange(start, end, device=keys.device)
     physical, slots = page_table.long()[positions // page_size], positions % page_size
-    key_pages[physical, :, slots] = keys.to(key_pages.dtype)
-    value_pages[physical, :, slots] = values.to(value_pages.dtype)
+    for store, (vectors, pages) in enumerate(((keys, key_pages), (values, value_pages))):
+        if kv_scales is not None:
+            vectors, kv_scales[store][physical, :, slots] = round_to_float8(vectors)
+        pages[physical, :, slots] = vectors.to(pages.dtype)
     for logical in range(start // page_size, (end - 1) // page_size + 1):
         page = int(page_table[logical])
-        page_keys = key_pages[page, :, : end - logical * page_size].float()  # [kv_heads, tokens, head_dim]
+        filled = (page, slice(None), slice(end - logical * page_size))
+        page_keys = widen(key_pages[filled], kv_scales and kv_scales[0][filled])  # [kv_heads, tokens, head_dim]
         vectors = _summarise(page_keys, summary)
         if summary_scales is None:
             page_summaries[page] = vectors
@@ -239,17 +248,19 @@ def naive_sparse_decode_attention(
     page_counts: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """Attention of one token over the selected pages of each kv head.
 
     Args:
         query: [query_heads, head_dim], after RoPE.
-        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
+        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim], floating; float8_e4m3fn with scales.
         page_table: int32 [logical_pages].
         page_ids: int32 [kv_heads, budget_pages], logical.
         page_counts: int32 [kv_heads], how many of them to read.
         context_tokens: int32 [1]; later tokens of the last page are not attended.
         scale: of the logits.
+        kv_scales: what a code of each token's key and value is worth, for 8-bit pages.
 
     Returns:
         [query_heads, head_dim] in the query's dtype.
@@ -262,8 +273,11 @@ def naive_sparse_decode_attention(
         positions = logical[:, None] * page_size + torch.arange(page_size, device=query.device)
         visible = (positions < context_tokens).flatten()
         physical = page_table.long()[logical]
-        keys = key_pages[physical, head].reshape(-1, head_dim)[visible].float()
-        values = value_pages[physical, head].reshape(-1, head_dim)[visible].float()
+        keys, values = (
+            widen(pages[physical, head], kv_scales and kv_scales[store][physical, head])
+            for store, pages in enumerate((key_pages, value_pages))
+        )
+        keys, values = keys.reshape(-1, head_dim)[visible], values.reshape(-1, head_dim)[visible]
         attended[head] = (grouped[head] @ keys.T * scale).softmax(dim=-1) @ values
     return attended.view_as(query).to(query.dtype)
 
@@ -275,6 +289,7 @@ def naive_dense_decode_attention(
     page_table: torch.Tensor,
     context_tokens: torch.Tensor,
     scale: float,
+    kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """Attention of one token over the whole context; arguments as for `naive_sparse_decode_attention`."""
     kv_heads, page_size = key_pages.shape[1:3]
@@ -282,5 +297,5 @@ def naive_dense_decode_attention(
     page_ids = torch.arange(pages, dtype=torch.int32, device=query.device).expand(kv_heads, -1)
     page_counts = torch.full((kv_heads,), pages, dtype=torch.int32, device=query.device)
     return naive_sparse_decode_attention(
-        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale
+        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
     )

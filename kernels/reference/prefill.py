@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import torch
 
+from kernels.reference.float8 import widen
+from kernels.reference.pages import KvScales
+
 
 def naive_gather_pages(
-    key_pages: torch.Tensor, value_pages: torch.Tensor, page_table: torch.Tensor, tokens: int
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_table: torch.Tensor,
+    tokens: int,
+    dtype: torch.dtype,
+    kv_scales: KvScales | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Copy the first `tokens` tokens of the pages in `page_table`, in the order and layout of a projection's output.
 
     Args:
-        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim].
+        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim], floating; float8_e4m3fn with scales.
         page_table: int32 [logical_pages], at least as many pages as hold `tokens`.
         tokens: how many to copy.
+        dtype: of the result.
+        kv_scales: what a code of each token's key and value is worth, for 8-bit pages.
 
     Returns:
-        Keys and values [tokens, kv_heads, head_dim].
+        Keys and values [tokens, kv_heads, head_dim] in `dtype`.
     """
     table = page_table.long()
     return tuple(
-        pages.index_select(0, table).transpose(1, 2).flatten(0, 1)[:tokens].contiguous()
-        for pages in (key_pages, value_pages)
+        widen(pages[table], kv_scales and kv_scales[store][table], dtype)
+        .transpose(1, 2)
+        .flatten(0, 1)[:tokens]
+        .contiguous()
+        for store, pages in enumerate((key_pages, value_pages))
     )
 
 

@@ -79,3 +79,11 @@ def test_weight_bits_reach_the_engine():
     assert parse(QUEST_CHAT_WEIGHT_BITS="8").engine_config().weight_bits == 8
     with pytest.raises(UserFacingError, match="--weight-bits must be one of"):
         parse("--weight-bits", "5")
+
+
+def test_kv_bits_reach_the_engine():
+    assert parse().engine_config().kv_bits == 16
+    assert parse("--kv-bits", "8").engine_config().kv_bits == 8
+    assert parse(QUEST_CHAT_KV_BITS="8").engine_config().kv_bits == 8
+    with pytest.raises(UserFacingError, match="--kv-bits must be one of .*, not 4"):
+        parse("--kv-bits", "4")

@@ -28,7 +28,7 @@ def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head
     for dtype in ops.dtypes:
         case = make_case(ops.device, dtype, tokens, head_dim=head_dim, page_size=page_size)
         for gather in (ops.kernels.gather_pages, reference.naive_gather_pages):
-            keys, values = gather(case.key_pages, case.value_pages, case.page_table, tokens)
+            keys, values = gather(case.key_pages, case.value_pages, case.page_table, tokens, dtype)
             assert torch.equal(keys, case.keys)
             assert torch.equal(values, case.values)
             assert keys.is_contiguous() and values.is_contiguous()
@@ -36,7 +36,7 @@ def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head
 
 def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
     case = make_case(ops.device, torch.float32, 300)
-    keys, values = ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table[5:12], 101)
+    keys, values = ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table[5:12], 101, torch.float32)
     assert torch.equal(keys, case.keys[80:181])
     assert torch.equal(values, case.values[80:181])
 
@@ -45,7 +45,7 @@ def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
 def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops, make_case):
     case = make_case(ops.device, torch.float32, 40)
     with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
-        ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table, 49)
+        ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table, 49, torch.float32)
     part, sums = draw(ops, 0, 5, 2, 64), draw(ops, 1, 2, 5)
     with pytest.raises(ValueError, match="other_log_sums must have the shape"):
         ops.kernels.merge_attention(part, sums, part, sums[:, :4], torch.float32)

@@ -167,12 +167,15 @@ def test_quantised_weights_compute_what_they_stand_for(any_family, generate, pro
     assert (logits[1] - logits[0]).norm() <= 2e-3 * logits[0].norm()
 
 
-@pytest.fixture(params=["bfloat16", "float32"])
+@pytest.fixture(params=[("bfloat16", 16), ("float32", 16), ("bfloat16", 8)], ids=str)
 def graph_and_eager(request, tiny_folder, monkeypatch):
     """Engines whose steps are graphs, and launched one by one; a context grows through several tables' lengths."""
     monkeypatch.setattr(decode_graph, "MIN_TABLE_PAGES", 8)
+    dtype, kv_bits = request.param
     engines = [
-        Engine.load(str(tiny_folder), EngineConfig(device="cuda", dtype=request.param, page_size=16, eager=eager))
+        Engine.load(
+            str(tiny_folder), EngineConfig(device="cuda", dtype=dtype, page_size=16, kv_bits=kv_bits, eager=eager)
+        )
         for eager in (False, True)
     ]
     yield engines

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels.reference import naive_append_keys_values, round_to_float8, widen
 from quest_core.config import ModelConfig, RopeConfig
 from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
 
@@ -105,3 +106,32 @@ def test_gather_returns_tokens_in_order(pool):
     keys, _ = cache.gather(1, 40)
     assert keys.shape == (1, 40, 4)
     assert keys[0, :, 0].tolist() == list(range(40))
+
+
+@pytest.mark.parametrize("kv_bits", [8, 16])
+@pytest.mark.parametrize("int8_summaries", [False, True])
+def test_pages_are_planned_with_the_bytes_they_take(kv_bits, int8_summaries):
+    layout = (torch.bfloat16, "bounds", int8_summaries, kv_bits)
+    pool = PagePool(MODEL, 12, 16, torch.device("cpu"), *layout)
+    assert pool.bytes == 12 * PagePool.page_bytes(MODEL, 16, *layout)
+    assert pool.vector_bytes == (8 if kv_bits == 16 else 4 + 4)
+
+
+def test_8_bit_pages_are_copied_and_gathered_with_their_scales():
+    pool = PagePool(MODEL, 12, 16, torch.device("cpu"), torch.bfloat16, kv_bits=8)
+    cache = SequenceCache(pool, 512)
+    grow(cache, 40)
+    values = torch.randn((40, 1, 4), generator=torch.Generator().manual_seed(0))
+    layer = pool.layers[1]
+    naive_append_keys_values(
+        values * 3.0, values, layer.key_pages, layer.value_pages, layer.page_summaries, cache.page_table,
+        torch.tensor([0], dtype=torch.int32), "mean", layer.summary_scales, layer.kv_scales,
+    )  # fmt: skip
+    fork = cache.fork()
+    grow(fork, 1)
+    assert fork.page_table[2] != cache.page_table[2]
+    for sequence in (cache, fork):
+        for gathered, expected in zip(sequence.gather(1, 40), (values * 3.0, values), strict=True):
+            assert gathered.dtype == torch.bfloat16
+            rounded = widen(*round_to_float8(expected)).transpose(0, 1)
+            assert torch.equal(gathered.float(), rounded)

@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from kernels import cpu as kernels
+from kernels.reference import naive_append_keys_values, round_to_float8, widen
+from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefill_attention import (
     CUDNN_TOKENS,
     BlockwiseAttention,
@@ -62,6 +64,26 @@ def test_a_fork_reads_shared_pages_by_blocks(blockwise_engine, new_session, prom
     fresh = new_session()
     list(fresh.prefill(longer, never))
     assert torch.allclose(fork._logits, fresh._logits, rtol=1e-3, atol=1e-3)
+
+
+def test_a_chunk_reads_8_bit_pages_before_it_and_its_own_keys_as_they_are(tiny_engine):
+    config = tiny_engine.model_config
+    pool = PagePool(config, 16, 16, torch.device("cpu"), torch.float32, kv_bits=8)
+    cache, pages = SequenceCache(pool, 256), pool.layers[0]
+    queries = torch.randn((130, config.num_query_heads, config.head_dim), generator=torch.Generator().manual_seed(0))
+    stored = torch.randn((2, 130, config.num_kv_heads, config.head_dim), generator=torch.Generator().manual_seed(1))
+    for first, last in ((0, 100), (100, 130)):
+        cache.advance(first)
+        cache.reserve(last - first)
+        naive_append_keys_values(
+            *stored[:, first:last], pages.key_pages, pages.value_pages, pages.page_summaries, cache.page_table,
+            torch.tensor([first], dtype=torch.int32), pool.summary, pages.summary_scales, pages.kv_scales,
+        )  # fmt: skip
+    attention = BlockwiseAttention(config.softmax_scale, kernels, attend_plainly, block_tokens=48)
+    attended = attention(0, queries[100:], *stored[:, 100:], cache)
+    stored[:, :100] = widen(*round_to_float8(stored[:, :100]))
+    expected, _ = attend_plainly(queries, *stored, True, config.softmax_scale)
+    assert torch.allclose(attended, expected[100:].flatten(1), rtol=1e-4, atol=1e-5)
 
 
 def test_chunks_lie_on_a_grid():

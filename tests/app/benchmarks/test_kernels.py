@@ -63,7 +63,7 @@ def test_the_triton_kernels_interpreted():
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("layout", [PAPER_LAYOUT, PageLayout("mean", 4, 8)])
+@pytest.mark.parametrize("layout", [PAPER_LAYOUT, PageLayout("mean", 4, 8), PageLayout("mean", 4, 8, 8)])
 def test_the_triton_kernels_compiled(layout):
     result = measure_kernels(contexts=[1024], budgets=[256], rounds=1, layout=layout)
     assert len(result["rows"]) == 2

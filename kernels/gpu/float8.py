@@ -1,0 +1,113 @@
+"""Read and write the keys and values of KV pages, floating or as float8 e4m3 codes with a scale for each vector.
+
+The parts that kernels share; `kernels.reference.float8` is the specification, which they meet to the last bit: scales
+are powers of two, and all that is done with them is exact. GPUs that know the format convert codes by themselves. To
+others, and to Triton's interpreter, codes are bytes: a code's bits, moved to where float16 has them, are the number
+divided by 2**8.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.reference import FLOAT8
+
+# Compute capability 8.9, Ada: the first with instructions for the format.
+FIRST_CAPABILITY = (8, 9)
+# float32's bits: the place of the exponent, and of it all.
+EXPONENT_UNIT = tl.constexpr(1 << 23)
+EXPONENT_BITS = tl.constexpr(0xFF << 23)
+# Added to a number's bits, it carries into the exponent when the mantissa is above 1.75, that of the largest code.
+ABOVE_LARGEST_MANTISSA = tl.constexpr(0x1FFFFF)
+SMALLEST_SCALE_BITS = tl.constexpr((127 - 15) << 23)
+LARGEST_CODE = tl.constexpr(448.0)
+SMALLEST_NORMAL = tl.constexpr(2.0**-6)
+# The numbers that float32 has above this are a smallest code apart.
+SUBNORMAL_BASE = tl.constexpr(2.0**14)
+SUBNORMAL_BASE_BITS = tl.constexpr((127 + 14) << 23)
+# What the softmax weights of 8-bit values are multiplied with for the product, lest scales bring them near zero.
+WEIGHT_UNIT = tl.constexpr(2.0**8)
+
+
+@triton.jit
+def widen_codes(codes, dtype: tl.constexpr):
+    """What codes stand for at a scale of 1, in a floating `dtype`; floating numbers of that dtype stay as they are."""
+    if codes.dtype == tl.uint8:
+        bits = codes.to(tl.uint16)
+        half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
+        return (half.to(tl.float16, bitcast=True) * 256.0).to(dtype)
+    elif codes.dtype == dtype:
+        return codes
+    else:
+        # By way of float32: from float16 straight to bfloat16 takes an instruction of a quarter of the speed.
+        return codes.to(tl.float16).to(tl.float32).to(dtype)
+
+
+@triton.jit
+def round_to_codes(vectors):
+    """Codes, uint8 [rows, channels], and scales, float32 [rows, 1], of float32 vectors."""
+    longest = tl.max(tl.abs(vectors), 1)[:, None].to(tl.int32, bitcast=True)
+    scale_bits = ((longest + ABOVE_LARGEST_MANTISSA) & EXPONENT_BITS) - 8 * EXPONENT_UNIT
+    scale_bits = tl.maximum(scale_bits, SMALLEST_SCALE_BITS)
+    # Its reciprocal, which is a power of two as well.
+    inverse = (-scale_bits + 254 * EXPONENT_UNIT).to(tl.float32, bitcast=True)
+    scaled = tl.minimum(tl.abs(vectors) * inverse, LARGEST_CODE)
+    # To the nearest of 3 bits of the mantissa, ties to even, with the exponent's bias of 127 turned into 7.
+    bits = scaled.to(tl.int32, bitcast=True)
+    normal = ((bits + 0x7FFFF + ((bits >> 20) & 1)) >> 20) - (120 << 3)
+    subnormal = (scaled + SUBNORMAL_BASE).to(tl.int32, bitcast=True) - SUBNORMAL_BASE_BITS
+    sign = (vectors.to(tl.int32, bitcast=True) >> 24) & 0x80
+    codes = tl.where(scaled < SMALLEST_NORMAL, subnormal, normal) | sign
+    return codes.to(tl.uint8), scale_bits.to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, head_dim, FLOAT8: tl.constexpr):
+    """Write vectors, float32 [rows, channels], to the pages of a layer; returns them as the pages hold them, float32.
+
+    Args:
+        vectors: zero in the channels from `head_dim` on.
+        entries: int64 [rows, 1], which vector of `page_ptr` each is.
+        rows: bool [rows, 1], which to write.
+        channels: int32 [1, channels].
+    """
+    target = page_ptr + entries * head_dim + channels
+    mask = rows & (channels < head_dim)
+    if FLOAT8:
+        codes, scales = round_to_codes(vectors)
+        tl.store(target, codes.to(page_ptr.dtype.element_ty, bitcast=True), mask)
+        tl.store(scale_ptr + entries, scales, rows)
+        return widen_codes(codes, tl.float32) * scales
+    else:
+        kept = vectors.to(page_ptr.dtype.element_ty)
+        tl.store(target, kept, mask)
+        return kept.to(tl.float32)
+
+
+@triton.jit
+def load_vectors(page_ptr, scale_ptr, entries, rows, channels, head_dim, FLOAT8: tl.constexpr):
+    """Vectors of a layer's pages, float32 [rows, channels], zero where masked; arguments as for `store_vectors`."""
+    stored = tl.load(page_ptr + entries * head_dim + channels, rows & (channels < head_dim), 0.0)
+    if FLOAT8:
+        return widen_codes(stored, tl.float32) * tl.load(scale_ptr + entries, rows, 0.0)
+    else:
+        return stored.to(tl.float32)
+
+
+@lru_cache
+def _converts_float8(device: torch.device) -> bool:
+    """Whether `device` has instructions for the format; never where kernels are interpreted."""
+    if device.type != "cuda" or triton.knobs.runtime.interpret:
+        return False
+    return torch.cuda.get_device_capability(device) >= FIRST_CAPABILITY
+
+
+def as_codes(pages: torch.Tensor) -> torch.Tensor:
+    """Pages as the kernels of their device take them."""
+    if pages.dtype != FLOAT8 or _converts_float8(pages.device):
+        return pages
+    return pages.view(torch.uint8)
