@@ -153,7 +153,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=int,
         metavar="N",
         default=default("weight-bits", 16, int),
-        help="of the model's matrices: 16, or 8 or 4 to save memory (default: 16)",
+        help="of the model's matrices: 16, or 8 or 4 to save memory; with 16 and --dtype auto the CPU decodes from "
+        "packed copies of its own (default: 16)",
     )
     model.add_argument(
         "--eager",

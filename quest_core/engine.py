@@ -122,7 +122,6 @@ class Engine:
         model_config: ModelConfig,
         config: EngineConfig,
         weights: DecoderWeights,
-        kv_dtype: torch.dtype,
     ) -> None:
         self.model_name = model_name
         self.model_folder = model_folder
@@ -136,6 +135,7 @@ class Engine:
         packs = self.device.type == "cpu" and config.dtype == "auto"
         self._operands = pack_operands(weights) if packs else step_operands(weights)
         self._decoder = Decoder(model_config, weights, self._operands)
+        kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
         self._policy = POLICIES[config.selection]
         self._stretches = self._plan_stretches()
@@ -180,9 +180,7 @@ class Engine:
         except ValueError as error:
             raise ModelError(str(error)) from error
         weights = load_weights(folder, model_config, device, dtype, config.weight_bits)
-        # Half the bytes of float32 and eight times the precision of bfloat16, whatever the CPU multiplies fastest.
-        kv_dtype = torch.float16 if device.type == "cpu" and config.dtype == "auto" else dtype
-        engine = cls(name, folder, model_config, config, weights, kv_dtype)
+        engine = cls(name, folder, model_config, config, weights)
         if device.type == "cpu":
             on_progress("Preparing the decoder (compiled once)")
             engine._decoder.warm_up(engine._pool)
@@ -322,6 +320,12 @@ def choose_dtype(dtype: str, device: torch.device) -> torch.dtype:
     capabilities = getattr(torch.cpu, "get_capabilities", dict)()
     fast = capabilities.get("avx512_bf16") or capabilities.get("amx_bf16")
     return torch.bfloat16 if fast else torch.float32
+
+
+def choose_kv_dtype(asked: str, device: torch.device, dtype: torch.dtype) -> torch.dtype:
+    """Of cached keys and values, before `kv_bits`: that of the model, except on the CPU with "auto"."""
+    # Half the bytes of float32 and eight times the precision of bfloat16, whatever the CPU multiplies fastest.
+    return torch.float16 if device.type == "cpu" and asked == "auto" else dtype
 
 
 def device_name(device: torch.device) -> str:

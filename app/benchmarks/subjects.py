@@ -91,9 +91,7 @@ class RandomSubject:
         if self._weights is None:
             self._weights = random_weights(model_config, self.device, self.dtype, self.weight_bits)
         config = replace(self._config, context_tokens=context_tokens)
-        # As `Engine.load` chooses it.
-        kv_dtype = torch.float32 if self.device.type == "cpu" else self.dtype
-        return Engine(self.name, Path(self.name), model_config, config, self._weights, kv_dtype)
+        return Engine(self.name, Path(self.name), model_config, config, self._weights)
 
     def transformers_model(self, context_tokens: int) -> torch.nn.Module:
         free_device_memory(self.device)

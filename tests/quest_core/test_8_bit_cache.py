@@ -39,7 +39,7 @@ def load_tiny(request, tiny_folder, monkeypatch):
         model_config = read_model_config(tiny_folder)
         weights = load_weights(tiny_folder, model_config, device, torch.float32, 16)
         # Past `Engine.load`, which refuses 8 bits on the CPU.
-        engines.append(Engine("tiny", tiny_folder, model_config, config, weights, torch.float32))
+        engines.append(Engine("tiny", tiny_folder, model_config, config, weights))
         return engines[-1]
 
     yield load
