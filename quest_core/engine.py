@@ -215,8 +215,8 @@ class Engine:
 
     @property
     def kv_dtype(self) -> torch.dtype:
-        """Of the cached keys and values."""
-        return self._pool.keys.dtype
+        """Of keys and values as they are computed with; a cache of 8 bits rounds them further."""
+        return self._pool.dtype
 
     @property
     def device_name(self) -> str:

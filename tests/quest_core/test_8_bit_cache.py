@@ -117,6 +117,11 @@ def test_bytes_are_counted_with_their_scales(load_tiny, prompt, never):
     assert step.kv_bytes_read == 4 * 3 * 2 * 16 * 2 * (8 + 4)
 
 
+def test_the_caches_precision_is_one_that_is_computed_with(load_tiny):
+    """The benchmarks have a limit for it."""
+    assert load_tiny(8).kv_dtype == torch.float32
+
+
 def test_the_cpu_refuses_8_bits(tiny_folder):
     with pytest.raises(ModelError, match="--kv-bits 8 needs a CUDA GPU"):
         Engine.load(str(tiny_folder), EngineConfig(device="cpu", kv_bits=8))
