@@ -15,9 +15,8 @@ from quest_core.config import ModelConfig
 
 # Lengths that SDPA's kernels take with a mask.
 STATIC_CACHE_MULTIPLE = 64
-# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers, and
-# float8 caches 4.
-MAX_ERROR = {torch.float32: 1e-3, torch.float16: 1e-2, torch.bfloat16: 5e-2, torch.float8_e4m3fn: 2e-1}
+# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
+MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 def load_transformers(
