@@ -40,7 +40,6 @@ from quest_core.session import Session
 
 CONTEXTS = [512, 2048, 4096, 8192, 16384, 32768]
 RIVALS = {"transformers-bf16": torch.bfloat16, "transformers-fp32": torch.float32}
-SCORED_TOKENS = 512
 # A rival that would read longer than this, by its speed at the context before, is left out: bfloat16 takes that long on
 # processors that do not multiply it.
 MAX_PREFILL_S = 900.0

@@ -85,7 +85,7 @@ for test in (test_norm_linear, test_norm_swiglu, test_linear_add):
     test.interpret_when = few_rows
 
 
-def test_a_packed_matrix_may_be_given_as_four_tensors(ops):
+def test_a_quantised_matrix_is_an_operand(ops):
     matrix = quantize(draw(ops, torch.float32, 8, 64), 4)
     assert isinstance(matrix.operand, PackedMatrix)
     assert matrix.operand.bits == 4
