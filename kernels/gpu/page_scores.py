@@ -26,6 +26,8 @@ PROGRAMS_PER_MULTIPROCESSOR = {1: 4, 2: 2}  # by the vectors of a summary
 # Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
 PART_LEVELS = tl.constexpr(127)
 PART_RATIO = tl.constexpr(254)
+# Of the L2 cache.
+LINE_BYTES = tl.constexpr(128)
 
 
 @triton.jit
@@ -150,19 +152,43 @@ def score_block(
 
 
 @triton.jit
+def _prefetch_block(
+    head, block, summary_ptr, page_table_ptr, total_pages, kv_heads, summary_numbers,
+    BLOCK_PAGES: tl.constexpr, BLOCK_NUMBERS: tl.constexpr,
+):  # fmt: skip
+    """Ask for the summaries of a block, so that the memory is busy while the functions of the query are made."""
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    physical = tl.load(page_table_ptr + pages, pages < total_pages, 0).to(tl.int64)
+    LINE_NUMBERS: tl.constexpr = LINE_BYTES * 8 // summary_ptr.dtype.element_ty.primitive_bitwidth
+    LINES: tl.constexpr = tl.constexpr(1 if BLOCK_NUMBERS < LINE_NUMBERS else BLOCK_NUMBERS // LINE_NUMBERS)
+    lines = tl.arange(0, LINES) * LINE_NUMBERS
+    # What is beyond a summary, or beyond the context, is never far: at a place that is asked for anyway.
+    lines = tl.minimum(lines, summary_numbers - 1)
+    addresses = summary_ptr + ((physical * kv_heads + head) * summary_numbers)[:, None] + lines[None, :]
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def _page_scores_kernel(
     query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr, highest_ptr, total_ptr,
     scale, logical_pages, kv_heads, head_dim,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
     GROUP: tl.constexpr, MEMBERS: tl.constexpr,
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    PREFETCH: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
     wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
+    if PREFETCH:
+        _prefetch_block(
+            head, tl.program_id(1), summary_ptr, page_table_ptr, total_pages, kv_heads, VECTORS * head_dim,
+            BLOCK_PAGES, VECTORS * BLOCK_DIM,
+        )  # fmt: skip
     parts, worth, last_parts, last_worth = load_functions(
         head, query_ptr, scale, head_dim, SUMMARY, VECTORS, GROUP, MEMBERS, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
@@ -250,6 +276,7 @@ def score_and_sum_up(
         # An int8 product sums over at least 32 channels.
         BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
         NUM_STAGES=NUM_STAGES,
+        PREFETCH=not triton.knobs.runtime.interpret,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
