@@ -18,6 +18,7 @@ from kernels.gpu.page_ranking import (
     SHARE_PAGES,
     load_worth,
     order_keys,
+    page_grid,
     plan_selection,
     store_chosen,
     sum_up_logits,
@@ -29,7 +30,7 @@ from kernels.reference import check_selection
 # Up to here one program selects.
 FEW_PAGES = 8192
 # Scores of a thread: with fewer a round waits longer for its threads, with more it counts longer.
-SCORES_PER_THREAD = 16
+SCORES_PER_THREAD = 32
 
 
 @triton.jit
@@ -52,7 +53,7 @@ def _sum_up_kernel(
 @triton.jit
 def _count_reaching(keys, low, high):
     """How many of fewer than 65536 keys reach each of two cuts."""
-    both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16), 0)
+    both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16))
     return both & 0xFFFF, (both >> 16) & 0xFFFF
 
 
@@ -69,16 +70,16 @@ def _select_few_kernel(
     total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
-    pages = tl.arange(0, BLOCK_PAGES)
+    pages = page_grid(BLOCK_PAGES)
     worth = load_worth(
         score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
         ROWS, SHARES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
     keys = order_keys(worth, pages, sink_pages, recent_from)
     # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
-    read = tl.sum(tl.where(keys == 0, worth, 0.0), 0)
-    highest_key = tl.max(keys, 0)
-    lowest_key = tl.min(tl.where(keys > 0, keys, tl.full([1], 0xFFFFFFFF, tl.uint32)), 0)
+    read = tl.sum(tl.where(keys == 0, worth, 0.0))
+    highest_key = tl.max(keys)
+    lowest_key = tl.min(tl.where(keys > 0, keys, tl.full([1], 0xFFFFFFFF, tl.uint32)))
 
     # At least `wanted` keys reach the threshold, and fewer reach what lies `width` above it.
     threshold, width = lowest_key, highest_key - lowest_key + 1
@@ -98,16 +99,16 @@ def _select_few_kernel(
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     ties = BLOCK_PAGES
     if reaching > wanted:
-        ties = wanted - tl.sum((keys > threshold).to(tl.int32), 0)
+        ties = wanted - tl.sum((keys > threshold).to(tl.int32))
     page_id_ptr += head * budget_pages
     chosen = store_chosen(
-        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, page_id_ptr
+        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, page_id_ptr, BLOCK_PAGES
     )
     places = tl.arange(0, BLOCK_BUDGET)
     tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
     tl.store(page_count_ptr + head, count)
     if SHARES:
-        tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0), 0))
+        tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0)))
 
 
 def select_pages(
