@@ -20,9 +20,8 @@ from kernels.reference import KvScales
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
-# Selected pages are few: with larger blocks fewer unfinished softmaxes are left to combine, which takes longer there
-# than reading does. A whole context makes long loops, in which smaller blocks keep more loads in flight.
-BLOCK_TOKENS = {"selected": 128, "dense": 64}
+# With larger blocks fewer unfinished softmaxes are left to combine, which takes longer than reading what is selected.
+BLOCK_TOKENS = {"large": 128, "small": 64}
 # Beyond these a large block would not fit the registers.
 LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
 # Enough programs that each multiprocessor has some to hide latency with.
@@ -231,7 +230,7 @@ def _attend(
     list_pages = page_ids.shape[1] if selected else len(page_table)
     kind = "selected" if selected else "dense"
     fits = head_dim <= LARGE_BLOCK_MAX_DIM and query.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
-    block_tokens = max(BLOCK_TOKENS[kind if fits else "dense"], page_size)
+    block_tokens = max(BLOCK_TOKENS["large" if fits else "small"], page_size)
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
     splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
     block_dim = max(16, triton.next_power_of_2(head_dim))
