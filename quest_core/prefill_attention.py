@@ -92,7 +92,9 @@ class BlockwiseAttention:
             part, part_log_sums = self._attend(queries, *block, False, self._scale)
             # Between joins nothing is rounded to 16 bits.
             dtype = queries.dtype if end == past_tokens else torch.float32
-            attended, log_sums = self._kernels.merge_attention(attended, log_sums, part, part_log_sums, dtype)
+            # In place from the second block on, so that a long prefix takes no more memory than one of two blocks.
+            out = (attended, log_sums) if start > 0 and attended.dtype == dtype else None
+            attended, log_sums = self._kernels.merge_attention(attended, log_sums, part, part_log_sums, dtype, out)
         return attended.reshape(len(queries), -1)
 
     def _gather(

@@ -45,6 +45,7 @@ def merge_attention(
     other_attended: torch.Tensor,
     other_log_sums: torch.Tensor,
     dtype: torch.dtype,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """As `kernels.reference.naive_merge_attention`.
 
@@ -59,8 +60,13 @@ def merge_attention(
         require_contiguous(sums, name)
     if dtype not in FLOATING:
         raise ValueError(f"dtype must be one of {FLOATING}, got {dtype}")
-    merged = torch.empty((tokens, heads, head_dim), dtype=dtype, device=attended.device)
-    merged_log_sums = torch.empty_like(log_sums)
+    if out is None:
+        out = (torch.empty(attended.shape, dtype=dtype, device=attended.device), torch.empty_like(log_sums))
+    merged, merged_log_sums = out
+    require(merged, "out[0]", attended.shape, (dtype,))
+    require(merged_log_sums, "out[1]", log_sums.shape, (torch.float32,))
+    for tensor, name in ((merged, "out[0]"), (merged_log_sums, "out[1]")):
+        require_contiguous(tensor, name)
     _merge_attention_kernel[(heads * triton.cdiv(tokens, BLOCK_TOKENS),)](
         attended,
         log_sums,

@@ -44,6 +44,7 @@ def naive_merge_attention(
     other_attended: torch.Tensor,
     other_log_sums: torch.Tensor,
     dtype: torch.dtype,
+    out: tuple[torch.Tensor, torch.Tensor] | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Join the attention of the same queries over two sets of keys (arXiv 2205.14135, section 3.1).
 
@@ -53,6 +54,7 @@ def naive_merge_attention(
         log_sums, other_log_sums: float32 [heads, tokens], the logarithm of the sum of the exponentials of the logits;
             finite, so that each query has met a key in each set.
         dtype: of the result.
+        out: contiguous tensors to write the result to, which may be the first two arguments; else it gets new ones.
 
     Returns:
         What attention over both sets gives: [tokens, heads, head_dim] in `dtype`, and its float32 [heads, tokens].
@@ -60,4 +62,6 @@ def naive_merge_attention(
     merged_log_sums = torch.logaddexp(log_sums, other_log_sums)
     weights = ((sums - merged_log_sums).exp().t().unsqueeze(2) for sums in (log_sums, other_log_sums))
     merged = sum(part.float() * weight for part, weight in zip((attended, other_attended), weights, strict=True))
-    return merged.to(dtype), merged_log_sums
+    if out is None:
+        return merged.to(dtype), merged_log_sums
+    return out[0].copy_(merged), out[1].copy_(merged_log_sums)

@@ -70,3 +70,15 @@ def test_merged_parts_equal_attention_over_all(ops, assert_close, tokens, heads,
         merged, sums = merge(merged, sums, parts[2][0].to(dtype), parts[2][1], dtype)
         assert_close(merged, expected)
         assert_close(sums, expected_sums)
+
+
+@pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(17, 3, 96), (130, 2, 128)])
+def test_merging_in_place_equals_merging_into_new_tensors(ops, tokens, heads, head_dim):
+    parts = [(draw(ops, seed, tokens, heads, head_dim), draw(ops, seed + 2, heads, tokens)) for seed in range(2)]
+    for merge in (ops.kernels.merge_attention, reference.naive_merge_attention):
+        own = tuple(tensor.clone() for tensor in parts[0])
+        expected = merge(*own, *parts[1], torch.float32)
+        merged = merge(*own, *parts[1], torch.float32, out=own)
+        for index in range(2):
+            assert merged[index].data_ptr() == own[index].data_ptr()
+            assert torch.equal(merged[index], expected[index])
