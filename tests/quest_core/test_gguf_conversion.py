@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import gguf
 import pytest
 import torch
-from gguf import GGUFReader, GGUFWriter
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
@@ -15,6 +13,8 @@ from quest_core.config import EngineConfig, ModelConfig, QuestConfig, SamplingCo
 from quest_core.engine import Engine, read_model_config
 from quest_core.gguf_conversion import GLOBAL_TENSORS, LAYER_TENSORS, MODEL_CONFIG_FILE, convert_gguf
 from quest_core.model_source import ModelError, embedded_model_path
+
+gguf = pytest.importorskip("gguf")  # only those who read such files need it
 
 HEADS, KV_HEADS, HEAD_DIM, HIDDEN, LAYERS, VOCABULARY = 4, 2, 16, 64, 2, 49152
 
@@ -55,7 +55,7 @@ def test_the_model_config_of_a_conversion_is_what_transformers_reads(embedded_en
 def test_a_file_is_parsed_once(tmp_path, monkeypatch):
     parsed = []
 
-    class CountingReader(GGUFReader):
+    class CountingReader(gguf.GGUFReader):
         def __init__(self, path, *rest):
             parsed.append(path)
             super().__init__(path, *rest)
@@ -71,8 +71,8 @@ def write_tiny_gguf(
     path: Path, architecture: str, extra_tensors: dict[str, torch.Tensor] | None = None
 ) -> dict[str, torch.Tensor]:
     """Write a random float32 model with the embedded model's tokenizer; returns its tensors by checkpoint name."""
-    writer = GGUFWriter(path, architecture)
-    for name, field in GGUFReader(embedded_model_path()).fields.items():
+    writer = gguf.GGUFWriter(path, architecture)
+    for name, field in gguf.GGUFReader(embedded_model_path()).fields.items():
         if name.startswith("tokenizer."):
             writer.add_key_value(name, field.contents(), field.types[0], *field.types[1:2])
     writer.add_block_count(LAYERS)
