@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill, time_steps_after
+from app.errors import UserFacingError
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
 from app.settings import AppSettings
@@ -120,6 +121,20 @@ def _row(engine, attention, context, budget, seconds, rival_s, bytes_read) -> di
 def decode_transformers(model: torch.nn.Module, prefill: Any, steps: int) -> list[float]:
     """Seconds of `steps` greedy steps after a prefill, which stays as it is; those that warm up are left out."""
     return time_steps_after(model, prefill, WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
+
+
+def tokens_before_steps(context_tokens: int, steps: int) -> int:
+    """How many tokens precede the steps of `decode_fork` so that the last one fills a window of `context_tokens`.
+
+    Raises:
+        UserFacingError: if the steps alone fill it.
+    """
+    before = context_tokens - (1 + WARM_UP_STEPS + steps)
+    if before < 1:
+        raise UserFacingError(
+            f"A context of {context_tokens} tokens has no room for {steps} steps and {WARM_UP_STEPS} to warm up."
+        )
+    return before
 
 
 def decode_fork(session: Session, quest: QuestConfig, steps: int, trace_reads: bool = True) -> list[DecodeStep]:

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from app.benchmarks.byte_bounds import dense_attention_bytes, step_kv_bytes
-from app.benchmarks.decode import WARM_UP_STEPS, decode_fork
+from app.benchmarks.decode import WARM_UP_STEPS, decode_fork, tokens_before_steps
 from app.benchmarks.random_model import fill_session
 from app.benchmarks.shapes import ModelShape
 from app.benchmarks.subjects import RandomSubject, transformers_weight_bytes_read
@@ -108,7 +108,7 @@ def _measure_ours(
     rows: list[dict[str, Any]],
 ) -> None:
     """Append a row for dense attention, and one for each budget."""
-    engine = subject.engine(context + WARM_UP_STEPS + steps + 1)
+    engine = subject.engine(context)
     try:
         job = engine.submit(lambda _: iter([_decode_in_turn(engine, context, budgets, steps, rounds)]))
         measured = next(job)
@@ -126,7 +126,7 @@ def _decode_in_turn(
 ) -> dict[QuestConfig, tuple[float, int, int | None]]:
     """Median seconds a token, bytes read of the cache and peak memory of each setting."""
     session = engine.new_session()
-    fill_session(session, context, engine.model_config.vocab_size)
+    fill_session(session, tokens_before_steps(context, steps), engine.model_config.vocab_size)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     times: dict[QuestConfig, list[float]] = {quest: [] for quest in settings}
     peaks: dict[QuestConfig, int | None] = {}

@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from app.benchmarks.decode import WARM_UP_STEPS, decode_fork
+from app.benchmarks.decode import decode_fork, tokens_before_steps
 from app.benchmarks.random_model import fill_session
 from app.benchmarks.subjects import Subject
 from app.benchmarks.timing import free_device_memory
@@ -50,7 +50,7 @@ def measure_trace(
 def _measure_context(
     subject: Subject, context: int, budgets: list[int], steps: int, rounds: int
 ) -> list[dict[str, Any]]:
-    engine = subject.engine(context + WARM_UP_STEPS + steps + 1)
+    engine = subject.engine(context)
     try:
         return list(engine.submit(lambda _: _decode_in_turn(engine, context, budgets, steps, rounds)))
     finally:
@@ -62,7 +62,7 @@ def _decode_in_turn(
 ) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
     session = engine.new_session()
-    fill_session(session, context, engine.model_config.vocab_size)
+    fill_session(session, tokens_before_steps(context, steps), engine.model_config.vocab_size)
     for budget in budgets:
         times: dict[bool, list[float]] = {True: [], False: []}
         for _ in range(rounds):

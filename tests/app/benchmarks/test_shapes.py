@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from app.benchmarks import decode_shapes
+from app.benchmarks.decode import WARM_UP_STEPS
 from app.benchmarks.decode_shapes import measure_decode_shapes
 from app.benchmarks.prefill import measure_prefill
 from app.benchmarks.random_model import fill_session, random_transformers_model, random_weights
@@ -15,6 +16,7 @@ from app.benchmarks.shapes import SHAPES
 from app.benchmarks.subjects import LoadedSubject, RandomSubject, transformers_weight_bytes_read
 from app.benchmarks.trace import measure_trace
 from app.benchmarks.transformers_rival import random_dynamic_cache, random_static_cache, time_decode_steps
+from app.errors import UserFacingError
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation
 from quest_core.model_source import ModelError
@@ -68,6 +70,18 @@ def test_ours_may_lack_memory_but_not_fail(cpu_settings, tiny_shape, monkeypatch
     monkeypatch.setattr(decode_shapes, "fill_session", raising(RuntimeError("a mistake")))
     with pytest.raises(RuntimeError, match="a mistake"):
         measure(cpu_settings, tiny_shape, rivals=())
+
+
+def test_the_steps_end_at_the_context_and_must_fit(cpu_settings, tiny_shape, monkeypatch):
+    filled = []
+    monkeypatch.setattr(
+        decode_shapes, "fill_session", lambda *arguments: (filled.append(arguments[1]), fill_session(*arguments))
+    )
+    result = measure(cpu_settings, tiny_shape, contexts=[150], steps=3, rivals=())
+    assert filled == [150 - 3 - WARM_UP_STEPS - 1]
+    assert {row["context_tokens"] for row in result["rows"]} == {150}
+    with pytest.raises(UserFacingError, match="no room for 27 steps"):
+        measure(cpu_settings, tiny_shape, contexts=[32], steps=27, rivals=())
 
 
 def test_bytes_of_weights_are_those_of_the_shape(cpu_settings, tiny_shape):
