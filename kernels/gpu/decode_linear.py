@@ -22,6 +22,7 @@ from kernels.gpu.checks import (
     require_quantized,
 )
 from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
+from kernels.gpu.integer_tiles import multiply_integers, prepare_integers
 from kernels.gpu.matrix_tiles import UNSCALE_PACKED, load_tile, load_vector, multiply_tile, prepare_inputs
 from kernels.reference import Matrix, PackedMatrix
 
@@ -46,19 +47,49 @@ class Blocks(NamedTuple):
     programs: int
 
 
-# By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on an H100, see kernels/NOTES.md.
+# By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on H100 and H200, see
+# kernels/NOTES.md. The integers of `kernels.gpu.integer_tiles` want more rows that share their preparation.
 BLOCKS = {
     4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 1))),
     8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 1))),
     16: ((512, Blocks(4, 256, 4, 1)), (1 << 31, Blocks(8, 256, 4, 1))),
     32: ((1 << 31, Blocks(8, 256, 4, 1)),),
 }
+INTEGER_BLOCKS = {
+    4: ((128, Blocks(16, 128, 4, 2)), (1 << 31, Blocks(8, 128, 4, 1))),
+    8: ((256, Blocks(8, 256, 8, 2)), (1 << 31, Blocks(4, 512, 8, 1))),
+}
+LEAST_ROWS = 4
 
 
-def choose_blocks(runs: int, bits: int) -> Blocks:
-    """What measured fastest for matrices with rows of this many runs."""
-    blocks = next(blocks for up_to, blocks in BLOCKS[bits] if runs <= up_to)
-    return blocks._replace(runs=min(blocks.runs, triton.next_power_of_2(runs)))
+def choose_blocks(runs: int, bits: int, integers: bool, out_channels: int, multiprocessors: int) -> Blocks:
+    """What measured fastest for matrices with rows of this many runs, in tiles small enough to busy all of a GPU."""
+    blocks = next(blocks for up_to, blocks in (INTEGER_BLOCKS if integers else BLOCKS)[bits] if runs <= up_to)
+    rows = blocks.out
+    while rows > LEAST_ROWS and triton.cdiv(out_channels, rows) < multiprocessors:
+        rows //= 2
+    return blocks._replace(out=rows, runs=min(blocks.runs, triton.next_power_of_2(runs)))
+
+
+@triton.jit
+def _prepare(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr, INTEGERS: tl.constexpr):
+    """Inputs, their sums and steps, and the squares of `hidden`, as `_multiply` takes them."""
+    if INTEGERS:
+        return prepare_integers(hidden, gains, BITS, HAS_GAINS)
+    else:
+        inputs, sums, squares = prepare_inputs(hidden, gains, BITS, HAS_GAINS)
+        return inputs, sums, sums, squares
+
+
+@triton.jit
+def _multiply(
+    weights, scales, minimums, inputs, sums, steps,
+    BITS: tl.constexpr, INTEGERS: tl.constexpr, INTERPRETED: tl.constexpr,
+):  # fmt: skip
+    if INTEGERS:
+        return multiply_integers(weights, scales, minimums, inputs, sums, steps, BITS, INTERPRETED)
+    else:
+        return multiply_tile(weights, scales, minimums, inputs, sums, BITS)
 
 
 @triton.jit
@@ -87,10 +118,11 @@ def _decode_linear_kernel(
     IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, FORM: tl.constexpr,
     HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, DEPENDENT: tl.constexpr,
     BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, EVEN: tl.constexpr,
+    INTEGERS: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     """Programs of one row of hidden share the tiles; those of its other rows run beside them and find L2 filled."""
     RUNS: tl.constexpr = (IN_CHANNELS * BITS + 127) // 128
-    UNSCALE: tl.constexpr = 1.0 if BITS >= 16 else UNSCALE_PACKED
+    UNSCALE: tl.constexpr = 1.0 if BITS >= 16 or INTEGERS else UNSCALE_PACKED
     token = (tl.program_id(0) % rows).to(tl.int64)
     tile = tl.program_id(0) // rows
     programs = tl.num_programs(0) // rows
@@ -106,7 +138,8 @@ def _decode_linear_kernel(
         gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
     wait_for_previous_kernel(DEPENDENT)
     hidden_ptr += token * IN_CHANNELS
-    inputs, sums, squares = prepare_inputs(load_vector(hidden_ptr, run, IN_CHANNELS, BITS), gains, BITS, HAS_NORM)
+    hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
+    inputs, sums, steps, squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
 
     if RUNS <= BLOCK_RUNS:
         tiles = tl.cdiv(out_channels, BLOCK_OUT)
@@ -120,13 +153,14 @@ def _decode_linear_kernel(
                     weight_ptr, scale_ptr, minimum_ptr, this_tile + programs, 0, out_channels,
                     IN_CHANNELS, BITS, GROUP_RUNS, FORM == "swiglu", BLOCK_OUT, BLOCK_RUNS, EVEN,
                 )  # fmt: skip
-            product = tl.sum(multiply_tile(weights, scales, minimums, inputs, sums, BITS), 1) * factor
+            products = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
+            product = tl.sum(products, 1) * factor
             _store_product(
                 product, this_tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT
             )
             weights, scales, minimums = next_weights, next_scales, next_minimums
     else:
-        total = multiply_tile(weights, scales, minimums, inputs, sums, BITS)
+        total = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
         for first_run in range(BLOCK_RUNS, RUNS, BLOCK_RUNS):
             run = first_run + tl.arange(0, BLOCK_RUNS)
             weights, scales, minimums = load_tile(
@@ -136,9 +170,9 @@ def _decode_linear_kernel(
             if HAS_NORM:
                 gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
             hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
-            inputs, sums, more_squares = prepare_inputs(hidden, gains, BITS, HAS_NORM)
+            inputs, sums, steps, more_squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
             squares += more_squares
-            total += multiply_tile(weights, scales, minimums, inputs, sums, BITS)
+            total += _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
         product = tl.sum(total, 1) * UNSCALE
         if HAS_NORM:
             product *= tl.rsqrt(tl.sum(squares, 0) / IN_CHANNELS + epsilon)
@@ -227,10 +261,13 @@ def _launch(
     out_channels = weights.shape[0]
     if bias is not None:
         require(bias, "bias", (out_channels,), FLOATING)
-    blocks = choose_blocks(triton.cdiv(in_channels * bits, 128), bits)
+    # What a 16-bit input loses in integers is less than its own rounding; float32 keeps to float32.
+    integers = bits < 16 and hidden.element_size() == 2
+    width = multiprocessors(hidden.device)
+    blocks = choose_blocks(triton.cdiv(in_channels * bits, 128), bits, integers, out_channels, width)
     tiles = triton.cdiv(out_channels, blocks.out)
     if in_channels * bits <= 128 * blocks.runs:
-        tiles = min(tiles, blocks.programs * multiprocessors(hidden.device))
+        tiles = min(tiles, blocks.programs * width)
     dependent = launches_dependently(hidden.device)
     _decode_linear_kernel[(rows * tiles,)](
         hidden,
@@ -253,6 +290,8 @@ def _launch(
         BLOCK_OUT=blocks.out,
         BLOCK_RUNS=blocks.runs,
         EVEN=out_channels % blocks.out == 0,
+        INTEGERS=integers,
+        INTERPRETED=triton.knobs.runtime.interpret,
         num_warps=blocks.warps,
         launch_pdl=dependent,
     )

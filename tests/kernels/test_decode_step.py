@@ -68,17 +68,40 @@ def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bia
     assert_close(residual, expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize(("in_channels", "out_channels"), [(80, 32), (80, 26), (320, 16)])
-def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_channels, bits):
+def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_channels, bits, dtype):
     """With more tiles than programs, full ones and not, and with rows in one piece and in several."""
-    monkeypatch.setattr(decode_linear, "choose_blocks", lambda runs, bits: decode_linear.Blocks(4, 8, 1, 1))
+    monkeypatch.setattr(decode_linear, "choose_blocks", lambda *shape: decode_linear.Blocks(4, 8, 1, 1))
     monkeypatch.setattr(decode_linear, "multiprocessors", lambda device: 3)
-    hidden, weight = draw(ops, torch.float32, 2, in_channels), draw(ops, torch.float32, in_channels)
-    matrix = draw_matrix(ops, torch.float32, bits, out_channels, in_channels)
+    hidden, weight = draw(ops, dtype, 2, in_channels), draw(ops, dtype, in_channels)
+    matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
     for name in ("norm_linear", "norm_swiglu"):
         expected = getattr(reference, f"naive_{name}")(hidden, weight, EPSILON, matrix)
         assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
+
+
+@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@pytest.mark.parametrize("bits", [8, 4])
+@pytest.mark.parametrize("case", ["normal", "an outlier in each run", "zeros", "tiny", "large"])
+def test_integers_lose_no_more_than_the_result_does(ops, bits, case):
+    """Of 16-bit inputs; against float64, in units of what rounding the result to float16 loses."""
+    hidden = draw(ops, torch.float16, 1, 320)
+    if case == "an outlier in each run":
+        hidden[:, ::32] *= 200
+    hidden *= {"zeros": 0.0, "tiny": 2.0**-12, "large": 2.0**9}.get(case, 1.0)
+    matrix = draw_matrix(ops, torch.float16, bits, 64, 320)
+    exact = hidden.double() @ reference.naive_dequantize(*matrix, 320, torch.float32).double().T
+    product = torch.zeros((1, 64), dtype=torch.float16, device=ops.device)
+    ops.kernels.linear_add(hidden, matrix, product)
+    assert (product.double() - exact).norm() <= 1.5 * (exact.half().double() - exact).norm()
+
+
+def test_tiles_are_small_enough_for_all_multiprocessors():
+    for out_channels, rows in ((14336, 16), (2112, 16), (1500, 8), (576, 4), (10, 4)):
+        assert decode_linear.choose_blocks(128, 4, True, out_channels, 132).out == rows
+    assert decode_linear.choose_blocks(18, 4, True, 576, 132).runs == 32
 
 
 for test in (test_norm_linear, test_norm_swiglu, test_linear_add):
