@@ -104,3 +104,9 @@ def require_quantized(
 def multiprocessors(device: torch.device) -> int:
     """Streaming multiprocessors of `device`; a few where kernels are interpreted."""
     return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
+
+
+@lru_cache
+def shared_memory_bytes(device: torch.device) -> int:
+    """What one program may have of `device`'s shared memory; plenty where kernels are interpreted."""
+    return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 1 << 20

@@ -8,90 +8,123 @@ softmax; whichever program of a kv head finishes last combines them (flash-decod
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_pages
+from kernels.gpu.checks import (
+    FLOATING,
+    multiprocessors,
+    require,
+    require_contiguous,
+    require_pages,
+    shared_memory_bytes,
+)
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.float8 import WEIGHT_UNIT, as_codes, widen_codes
+from kernels.gpu.float8 import WEIGHT_UNIT, as_codes, widen_codes, widen_values
+from kernels.gpu.rows import load_rows
 from kernels.reference import KvScales
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
-# With larger blocks fewer unfinished softmaxes are left to combine, which takes longer than reading what is selected.
-BLOCK_TOKENS = {"large": 128, "small": 64}
 # Beyond these a large block would not fit the registers.
 LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
-# Enough programs that each multiprocessor has some to hide latency with.
-PROGRAMS_PER_MULTIPROCESSOR = {"selected": 4, "dense": 2}
-NUM_WARPS = {"selected": 4, "dense": 4}
-NUM_STAGES = {"selected": 2, "dense": 2}
+NUM_WARPS = 4
+
+
+class Blocks(NamedTuple):
+    """How attention is cut.
+
+    Args:
+        tokens: of a block.
+        programs: on each multiprocessor at most, which share all blocks.
+        stages: of the pipeline that loads page numbers, then keys and values.
+    """
+
+    tokens: int
+    programs: int
+    stages: int
+
+
+# Measured on an H200. With larger blocks fewer unfinished softmaxes are left to combine, which takes longer than
+# reading what is selected. A long context is read fastest by one program a multiprocessor that loads a block ahead.
+LARGE_BLOCKS = {"selected": Blocks(128, 2, 3), "dense": Blocks(128, 2, 2), "dense ahead": Blocks(128, 1, 5)}
+SMALL_BLOCKS = {"selected": Blocks(64, 4, 2), "dense": Blocks(64, 2, 2)}
+# Blocks of keys and values in shared memory when one is loaded ahead, and what else a program keeps there.
+BLOCKS_AHEAD, OTHER_SHARED_BYTES = 2, 1 << 14
 # Numbers of unfinished softmaxes that a program combines at once: 64 registers of 128 threads.
 COMBINED_NUMBERS = 8192
+LOG2_E = tl.constexpr(1.4426950408889634)
 
 
 @triton.jit
-def attend_share(
-    head, split, splits, page_count, context,
+def _attend_share(
+    head, split, list_pages, page_count, context,
     query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
-    partial_ptr, highest_ptr, total_ptr,
-    scale, kv_heads, head_dim,
-    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
-    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
+    partial_ptr, highest_ptr, total_ptr, scale,
+    GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    SELECTED: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
     """Attend with a group to a share of its pages, listed from `page_id_ptr` on (SELECTED) or all of the context.
 
-    Shares are whole blocks and follow the count on the device, so that a table longer than the context idles nobody.
+    Shares are whole blocks of `list_pages`, of which `page_count` are read. Logits are kept in units of log 2.
     """
     rows = tl.arange(0, QUERY_ROWS)
     channels = tl.arange(0, BLOCK_DIM)
     tokens = tl.arange(0, BLOCK_TOKENS)
-    inside = channels < head_dim
+    inside = channels < HEAD_DIM
     in_group = (rows < GROUP)[:, None]
     query = tl.load(
-        query_ptr + (head * GROUP + rows)[:, None] * head_dim + channels[None, :], in_group & inside[None, :], 0.0
+        query_ptr + (head * GROUP + rows)[:, None] * HEAD_DIM + channels[None, :], in_group & inside[None, :], 0.0
     )
+    # A token that is always there stands for those that are not, so that loads need no mask.
+    first_logical = 0
+    if SELECTED:
+        first_logical = tl.load(page_id_ptr, cache_modifier=".cg")
+    first_row = (tl.load(page_table_ptr + first_logical) * KV_HEADS + head) * PAGE_SIZE
     highest = tl.full([QUERY_ROWS], float("-inf"), tl.float32)
     total = tl.zeros([QUERY_ROWS], tl.float32)
     attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
     BLOCK_PAGES: tl.constexpr = BLOCK_TOKENS // PAGE_SIZE
-    pages_per_split = tl.cdiv(tl.cdiv(page_count, BLOCK_PAGES), splits) * BLOCK_PAGES
+    pages_per_split = tl.cdiv(tl.cdiv(list_pages, BLOCK_PAGES), SPLITS) * BLOCK_PAGES
     first_page = split * pages_per_split
-    last_page = tl.minimum(first_page + pages_per_split, page_count)
-    for page in tl.range(first_page, last_page, BLOCK_PAGES, num_stages=NUM_STAGES):
+    for page in tl.range(
+        first_page, tl.minimum(first_page + pages_per_split, list_pages), BLOCK_PAGES, num_stages=NUM_STAGES
+    ):
         entries = page + tokens // PAGE_SIZE
-        listed = entries < last_page
+        slots = tokens % PAGE_SIZE
         if SELECTED:
             # Past the L1 cache, which need not know what other multiprocessors wrote.
-            logical = tl.load(page_id_ptr + entries, listed, 0, cache_modifier=".cg")
+            logical = tl.load(page_id_ptr + entries, entries < list_pages, 0, cache_modifier=".cg")
+            visible = (entries < page_count) & (logical * PAGE_SIZE + slots < context)
         else:
             logical = entries
-        visible = listed & (logical * PAGE_SIZE + tokens % PAGE_SIZE < context)
-        physical = tl.load(page_table_ptr + logical, visible, 0).to(tl.int64)
-        entries = (physical * kv_heads + head) * PAGE_SIZE + tokens % PAGE_SIZE
-        addresses = (entries * head_dim)[:, None] + channels[None, :]
-        mask = visible[:, None] & inside[None, :]
-        keys = widen_codes(tl.load(key_page_ptr + addresses, mask, 0.0), query.dtype)
-        values = widen_codes(tl.load(value_page_ptr + addresses, mask, 0.0), query.dtype)
-        logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * scale
+            visible = entries * PAGE_SIZE + slots < context
+        physical = tl.load(page_table_ptr + logical, visible, 0)
+        kv_rows = tl.where(visible, (physical * KV_HEADS + head) * PAGE_SIZE + slots, first_row)
+        keys = widen_codes(load_rows(key_page_ptr, kv_rows, HEAD_DIM, BLOCK_DIM), query.dtype)
+        values = widen_values(load_rows(value_page_ptr, kv_rows, HEAD_DIM, BLOCK_DIM), query.dtype)
+        logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * (scale * LOG2_E)
         if FLOAT8:
-            logits *= tl.load(key_scale_ptr + entries, visible, 0.0)[None, :]
+            logits *= tl.load(key_scale_ptr + kv_rows)[None, :]
         logits = tl.where(visible[None, :], logits, float("-inf"))
         new_highest = tl.maximum(highest, tl.max(logits, 1))
-        # The first entry of a split is always visible, so that no row stays at -inf once it has seen a block.
-        weights = tl.exp(logits - new_highest[:, None])
-        decay = tl.exp(highest - new_highest)
+        # Until a visible entry there is no logit to be above.
+        above = tl.where(new_highest == float("-inf"), 0.0, new_highest)
+        weights = tl.exp2(logits - above[:, None])
+        decay = tl.exp2(highest - above)
         total = total * decay + tl.sum(weights, 1)
         if FLOAT8:
-            weights *= tl.load(value_scale_ptr + entries, visible, 0.0)[None, :] * WEIGHT_UNIT
+            weights *= tl.load(value_scale_ptr + kv_rows)[None, :] * WEIGHT_UNIT
         attended = attended * decay[:, None] + tl.dot(weights.to(values.dtype), values, input_precision="ieee")
         highest = new_highest
     if FLOAT8:
         attended *= 1.0 / WEIGHT_UNIT
-    out = (head * splits + split) * GROUP + rows
-    tl.store(partial_ptr + out[:, None] * head_dim + channels[None, :], attended, in_group & inside[None, :])
+    out = (head * SPLITS + split) * GROUP + rows
+    tl.store(partial_ptr + out[:, None] * HEAD_DIM + channels[None, :], attended, in_group & inside[None, :])
     tl.store(highest_ptr + out, highest, rows < GROUP)
     tl.store(total_ptr + out, total, rows < GROUP)
 
@@ -100,70 +133,72 @@ def attend_share(
 def _attend_kernel(
     query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
     page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-    scale, budget_pages, kv_heads, head_dim,
-    GROUP: tl.constexpr, PAGE_SIZE: tl.constexpr, SELECTED: tl.constexpr, FLOAT8: tl.constexpr,
-    QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
-    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, DEPENDENT: tl.constexpr,
+    scale, budget_pages,
+    GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    SELECTED: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
+    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the head's page list (SELECTED) or of the context."""
     wait_for_previous_kernel(DEPENDENT)
     head, split = tl.program_id(0), tl.program_id(1)
-    splits = tl.num_programs(1)
     context = tl.load(context_ptr)
     if SELECTED:
-        page_count = tl.load(page_count_ptr + head)
+        # Shares of what the list has room for, since the count takes as long to come as the list itself.
+        list_pages, page_count = budget_pages, tl.load(page_count_ptr + head)
     else:
+        # Shares of what there is, so that a table longer than the context idles nobody.
         page_count = tl.cdiv(context, PAGE_SIZE)
-    attend_share(
-        head, split, splits, page_count, context, query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr,
-        value_scale_ptr, page_table_ptr, page_id_ptr + head * budget_pages, partial_ptr, highest_ptr, total_ptr,
-        scale, kv_heads, head_dim,
-        GROUP, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, NUM_STAGES,
+        list_pages = page_count
+    _attend_share(
+        head, split, list_pages, page_count, context,
+        query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr,
+        page_id_ptr + head * budget_pages, partial_ptr, highest_ptr, total_ptr, scale,
+        GROUP, KV_HEADS, HEAD_DIM, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
     )  # fmt: skip
     # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
     tl.debug_barrier()
     finished = tl.atomic_add(finished_ptr + head, 1, sem="acq_rel", scope="gpu")
-    if finished == splits - 1:
+    if finished == SPLITS - 1:
         tl.store(finished_ptr + head, 0)
-        combine_splits(
-            head, splits, partial_ptr, highest_ptr, total_ptr, attended_ptr, head_dim,
-            GROUP, GROUP_ROWS, COMBINED_SPLITS, BLOCK_DIM,
+        _combine_splits(
+            head, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+            GROUP, HEAD_DIM, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,
         )  # fmt: skip
 
 
 @triton.jit
-def combine_splits(
-    head, splits, partial_ptr, highest_ptr, total_ptr, attended_ptr, head_dim,
-    GROUP: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, BLOCK_DIM: tl.constexpr,
+def _combine_splits(
+    head, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr,
+    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr,
 ):  # fmt: skip
     """Finish the softmaxes of a group over all splits; splits without a page weigh nothing."""
-    member = tl.arange(0, GROUP_ROWS)
-    channels = tl.arange(0, BLOCK_DIM)
-    in_group, inside = member < GROUP, channels < head_dim
-    highest = tl.full([GROUP_ROWS], float("-inf"), tl.float32)
-    total = tl.zeros([GROUP_ROWS], tl.float32)
-    attended = tl.zeros([GROUP_ROWS, BLOCK_DIM], tl.float32)
-    for first in range(0, splits, COMBINED_SPLITS):
-        split = first + tl.arange(0, COMBINED_SPLITS)
-        rows = (head * splits + split)[:, None] * GROUP + member[None, :]
-        there = (split < splits)[:, None] & in_group[None, :]
+    # All is [splits, members, channels], and so few channels are a thread's that it sums over all splits by itself.
+    member = tl.arange(0, GROUP_ROWS)[None, :, None]
+    channels = tl.max_contiguous(tl.arange(0, BLOCK_DIM), THREAD_CHANNELS)[None, None, :]
+    in_group, inside = member < GROUP, channels < HEAD_DIM
+    highest = tl.full([1, GROUP_ROWS, 1], float("-inf"), tl.float32)
+    total = tl.zeros([1, GROUP_ROWS, 1], tl.float32)
+    attended = tl.zeros([1, GROUP_ROWS, BLOCK_DIM], tl.float32)
+    for first in range(0, SPLITS, COMBINED_SPLITS):
+        split = first + tl.arange(0, COMBINED_SPLITS)[:, None, None]
+        rows = (head * SPLITS + split) * GROUP + member
+        there = in_group & (split < SPLITS)
         # Past the L1 cache, which need not know what other multiprocessors wrote.
         highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
         totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
-        partial = tl.load(
-            partial_ptr + rows[:, :, None] * head_dim + channels[None, None, :],
-            there[:, :, None] & inside[None, None, :], 0.0, cache_modifier=".cg",
-        )  # fmt: skip
+        partial = tl.load(partial_ptr + rows * HEAD_DIM + channels, there & inside, 0.0, cache_modifier=".cg")
         # The first split always has a page, so that no member's highest is -inf alone.
-        new_highest = tl.where(in_group, tl.maximum(highest, tl.max(highs, 0)), 0.0)
-        weights = tl.exp(highs - new_highest[None, :])
-        decay = tl.exp(highest - new_highest)
-        total = total * decay + tl.sum(weights * totals, 0)
-        attended = attended * decay[:, None] + tl.sum(partial * weights[:, :, None], 0)
+        new_highest = tl.where(in_group, tl.maximum(highest, tl.max(highs, 0, keep_dims=True)), 0.0)
+        weights = tl.exp2(highs - new_highest)
+        decay = tl.exp2(highest - new_highest)
+        total = total * decay + tl.sum(weights * totals, 0, keep_dims=True)
+        attended = attended * decay + tl.sum(partial * weights, 0, keep_dims=True)
         highest = new_highest
-    target = attended_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :]
-    attended /= tl.where(in_group, total, 1.0)[:, None]
-    tl.store(target, attended.to(attended_ptr.dtype.element_ty), in_group[:, None] & inside[None, :])
+    attended /= tl.where(in_group, total, 1.0)
+    target = attended_ptr + (head * GROUP + member) * HEAD_DIM + channels
+    tl.store(target, attended.to(attended_ptr.dtype.element_ty), in_group & inside)
 
 
 def sparse_decode_attention(
@@ -228,11 +263,14 @@ def _attend(
         )
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
-    kind = "selected" if selected else "dense"
-    fits = head_dim <= LARGE_BLOCK_MAX_DIM and query.element_size() <= LARGE_BLOCK_ELEMENT_BYTES
-    block_tokens = max(BLOCK_TOKENS["large" if fits else "small"], page_size)
-    programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[kind]
-    splits = min(triton.cdiv(list_pages, block_tokens // page_size), max(1, programs // kv_heads))
+    blocks = _choose_blocks(selected, head_dim, query.element_size(), query.device)
+    block_tokens = max(blocks.tokens, page_size)
+    splits = triton.cdiv(list_pages, block_tokens // page_size)
+    most_splits = max(1, multiprocessors(query.device) * blocks.programs // kv_heads)
+    if selected:
+        # Budgets are many: few different numbers of splits, since each is compiled for.
+        splits, most_splits = triton.next_power_of_2(splits), triton.next_power_of_2(most_splits + 1) // 2
+    splits = min(splits, most_splits)
     block_dim = max(16, triton.next_power_of_2(head_dim))
     group_rows = triton.next_power_of_2(group)
     dependent = launches_dependently(query.device)
@@ -256,23 +294,36 @@ def _attend(
         attended,
         scale,
         list_pages,
-        kv_heads,
-        head_dim,
         GROUP=group,
+        KV_HEADS=kv_heads,
+        HEAD_DIM=head_dim,
         PAGE_SIZE=page_size,
         SELECTED=selected,
         FLOAT8=kv_scales is not None,
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=block_tokens,
         BLOCK_DIM=block_dim,
-        NUM_STAGES=NUM_STAGES[kind],
+        SPLITS=splits,
+        NUM_STAGES=blocks.stages,
         GROUP_ROWS=group_rows,
         COMBINED_SPLITS=min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
+        THREAD_CHANNELS=min(max(group_rows * block_dim // (32 * NUM_WARPS), 1), 4),
         DEPENDENT=dependent,
-        num_warps=NUM_WARPS[kind],
+        num_warps=NUM_WARPS,
         launch_pdl=dependent,
     )
     return attended
+
+
+def _choose_blocks(selected: bool, head_dim: int, element_bytes: int, device: torch.device) -> Blocks:
+    kind = "selected" if selected else "dense"
+    if head_dim > LARGE_BLOCK_MAX_DIM or element_bytes > LARGE_BLOCK_ELEMENT_BYTES:
+        return SMALL_BLOCKS[kind]
+    ahead = LARGE_BLOCKS["dense ahead"]
+    kept_bytes = BLOCKS_AHEAD * 2 * ahead.tokens * triton.next_power_of_2(head_dim) * element_bytes
+    if not selected and kept_bytes + OTHER_SHARED_BYTES <= shared_memory_bytes(device):
+        return ahead
+    return LARGE_BLOCKS[kind]
 
 
 @lru_cache

@@ -48,6 +48,24 @@ def widen_codes(codes, dtype: tl.constexpr):
 
 
 @triton.jit
+def widen_values(codes, dtype: tl.constexpr):
+    """As `widen_codes`, where the compiler may not move it behind the exchange between threads that a product needs.
+
+    Values meet a product across their vectors: as codes, that exchange would read them byte by byte.
+    """
+    if codes.dtype == tl.float8e4nv:
+        # Four codes, in two halves.
+        half = tl.inline_asm_elementwise(
+            "{ .reg .b16 low, high; mov.b32 {low, high}, $2; "
+            "cvt.rn.f16x2.e4m3x2 $0, low; cvt.rn.f16x2.e4m3x2 $1, high; }",
+            "=r,=r,r", [codes], tl.float16, is_pure=False, pack=4,
+        )  # fmt: skip
+        return half if dtype == tl.float16 else half.to(tl.float32).to(dtype)
+    else:
+        return widen_codes(codes, dtype)
+
+
+@triton.jit
 def round_to_codes(vectors):
     """Codes, uint8 [rows, channels], and scales, float32 [rows, 1], of float32 vectors."""
     longest = tl.max(tl.abs(vectors), 1)[:, None].to(tl.int32, bitcast=True)

@@ -31,12 +31,11 @@ def load_worth(
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
     """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 beyond the context."""
-    # Whole runs of 16 bytes are loaded.
-    loaded_pages = tl.minimum(tl.cdiv(total_pages, 4) * 4, logical_pages)
+    # What is beyond the context is loaded too: its length need not have come before.
     score_ptr += head.to(tl.int64) * ROWS * logical_pages
     if SHARES:
         block = tl.arange(0, BLOCKS)
-        used = block < tl.cdiv(total_pages, SHARE_PAGES)
+        used = block < blocks
         worth = pages * 0.0
         for row in tl.static_range(ROWS):
             entry = (head * ROWS + row) * blocks + block
@@ -44,11 +43,11 @@ def load_worth(
             totals = tl.load(total_ptr + entry, used, 0.0)
             highest = tl.max(highs, 0)
             factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
-            logits = tl.load(score_ptr + row * logical_pages + pages, pages < loaded_pages, float("-inf"))
+            logits = tl.load(score_ptr + row * logical_pages + pages, pages < logical_pages, float("-inf"))
             worth += tl.where(pages < total_pages, tl.exp(logits - highest) * factor, 0.0)
         return worth
     else:
-        return tl.load(score_ptr + pages, pages < loaded_pages, 0.0)
+        return tl.load(score_ptr + pages, pages < logical_pages, 0.0)
 
 
 @triton.jit

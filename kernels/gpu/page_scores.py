@@ -15,6 +15,7 @@ import triton.language as tl
 from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_summaries
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import SHARE_PAGES, sum_up_logits
+from kernels.gpu.rows import load_rows
 from kernels.reference import check_summary
 
 NUM_WARPS = 4
@@ -35,11 +36,11 @@ def _split_rows(function, part, summary_dtype: tl.constexpr):
     """Split a function of the query into three parts.
 
     Args:
-        function: float32 [rows, channels], each row three times or more, once for each part.
+        function: float32 [rows, channels], each row three times or more, once for each part; or one row for all.
         part: int32 [rows, 1], which part a row keeps; nothing from 3 on.
 
     Returns:
-        The parts in the dtype of the summaries, and what a step of each row is worth.
+        The parts [rows, channels] in the dtype of the summaries, and what a step of each row is worth, [rows, 1].
     """
     if summary_dtype == tl.int8:
         step = tl.max(tl.abs(function), 1)[:, None] / PART_LEVELS
@@ -58,113 +59,132 @@ def _split_rows(function, part, summary_dtype: tl.constexpr):
         third = (rest - second.to(tl.float32)).to(summary_dtype)
         nothing = tl.zeros_like(first)
         parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
-        return parts, tl.full([function.shape[0], 1], 1.0, tl.float32)
+        return parts, tl.full([part.shape[0], 1], 1.0, tl.float32)
 
 
 @triton.jit
-def _function_of_query(query, member, vector: tl.constexpr, SUMMARY: tl.constexpr, GROUP: tl.constexpr):
-    """What a summary vector is dotted with: float32 [rows, channels], from the scaled query of each row's member."""
-    if SUMMARY == "bounds":
-        # Every member of the group is there four times, once for each part.
-        if vector == 0:
-            function = tl.sum(tl.minimum(query, 0.0), 0) / (4 * GROUP)
-        else:
-            function = tl.sum(tl.maximum(query, 0.0), 0) / (4 * GROUP)
-        return tl.where((member == 0)[:, None], function[None, :], 0.0)
-    else:
-        return query if vector == 0 else tl.abs(query)
-
-
-@triton.jit
-def _products(
-    parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8: tl.constexpr
+def _bound_functions(
+    head, query_ptr, scale, GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr
 ):
-    """Products of one vector of each page's summary, float32 [rows, pages]."""
-    summary = tl.load(summary_ptr + (entries * head_dim)[:, None] + channels[None, :], mask, 0)
-    if INT8:
-        products = tl.dot(parts, tl.trans(summary), out_dtype=tl.int32).to(tl.float32) * worth
-        return products * tl.load(summary_scale_ptr + entries, visible, 0.0)[None, :]
-    else:
-        return tl.dot(parts, tl.trans(summary), input_precision="ieee")
+    """What lower and upper bounds are dotted with, float32 [1, channels]: the mean over the group's queries."""
+    channels = tl.arange(0, BLOCK_DIM)
+    low, high = tl.zeros([BLOCK_DIM], tl.float32), tl.zeros([BLOCK_DIM], tl.float32)
+    # One after the other, in each thread: their sums need no exchange between threads.
+    for member in tl.static_range(GROUP):
+        query = tl.load(query_ptr + (head * GROUP + member) * HEAD_DIM + channels, channels < HEAD_DIM, 0.0)
+        query = query.to(tl.float32) * (scale / GROUP)
+        low += tl.minimum(query, 0.0)
+        high += tl.maximum(query, 0.0)
+    return low[None, :], high[None, :]
 
 
 @triton.jit
-def load_functions(
-    head, query_ptr, scale, head_dim, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, GROUP: tl.constexpr,
-    MEMBERS: tl.constexpr, BLOCK_DIM: tl.constexpr, summary_dtype: tl.constexpr,
+def _load_functions(
+    head, query_ptr, scale, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, GROUP: tl.constexpr, MEMBERS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, summary_dtype: tl.constexpr,
 ):  # fmt: skip
     """The functions of a kv head's query that its summary vectors are dotted with, split into parts.
 
-    Row r belongs to query head r % MEMBERS of the group, and is part r // MEMBERS of its function; the last quarter of
-    the rows is empty.
+    With bounds row r is part r of the one function. Else it belongs to query head r % MEMBERS of the group, and is part
+    r // MEMBERS of its function. Other rows are empty.
 
     Returns:
         for the first and for the last vector: parts [4 * MEMBERS, BLOCK_DIM], and what a step of each row is worth.
     """
     rows = tl.arange(0, 4 * MEMBERS)
-    member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
-    channels = tl.arange(0, BLOCK_DIM)
-    present = (member < GROUP)[:, None] & (channels < head_dim)[None, :]
-    query = tl.load(query_ptr + (head * GROUP + member)[:, None] * head_dim + channels[None, :], present, 0.0)
-    query = query.to(tl.float32) * scale
-    parts, worth = _split_rows(_function_of_query(query, member, 0, SUMMARY, GROUP), part, summary_dtype)
+    if SUMMARY == "bounds":
+        part = rows[:, None]
+        function, last_function = _bound_functions(head, query_ptr, scale, GROUP, HEAD_DIM, BLOCK_DIM)
+    else:
+        member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
+        channels = tl.arange(0, BLOCK_DIM)
+        present = (member < GROUP)[:, None] & (channels < HEAD_DIM)[None, :]
+        query = tl.load(query_ptr + (head * GROUP + member)[:, None] * HEAD_DIM + channels[None, :], present, 0.0)
+        function = query.to(tl.float32) * scale
+        last_function = tl.abs(function)
+    parts, worth = _split_rows(function, part, summary_dtype)
     if VECTORS == 1:
         return parts, worth, parts, worth
     else:
-        last_parts, last_worth = _split_rows(
-            _function_of_query(query, member, 1, SUMMARY, GROUP), part, summary_dtype
-        )
+        last_parts, last_worth = _split_rows(last_function, part, summary_dtype)
         return parts, worth, last_parts, last_worth
 
 
 @triton.jit
-def score_block(
-    head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
-    highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
-    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
-    GROUP: tl.constexpr, MEMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
+def _products(
+    parts, worth, summary_ptr, summary_scale_ptr, rows,
+    INT8: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """Score BLOCK_PAGES pages for one kv head, whose functions are given as `load_functions` returns them."""
-    channels = tl.arange(0, BLOCK_DIM)
+    """Products of one vector of each page's summary, float32 [rows, pages]."""
+    summary = load_rows(summary_ptr, rows, HEAD_DIM, BLOCK_DIM)
+    if INT8:
+        products = tl.dot(parts, tl.trans(summary), out_dtype=tl.int32).to(tl.float32) * worth
+        return products * tl.load(summary_scale_ptr + rows)[None, :]
+    else:
+        return tl.dot(parts, tl.trans(summary), input_precision="ieee")
+
+
+@triton.jit
+def _load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES: tl.constexpr):
+    """The physical pages of a block; of those beyond the context any that is there.
+
+    All are loaded, since the length of the context takes as long to come as the table.
+    """
     pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-    visible = pages < total_pages
-    physical = tl.load(page_table_ptr + pages, visible, 0).to(tl.int64)
-    entries = (physical * kv_heads + head) * VECTORS
-    mask = visible[:, None] & (channels < head_dim)[None, :]
-    scores = _products(
-        parts, worth, summary_ptr, summary_scale_ptr, entries, visible, mask, channels, head_dim, INT8
-    )
+    physical = tl.load(page_table_ptr + pages, pages < logical_pages, 0)
+    return tl.where(pages < total_pages, physical, 0)
+
+
+@triton.jit
+def _score_block(
+    head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
+    highest_ptr, total_ptr, total_pages, logical_pages, blocks,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr, GROUP: tl.constexpr,
+    MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_PAGES: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):  # fmt: skip
+    """Score BLOCK_PAGES pages for one kv head, whose functions are given as `_load_functions` returns them."""
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    visible = (pages < total_pages)[None, :]
+    rows = (_load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES) * KV_HEADS + head) * VECTORS
+    scores = _products(parts, worth, summary_ptr, summary_scale_ptr, rows, INT8, HEAD_DIM, BLOCK_DIM)
     if VECTORS == 2:
         scores += _products(
-            last_parts, last_worth, summary_ptr, summary_scale_ptr, entries + 1, visible, mask, channels, head_dim, INT8
+            last_parts, last_worth, summary_ptr, summary_scale_ptr, rows + 1, INT8, HEAD_DIM, BLOCK_DIM
         )
-    scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
-    score_rows: tl.constexpr = 1 if SUMMARY == "bounds" else GROUP
-    row = tl.arange(0, MEMBERS)
-    target = (head * score_rows + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
-    shown = tl.where(visible[None, :], scores, float("-inf"))
-    tl.store(score_ptr + target, shown, (row < score_rows)[:, None] & (pages < logical_pages)[None, :])
-    if SHARES:
-        highest, total = sum_up_logits(scores, visible[None, :])
-        entry = (head * score_rows + row) * blocks + block
-        tl.store(highest_ptr + entry, highest, row < score_rows)
-        tl.store(total_ptr + entry, total, row < score_rows)
+    if SUMMARY == "bounds":
+        scores = tl.sum(scores, 0)[None, :]
+        target = head.to(tl.int64) * logical_pages + pages[None, :]
+        tl.store(score_ptr + target, tl.where(visible, scores, float("-inf")), (pages < logical_pages)[None, :])
+    else:
+        scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
+        row = tl.arange(0, MEMBERS)
+        target = (head * GROUP + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
+        shown = tl.where(visible, scores, float("-inf"))
+        tl.store(score_ptr + target, shown, (row < GROUP)[:, None] & (pages < logical_pages)[None, :])
+        if SHARES:
+            highest, total = sum_up_logits(scores, visible)
+            entry = (head * GROUP + row) * blocks + block
+            tl.store(highest_ptr + entry, highest, row < GROUP)
+            tl.store(total_ptr + entry, total, row < GROUP)
 
 
 @triton.jit
 def _prefetch_block(
-    head, block, summary_ptr, page_table_ptr, total_pages, kv_heads, summary_numbers,
-    BLOCK_PAGES: tl.constexpr, BLOCK_NUMBERS: tl.constexpr,
+    head, block, summary_ptr, page_table_ptr, total_pages, logical_pages,
+    KV_HEADS: tl.constexpr, NUMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr,
 ):  # fmt: skip
-    """Ask for the summaries of a block, so that the memory is busy while the functions of the query are made."""
-    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-    physical = tl.load(page_table_ptr + pages, pages < total_pages, 0).to(tl.int64)
+    """Ask for the summaries of a block, so that the memory is busy while the functions of the query are made.
+
+    Args:
+        NUMBERS: of a summary.
+    """
+    physical = _load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES)
     LINE_NUMBERS: tl.constexpr = LINE_BYTES * 8 // summary_ptr.dtype.element_ty.primitive_bitwidth
-    LINES: tl.constexpr = tl.constexpr(1 if BLOCK_NUMBERS < LINE_NUMBERS else BLOCK_NUMBERS // LINE_NUMBERS)
-    lines = tl.arange(0, LINES) * LINE_NUMBERS
-    # What is beyond a summary, or beyond the context, is never far: at a place that is asked for anyway.
-    lines = tl.minimum(lines, summary_numbers - 1)
-    addresses = summary_ptr + ((physical * kv_heads + head) * summary_numbers)[:, None] + lines[None, :]
+    LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, LINE_NUMBERS))
+    # What is beyond a summary is never far: at its last number.
+    lines = tl.minimum(tl.arange(0, LINES) * LINE_NUMBERS, NUMBERS - 1)
+    addresses = (summary_ptr + lines)[None, :] + (physical * KV_HEADS + head).to(tl.int64)[:, None] * NUMBERS
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
     )
@@ -173,9 +193,9 @@ def _prefetch_block(
 @triton.jit
 def _page_scores_kernel(
     query_ptr, summary_ptr, summary_scale_ptr, page_table_ptr, context_ptr, score_ptr, highest_ptr, total_ptr,
-    scale, logical_pages, kv_heads, head_dim,
+    scale, logical_pages,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
-    GROUP: tl.constexpr, MEMBERS: tl.constexpr,
+    GROUP: tl.constexpr, MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
     PREFETCH: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
@@ -186,17 +206,17 @@ def _page_scores_kernel(
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
     if PREFETCH:
         _prefetch_block(
-            head, tl.program_id(1), summary_ptr, page_table_ptr, total_pages, kv_heads, VECTORS * head_dim,
-            BLOCK_PAGES, VECTORS * BLOCK_DIM,
+            head, tl.program_id(1), summary_ptr, page_table_ptr, total_pages, logical_pages,
+            KV_HEADS, VECTORS * HEAD_DIM, BLOCK_PAGES,
         )  # fmt: skip
-    parts, worth, last_parts, last_worth = load_functions(
-        head, query_ptr, scale, head_dim, SUMMARY, VECTORS, GROUP, MEMBERS, BLOCK_DIM, summary_ptr.dtype.element_ty
+    parts, worth, last_parts, last_worth = _load_functions(
+        head, query_ptr, scale, SUMMARY, VECTORS, GROUP, MEMBERS, HEAD_DIM, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
     for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
-        score_block(
+        _score_block(
             head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr,
-            score_ptr, highest_ptr, total_ptr, total_pages, logical_pages, blocks, kv_heads, head_dim,
-            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, BLOCK_PAGES, BLOCK_DIM,
+            score_ptr, highest_ptr, total_ptr, total_pages, logical_pages, blocks,
+            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, KV_HEADS, HEAD_DIM, BLOCK_PAGES, BLOCK_DIM,
         )  # fmt: skip
 
 
@@ -262,15 +282,15 @@ def score_and_sum_up(
         total if shares else scores,
         scale,
         logical_pages,
-        kv_heads,
-        head_dim,
         SUMMARY=summary,
         VECTORS=vectors,
         INT8=summary_scales is not None,
         SHARES=shares,
         GROUP=group,
-        # Four times as many make the 16 rows that tl.dot wants at least.
-        MEMBERS=max(4, triton.next_power_of_2(group)),
+        # Four times as many make the 16 rows that tl.dot wants at least; with bounds one function stands for all.
+        MEMBERS=4 if summary == "bounds" else max(4, triton.next_power_of_2(group)),
+        KV_HEADS=kv_heads,
+        HEAD_DIM=head_dim,
         PAGE_SIZE=page_size,
         BLOCK_PAGES=BLOCK_PAGES[kind],
         # An int8 product sums over at least 32 channels.
