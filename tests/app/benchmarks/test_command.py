@@ -78,16 +78,17 @@ def test_nothing_measured_is_an_error_that_says_why(measured):
 
 def test_plots_of_the_other_benchmarks(tmp_path):
     pytest.importorskip("matplotlib")
-    from app.benchmarks.plots import draw_result
+    from app.benchmarks.plots import BOUND_LABEL, draw_result
 
     decode = {"engine": "quest-chat", "shape": "tiny", "attention": "quest", "weight_bits": 4, "context_tokens": 512,
-              "token_budget": 64, "ms_per_token": 2.0}  # fmt: skip
+              "token_budget": 64, "ms_per_token": 2.0, "byte_bound_ms": 1.0}  # fmt: skip
     of_loaded = {"engine": "transformers", "attention": "sdpa", "context_tokens": 512, "token_budget": None,
                  "ms_per_token": 2.0}  # fmt: skip
     prefill = {"engine": "quest-chat", "shape": "tiny", "context_tokens": 512, "tokens_per_s": 9.0}
     traced = {"context_tokens": 512, "token_budget": 64, "ms_per_token": 2.0, "ms_per_token_without_trace": 1.0}
     for benchmark, row, curve in (
         ("decode", decode, "4-bit weights"),
+        ("decode", decode, BOUND_LABEL),
         ("decode", of_loaded, "transformers, sdpa"),
         ("prefill", prefill, "quest-chat"),
         ("trace", traced, "budget 64, not traced"),
