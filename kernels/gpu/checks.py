@@ -10,6 +10,7 @@ import triton
 from kernels.reference import FLOAT8, KvScales
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32)
+MOST_VECTORS = 2**31 - 1
 
 
 def require(tensor: torch.Tensor, name: str, shape: tuple[int | None, ...], dtypes: tuple[torch.dtype, ...]) -> None:
@@ -57,6 +58,9 @@ def require_pages(
     # The attention kernel takes whole pages in blocks of a power of two tokens.
     if page_size < 1 or page_size & (page_size - 1):
         raise ValueError(f"page_size must be a power of two, got {page_size}")
+    # Vectors are numbered in 32 bits; what they lie at is counted in 64.
+    if key_pages.shape[:3].numel() > MOST_VECTORS:
+        raise ValueError(f"key_pages must hold no more than {MOST_VECTORS} vectors, got {key_pages.shape[:3].numel()}")
     return key_pages.shape[1], key_pages.shape[2], key_pages.shape[3]
 
 

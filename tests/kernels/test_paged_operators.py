@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.gpu.checks import require_pages
 
 LENGTHS = [1, 15, 16, 17, 27, 1541]
 GROUPS = [1, 3, 4, 7, 8]
@@ -298,6 +299,13 @@ def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, a
         return
     with pytest.raises(ValueError, match="page_size must be a power of two, got 24"):
         attend(ops.kernels.dense_decode_attention, case)
+
+
+@pytest.mark.parametrize("ops", ["interpreter"], indirect=True)
+def test_more_vectors_than_32_bits_can_number_are_refused(ops):
+    pages = torch.empty((2**20, 32, 64, 1), device="meta", dtype=torch.float16)
+    with pytest.raises(ValueError, match="no more than 2147483647 vectors"):
+        require_pages(pages, pages, torch.zeros(1, dtype=torch.int32))
 
 
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
