@@ -265,7 +265,8 @@ def _attend(
         )
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
-    blocks = _choose_blocks(selected, head_dim, query.element_size(), query.device)
+    shared_bytes = shared_memory_bytes(query.device)
+    blocks = choose_blocks(selected, head_dim, query.element_size(), shared_bytes)
     block_tokens = max(blocks.tokens, page_size)
     splits = triton.cdiv(list_pages, block_tokens // page_size)
     most_splits = max(1, multiprocessors(query.device) * blocks.programs // kv_heads)
@@ -318,13 +319,14 @@ def _attend(
     return attended
 
 
-def _choose_blocks(selected: bool, head_dim: int, element_bytes: int, device: torch.device) -> Blocks:
+def choose_blocks(selected: bool, head_dim: int, element_bytes: int, shared_bytes: int) -> Blocks:
+    """What measured fastest of that for which registers and a program's shared memory suffice."""
     kind = "selected" if selected else "dense"
     if head_dim > LARGE_BLOCK_MAX_DIM or element_bytes > LARGE_BLOCK_ELEMENT_BYTES:
         return SMALL_BLOCKS[kind]
     ahead = LARGE_BLOCKS["dense ahead"]
     kept_bytes = BLOCKS_AHEAD * 2 * ahead.tokens * triton.next_power_of_2(head_dim) * element_bytes
-    if not selected and kept_bytes + OTHER_SHARED_BYTES <= shared_memory_bytes(device):
+    if not selected and kept_bytes + OTHER_SHARED_BYTES <= shared_bytes:
         return ahead
     return LARGE_BLOCKS[kind]
 

@@ -12,14 +12,22 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, multiprocessors, require, require_contiguous, require_summaries
+from kernels.gpu.checks import (
+    FLOATING,
+    multiprocessors,
+    require,
+    require_contiguous,
+    require_summaries,
+    shared_memory_bytes,
+)
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import SHARE_PAGES, sum_up_logits
 from kernels.gpu.rows import load_rows
 from kernels.reference import check_summary
 
 NUM_WARPS = 4
-NUM_STAGES = 3
+# A pipeline keeps a block of summaries in shared memory, and up to so much else; where that does not fit there is none.
+NUM_STAGES, OTHER_SHARED_BYTES = 3, 1 << 15
 # Pages of a block; of 8-bit summaries twice as many, which are as many bytes.
 BLOCK_PAGES = {"logits": SHARE_PAGES, "int8": 128, "floating": 64}
 # Programs hide each other's waits; each keeps its functions of the query for several blocks.
@@ -220,6 +228,11 @@ def _page_scores_kernel(
         )  # fmt: skip
 
 
+def choose_stages(block_bytes: int, shared_bytes: int) -> int:
+    """Of the pipeline that loads blocks of so many bytes, where a program may have so many of shared memory."""
+    return NUM_STAGES if block_bytes + OTHER_SHARED_BYTES <= shared_bytes else 1
+
+
 def page_scores(
     query: torch.Tensor,
     page_summaries: torch.Tensor,
@@ -271,6 +284,9 @@ def score_and_sum_up(
     if shares:
         highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=query.device)
     dependent = launches_dependently(query.device)
+    # An int8 product sums over at least 32 channels.
+    block_dim = max(32, triton.next_power_of_2(head_dim))
+    block_bytes = vectors * BLOCK_PAGES[kind] * block_dim * page_summaries.element_size()
     _page_scores_kernel[(kv_heads, min(blocks, max(1, programs // kv_heads)))](
         query,
         page_summaries,
@@ -293,9 +309,8 @@ def score_and_sum_up(
         HEAD_DIM=head_dim,
         PAGE_SIZE=page_size,
         BLOCK_PAGES=BLOCK_PAGES[kind],
-        # An int8 product sums over at least 32 channels.
-        BLOCK_DIM=max(32, triton.next_power_of_2(head_dim)),
-        NUM_STAGES=NUM_STAGES,
+        BLOCK_DIM=block_dim,
+        NUM_STAGES=choose_stages(block_bytes, shared_memory_bytes(query.device)),
         PREFETCH=not triton.knobs.runtime.interpret,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,

@@ -7,6 +7,8 @@ import torch
 
 from kernels import reference
 from kernels.gpu.checks import require_pages
+from kernels.gpu.decode_attention import choose_blocks
+from kernels.gpu.page_scores import choose_stages
 
 LENGTHS = [1, 15, 16, 17, 27, 1541]
 GROUPS = [1, 3, 4, 7, 8]
@@ -299,6 +301,18 @@ def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, a
         return
     with pytest.raises(ValueError, match="page_size must be a power of two, got 24"):
         attend(ops.kernels.dense_decode_attention, case)
+
+
+@pytest.mark.parametrize(
+    ("shared_bytes", "dense", "score_stages"), [(232448, (128, 1, 5), 3), (101376, (128, 2, 2), 1)]
+)
+def test_pipelines_are_as_deep_as_the_shared_memory_allows(shared_bytes, dense, score_stages):
+    """That of an H100, and of a GeForce: heads of 128 in 16 bits, and the widest blocks of summaries."""
+    assert choose_blocks(False, 128, 2, shared_bytes) == dense
+    assert choose_blocks(True, 128, 2, shared_bytes) == (128, 2, 3)
+    assert choose_blocks(False, 256, 2, shared_bytes) == choose_blocks(False, 128, 4, shared_bytes) == (64, 2, 2)
+    assert choose_stages(2 * 128 * 256 * 2, shared_bytes) == score_stages
+    assert choose_stages(2 * 128 * 128, shared_bytes) == 3
 
 
 @pytest.mark.parametrize("ops", ["interpreter"], indirect=True)
