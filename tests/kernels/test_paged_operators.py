@@ -84,6 +84,19 @@ def test_scores_of_every_summary(ops, make_case, assert_close, summary, group, i
         assert_close(scores, reference.naive_page_scores(*arguments), 1e-5)
 
 
+def test_many_splits_are_combined_though_some_are_empty(ops, make_case, assert_close, monkeypatch):
+    """25 splits of all pages, four at a time; 16 of a list of which one head has only three pages."""
+    monkeypatch.setattr("kernels.gpu.decode_attention.multiprocessors", lambda device: 40)
+    case = make_case(ops.device, torch.float32, 1541, group=7, head_dim=256)
+    assert_close(
+        attend(ops.kernels.dense_decode_attention, case), attend(reference.naive_dense_decode_attention, case)
+    )
+    page_ids = torch.arange(97, dtype=torch.int32, device=ops.device).repeat(2, 1)
+    page_counts = torch.tensor([3, 97], dtype=torch.int32, device=ops.device)
+    expected = attend(reference.naive_sparse_decode_attention, case, page_ids, page_counts)
+    assert_close(attend(ops.kernels.sparse_decode_attention, case, page_ids, page_counts), expected)
+
+
 def test_uneven_counts_per_head(ops, make_case, assert_close):
     case = make_case(ops.device, torch.float32, 500, group=2)
     page_ids = torch.tensor([[0, 3, 31, -1, -1], [1, 2, 8, 30, 31]], dtype=torch.int32, device=ops.device)
