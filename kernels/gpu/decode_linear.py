@@ -79,7 +79,7 @@ def _prepare(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr, INTEGER
         return prepare_integers(hidden, gains, BITS, HAS_GAINS)
     else:
         inputs, sums, squares = prepare_inputs(hidden, gains, BITS, HAS_GAINS)
-        return inputs, sums, sums, squares
+        return inputs, sums, sums, squares  # floats have no steps
 
 
 @triton.jit
