@@ -262,7 +262,7 @@ def _launch(
     out_channels = weights.shape[0]
     if bias is not None:
         require(bias, "bias", (out_channels,), FLOATING)
-    # What a 16-bit input loses in integers is less than its own rounding; float32 keeps to float32.
+    # 16-bit inputs lose less in integers than the largest of a run lost when it was rounded; float32 keeps to floats.
     integers = bits < 16 and hidden.element_size() == 2
     width = multiprocessors(hidden.device)
     blocks = choose_blocks(triton.cdiv(in_channels * bits, 128), bits, integers, out_channels, width)

@@ -25,7 +25,7 @@ MAX_ERROR = 1e-2
 
 
 def operators():
-    """The GPU's; where they are interpreted those that do not touch the cache are the CPU's, a hundred times faster."""
+    """The GPU's; where they are interpreted those that do not touch the cache are the CPU's, which take no time."""
     chosen = {name: getattr(kernels.gpu, name) for name in kernels.gpu.__all__}
     if not HAS_GPU:
         others = ("apply_rope", "rms_norm", "swiglu", "norm_linear", "norm_swiglu", "linear_add")
