@@ -30,9 +30,8 @@ def load_worth(
     score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
-    """What pages of a head are ranked by: their one score, or the mean of their rows' shares; only shares are 0 beyond the
-    context."""
-    # What is beyond the context is loaded too: its length need not have come before.
+    """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 beyond the context."""
+    # Scores beyond the context are loaded, and returned, too: its length need not have come before.
     score_ptr += head.to(tl.int64) * ROWS * logical_pages
     if SHARES:
         block = tl.arange(0, BLOCKS)
