@@ -7,8 +7,10 @@ parameters. Graphs are made for what changes launches (`StepShape`), never for a
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -162,9 +164,22 @@ class GraphCapture:
         current.wait_stream(self._stream)
         graph = torch.cuda.CUDAGraph()
         # Other threads may use the device meanwhile, if only to free memory.
-        with torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local"):
+        captured = torch.cuda.graph(graph, pool=self._memory, stream=self._stream, capture_error_mode="thread_local")
+        with garbage_kept(), captured:
             step()
         return graph.replay
+
+
+@contextmanager
+def garbage_kept() -> Iterator[None]:
+    """Collect no garbage meanwhile: a graph or memory that is freed in the middle of a capture breaks it off."""
+    collected = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collected:
+            gc.enable()
 
 
 def run_eagerly(step: Callable[[], None]) -> Callable[[], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import itertools
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from quest_core import decode_graph
 from quest_core.answer_steps import StaticSteps
 from quest_core.config import QuestConfig, SamplingConfig
-from quest_core.decode_graph import StepGraphs, read_shape, run_eagerly, table_pages_for
+from quest_core.decode_graph import StepGraphs, garbage_kept, read_shape, run_eagerly, table_pages_for
 from quest_core.engine import Cancellation
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PoolExhausted
@@ -229,6 +230,18 @@ def test_another_steps_buffers_are_taken_only_when_needed(static_session, genera
     taken.clear()
     generate(session, prompt(100), QUEST, SamplingConfig(max_new_tokens=25))
     assert len(taken) == 1
+
+
+@pytest.mark.parametrize("collected", [True, False])
+def test_no_garbage_is_collected_during_a_capture(collected):
+    if not collected:
+        gc.disable()
+    try:
+        with garbage_kept():
+            assert not gc.isenabled()
+        assert gc.isenabled() == collected
+    finally:
+        gc.enable()
 
 
 def test_what_is_captured():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import gc
 import itertools
 import shutil
 from dataclasses import replace
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from kernels.reference import naive_dequantize
 from quest_core import decode_graph, prefill_attention
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from quest_core.decode_graph import GraphCapture
 from quest_core.engine import Engine
 from quest_core.prefill_attention import BlockwiseAttention, GatheredAttention
 from quest_core.quantization import quantize
@@ -267,6 +269,30 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
     assert len(engine._graphs._prepared) == 1
+
+
+def test_garbage_does_not_break_off_a_capture():
+    """Graphs of an engine that is no more are collected at any time, but not in the middle of another's capture."""
+    capture, numbers = GraphCapture(torch.device("cuda")), torch.zeros(8, device="cuda")
+    cycles = [[capture(lambda: numbers.add_(1))] for _ in range(2)]
+    for cycle in cycles:
+        cycle.append(cycle)
+    del cycle
+
+    def step():
+        cycles.pop()
+        objects = [[] for _ in range(1000)]  # an allocation beyond the threshold collects
+        numbers.add_(len(objects))
+
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        replay = capture(step)
+    finally:
+        gc.set_threshold(*thresholds)
+    before = numbers.clone()
+    replay()
+    assert (numbers == before + 1000).all()
 
 
 @pytest.mark.parametrize("eager", [False, True])
