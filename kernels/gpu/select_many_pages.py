@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.dependent_launch import wait_for_previous_kernel
-from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, plan_selection, store_chosen, worth_of
+from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, plan_selection, worth_of
 
 # Of a program.
 PART_PAGES, NUM_WARPS = 2048, 8
@@ -111,10 +111,10 @@ def _collect_kernel(
         taken += above + tl.minimum(tied, ties)
     pages = first + page_grid(PART_PAGES)
     keys = tl.load(key_ptr + pages, pages < logical_pages, 0).to(tl.uint32, bitcast=True)
-    chosen = store_chosen(
-        keys, pages, threshold, ties - tied, taken, wanted, total_pages, count, sink_pages, recent_from, page_id_ptr,
-        PART_PAGES,
-    )  # fmt: skip
+    places, chosen = place_chosen(
+        keys, pages, threshold, ties - tied, taken, wanted, total_pages, count, sink_pages, recent_from, PART_PAGES
+    )
+    tl.store(page_id_ptr + places, pages, places >= 0)
     if SHARES:
         share = tl.sum(tl.where(chosen, worth_of(keys), 0.0))
         parts = tl.num_programs(1)

@@ -16,11 +16,12 @@ from kernels.gpu.checks import require, require_contiguous
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import (
     SHARE_PAGES,
+    find_threshold,
     load_worth,
     order_keys,
     page_grid,
+    place_chosen,
     plan_selection,
-    store_chosen,
     sum_up_logits,
     worth_of,
 )
@@ -51,13 +52,6 @@ def _sum_up_kernel(
 
 
 @triton.jit
-def _count_reaching(keys, low, high):
-    """How many of fewer than 65536 keys reach each of two cuts."""
-    both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16))
-    return both & 0xFFFF, (both >> 16) & 0xFFFF
-
-
-@triton.jit
 def _select_few_kernel(
     score_ptr, highest_ptr, total_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
     logical_pages, blocks, budget_pages, sink_pages, recent_pages,
@@ -78,32 +72,12 @@ def _select_few_kernel(
     keys = order_keys(worth, pages, sink_pages, recent_from)
     # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
     read = tl.sum(tl.where(keys == 0, worth, 0.0))
-    highest_key = tl.max(keys)
-    lowest_key = tl.min(tl.where(keys > 0, keys, tl.full([1], 0xFFFFFFFF, tl.uint32)))
-
-    # At least `wanted` keys reach the threshold, and fewer reach what lies `width` above it.
-    threshold, width = lowest_key, highest_key - lowest_key + 1
-    reaching = ranked_pages
-    while (width > 1) & (reaching != wanted):
-        third = width // 3 + 1
-        low, high = threshold + third, threshold + tl.minimum(2 * third, width - 1)
-        reach_low, reach_high = _count_reaching(keys, low, high)
-        if reach_high >= wanted:
-            width -= high - threshold
-            threshold, reaching = high, reach_high
-        elif reach_low >= wanted:
-            width = high - low
-            threshold, reaching = low, reach_low
-        else:
-            width = third
-    # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
-    ties = BLOCK_PAGES
-    if reaching > wanted:
-        ties = wanted - tl.sum((keys > threshold).to(tl.int32))
+    threshold, ties = find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
     page_id_ptr += head * budget_pages
-    chosen = store_chosen(
-        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, page_id_ptr, BLOCK_PAGES
+    places, chosen = place_chosen(
+        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
     )
+    tl.store(page_id_ptr + places, pages, places >= 0)
     places = tl.arange(0, BLOCK_BUDGET)
     tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
     tl.store(page_count_ptr + head, count)
