@@ -168,16 +168,8 @@ class DecodeAttention:
                 self._scale,
                 pages.kv_scales,
             )
-        selected = self._selections[layer].select(query, pages, cache.page_table, context_tokens)
-        self._trace.note(layer, selected)
-        return self.kernels.sparse_decode_attention(
-            query,
-            pages.key_pages,
-            pages.value_pages,
-            cache.page_table,
-            selected.page_ids,
-            selected.page_counts,
-            context_tokens,
-            self._scale,
-            pages.kv_scales,
+        attended, selected = self._selections[layer].attend(
+            query, pages, cache.page_table, context_tokens, self._scale
         )
+        self._trace.note(layer, selected)
+        return attended

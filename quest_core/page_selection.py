@@ -83,6 +83,50 @@ class PageSelection:
         )
         return SelectedPages(*selected)
 
+    def attend(
+        self,
+        query: torch.Tensor,
+        pages: LayerPages,
+        page_table: torch.Tensor,
+        context_tokens: torch.Tensor,
+        scale: float,
+    ) -> tuple[torch.Tensor, SelectedPages]:
+        """Choose the pages one layer reads and attend to them; arguments as for `select`, and the logits' scale.
+
+        Returns:
+            what is attended, [query_heads, head_dim] in the query's dtype, and the pages.
+        """
+        if self.scores_summaries:
+            attended, *selected = self._kernels.choose_and_attend(
+                query,
+                pages.key_pages,
+                pages.value_pages,
+                pages.page_summaries,
+                page_table,
+                context_tokens,
+                self.summary,
+                scale,
+                self._budget_pages,
+                self._config.sink_pages,
+                self._config.recent_pages,
+                pages.summary_scales,
+                pages.kv_scales,
+            )
+            return attended, SelectedPages(*selected)
+        selected = self.select(query, pages, page_table, context_tokens)
+        attended = self._kernels.sparse_decode_attention(
+            query,
+            pages.key_pages,
+            pages.value_pages,
+            page_table,
+            selected.page_ids,
+            selected.page_counts,
+            context_tokens,
+            scale,
+            pages.kv_scales,
+        )
+        return attended, selected
+
     def score(
         self, query: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
     ) -> torch.Tensor:

@@ -176,15 +176,15 @@ def _dense_error(case: KernelCase, attended: torch.Tensor) -> float:
 
 
 def _quest_error(case: KernelCase, step: QuestStep) -> float:
-    attended, page_ids, page_counts = step.run_noting_pages(0)
+    attended, selected = step.run(0)
     pages = case.layers[0]
     expected = naive_sparse_decode_attention(
         case.queries[0].float(),
         pages.key_pages,
         pages.value_pages,
         case.page_table,
-        page_ids,
-        page_counts,
+        selected.page_ids,
+        selected.page_counts,
         case.context_tokens,
         case.scale,
         pages.kv_scales,

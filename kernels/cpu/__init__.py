@@ -5,6 +5,7 @@ Same names and signatures as `kernels.gpu`, and `WholeStep`, which does a whole 
 """
 
 from kernels.cpu.append_keys_values import append_keys_values
+from kernels.cpu.choose_and_attend import choose_and_attend
 from kernels.cpu.choose_pages import choose_pages
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
@@ -23,6 +24,7 @@ __all__ = [
     "WholeStep",
     "append_keys_values",
     "apply_rope",
+    "choose_and_attend",
     "choose_pages",
     "dense_decode_attention",
     "dequantize",

@@ -5,6 +5,7 @@ Grids depend on shapes alone and lengths are read on the device, so every launch
 
 from kernels.gpu.append_keys_values import append_keys_values
 from kernels.gpu.apply_rope import apply_rope
+from kernels.gpu.choose_and_attend import choose_and_attend
 from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.gpu.decode_linear import linear_add, norm_linear, norm_swiglu
@@ -21,6 +22,7 @@ from kernels.gpu.swiglu import swiglu
 __all__ = [
     "append_keys_values",
     "apply_rope",
+    "choose_and_attend",
     "choose_pages",
     "dense_decode_attention",
     "dequantize",

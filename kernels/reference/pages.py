@@ -282,6 +282,42 @@ def naive_sparse_decode_attention(
     return attended.view_as(query).to(query.dtype)
 
 
+def naive_choose_and_attend(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    summary: str,
+    scale: float,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+    summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """Attention of one token over the pages that its query chooses (Quest, arXiv 2406.10774, algorithm 1).
+
+    Arguments as for `naive_choose_pages` and `naive_sparse_decode_attention`; `scale` is that of the logits in both.
+
+    Returns:
+        attended: [query_heads, head_dim] in the query's dtype.
+        page_ids, page_counts, missed_share: as `naive_select_pages`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or for another summary.
+    """
+    page_ids, page_counts, missed_share = naive_choose_pages(
+        query, page_summaries, page_table, context_tokens, key_pages.shape[2], summary, scale, summary_scales,
+        budget_pages, sink_pages, recent_pages,
+    )  # fmt: skip
+    attended = naive_sparse_decode_attention(
+        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
+    )
+    return attended, page_ids, page_counts, missed_share
+
+
 def naive_dense_decode_attention(
     query: torch.Tensor,
     key_pages: torch.Tensor,

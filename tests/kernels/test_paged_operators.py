@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 import torch
 
@@ -349,3 +351,26 @@ def test_pages_are_chosen_by_their_scores(ops, make_case, summary, group, int8, 
         assert missed is None
     else:
         torch.testing.assert_close(missed, expected[2], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("few_pages", [2048, 8], ids=["each for itself", "one for all"])
+@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 4)])
+@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (33, 3), (1541, 40), (1541, 100)])
+def test_what_is_chosen_is_attended(
+    ops, make_case, assert_close, monkeypatch, few_pages, summary, group, tokens, budget
+):
+    monkeypatch.setattr(import_module("kernels.gpu.choose_and_attend"), "FEW_PAGES", few_pages)
+    monkeypatch.setattr("kernels.gpu.decode_attention.multiprocessors", lambda device: 40)
+    case = make_case(ops.device, torch.float32, tokens, group=group, summary=summary, int8=True)
+    query, summaries, table, context, _, _, _, scales = case.score_arguments(16, summary, 0.125)
+    arguments = (
+        query, case.key_pages, case.value_pages, summaries, table, context, summary, 0.125, budget, 1, 1, scales
+    )  # fmt: skip
+    attended, page_ids, page_counts, missed = ops.kernels.choose_and_attend(*arguments)
+    expected = reference.naive_choose_and_attend(*arguments)
+    assert_close(attended, expected[0])
+    assert page_ids.tolist() == expected[1].tolist()
+    assert page_counts.tolist() == expected[2].tolist()
+    assert (missed is None) == (expected[3] is None)
+    if missed is not None:
+        torch.testing.assert_close(missed, expected[3], rtol=1e-3, atol=2e-5)

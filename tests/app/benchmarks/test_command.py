@@ -20,7 +20,7 @@ KERNEL_ROWS = [
         "token_budget": budget,
         "page_size": 16,
         "dense_us": {"ours": 30.0, "sdpa_flash": 40.0},
-        "quest_us": {"choose": 10.0, "attend": 5.0, "total": 14.0},
+        "quest_us": {"score": 6.0, "select": 4.0, "attend": 5.0, "total": 14.0},
         "speedup": 2.1,
         "byte_bound_us": 4.0,
         "bound_fraction": 0.3,

@@ -1,0 +1,186 @@
+"""Score the pages, select the best of them and attend to these: Quest's attention of one token.
+
+Among few pages every program that attends selects for itself, from keys in its registers, and goes on with its share of
+the list: that takes no longer than one program takes for all, and spares a launch (`kernels/NOTES.md`). Among many
+pages selection is a launch, or several, of its own.
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.gpu.checks import require_pages
+from kernels.gpu.choose_pages import choose_pages
+from kernels.gpu.decode_attention import attend_share, plan_splits, sparse_decode_attention
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
+from kernels.gpu.float8 import as_codes
+from kernels.gpu.page_ranking import (
+    SHARE_PAGES,
+    find_threshold,
+    load_worth,
+    order_keys,
+    page_grid,
+    place_chosen,
+    plan_selection,
+    worth_of,
+)
+from kernels.gpu.page_scores import score_and_sum_up
+from kernels.gpu.split_softmax import (
+    NUM_WARPS,
+    QUERY_ROWS,
+    finish_constants,
+    finish_share,
+    unfinished_softmaxes,
+)
+from kernels.reference import SUMMARY_LOGITS, KvScales, check_selection
+
+# Up to here every program selects for itself.
+FEW_PAGES = 2048
+
+
+@triton.jit
+def _select_and_attend_kernel(
+    score_ptr, block_highest_ptr, block_total_ptr, query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr,
+    value_scale_ptr, page_table_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
+    partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    scale, logical_pages, blocks, budget_pages, sink_pages, recent_pages,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
+    SHARE_PAGES: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
+    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
+):  # fmt: skip
+    """One program: one kv head, and its share of the pages that are read."""
+    wait_for_previous_kernel(DEPENDENT)
+    head, split = tl.program_id(0), tl.program_id(1)
+    total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
+        context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
+    )
+    pages = page_grid(BLOCK_PAGES)
+    worth = load_worth(
+        score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, logical_pages, blocks,
+        ROWS, SHARES, BLOCKS, SHARE_PAGES,
+    )  # fmt: skip
+    keys = order_keys(worth, pages, sink_pages, recent_from)
+    read = tl.sum(tl.where(keys == 0, worth, 0.0))
+    threshold, ties = find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
+    places, chosen = place_chosen(
+        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
+    )
+    # Only this program's part of the list: no other reads it, nor does this one read another's.
+    page_id_ptr += head * budget_pages
+    ENTRIES: tl.constexpr = BLOCK_TOKENS // PAGE_SIZE
+    split_entries = tl.cdiv(tl.cdiv(budget_pages, ENTRIES), SPLITS) * ENTRIES
+    first_entry = split * split_entries
+    end_entry = tl.minimum(first_entry + split_entries, budget_pages)
+    tl.store(page_id_ptr + places, pages, (places >= first_entry) & (places < end_entry))
+    entries = tl.arange(0, BLOCK_BUDGET)
+    tl.store(page_id_ptr + entries, -1, (entries >= tl.maximum(count, first_entry)) & (entries < end_entry))
+    # All threads have stored before one of them reads.
+    tl.debug_barrier()
+    highest, total, attended = attend_share(
+        head, split, budget_pages, count, tl.load(context_ptr),
+        query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr,
+        page_id_ptr, scale,
+        GROUP, KV_HEADS, HEAD_DIM, PAGE_SIZE, True, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
+    )  # fmt: skip
+    if split == 0:
+        tl.store(page_count_ptr + head, count)
+        if SHARES:
+            tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0)))
+    finish_share(
+        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,
+    )  # fmt: skip
+
+
+def choose_and_attend(
+    query: torch.Tensor,
+    key_pages: torch.Tensor,
+    value_pages: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    summary: str,
+    scale: float,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+    summary_scales: torch.Tensor | None = None,
+    kv_scales: KvScales | None = None,
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    """As `kernels.reference.naive_choose_and_attend`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
+            shape and dtype, or for another summary.
+    """
+    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
+    if len(page_table) > FEW_PAGES:
+        chosen = choose_pages(
+            query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales,
+            budget_pages, sink_pages, recent_pages,
+        )  # fmt: skip
+        attended = sparse_decode_attention(
+            query, key_pages, value_pages, page_table, *chosen[:2], context_tokens, scale, kv_scales
+        )
+        return attended, *chosen
+    query = query.contiguous()
+    shares = SUMMARY_LOGITS[summary]
+    scores, block_highest, block_total = score_and_sum_up(
+        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares
+    )
+    check_selection(scores, budget_pages, sink_pages, recent_pages, shares)
+    group, logical_pages, device = query.shape[0] // kv_heads, len(page_table), query.device
+    plan = plan_splits(True, budget_pages, kv_heads, page_size, head_dim, query.element_size(), device)
+    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    block_dim = max(16, triton.next_power_of_2(head_dim))
+    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
+    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
+    missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
+    attended = torch.empty_like(query)
+    dependent = launches_dependently(device)
+    _select_and_attend_kernel[(kv_heads, plan.splits)](
+        scores,
+        block_highest if shares else scores,
+        block_total if shares else scores,
+        query,
+        as_codes(key_pages),
+        as_codes(value_pages),
+        *(kv_scales or (context_tokens, context_tokens)),
+        page_table,
+        context_tokens,
+        page_ids,
+        page_counts,
+        missed_share if shares else scores,
+        *unfinished_softmaxes(kv_heads, plan.splits, group, head_dim, device),
+        attended,
+        scale,
+        logical_pages,
+        blocks,
+        budget_pages,
+        sink_pages,
+        recent_pages,
+        ROWS=scores.shape[1],
+        SHARES=shares,
+        BLOCK_PAGES=max(SHARE_PAGES, triton.next_power_of_2(logical_pages)),
+        BLOCKS=triton.next_power_of_2(blocks),
+        SHARE_PAGES=SHARE_PAGES,
+        GROUP=group,
+        KV_HEADS=kv_heads,
+        HEAD_DIM=head_dim,
+        PAGE_SIZE=page_size,
+        FLOAT8=kv_scales is not None,
+        QUERY_ROWS=QUERY_ROWS,
+        BLOCK_TOKENS=plan.block_tokens,
+        BLOCK_DIM=block_dim,
+        BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
+        NUM_STAGES=plan.stages,
+        DEPENDENT=dependent,
+        num_warps=NUM_WARPS,
+        launch_pdl=dependent,
+        **finish_constants(group, plan.splits, block_dim),
+    )
+    return attended, page_ids, page_counts, missed_share
