@@ -127,7 +127,6 @@ def _decode_linear_kernel(
     token = (tl.program_id(0) % rows).to(tl.int64)
     tile = tl.program_id(0) // rows
     programs = tl.num_programs(0) // rows
-    let_next_kernel_start(DEPENDENT)
 
     run = tl.arange(0, BLOCK_RUNS)
     weights, scales, minimums = load_tile(
@@ -138,6 +137,7 @@ def _decode_linear_kernel(
     if HAS_NORM:
         gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
     wait_for_previous_kernel(DEPENDENT)
+    let_next_kernel_start(DEPENDENT)
     hidden_ptr += token * IN_CHANNELS
     hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
     inputs, sums, steps, squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)

@@ -30,7 +30,8 @@ def load_tile(
     """Load a tile's weights, and the scales and minimums of packed ones; rows past the last are undefined.
 
     Addresses are a tile's, a thread's and a constant for each row, so that rows cost no arithmetic; nor masks, which
-    would have each register cleared, where everything is there.
+    would have each register cleared, where everything is there. A step reads a weight once: it is the first to leave
+    the L2 cache, to what the small kernels around it share (`kernels/NOTES.md`).
 
     Args:
         first_run: of the tile; runs past a row's last come back as zeros.
@@ -57,9 +58,9 @@ def load_tile(
     column = first_run * WIDTH + tl.arange(0, BLOCK_RUNS * WIDTH).to(tl.int64)[None, :]
     addresses = weight_ptr + first * STRIDE + (row * STRIDE + column)
     if WHOLE:
-        weights = tl.load(addresses)
+        weights = tl.load(addresses, eviction_policy="evict_first")
     else:
-        weights = tl.load(addresses, exists & (column < STRIDE), 0)
+        weights = tl.load(addresses, exists & (column < STRIDE), 0, eviction_policy="evict_first")
     # Rows and columns until here: the order of three dimensions would be the compiler's guess.
     weights = tl.reshape(weights, [BLOCK_OUT, BLOCK_RUNS, WIDTH])
     scales, minimums = 0.0, 0.0
@@ -68,12 +69,12 @@ def load_tile(
         # Understated, or a thread would load the scales of neighbours and hand them on through shared memory.
         entry = tl.multiple_of(tl.max_contiguous(row * GROUPS + group.to(tl.int64)[None, :], [1, 2]), [1, 1])
         if WHOLE:
-            scales = tl.load(scale_ptr + first * GROUPS + entry)
-            minimums = tl.load(minimum_ptr + first * GROUPS + entry)
+            scales = tl.load(scale_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+            minimums = tl.load(minimum_ptr + first * GROUPS + entry, eviction_policy="evict_first")
         else:
             mask = exists & (group < GROUPS)[None, :]
-            scales = tl.load(scale_ptr + first * GROUPS + entry, mask, 0.0)
-            minimums = tl.load(minimum_ptr + first * GROUPS + entry, mask, 0.0)
+            scales = tl.load(scale_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+            minimums = tl.load(minimum_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
     return weights, scales, minimums
 
 

@@ -46,8 +46,8 @@ def _rotate_and_append_kernel(
     BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program a head; those of the kv heads come after those of the queries, and fill their page."""
-    let_next_kernel_start(DEPENDENT)
     wait_for_previous_kernel(DEPENDENT)
+    let_next_kernel_start(DEPENDENT)
     head = tl.program_id(0)
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < head_dim
