@@ -8,11 +8,15 @@ are numbers on the device, and chance comes in as noise that is drawn before.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
 
 from quest_core.config import SamplingConfig
+
+# That `find_highest` looks through at once.
+MOST_PARTS = 128
 
 
 @dataclass(frozen=True)
@@ -95,11 +99,22 @@ def draw_token(
         penalty = tensors.repetition_penalty
         logits = torch.where(tensors.drawn, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if kind.greedy:
-        return logits.argmax(keepdim=True)
+        return find_highest(logits)
     logits = logits / tensors.temperature
     probabilities = filter_probabilities(logits, kind, tensors)
     # Noise of 0 would let a token win that is excluded.
-    return (probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny)).argmax(keepdim=True)
+    return find_highest(probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny))
+
+
+def find_highest(numbers: torch.Tensor) -> torch.Tensor:
+    """The place of the highest of floating [vocab_size], the first of equal ones; int64 [1].
+
+    In two steps: of one long row torch leaves most multiprocessors idle (28 us of a step, of 128,256 numbers).
+    """
+    parts = math.gcd(len(numbers), MOST_PARTS)
+    highest, places = numbers.view(parts, -1).max(dim=1)
+    part = highest.argmax(keepdim=True)
+    return part * (len(numbers) // parts) + places.gather(0, part)
 
 
 def filter_probabilities(logits: torch.Tensor, kind: SamplingKind, tensors: SamplingTensors) -> torch.Tensor:

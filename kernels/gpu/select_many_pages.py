@@ -130,8 +130,8 @@ def _collect_kernel(
             tl.store(missed_ptr + head, 1.0 - tl.sum(reads, 0))
             tl.store(state_ptr + head * STATES, 0)
     if part == 0:
-        places = tl.arange(0, BLOCK_BUDGET)
-        tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
+        entries = tl.arange(0, BLOCK_BUDGET)
+        tl.store(page_id_ptr + entries, -1, (entries >= count) & (entries < budget_pages))
         tl.store(page_count_ptr + head, count)
 
 

@@ -78,8 +78,8 @@ def _select_few_kernel(
         keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
     )
     tl.store(page_id_ptr + places, pages, places >= 0)
-    places = tl.arange(0, BLOCK_BUDGET)
-    tl.store(page_id_ptr + places, -1, (places >= count) & (places < budget_pages))
+    entries = tl.arange(0, BLOCK_BUDGET)
+    tl.store(page_id_ptr + entries, -1, (entries >= count) & (entries < budget_pages))
     tl.store(page_count_ptr + head, count)
     if SHARES:
         tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0)))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from quest_core.config import SamplingConfig
-from quest_core.sampling import Sampler, SamplingKind, SamplingTensors, draw_token, filter_probabilities
+from quest_core.sampling import Sampler, SamplingKind, SamplingTensors, draw_token, filter_probabilities, find_highest
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 
@@ -65,3 +65,10 @@ def test_a_penalty_may_start_from_tokens_already_drawn():
     assert draw_token(logits, torch.tensor([1]), kind, tensors).tolist() == [0]
     tensors.set(SamplingConfig(), [0])  # another answer, without a penalty
     assert not tensors.drawn.any()
+
+
+@pytest.mark.parametrize("count", [1, 7, 128, 384, 50257, 49152])
+def test_the_highest_is_found_and_the_first_of_equal_ones(count):
+    numbers = torch.randn(count, generator=torch.Generator().manual_seed(count)).round(decimals=1)
+    assert find_highest(numbers).tolist() == [int(numbers.argmax())]
+    assert find_highest(torch.zeros(count)).tolist() == [0]
