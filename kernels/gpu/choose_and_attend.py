@@ -32,6 +32,7 @@ from kernels.gpu.split_softmax import (
     QUERY_ROWS,
     finish_constants,
     finish_share,
+    load_query,
     unfinished_softmaxes,
 )
 from kernels.reference import SUMMARY_LOGITS, KvScales, check_selection
@@ -53,11 +54,15 @@ def _select_and_attend_kernel(
     GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the pages that are read."""
-    wait_for_previous_kernel(DEPENDENT)
     head, split = tl.program_id(0), tl.program_id(1)
+    # The kernel before this one makes the scores: all else is there before it ends.
+    context = tl.load(context_ptr)
+    query = load_query(query_ptr, head, GROUP, HEAD_DIM, QUERY_ROWS, BLOCK_DIM)
+    first_page_number = tl.load(page_table_ptr)
     total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
+    wait_for_previous_kernel(DEPENDENT)
     pages = page_grid(BLOCK_PAGES)
     worth = load_worth(
         score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, logical_pages, blocks,
@@ -81,10 +86,9 @@ def _select_and_attend_kernel(
     # All threads have stored before one of them reads.
     tl.debug_barrier()
     highest, total, attended = attend_share(
-        head, split, budget_pages, count, tl.load(context_ptr),
-        query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr,
-        page_id_ptr, scale,
-        GROUP, KV_HEADS, HEAD_DIM, PAGE_SIZE, True, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
+        head, split, budget_pages, count, context, query, first_page_number,
+        key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr, scale,
+        KV_HEADS, HEAD_DIM, PAGE_SIZE, True, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
     )  # fmt: skip
     if split == 0:
         tl.store(page_count_ptr + head, count)
@@ -113,6 +117,9 @@ def choose_and_attend(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """As `kernels.reference.naive_choose_and_attend`.
 
+    `page_table` and `context_tokens` are read early: no output of the kernel launched before this one
+    (`dependent_launch`).
+
     Raises:
         ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
             shape and dtype, or for another summary.
@@ -130,7 +137,7 @@ def choose_and_attend(
     query = query.contiguous()
     shares = SUMMARY_LOGITS[summary]
     scores, block_highest, block_total = score_and_sum_up(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares
+        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares, early=True
     )
     check_selection(scores, budget_pages, sink_pages, recent_pages, shares)
     group, logical_pages, device = query.shape[0] // kv_heads, len(page_table), query.device

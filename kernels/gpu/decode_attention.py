@@ -77,21 +77,23 @@ MOST_SELECTED_SPLITS = 16
 
 @triton.jit
 def attend_share(
-    head, split, list_pages, page_count, context,
-    query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
-    scale,
-    GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    head, split, list_pages, page_count, context, query, first_page_number,
+    key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr, scale,
+    KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
     SELECTED: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
     BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
 ):  # fmt: skip
     """Attend with a group to a share of its pages, listed from `page_id_ptr` on (SELECTED) or all of the context.
 
     Shares are whole blocks of `list_pages`, of which `page_count` are read. Logits are kept in units of log 2.
+
+    Args:
+        query: as `load_query` returns it.
+        first_page_number: the context's first physical page.
     """
     tokens = tl.arange(0, BLOCK_TOKENS)
-    query = load_query(query_ptr, head, GROUP, HEAD_DIM, QUERY_ROWS, BLOCK_DIM)
     # A token that is always there stands for those that are not, so that loads need no mask.
-    first_row = (tl.load(page_table_ptr) * KV_HEADS + head) * PAGE_SIZE
+    first_row = (first_page_number * KV_HEADS + head) * PAGE_SIZE
     highest = tl.full([QUERY_ROWS], float("-inf"), tl.float32)
     total = tl.zeros([QUERY_ROWS], tl.float32)
     attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
@@ -133,6 +135,7 @@ def _attend_kernel(
     wait_for_previous_kernel(DEPENDENT)
     head, split = tl.program_id(0), tl.program_id(1)
     context = tl.load(context_ptr)
+    query = load_query(query_ptr, head, GROUP, HEAD_DIM, QUERY_ROWS, BLOCK_DIM)
     if SELECTED:
         # Shares of what the list has room for, since the count takes as long to come as the list itself.
         list_pages, page_count = budget_pages, tl.load(page_count_ptr + head)
@@ -141,10 +144,10 @@ def _attend_kernel(
         page_count = tl.cdiv(context, PAGE_SIZE)
         list_pages = page_count
     highest, total, attended = attend_share(
-        head, split, list_pages, page_count, context,
-        query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr,
+        head, split, list_pages, page_count, context, query, tl.load(page_table_ptr),
+        key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr,
         page_id_ptr + head * budget_pages, scale,
-        GROUP, KV_HEADS, HEAD_DIM, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
+        KV_HEADS, HEAD_DIM, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
     )  # fmt: skip
     finish_share(
         head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,

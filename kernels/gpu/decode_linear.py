@@ -1,10 +1,10 @@
 """Products of one to eight rows with a matrix, with what comes before and after them fused in.
 
 Bound by the memory that holds the matrix, so all else must hide behind reading it. A program asks for its first tile of
-weights before it waits for the kernel before it (programmatic dependent launch: this kernel starts when the one before
-has started its last programs, and only reads and writes what others do after a wait). While it works on a tile, the
-next one is on its way. The norm's factor is one number for a row and is applied to the finished products. Packed
-weights meet 16-bit inputs as integers (`kernels.gpu.integer_tiles`), all else as floats (`kernels.gpu.matrix_tiles`).
+weights before it waits for the kernel before it (programmatic dependent launch: this kernel starts when all programs of
+the one before work, and reads what that one writes only after a wait). While it works on a tile, the next one is on its
+way. The norm's factor is one number for a row and is applied to the finished products. Packed weights meet 16-bit
+inputs as integers (`kernels.gpu.integer_tiles`), all else as floats (`kernels.gpu.matrix_tiles`).
 """
 
 from __future__ import annotations

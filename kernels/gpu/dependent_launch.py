@@ -9,9 +9,9 @@ The next kernel may start when the programs of this one end, or as soon as all o
 places and registers from those that work (the kernels of attention took a tenth longer). It is called after the wait:
 called before, by one kernel after the other, it would let several kernels wait at once.
 
-The rule that keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it reads anything that
-a kernel may have written, and before it writes anything. Since each waits for the one before it, all that came earlier
-is done too.
+The rule that keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it writes anything, and
+before it reads anything that the kernel before it may have written. A kernel lets the next one start only after its own
+wait, so that whatever came earlier is done by then and may be read at once.
 """
 
 from __future__ import annotations

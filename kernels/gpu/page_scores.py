@@ -205,10 +205,10 @@ def _page_scores_kernel(
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
     GROUP: tl.constexpr, MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr, DEPENDENT: tl.constexpr,
+    PREFETCH: tl.constexpr, EARLY: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
-    wait_for_previous_kernel(DEPENDENT)
+    wait_for_previous_kernel(DEPENDENT and not EARLY)
     head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
     blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
@@ -217,6 +217,7 @@ def _page_scores_kernel(
             head, tl.program_id(1), summary_ptr, page_table_ptr, total_pages, logical_pages,
             KV_HEADS, VECTORS * HEAD_DIM, BLOCK_PAGES,
         )  # fmt: skip
+    wait_for_previous_kernel(DEPENDENT and EARLY)
     parts, worth, last_parts, last_worth = _load_functions(
         head, query_ptr, scale, SUMMARY, VECTORS, GROUP, MEMBERS, HEAD_DIM, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
@@ -263,8 +264,14 @@ def score_and_sum_up(
     scale: float,
     summary_scales: torch.Tensor | None,
     shares: bool,
+    early: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
-    """The scores and, for shares, the highest logit of each block of pages and the sum of exponentials above it."""
+    """The scores and, for shares, the highest logit of each block of pages and the sum of exponentials above it.
+
+    Args:
+        early: the kernel launched before this one has written none of `page_table` and `context_tokens`, which may be
+            read while it runs (`dependent_launch`).
+    """
     vectors = check_summary(summary)
     require_summaries(page_summaries, summary_scales, (None, None, vectors, None), FLOATING)
     kv_heads, head_dim = page_summaries.shape[1], page_summaries.shape[3]
@@ -312,6 +319,7 @@ def score_and_sum_up(
         BLOCK_DIM=block_dim,
         NUM_STAGES=choose_stages(block_bytes, shared_memory_bytes(query.device)),
         PREFETCH=not triton.knobs.runtime.interpret,
+        EARLY=early,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,

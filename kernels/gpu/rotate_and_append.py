@@ -46,8 +46,6 @@ def _rotate_and_append_kernel(
     BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program a head; those of the kv heads come after those of the queries, and fill their page."""
-    wait_for_previous_kernel(DEPENDENT)
-    let_next_kernel_start(DEPENDENT)
     head = tl.program_id(0)
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < head_dim
@@ -58,11 +56,11 @@ def _rotate_and_append_kernel(
     sine = tl.load(sine_ptr + angle, inside, 0.0)
     own = projected_ptr + head * head_dim
     if head < query_heads:
+        wait_for_previous_kernel(DEPENDENT)
+        let_next_kernel_start(DEPENDENT)
         query = _norm_and_rotate(own, query_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
         tl.store(query_ptr + head * head_dim + channels, query.to(query_ptr.dtype.element_ty), inside)
     else:
-        key = _norm_and_rotate(own, key_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
-        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0).to(tl.float32)
         page = tl.load(page_table_ptr + start // PAGE_SIZE).to(tl.int64)
         slot = start % PAGE_SIZE
         page_of_head = page * kv_heads + head - query_heads
@@ -71,8 +69,12 @@ def _rotate_and_append_kernel(
         entry = page_of_head * PAGE_SIZE + slot + row
         slots = tl.arange(0, PAGE_SIZE)[:, None]
         entries = page_of_head * PAGE_SIZE + slots
-        store_vectors(value_page_ptr, value_scale_ptr, value[None, :], entry, row == 0, columns, head_dim, FLOAT8)
         old_keys = load_vectors(key_page_ptr, key_scale_ptr, entries, slots < slot, columns, head_dim, FLOAT8)
+        wait_for_previous_kernel(DEPENDENT)
+        let_next_kernel_start(DEPENDENT)
+        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0).to(tl.float32)
+        key = _norm_and_rotate(own, key_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
+        store_vectors(value_page_ptr, value_scale_ptr, value[None, :], entry, row == 0, columns, head_dim, FLOAT8)
         key = store_vectors(key_page_ptr, key_scale_ptr, key[None, :], entry, row == 0, columns, head_dim, FLOAT8)
         page_keys = tl.where(slots == slot, key, old_keys)
         store_summary(
@@ -98,6 +100,8 @@ def rotate_and_append(
     kv_scales: KvScales | None = None,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_rotate_and_append`.
+
+    All but `projected` is read early: no output of the kernel launched before this one (`dependent_launch`).
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
