@@ -141,7 +141,7 @@ def choose_and_attend(
     )
     check_selection(scores, budget_pages, sink_pages, recent_pages, shares)
     group, logical_pages, device = query.shape[0] // kv_heads, len(page_table), query.device
-    plan = plan_splits(True, budget_pages, kv_heads, page_size, head_dim, query.element_size(), device)
+    plan = plan_splits(True, budget_pages, query, key_pages)
     blocks = triton.cdiv(logical_pages, SHARE_PAGES)
     block_dim = max(16, triton.next_power_of_2(head_dim))
     page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)

@@ -217,7 +217,7 @@ def _attend(
         )
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
-    plan = plan_splits(selected, list_pages, kv_heads, page_size, head_dim, query.element_size(), query.device)
+    plan = plan_splits(selected, list_pages, query, key_pages)
     block_dim = max(16, triton.next_power_of_2(head_dim))
     dependent = launches_dependently(query.device)
     attended = torch.empty_like(query)
@@ -252,20 +252,14 @@ def _attend(
     return attended
 
 
-def plan_splits(
-    selected: bool,
-    list_pages: int,
-    kv_heads: int,
-    page_size: int,
-    head_dim: int,
-    element_bytes: int,
-    device: torch.device,
-) -> Plan:
+def plan_splits(selected: bool, list_pages: int, query: torch.Tensor, key_pages: torch.Tensor) -> Plan:
     """How a list of so many selected pages, or a context of so many, is shared among programs."""
-    blocks = choose_blocks(selected, head_dim, element_bytes, shared_memory_bytes(device))
+    _, kv_heads, page_size, head_dim = key_pages.shape
+    widened = key_pages.element_size() < query.element_size()
+    blocks = choose_blocks(selected, head_dim, query.element_size(), widened, shared_memory_bytes(query.device))
     block_tokens = max(blocks.tokens, page_size)
     splits = triton.cdiv(list_pages, block_tokens // page_size)
-    most_splits = max(1, multiprocessors(device) * blocks.programs // kv_heads)
+    most_splits = max(1, multiprocessors(query.device) * blocks.programs // kv_heads)
     if selected:
         # Budgets are many: few different numbers of splits, since each is compiled for.
         splits = triton.next_power_of_2(splits)
@@ -273,13 +267,17 @@ def plan_splits(
     return Plan(block_tokens, min(splits, most_splits), blocks.stages)
 
 
-def choose_blocks(selected: bool, head_dim: int, element_bytes: int, shared_bytes: int) -> Blocks:
-    """What measured fastest of that for which registers and a program's shared memory suffice."""
+def choose_blocks(selected: bool, head_dim: int, element_bytes: int, widened: bool, shared_bytes: int) -> Blocks:
+    """What measured fastest of that for which registers and a program's shared memory suffice.
+
+    Args:
+        widened: pages hold 8-bit numbers, which take so many instructions that programs must hide each other's.
+    """
     kind = "selected" if selected else "dense"
     if head_dim > LARGE_BLOCK_MAX_DIM or element_bytes > LARGE_BLOCK_ELEMENT_BYTES:
         return SMALL_BLOCKS[kind]
     ahead = LARGE_BLOCKS["dense ahead"]
     kept_bytes = BLOCKS_AHEAD * 2 * ahead.tokens * triton.next_power_of_2(head_dim) * element_bytes
-    if not selected and kept_bytes + OTHER_SHARED_BYTES <= shared_bytes:
+    if not selected and not widened and kept_bytes + OTHER_SHARED_BYTES <= shared_bytes:
         return ahead
     return LARGE_BLOCKS[kind]

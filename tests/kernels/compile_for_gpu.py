@@ -1,0 +1,150 @@
+"""Compile every GPU kernel on a machine without a GPU, and print their names: `test_compilation.py` runs it.
+
+Kernels are recorded at their launch by the operators, which are called with tensors on the CPU as where kernels are
+interpreted; what is recorded goes through Triton's compiler down to machine code for compute capability 9.0.
+"""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import sys
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+import kernels.gpu
+from kernels.reference import PackedMatrix
+
+HOPPER = GPUTarget("cuda", 90, 32)
+TYPES = {
+    torch.bfloat16: "*bf16",
+    torch.float16: "*fp16",
+    torch.float32: "*fp32",
+    torch.float8_e4m3fn: "*fp8e4nv",
+    torch.int64: "*i64",
+    torch.int32: "*i32",
+    torch.int8: "*i8",
+}
+OPTIONS = {"num_warps", "num_stages", "launch_pdl"}
+# What operators set otherwise where kernels are interpreted.
+AS_COMPILED = {"INTERPRETED": False, "PREFETCH": True, "DEPENDENT": True, "launch_pdl": True}
+KV_HEADS, GROUP, HEAD_DIM, PAGE_SIZE = 2, 4, 128, 16
+DTYPE = torch.bfloat16
+
+
+class CompiledAtLaunch:
+    """Takes the place of a kernel: compiles it for the arguments of each launch, and launches nothing."""
+
+    compiled: set[str] = set()
+
+    def __init__(self, kernel: triton.JITFunction) -> None:
+        self._kernel = kernel
+
+    def __getitem__(self, grid: tuple[int, ...]):
+        return self._compile
+
+    def _compile(self, *arguments: Any, **named: Any) -> None:
+        named |= {name: value for name, value in AS_COMPILED.items() if name in named}
+        options = {name: named.pop(name) for name in OPTIONS & named.keys()}
+        values = dict(zip(self._kernel.arg_names, arguments, strict=False)) | named
+        signature, constants, attributes = {}, {}, {}
+        for place, parameter in enumerate(self._kernel.params):
+            value = values[parameter.name]
+            if parameter.is_constexpr or (isinstance(value, int) and value == 1):
+                signature[parameter.name], constants[place,] = "constexpr", value
+            elif isinstance(value, torch.Tensor):
+                signature[parameter.name], attributes[place,] = TYPES[value.dtype], [["tt.divisibility", 16]]
+            elif isinstance(value, int):
+                signature[parameter.name] = "i32"
+                if value % 16 == 0:
+                    attributes[place,] = [["tt.divisibility", 16]]
+            else:
+                signature[parameter.name] = "fp32"
+        source = ASTSource(self._kernel, signature, constants, attributes)
+        triton.compile(source, target=HOPPER, options=options)
+        self.compiled.add(self._kernel.__name__)
+
+
+def replace_kernels() -> set[str]:
+    """Put a `CompiledAtLaunch` in the place of every kernel; returns their names."""
+    names = set()
+    for info in pkgutil.iter_modules(kernels.gpu.__path__):
+        module = importlib.import_module(f"kernels.gpu.{info.name}")
+        for name, value in vars(module).copy().items():
+            if isinstance(value, triton.JITFunction) and name.endswith("_kernel") and name.startswith("_"):
+                setattr(module, name, CompiledAtLaunch(value))
+                names.add(name)
+        for name, of_hopper in {"multiprocessors": lambda device: 132, "as_codes": lambda pages: pages}.items():
+            if hasattr(module, name):
+                setattr(module, name, of_hopper)
+    return names
+
+
+def integers(*shape: int) -> torch.Tensor:
+    return torch.zeros(shape, dtype=torch.int32)
+
+
+def floats(*shape: int, dtype: torch.dtype = DTYPE) -> torch.Tensor:
+    return torch.zeros(shape, dtype=dtype)
+
+
+def run_paged_operators(float8: bool) -> None:
+    """Those that read and write the cache."""
+    ops, one = kernels.gpu, integers(1)
+    shape = (8, KV_HEADS, PAGE_SIZE, HEAD_DIM)
+    pages = floats(*shape, dtype=torch.float8_e4m3fn if float8 else DTYPE)
+    kv_scales = tuple(floats(*shape[:3], dtype=torch.float32) for _ in range(2)) if float8 else None
+    query = floats(KV_HEADS * GROUP, HEAD_DIM)
+    new = floats(3, KV_HEADS, HEAD_DIM)
+    angles = floats(64, HEAD_DIM // 2, dtype=torch.float32)
+    projected = floats(1, (KV_HEADS * GROUP + 2 * KV_HEADS) * HEAD_DIM)
+    for summary, vectors in (("bounds", 2), ("mean", 1)):
+        summaries = floats(8, KV_HEADS, vectors, HEAD_DIM, dtype=torch.int8)
+        scales = floats(8, KV_HEADS, vectors, dtype=torch.float32)
+        ops.append_keys_values(new, new, pages, pages, summaries, integers(8), one, summary, scales, kv_scales)
+        ops.rotate_and_append(
+            projected, None, None, 1e-5, angles, angles, pages, pages, summaries, integers(8), one, summary, scales,
+            kv_scales,
+        )  # fmt: skip
+        for logical_pages in (700, 10000):  # selected each by itself, and by several programs
+            ops.choose_and_attend(
+                query, pages, pages, summaries, integers(logical_pages), one, summary, 0.1, 40, 1, 1, scales, kv_scales
+            )
+    ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), one, PAGE_SIZE, 40, 1, 1, True)
+    ops.dense_decode_attention(query, pages, pages, integers(700), one, 0.1, kv_scales)
+    ops.gather_pages(pages, pages, integers(8), 100, DTYPE, kv_scales)
+
+
+def run_other_operators() -> None:
+    """Those of tokens and of weights."""
+    ops, width = kernels.gpu, 512
+    hidden, norm = floats(1, width), floats(width)
+    for bits in (16, 8, 4):
+        matrix = floats(256, width)
+        if bits < 16:
+            groups = floats(256, width // 32, dtype=torch.float16)
+            matrix = PackedMatrix(integers(256, width * bits // 32), groups, groups, bits)
+        ops.norm_linear(hidden, norm, 1e-5, matrix)
+        ops.norm_swiglu(hidden, norm, 1e-5, matrix)
+        ops.linear_add(hidden, matrix, floats(1, 256))
+    ops.quantized_linear(floats(64, width), *matrix)
+    ops.rms_norm(floats(3, width), norm, 1e-5, floats(3, width))
+    ops.swiglu(floats(3, width))
+    angles, positions = floats(64, HEAD_DIM // 2, dtype=torch.float32), integers(3)
+    ops.apply_rope(floats(3, 8, HEAD_DIM), floats(3, KV_HEADS, HEAD_DIM), angles, angles, positions)
+    sums = floats(8, 3, dtype=torch.float32)
+    ops.merge_attention(floats(3, 8, HEAD_DIM), sums, floats(3, 8, HEAD_DIM), sums, DTYPE)
+
+
+if __name__ == "__main__":
+    names = replace_kernels()
+    triton.knobs.runtime.interpret = True  # so that the operators take tensors on the CPU
+    run_other_operators()
+    run_paged_operators(float8=False)
+    run_paged_operators(float8=True)
+    print(*sorted(CompiledAtLaunch.compiled))
+    sys.exit(f"not compiled: {sorted(left)}" if (left := names - CompiledAtLaunch.compiled) else 0)
