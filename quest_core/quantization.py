@@ -19,6 +19,8 @@ SCALE_DTYPE = torch.float16
 CHUNK_WEIGHTS = 1 << 22
 # So few groups that torch rounds their scales on one thread; waking others takes longer.
 CHUNK_WEIGHTS_FAST = 1 << 19
+# Rows that tell whether a matrix has been in 4 bits before.
+PROBED_ROWS = 16
 # With few levels it pays to let a group's outliers be cut off: the share of the range that is kept.
 RANGES_KEPT = {4: (1.0, 0.95, 0.9, 0.85, 0.8), 8: (1.0,)}
 
@@ -102,6 +104,29 @@ def quantize(
     ]
     packed, scales, minimums = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
     return QuantizedMatrix(packed, scales, minimums, bits, in_channels)
+
+
+def quantize_finely(weights: torch.Tensor) -> QuantizedMatrix:
+    """Round a matrix to 8 bits, or to 4 where these lose no more; every weight comes back within half a step.
+
+    Args:
+        weights: floating [out_channels, in_channels].
+    """
+    return quantize(weights, 4 if fits_4_bits(weights) else 8, ranges_kept=(1.0,))
+
+
+def fits_4_bits(weights: torch.Tensor) -> bool:
+    """Whether 4 bits lose no more of a matrix than 8 would, as they do if it was unpacked from 4 bits.
+
+    Args:
+        weights: floating [out_channels, in_channels].
+    """
+    rows = weights[:: max(1, len(weights) // PROBED_ROWS)]
+    matrix = quantize(rows, 4, ranges_kept=(1.0,))
+    restored = matrix.dequantize()
+    eighth_step = matrix.scales.float().mul(15 / 255).repeat_interleave(DEFAULT_GROUP_SIZE, dim=1)
+    lost_in_8_bits = eighth_step[:, : rows.shape[1]].square() / 12
+    return bool((restored - rows.float()).square().sum() <= lost_in_8_bits.sum())
 
 
 def _quantize_rows(

@@ -11,11 +11,8 @@ from dataclasses import dataclass
 import torch
 
 from kernels.reference import LayerOperands, Matrix, PackedMatrix
-from quest_core.quantization import DEFAULT_GROUP_SIZE, QuantizedMatrix, quantize
+from quest_core.quantization import QuantizedMatrix, quantize_finely
 from quest_core.weights import QUANTIZED, DecoderWeights, LayerWeights
-
-# Rows that tell whether a matrix has been in 4 bits before.
-PROBED_ROWS = 16
 
 
 @dataclass(frozen=True)
@@ -47,7 +44,7 @@ def pack_operands(weights: DecoderWeights) -> StepOperands:
         """The matrix if it is quantised, else the place of its copy."""
         if isinstance(matrix, PackedMatrix):
             return matrix
-        packed.append(quantize(matrix, 4 if fits_4_bits(matrix) else 8, ranges_kept=(1.0,)))
+        packed.append(quantize_finely(matrix))
         return len(packed) - 1
 
     places = [[pack(getattr(layer, name)) for name in QUANTIZED] for layer in as_loaded.layers]
@@ -65,20 +62,6 @@ def pack_operands(weights: DecoderWeights) -> StepOperands:
         for layer, own in zip(as_loaded.layers, places, strict=True)
     ]
     return StepOperands(layers, copy_of(head), sum(part.nbytes for part in parts))
-
-
-def fits_4_bits(weights: torch.Tensor) -> bool:
-    """Whether 4 bits lose no more of a matrix than 8 would, as they do if it was unpacked from 4 bits.
-
-    Args:
-        weights: floating [out_channels, in_channels].
-    """
-    rows = weights[:: max(1, len(weights) // PROBED_ROWS)]
-    matrix = quantize(rows, 4, ranges_kept=(1.0,))
-    restored = matrix.dequantize()
-    eighth_step = matrix.scales.float().mul(15 / 255).repeat_interleave(DEFAULT_GROUP_SIZE, dim=1)
-    lost_in_8_bits = eighth_step[:, : rows.shape[1]].square() / 12
-    return bool((restored - rows.float()).square().sum() <= lost_in_8_bits.sum())
 
 
 def _layer_operands(layer: LayerWeights) -> LayerOperands:

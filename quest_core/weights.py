@@ -17,13 +17,16 @@ from accelerate.utils import set_module_tensor_to_device
 from safetensors import safe_open
 from torch import nn
 
+from kernels.reference import Matrix
 from quest_core.config import ModelConfig
 from quest_core.model_source import ModelError
-from quest_core.quantization import QuantizedMatrix, quantize, quantized_bytes
+from quest_core.quantization import QuantizedMatrix, quantize, quantize_finely, quantized_bytes
 from quest_core.quantized_checkpoints import CheckpointPacking, GroupedWeights
 
-# What --weight-bits quantises: the projections, which are nearly all of a model. The embedding and the head stay.
+# What --weight-bits quantises: the projections, which are nearly all of a model. The embedding stays.
 QUANTIZED = ("qkv", "output", "gate_up", "down")
+# Of the head where the projections have fewer: it is the largest matrix that a step reads, and all logits hang on it.
+HEAD_BITS = 8
 
 
 def _empty(*shape: int) -> nn.Parameter:
@@ -54,7 +57,7 @@ class LayerWeights(nn.Module):
 
 
 class DecoderWeights(nn.Module):
-    """All parameters; `lm_head` is None when it is tied to the embedding."""
+    """All parameters; `lm_head` is None when the head is the embedding itself."""
 
     def __init__(self, config: ModelConfig, *, qkv_bias: bool, output_bias: bool) -> None:
         super().__init__()
@@ -66,9 +69,17 @@ class DecoderWeights(nn.Module):
         self.lm_head = None if config.tied_embeddings else _empty(config.vocab_size, config.hidden_size)
 
     @property
-    def head(self) -> torch.Tensor:
+    def head(self) -> Matrix:
         """What gives the logits."""
+        if isinstance(self.lm_head, QuantizedMatrix):
+            return self.lm_head.operand
         return self.embedding if self.lm_head is None else self.lm_head
+
+    def quantize_head(self) -> None:
+        """Give the head HEAD_BITS, or 4 where these lose no more; a tied one becomes a copy beside the embedding."""
+        matrix = quantize_finely(self.head)
+        del self.lm_head
+        self.lm_head = matrix
 
     @property
     def bytes(self) -> int:
@@ -105,7 +116,7 @@ def load_weights(
     Args:
         dtype: of everything that is not quantised.
         weight_bits: of the projections: 16 keeps `dtype`, 8 and 4 quantise them, or take an AWQ or GPTQ checkpoint's
-            own values if it has as many bits.
+            own values if it has as many bits. With 4 the head has HEAD_BITS, or 4 where these lose no more.
 
     Raises:
         ModelError: if files or tensors are missing or misshapen, tensors are left over, or memory does not suffice.
@@ -148,6 +159,8 @@ def load_weights(
                 plain = value.dequantize() if isinstance(value, GroupedWeights) else value
                 # A copy: one tensor that is taken as it is would keep the whole file mapped.
                 set_module_tensor_to_device(weights, name, device, value=plain.to(dtype, copy=True), dtype=dtype)
+        if weight_bits < HEAD_BITS:
+            weights.quantize_head()
         # Some GPTQ checkpoints carry a bias of zeros for every matrix.
         unread = {name for name in unread if not (packing and name.endswith(".bias") and _is_zero(name, checkpoint))}
     if unread:
@@ -219,6 +232,8 @@ def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dt
             needed_bytes += quantized_bytes(*parameter.shape, weight_bits)
         else:
             needed_bytes += parameter.numel() * dtype.itemsize
+    if weight_bits < HEAD_BITS:  # beside what it is made from
+        needed_bytes += quantized_bytes(*weights.embedding.shape, HEAD_BITS)
     free_bytes = free_memory_bytes(device)
     if needed_bytes > free_bytes:
         raise ModelError(

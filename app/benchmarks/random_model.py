@@ -78,7 +78,7 @@ def _fill_parameters(module: nn.Module, device: torch.device) -> None:
 
 
 def _quantize(weights: weights_module.DecoderWeights, bits: int) -> None:
-    """Replace the projections by quantised ones, in place."""
+    """Replace what loading would quantise, in place."""
     try:
         from quest_core import quantization
     except ImportError:
@@ -88,3 +88,5 @@ def _quantize(weights: weights_module.DecoderWeights, bits: int) -> None:
             matrix = quantization.quantize(getattr(layer, part), bits)
             delattr(layer, part)
             setattr(layer, part, matrix)
+    if bits < weights_module.HEAD_BITS:
+        weights.quantize_head()

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import importlib.util
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from quest_core.config import EngineConfig
 from quest_core.engine import Cancellation, Engine
 from quest_core.model_source import embedded_model_path
+from quest_core.quantization import quantize
 from quest_core.session import Session
+from quest_core.weights import HEAD_BITS
 
 TINY = {
     "vocab_size": 211,
@@ -110,6 +115,27 @@ def embedded_engine(embedded_model_cache) -> Iterator[Engine]:
     engine = Engine.load("embedded", EngineConfig(device="cpu", dtype="float32", cache_dir=embedded_model_cache))
     yield engine
     engine.close()
+
+
+@pytest.fixture(scope="session")
+def write_rounded() -> Callable[..., Path]:
+    """Writes a model whose plain weights are what another's stand for in so many bits."""
+
+    def write(source: Path, folder: Path, bits: int, device: str = "cpu") -> Path:
+        shutil.copytree(source, folder)
+        tensors = load_file(folder / "model.safetensors")
+        head_name, config = "lm_head.weight", json.loads((folder / "config.json").read_text())
+        if bits < HEAD_BITS and config["tie_word_embeddings"]:
+            tensors[head_name] = tensors["model.embed_tokens.weight"]
+            (folder / "config.json").write_text(json.dumps(config | {"tie_word_embeddings": False}))
+        for name, tensor in tensors.items():
+            if name.endswith("_proj.weight") or (name == head_name and bits < HEAD_BITS):
+                rounded = quantize(tensor.to(device), HEAD_BITS if name == head_name else bits)
+                tensors[name] = rounded.dequantize().cpu().contiguous()
+        save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+        return folder
+
+    return write
 
 
 @pytest.fixture

@@ -5,21 +5,17 @@ from __future__ import annotations
 import copy
 import gc
 import itertools
-import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
-from kernels.reference import naive_dequantize
 from quest_core import decode_graph, prefill_attention
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.decode_graph import GraphCapture
 from quest_core.engine import Engine
 from quest_core.prefill_attention import BlockwiseAttention, GatheredAttention
-from quest_core.quantization import quantize
 
 pytestmark = pytest.mark.gpu
 SAMPLING = SamplingConfig(max_new_tokens=24)
@@ -147,17 +143,12 @@ def test_forks_and_seeds_on_the_gpu(on_gpu, never, prompt):
 
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("length", [1, 9, 250])
-def test_quantised_weights_compute_what_they_stand_for(any_family, generate, prompt, tmp_path, length, bits):
+def test_quantised_weights_compute_what_they_stand_for(
+    any_family, write_rounded, generate, prompt, tmp_path, length, bits
+):
     """Against plain weights that were rounded alike, on the same device: its scales have fewer bits than the CPU's."""
     _, cpu_engine = any_family
-    folder = shutil.copytree(cpu_engine.model_folder, tmp_path / "rounded")
-    tensors = load_file(folder / "model.safetensors")
-    for name, tensor in tensors.items():
-        if name.endswith("_proj.weight"):
-            matrix = quantize(tensor.cuda(), bits)
-            rounded = (matrix.packed, matrix.scales, matrix.minimums, bits, tensor.shape[1], torch.float32)
-            tensors[name] = naive_dequantize(*rounded).cpu().contiguous()
-    save_file(tensors, folder / "model.safetensors")
+    folder = write_rounded(cpu_engine.model_folder, tmp_path / "rounded", bits, "cuda")
     logits = []
     for model, weight_bits in ((cpu_engine.model_folder, bits), (folder, 16)):
         config = EngineConfig(device="cuda", dtype="float32", weight_bits=weight_bits)

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer
 
 from kernels.reference import naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
 from quest_core.quantization import QuantizedMatrix, quantize, quantized_bytes
-from quest_core.weights import QUANTIZED, load_weights
+from quest_core.weights import HEAD_BITS, QUANTIZED, load_weights
 
 CPU = torch.device("cpu")
 DENSE = QuestConfig(attention="dense")
@@ -106,19 +104,27 @@ def test_loading_quantises_the_projections_and_counts_them(tiny_folder, bits):
             matrix, dense = getattr(layer, name), getattr(reference, name)
             assert (restore(matrix) - dense).norm() <= (0.01 if bits == 8 else 0.1) * dense.norm()
             expected_bytes += quantized_bytes(*dense.shape, bits) - dense.nbytes
+    if bits == 4:  # tied to the embedding, which stays as it is: the head is a copy
+        expected_bytes += quantized_bytes(*plain.embedding.shape, HEAD_BITS)
+        assert weights.head.bits == HEAD_BITS
+        assert (restore(weights.lm_head) - plain.head).norm() <= 0.01 * plain.head.norm()
     assert weights.bytes == expected_bytes
-    assert isinstance(weights.embedding, torch.nn.Parameter)
+    assert weights.embedding.equal(plain.embedding)
+
+
+def test_a_head_of_its_own_is_replaced(tiny_folder, write_rounded, tmp_path):
+    folder = write_rounded(tiny_folder, tmp_path / "model", 4)
+    config = read_model_config(folder)
+    plain, weights = (load_weights(folder, config, CPU, torch.float32, bits) for bits in (16, 4))
+    torch.testing.assert_close(restore(weights.lm_head), plain.lm_head.data, rtol=1e-3, atol=1e-4)
+    names = [name for name, _ in weights.named_parameters() if name.startswith("lm_head")]
+    assert names == ["lm_head.packed", "lm_head.scales", "lm_head.minimums"]
 
 
 @pytest.fixture(scope="module", params=[8, 4])
-def rounded_engines(request, tiny_folder, tmp_path_factory):
+def rounded_engines(request, tiny_folder, write_rounded, tmp_path_factory):
     """The tiny model quantised, and one whose plain weights are what the quantised ones stand for."""
-    folder = shutil.copytree(tiny_folder, tmp_path_factory.mktemp("rounded") / "model")
-    tensors = load_file(folder / "model.safetensors")
-    for name, tensor in tensors.items():
-        if name.endswith("_proj.weight"):
-            tensors[name] = restore(quantize(tensor, request.param)).contiguous()
-    save_file(tensors, folder / "model.safetensors")
+    folder = write_rounded(tiny_folder, tmp_path_factory.mktemp("rounded") / "model", request.param)
     config = EngineConfig(device="cpu", dtype="float32", weight_bits=request.param)
     engines = [Engine.load(str(tiny_folder), config), Engine.load(str(folder), replace(config, weight_bits=16))]
     yield engines

@@ -8,8 +8,8 @@ import torch
 from kernels.reference import PackedMatrix, naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
-from quest_core.quantization import quantize
-from quest_core.step_operands import fits_4_bits, pack_operands, step_operands
+from quest_core.quantization import fits_4_bits, quantize
+from quest_core.step_operands import pack_operands, step_operands
 from quest_core.weights import QUANTIZED
 
 DENSE = QuestConfig(attention="dense")
