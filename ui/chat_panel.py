@@ -83,7 +83,6 @@ class ChatPanel:
             lines=1,
             max_lines=6,
             submit_btn="Ask",
-            autofocus=True,
             elem_id="question",
         )
 

@@ -30,10 +30,16 @@ _HEAD = "\n".join(
     ]
 )
 _LOADING_POLL_S = 1.0
-# Imported here, because Gradio puts the page's own scripts in only while the page is already running.
-_REMEMBERED_CONVERSATION = f"""async () => {{
-  const script = new URL("{PAGE_FILES_PATH}/js/conversation.js", document.baseURI);
-  return (await import(script)).rememberedConversation();
+
+
+def _call_script(module: str, function: str) -> str:
+    """JavaScript that calls a function of the page's own.
+
+    It imports the module by itself, because Gradio puts the page's scripts in only while the page is already running.
+    """
+    return f"""async () => {{
+  const script = new URL("{PAGE_FILES_PATH}/js/{module}.js", document.baseURI);
+  return (await import(script)).{function}();
 }}"""
 
 
@@ -92,9 +98,10 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             open_conversation,
             conversation_id,
             [conversation_id, live_panel.panel, chat_panel.messages, documents_panel.list, documents_panel.meter],
-            js=_REMEMBERED_CONVERSATION,
+            js=_call_script("conversation", "rememberedConversation"),
             **hidden,
         )
+        blocks.load(None, js=_call_script("question", "focusQuestion"))
         loading_timer.tick(
             show_loading,
             conversation_id,

@@ -248,6 +248,18 @@ def test_nothing_is_wider_than_a_telephone(page):
         assert box["x"] >= 0 and box["x"] + box["width"] <= 390
 
 
+def test_a_page_opens_at_its_top_and_wide_ones_with_the_cursor_in_the_question(context, address):
+    for width, focused in ((1440, True), (390, False)):
+        page = context.new_page()
+        page.set_viewport_size({"width": width, "height": 844})
+        page.goto(address)
+        page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+        page.wait_for_timeout(500)
+        assert page.evaluate("document.activeElement.matches('#question textarea')") == focused
+        assert page.evaluate("window.scrollY") == 0
+        page.close()
+
+
 def test_a_preset_sets_the_budget_and_another_budget_is_custom(context, address):
     page = open_page(context, address)
     page.click("#settings-panel button")
