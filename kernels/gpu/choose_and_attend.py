@@ -1,8 +1,7 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
 Among few pages every program that attends selects for itself, from keys in its registers, and goes on with its share of
-the list: that takes no longer than one program takes for all, and spares a launch (`kernels/NOTES.md`). Among many
-pages selection is a launch, or several, of its own.
+the list, which spares a launch (`kernels/NOTES.md`). Among many pages selection is a launch, or several, of its own.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import triton.language as tl
 
 from kernels.gpu.checks import require_pages
 from kernels.gpu.choose_pages import choose_pages
-from kernels.gpu.decode_attention import attend_share, plan_splits, sparse_decode_attention
+from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
 from kernels.gpu.page_ranking import (
@@ -76,13 +75,10 @@ def _select_and_attend_kernel(
     )
     # Only this program's part of the list: no other reads it, nor does this one read another's.
     page_id_ptr += head * budget_pages
-    ENTRIES: tl.constexpr = BLOCK_TOKENS // PAGE_SIZE
-    split_entries = tl.cdiv(tl.cdiv(budget_pages, ENTRIES), SPLITS) * ENTRIES
-    first_entry = split * split_entries
-    end_entry = tl.minimum(first_entry + split_entries, budget_pages)
-    tl.store(page_id_ptr + places, pages, (places >= first_entry) & (places < end_entry))
+    first, end = share_pages(split, budget_pages, BLOCK_TOKENS // PAGE_SIZE, SPLITS)
+    tl.store(page_id_ptr + places, pages, (places >= first) & (places < end))
     entries = tl.arange(0, BLOCK_BUDGET)
-    tl.store(page_id_ptr + entries, -1, (entries >= tl.maximum(count, first_entry)) & (entries < end_entry))
+    tl.store(page_id_ptr + entries, -1, (entries >= tl.maximum(count, first)) & (entries < end))
     # All threads have stored before one of them reads.
     tl.debug_barrier()
     highest, total, attended = attend_share(

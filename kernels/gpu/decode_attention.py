@@ -76,6 +76,14 @@ MOST_SELECTED_SPLITS = 16
 
 
 @triton.jit
+def share_pages(split, list_pages, BLOCK_PAGES: tl.constexpr, SPLITS: tl.constexpr):
+    """The first place of a share of a list of pages, which is whole blocks, and the one after its last."""
+    split_pages = tl.cdiv(tl.cdiv(list_pages, BLOCK_PAGES), SPLITS) * BLOCK_PAGES
+    first = split * split_pages
+    return first, tl.minimum(first + split_pages, list_pages)
+
+
+@triton.jit
 def attend_share(
     head, split, list_pages, page_count, context, query, first_page_number,
     key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr, scale,
@@ -85,9 +93,8 @@ def attend_share(
 ):  # fmt: skip
     """Attend with a group to a share of its pages, listed from `page_id_ptr` on (SELECTED) or all of the context.
 
-    Shares are whole blocks of `list_pages`, of which `page_count` are read. Logits are kept in units of log 2.
-
     Args:
+        list_pages: of the list that is shared, of which `page_count` are read.
         query: as `load_query` returns it.
         first_page_number: the context's first physical page.
     """
@@ -98,11 +105,8 @@ def attend_share(
     total = tl.zeros([QUERY_ROWS], tl.float32)
     attended = tl.zeros([QUERY_ROWS, BLOCK_DIM], tl.float32)
     BLOCK_PAGES: tl.constexpr = BLOCK_TOKENS // PAGE_SIZE
-    pages_per_split = tl.cdiv(tl.cdiv(list_pages, BLOCK_PAGES), SPLITS) * BLOCK_PAGES
-    first_page = split * pages_per_split
-    for page in tl.range(
-        first_page, tl.minimum(first_page + pages_per_split, list_pages), BLOCK_PAGES, num_stages=NUM_STAGES
-    ):
+    first_page, end_page = share_pages(split, list_pages, BLOCK_PAGES, SPLITS)
+    for page in tl.range(first_page, end_page, BLOCK_PAGES, num_stages=NUM_STAGES):
         entries = page + tokens // PAGE_SIZE
         slots = tokens % PAGE_SIZE
         if SELECTED:
