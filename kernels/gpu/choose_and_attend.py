@@ -17,7 +17,6 @@ from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous
 from kernels.gpu.float8 import as_codes
 from kernels.gpu.page_ranking import (
     SHARE_PAGES,
-    find_threshold,
     load_worth,
     order_keys,
     page_grid,
@@ -26,6 +25,7 @@ from kernels.gpu.page_ranking import (
     worth_of,
 )
 from kernels.gpu.page_scores import score_and_sum_up
+from kernels.gpu.score_threshold import find_threshold
 from kernels.gpu.split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,

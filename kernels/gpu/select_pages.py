@@ -1,9 +1,8 @@
 """Choose the pages to read from their scores, without a sort.
 
 Scores become unsigned integers of the same order; wanted is the lowest that still gets in. Few pages stay in the
-registers of one program a kv head: the range from the lowest to the highest is cut in three, until a cut is reached by
-exactly the pages wanted, or until nothing is left to cut, among equal scores; in three, because one sum counts for two
-cuts. Many pages are shared by several programs (`kernels.gpu.select_many_pages`).
+registers of one program a kv head, which finds it by thirds (`kernels.gpu.score_threshold`). Many are shared by several
+programs (`kernels.gpu.select_many_pages`).
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from kernels.gpu.checks import require, require_contiguous
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import (
     SHARE_PAGES,
-    find_threshold,
     load_worth,
     order_keys,
     page_grid,
@@ -25,6 +23,7 @@ from kernels.gpu.page_ranking import (
     sum_up_logits,
     worth_of,
 )
+from kernels.gpu.score_threshold import find_threshold
 from kernels.gpu.select_many_pages import select_among_many
 from kernels.reference import check_selection
 

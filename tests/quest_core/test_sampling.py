@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from quest_core.config import SamplingConfig
-from quest_core.sampling import Sampler, SamplingKind, SamplingTensors, draw_token, filter_probabilities, find_highest
+from quest_core.sampling import (
+    Sampler,
+    SamplingKind,
+    SamplingTensors,
+    draw_token,
+    filter_probabilities,
+    find_highest_in_parts,
+)
 
 LOGITS = torch.tensor([0.5, 0.2, 0.15, 0.1, 0.05]).log()
 
@@ -70,5 +77,5 @@ def test_a_penalty_may_start_from_tokens_already_drawn():
 @pytest.mark.parametrize("count", [1, 7, 128, 384, 50257, 49152])
 def test_the_highest_is_found_and_the_first_of_equal_ones(count):
     numbers = torch.randn(count, generator=torch.Generator().manual_seed(count)).round(decimals=1)
-    assert find_highest(numbers).tolist() == [int(numbers.argmax())]
-    assert find_highest(torch.zeros(count)).tolist() == [0]
+    assert find_highest_in_parts(numbers).tolist() == [int(numbers.argmax())]
+    assert find_highest_in_parts(torch.zeros(count)).tolist() == [0]
