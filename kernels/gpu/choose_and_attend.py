@@ -15,17 +15,9 @@ from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
-from kernels.gpu.page_ranking import (
-    SHARE_PAGES,
-    load_worth,
-    order_keys,
-    page_grid,
-    place_chosen,
-    plan_selection,
-    worth_of,
-)
+from kernels.gpu.page_ranking import SHARE_PAGES, plan_selection
 from kernels.gpu.page_scores import score_and_sum_up
-from kernels.gpu.score_threshold import find_threshold
+from kernels.gpu.select_few_pages import find_missed, select_few
 from kernels.gpu.split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,
@@ -62,17 +54,10 @@ def _select_and_attend_kernel(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
     wait_for_previous_kernel(DEPENDENT)
-    pages = page_grid(BLOCK_PAGES)
-    worth = load_worth(
-        score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, logical_pages, blocks,
-        ROWS, SHARES, BLOCKS, SHARE_PAGES,
+    pages, places, keys, chosen, read = select_few(
+        score_ptr, block_highest_ptr, block_total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
+        logical_pages, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
-    keys = order_keys(worth, pages, sink_pages, recent_from)
-    read = tl.sum(tl.where(keys == 0, worth, 0.0))
-    threshold, ties = find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
-    places, chosen = place_chosen(
-        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
-    )
     # Only this program's part of the list: no other reads it, nor does this one read another's.
     page_id_ptr += head * budget_pages
     first, end = share_pages(split, budget_pages, BLOCK_TOKENS // PAGE_SIZE, SPLITS)
@@ -89,7 +74,7 @@ def _select_and_attend_kernel(
     if split == 0:
         tl.store(page_count_ptr + head, count)
         if SHARES:
-            tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0)))
+            tl.store(missed_ptr + head, find_missed(keys, chosen, read))
     finish_share(
         head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
         GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,

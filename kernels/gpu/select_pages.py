@@ -1,8 +1,8 @@
 """Choose the pages to read from their scores, without a sort.
 
 Scores become unsigned integers of the same order; wanted is the lowest that still gets in. Few pages stay in the
-registers of one program a kv head, which finds it by thirds (`kernels.gpu.score_threshold`). Many are shared by several
-programs (`kernels.gpu.select_many_pages`).
+registers of one program a kv head, which finds it by thirds (`kernels.gpu.select_few_pages`); many are shared by
+several programs (`kernels.gpu.select_many_pages`).
 """
 
 from __future__ import annotations
@@ -13,17 +13,8 @@ import triton.language as tl
 
 from kernels.gpu.checks import require, require_contiguous
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.page_ranking import (
-    SHARE_PAGES,
-    load_worth,
-    order_keys,
-    page_grid,
-    place_chosen,
-    plan_selection,
-    sum_up_logits,
-    worth_of,
-)
-from kernels.gpu.score_threshold import find_threshold
+from kernels.gpu.page_ranking import SHARE_PAGES, plan_selection, sum_up_logits
+from kernels.gpu.select_few_pages import find_missed, select_few
 from kernels.gpu.select_many_pages import select_among_many
 from kernels.reference import check_selection
 
@@ -63,25 +54,17 @@ def _select_few_kernel(
     total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
-    pages = page_grid(BLOCK_PAGES)
-    worth = load_worth(
-        score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
-        ROWS, SHARES, BLOCKS, SHARE_PAGES,
+    pages, places, keys, chosen, read = select_few(
+        score_ptr, highest_ptr, total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
+        logical_pages, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
-    keys = order_keys(worth, pages, sink_pages, recent_from)
-    # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
-    read = tl.sum(tl.where(keys == 0, worth, 0.0))
-    threshold, ties = find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
     page_id_ptr += head * budget_pages
-    places, chosen = place_chosen(
-        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
-    )
     tl.store(page_id_ptr + places, pages, places >= 0)
     entries = tl.arange(0, BLOCK_BUDGET)
     tl.store(page_id_ptr + entries, -1, (entries >= count) & (entries < budget_pages))
     tl.store(page_count_ptr + head, count)
     if SHARES:
-        tl.store(missed_ptr + head, 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0)))
+        tl.store(missed_ptr + head, find_missed(keys, chosen, read))
 
 
 def select_pages(

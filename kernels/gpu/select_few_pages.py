@@ -1,4 +1,4 @@
-"""Find the lowest score that still gets in, among scores in the registers of one program.
+"""Select among few pages: one program, from keys in its registers.
 
 The range from the lowest key to the highest is cut in three, until a cut is reached by exactly the keys wanted, or
 until nothing is left to cut, among equal scores; in three, because one sum counts for two cuts.
@@ -9,6 +9,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, worth_of
+
 
 @triton.jit
 def _count_reaching(keys, low, high):
@@ -18,7 +20,7 @@ def _count_reaching(keys, low, high):
 
 
 @triton.jit
-def find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
+def _find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
     """The key that `wanted` of the ranked keys reach, by thirds of the range from the lowest to the highest.
 
     Returns:
@@ -47,3 +49,37 @@ def find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
     if reaching > wanted:
         ties = wanted - tl.sum((keys > threshold).to(tl.int32))
     return threshold, ties
+
+
+@triton.jit
+def select_few(
+    score_ptr, highest_ptr, total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
+    logical_pages, blocks, sink_pages,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
+    SHARE_PAGES: tl.constexpr,
+):  # fmt: skip
+    """Select for a kv head, as `kernels.gpu.page_ranking.plan_selection` plans it.
+
+    Returns:
+        pages, in rows, and their int32 places in the list of those that are read, -1 elsewhere; and what `find_missed`
+        takes: keys, which of them are chosen, and the share of the pages that are read anyway.
+    """
+    pages = page_grid(BLOCK_PAGES)
+    worth = load_worth(
+        score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
+        ROWS, SHARES, BLOCKS, SHARE_PAGES,
+    )  # fmt: skip
+    keys = order_keys(worth, pages, sink_pages, recent_from)
+    # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
+    read = tl.sum(tl.where(keys == 0, worth, 0.0))
+    threshold, ties = _find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
+    places, chosen = place_chosen(
+        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
+    )
+    return pages, places, keys, chosen, read
+
+
+@triton.jit
+def find_missed(keys, chosen, read):
+    """The share of attention that the other pages would get, of what `select_few` returns."""
+    return 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0))
