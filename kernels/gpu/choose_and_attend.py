@@ -10,7 +10,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import require_pages
+from kernels.gpu.checks import FLOATING, require_pages, require_summaries
 from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
@@ -24,9 +24,10 @@ from kernels.gpu.split_softmax import (
     finish_constants,
     finish_share,
     load_query,
+    require_query,
     unfinished_softmaxes,
 )
-from kernels.reference import SUMMARY_LOGITS, KvScales, check_selection
+from kernels.reference import SUMMARY_LOGITS, KvScales, check_selection, check_summary
 
 # Up to here every program selects for itself.
 FEW_PAGES = 2048
@@ -106,6 +107,9 @@ def choose_and_attend(
             shape and dtype, or for another summary.
     """
     kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
+    group = require_query(query, key_pages, kv_scales)
+    shape = (key_pages.shape[0], kv_heads, check_summary(summary), head_dim)
+    require_summaries(page_summaries, summary_scales, shape, FLOATING)
     if len(page_table) > FEW_PAGES:
         chosen = choose_pages(
             query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales,
@@ -121,7 +125,7 @@ def choose_and_attend(
         query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares, early=True
     )
     check_selection(scores, budget_pages, sink_pages, recent_pages, shares)
-    group, logical_pages, device = query.shape[0] // kv_heads, len(page_table), query.device
+    logical_pages, device = len(page_table), query.device
     plan = plan_splits(True, budget_pages, query, key_pages)
     blocks = triton.cdiv(logical_pages, SHARE_PAGES)
     block_dim = max(16, triton.next_power_of_2(head_dim))

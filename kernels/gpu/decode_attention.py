@@ -13,7 +13,6 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import (
-    FLOATING,
     multiprocessors,
     require,
     require_contiguous,
@@ -29,6 +28,7 @@ from kernels.gpu.split_softmax import (
     finish_constants,
     finish_share,
     load_query,
+    require_query,
     unfinished_softmaxes,
 )
 from kernels.reference import KvScales
@@ -211,14 +211,9 @@ def _attend(
     kv_scales: KvScales | None,
 ) -> torch.Tensor:
     kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
-    require(query, "query", (None, head_dim), (key_pages.dtype,) if kv_scales is None else FLOATING)
+    group = require_query(query, key_pages, kv_scales)
     require(context_tokens, "context_tokens", (1,), (torch.int32,))
     query = query.contiguous()
-    group, rest = divmod(query.shape[0], kv_heads)
-    if rest or group > QUERY_ROWS:
-        raise ValueError(
-            f"{query.shape[0]} query heads do not share {kv_heads} kv heads in groups of up to {QUERY_ROWS}"
-        )
     selected = page_ids is not None
     list_pages = page_ids.shape[1] if selected else len(page_table)
     plan = plan_splits(selected, list_pages, query, key_pages)

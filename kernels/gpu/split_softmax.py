@@ -13,8 +13,10 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.gpu.checks import FLOATING, require
 from kernels.gpu.float8 import WEIGHT_UNIT, widen_codes, widen_values
 from kernels.gpu.rows import load_rows
+from kernels.reference import KvScales
 
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
@@ -128,6 +130,18 @@ def _combine_splits(
     attended /= tl.where(in_group, total, 1.0)
     target = attended_ptr + (head * GROUP + member) * HEAD_DIM + channels
     tl.store(target, attended.to(attended_ptr.dtype.element_ty), in_group & inside)
+
+
+def require_query(query: torch.Tensor, key_pages: torch.Tensor, kv_scales: KvScales | None) -> int:
+    """Check a query against pages that have been checked; returns the query heads of a group."""
+    kv_heads, head_dim = key_pages.shape[1], key_pages.shape[3]
+    require(query, "query", (None, head_dim), (key_pages.dtype,) if kv_scales is None else FLOATING)
+    group, rest = divmod(query.shape[0], kv_heads)
+    if rest or group > QUERY_ROWS:
+        raise ValueError(
+            f"{query.shape[0]} query heads do not share {kv_heads} kv heads in groups of up to {QUERY_ROWS}"
+        )
+    return group
 
 
 def finish_constants(group: int, splits: int, block_dim: int) -> dict[str, int]:

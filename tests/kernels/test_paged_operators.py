@@ -376,3 +376,21 @@ def test_what_is_chosen_is_attended(
     assert (missed is None) == (expected[3] is None)
     if missed is not None:
         torch.testing.assert_close(missed, expected[3], rtol=1e-3, atol=2e-5)
+
+
+@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_what_does_not_fit_the_pages_is_not_attended(ops, make_case):
+    def attend(case, query, summaries):
+        return ops.kernels.choose_and_attend(
+            query, case.key_pages, case.value_pages, summaries, case.page_table, case.context_tokens,
+            "bounds", 0.125, 3, 1, 1,
+        )  # fmt: skip
+
+    case = make_case(ops.device, torch.float32, 100, group=17)
+    with pytest.raises(ValueError, match="groups of up to 16"):
+        attend(case, case.query, case.page_summaries)
+    case = make_case(ops.device, torch.float32, 100)
+    with pytest.raises(ValueError, match="query must be one of"):
+        attend(case, case.query.half(), case.page_summaries)
+    with pytest.raises(ValueError, match="page_summaries must have the shape"):
+        attend(case, case.query, case.page_summaries[:, :1].contiguous())
