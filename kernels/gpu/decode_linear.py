@@ -38,29 +38,31 @@ class Blocks(NamedTuple):
         out: rows of a tile.
         runs: of 16 bytes, in a row of a tile.
         warps: of a program.
-        programs: on each multiprocessor, which share all tiles if a tile holds whole rows. Otherwise there is a program
-            for each tile's rows, which goes along them.
+        programs: on each multiprocessor, which share all tiles if these hold whole rows. Otherwise, or where this is
+            0, there is a program for each tile's rows, which goes along them.
+        tail_runs: of a smaller tile that holds what is left at the end of the rows; 0 where nothing is, or too much.
     """
 
     out: int
     runs: int
     warps: int
     programs: int
+    tail_runs: int = 0
 
 
 # By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on H100 and H200, see
 # kernels/NOTES.md. The integers of `kernels.gpu.integer_tiles` want more rows that share their preparation.
 BLOCKS = {
-    4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 1))),
-    8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 1))),
-    16: ((512, Blocks(4, 256, 4, 1)), (1 << 31, Blocks(8, 256, 4, 1))),
-    32: ((1 << 31, Blocks(8, 256, 4, 1)),),
+    4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 0))),
+    8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 0))),
+    16: ((512, Blocks(4, 256, 4, 0)), (1 << 31, Blocks(8, 256, 4, 0))),
+    32: ((1 << 31, Blocks(8, 256, 4, 0)),),
 }
 INTEGER_BLOCKS = {
-    4: ((128, Blocks(16, 128, 4, 2)), (1 << 31, Blocks(8, 128, 4, 1))),
-    8: ((256, Blocks(8, 256, 8, 2)), (1 << 31, Blocks(4, 512, 8, 1))),
+    4: ((128, Blocks(16, 128, 4, 2)), (1 << 31, Blocks(8, 128, 4, 0))),
+    8: ((256, Blocks(8, 256, 8, 2)), (1 << 31, Blocks(4, 512, 8, 0))),
 }
-LEAST_ROWS = 4
+LEAST_ROWS, LEAST_TAIL_RUNS = 4, 16
 
 
 def choose_blocks(runs: int, bits: int, integers: bool, out_channels: int, multiprocessors: int) -> Blocks:
@@ -69,7 +71,22 @@ def choose_blocks(runs: int, bits: int, integers: bool, out_channels: int, multi
     rows = blocks.out
     while rows > LEAST_ROWS and triton.cdiv(out_channels, rows) < multiprocessors:
         rows //= 2
-    return blocks._replace(out=rows, runs=min(blocks.runs, triton.next_power_of_2(runs)))
+    main_runs, tail_runs = cut_row(runs, blocks.runs, bits < 16)
+    return blocks._replace(out=rows, runs=main_runs, tail_runs=tail_runs)
+
+
+def cut_row(runs: int, most_runs: int, packed: bool) -> tuple[int, int]:
+    """Runs of the tiles that go along a row, and of a smaller one at its end: 80 runs are 64 and 16, not 80 of 128.
+
+    A larger end measured slower, and so did any after several tiles of packed weights.
+    """
+    whole = triton.next_power_of_2(runs)
+    tile_runs = min(most_runs, whole if whole == runs else whole // 2)
+    rest = runs % tile_runs
+    tail_runs = max(triton.next_power_of_2(rest), LEAST_TAIL_RUNS) if rest else 0
+    if 4 * tail_runs <= tile_runs and (runs <= most_runs or not packed):
+        return tile_runs, tail_runs
+    return min(most_runs, whole), 0
 
 
 @triton.jit
@@ -113,16 +130,36 @@ def _store_product(
 
 
 @triton.jit
+def _load_tail(
+    weight_ptr, scale_ptr, minimum_ptr, tile, out_channels,
+    IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, PAIRED: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, FIRST_RUN: tl.constexpr, TAIL_RUNS: tl.constexpr, EVEN: tl.constexpr,
+):  # fmt: skip
+    """The end of a tile's rows, as `load_tile` returns it; zeros where there is none."""
+    if TAIL_RUNS == 0:
+        return 0.0, 0.0, 0.0
+    else:
+        return load_tile(
+            weight_ptr, scale_ptr, minimum_ptr, tile, FIRST_RUN, out_channels, IN_CHANNELS, BITS, GROUP_RUNS, PAIRED,
+            BLOCK_OUT, TAIL_RUNS, EVEN and IN_CHANNELS * BITS == 128 * (FIRST_RUN + TAIL_RUNS),
+        )  # fmt: skip
+
+
+@triton.jit
 def _decode_linear_kernel(
     hidden_ptr, norm_weight_ptr, weight_ptr, scale_ptr, minimum_ptr, bias_ptr, product_ptr,
     epsilon, rows, out_channels,
     IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, FORM: tl.constexpr,
     HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, DEPENDENT: tl.constexpr,
-    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, EVEN: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, TAIL_RUNS: tl.constexpr, EVEN: tl.constexpr,
     INTEGERS: tl.constexpr, INTERPRETED: tl.constexpr,
 ):  # fmt: skip
     """Programs of one row of hidden share the tiles; those of its other rows run beside them and find L2 filled."""
     RUNS: tl.constexpr = (IN_CHANNELS * BITS + 127) // 128
+    TAIL_RUN: tl.constexpr = RUNS - RUNS % BLOCK_RUNS
+    TILES_END: tl.constexpr = TAIL_RUN if TAIL_RUNS > 0 else RUNS
+    WHOLE: tl.constexpr = EVEN and (TAIL_RUNS > 0 or IN_CHANNELS * BITS % (128 * BLOCK_RUNS) == 0)
+    PAIRED: tl.constexpr = FORM == "swiglu"
     UNSCALE: tl.constexpr = 1.0 if BITS >= 16 or INTEGERS else UNSCALE_PACKED
     token = (tl.program_id(0) % rows).to(tl.int64)
     tile = tl.program_id(0) // rows
@@ -131,42 +168,65 @@ def _decode_linear_kernel(
     run = tl.arange(0, BLOCK_RUNS)
     weights, scales, minimums = load_tile(
         weight_ptr, scale_ptr, minimum_ptr, tile, 0, out_channels,
-        IN_CHANNELS, BITS, GROUP_RUNS, FORM == "swiglu", BLOCK_OUT, BLOCK_RUNS, EVEN,
+        IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
     )  # fmt: skip
-    gains = ()
+    tail_weights, tail_scales, tail_minimums = _load_tail(
+        weight_ptr, scale_ptr, minimum_ptr, tile, out_channels,
+        IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, TAIL_RUN, TAIL_RUNS, EVEN,
+    )  # fmt: skip
+    gains, tail_gains = (), ()
     if HAS_NORM:
         gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
+        if TAIL_RUNS > 0:
+            tail_gains = load_vector(norm_weight_ptr, TAIL_RUN + tl.arange(0, TAIL_RUNS), IN_CHANNELS, BITS)
     wait_for_previous_kernel(DEPENDENT)
     let_next_kernel_start(DEPENDENT)
     hidden_ptr += token * IN_CHANNELS
     hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
     inputs, sums, steps, squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
+    square = 0.0
+    if TAIL_RUNS > 0:
+        tail_hidden = load_vector(hidden_ptr, TAIL_RUN + tl.arange(0, TAIL_RUNS), IN_CHANNELS, BITS)
+        tail_inputs, tail_sums, tail_steps, tail_squares = _prepare(tail_hidden, tail_gains, BITS, HAS_NORM, INTEGERS)
+        square = tl.sum(tail_squares, 0)
 
-    if RUNS <= BLOCK_RUNS:
+    if RUNS <= BLOCK_RUNS + TAIL_RUNS:
         tiles = tl.cdiv(out_channels, BLOCK_OUT)
         factor = UNSCALE
         if HAS_NORM:
-            factor = tl.rsqrt(tl.sum(squares, 0) / IN_CHANNELS + epsilon) * UNSCALE
+            factor = tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon) * UNSCALE
         for this_tile in range(tile, tiles, programs):
             next_weights, next_scales, next_minimums = weights, scales, minimums
+            next_tail_weights, next_tail_scales, next_tail_minimums = tail_weights, tail_scales, tail_minimums
             if this_tile + programs < tiles:
                 next_weights, next_scales, next_minimums = load_tile(
                     weight_ptr, scale_ptr, minimum_ptr, this_tile + programs, 0, out_channels,
-                    IN_CHANNELS, BITS, GROUP_RUNS, FORM == "swiglu", BLOCK_OUT, BLOCK_RUNS, EVEN,
+                    IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
+                )  # fmt: skip
+                next_tail_weights, next_tail_scales, next_tail_minimums = _load_tail(
+                    weight_ptr, scale_ptr, minimum_ptr, this_tile + programs, out_channels,
+                    IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, TAIL_RUN, TAIL_RUNS, EVEN,
                 )  # fmt: skip
             products = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
-            product = tl.sum(products, 1) * factor
+            product = tl.sum(products, 1)
+            if TAIL_RUNS > 0:
+                products = _multiply(
+                    tail_weights, tail_scales, tail_minimums, tail_inputs, tail_sums, tail_steps,
+                    BITS, INTEGERS, INTERPRETED,
+                )  # fmt: skip
+                product += tl.sum(products, 1)
             _store_product(
-                product, this_tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT
+                product * factor, this_tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT
             )
             weights, scales, minimums = next_weights, next_scales, next_minimums
+            tail_weights, tail_scales, tail_minimums = next_tail_weights, next_tail_scales, next_tail_minimums
     else:
         total = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
-        for first_run in range(BLOCK_RUNS, RUNS, BLOCK_RUNS):
+        for first_run in range(BLOCK_RUNS, TILES_END, BLOCK_RUNS):
             run = first_run + tl.arange(0, BLOCK_RUNS)
             weights, scales, minimums = load_tile(
                 weight_ptr, scale_ptr, minimum_ptr, tile, first_run, out_channels,
-                IN_CHANNELS, BITS, GROUP_RUNS, FORM == "swiglu", BLOCK_OUT, BLOCK_RUNS, EVEN,
+                IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
             )  # fmt: skip
             if HAS_NORM:
                 gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
@@ -174,9 +234,16 @@ def _decode_linear_kernel(
             inputs, sums, steps, more_squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
             squares += more_squares
             total += _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
-        product = tl.sum(total, 1) * UNSCALE
+        product = tl.sum(total, 1)
+        if TAIL_RUNS > 0:
+            products = _multiply(
+                tail_weights, tail_scales, tail_minimums, tail_inputs, tail_sums, tail_steps,
+                BITS, INTEGERS, INTERPRETED,
+            )  # fmt: skip
+            product += tl.sum(products, 1)
+        product *= UNSCALE
         if HAS_NORM:
-            product *= tl.rsqrt(tl.sum(squares, 0) / IN_CHANNELS + epsilon)
+            product *= tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon)
         _store_product(product, tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT)
 
 
@@ -267,7 +334,7 @@ def _launch(
     width = multiprocessors(hidden.device)
     blocks = choose_blocks(triton.cdiv(in_channels * bits, 128), bits, integers, out_channels, width)
     tiles = triton.cdiv(out_channels, blocks.out)
-    if in_channels * bits <= 128 * blocks.runs:
+    if blocks.programs and in_channels * bits <= 128 * (blocks.runs + blocks.tail_runs):
         tiles = min(tiles, blocks.programs * width)
     dependent = launches_dependently(hidden.device)
     _decode_linear_kernel[(rows * tiles,)](
@@ -290,6 +357,7 @@ def _launch(
         DEPENDENT=dependent,
         BLOCK_OUT=blocks.out,
         BLOCK_RUNS=blocks.runs,
+        TAIL_RUNS=blocks.tail_runs,
         EVEN=out_channels % blocks.out == 0,
         INTEGERS=integers,
         INTERPRETED=triton.knobs.runtime.interpret,

@@ -25,7 +25,7 @@ UNSCALE_PACKED = tl.constexpr(2.0 ** (149 - 96))
 def load_tile(
     weight_ptr, scale_ptr, minimum_ptr, tile, first_run, out_channels,
     IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, PAIRED: tl.constexpr,
-    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, EVEN: tl.constexpr,
+    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, WHOLE: tl.constexpr,
 ):  # fmt: skip
     """Load a tile's weights, and the scales and minimums of packed ones; rows past the last are undefined.
 
@@ -36,14 +36,13 @@ def load_tile(
     Args:
         first_run: of the tile; runs past a row's last come back as zeros.
         PAIRED: whether rows i and i + out_channels / 2 follow each other in the tile.
-        EVEN: whether all tiles are full.
+        WHOLE: whether no tile reaches beyond the last row or the rows' ends.
 
     Returns:
         weights [BLOCK_OUT, BLOCK_RUNS, channels of a run, or 4 words], scales and minimums [BLOCK_OUT, BLOCK_RUNS].
     """
     RUN_CHANNELS: tl.constexpr = 128 // BITS
     RUNS: tl.constexpr = (IN_CHANNELS + RUN_CHANNELS - 1) // RUN_CHANNELS
-    WHOLE: tl.constexpr = EVEN and IN_CHANNELS % (RUN_CHANNELS * BLOCK_RUNS) == 0
     place = tl.arange(0, BLOCK_OUT)
     exists = (place < out_channels - tile * BLOCK_OUT)[:, None]
     first = tile.to(tl.int64) * BLOCK_OUT

@@ -119,15 +119,21 @@ def run_paged_operators(float8: bool) -> None:
     ops.gather_pages(pages, pages, integers(8), 100, DTYPE, kv_scales)
 
 
+def draw_matrix(width: int, bits: int) -> torch.Tensor | PackedMatrix:
+    """Of 256 rows."""
+    if bits == 16:
+        return floats(256, width)
+    groups = floats(256, width // 32, dtype=torch.float16)
+    return PackedMatrix(integers(256, width * bits // 32), groups, groups, bits)
+
+
 def run_other_operators() -> None:
     """Those of tokens and of weights."""
     ops, width = kernels.gpu, 512
-    hidden, norm = floats(1, width), floats(width)
     for bits in (16, 8, 4):
-        matrix = floats(256, width)
-        if bits < 16:
-            groups = floats(256, width // 32, dtype=torch.float16)
-            matrix = PackedMatrix(integers(256, width * bits // 32), groups, groups, bits)
+        uneven = draw_matrix(2560, bits)  # whose rows end in a smaller tile
+        ops.norm_linear(floats(1, 2560), floats(2560), 1e-5, uneven)
+        hidden, norm, matrix = floats(1, width), floats(width), draw_matrix(width, bits)
         ops.norm_linear(hidden, norm, 1e-5, matrix)
         ops.norm_swiglu(hidden, norm, 1e-5, matrix)
         ops.linear_add(hidden, matrix, floats(1, 256))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton
 
 from kernels import reference
 from kernels.gpu import decode_linear
@@ -32,7 +33,7 @@ def few_rows(rows=1, in_channels=80, **_):
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
@@ -44,7 +45,7 @@ def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bi
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 24), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
@@ -56,7 +57,7 @@ def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, d
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("bits", BITS)
 @pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (4160, 20)])
+@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
 @pytest.mark.parametrize("rows", [1, 3, 8])
 def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
     hidden, residual = draw(ops, dtype, rows, in_channels), draw(ops, dtype, rows, out_channels)
@@ -87,6 +88,29 @@ def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_c
         assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+@pytest.mark.parametrize("bits", BITS)
+@pytest.mark.parametrize("tiles_of_a_row", [1, 2])
+@pytest.mark.parametrize(("in_channels", "out_channels", "programs"), [(320, 32, 1), (352, 26, 0)])
+def test_the_end_of_a_row_is_a_tile_of_its_own(
+    ops, assert_close, monkeypatch, in_channels, out_channels, programs, tiles_of_a_row, bits, dtype
+):
+    """After one tile and after several, filled by the row and not."""
+
+    def cut(runs, *shape):
+        tile_runs = triton.next_power_of_2(runs) // 2 // tiles_of_a_row
+        tail_runs = triton.next_power_of_2(runs % tile_runs)
+        return decode_linear.Blocks(4, tile_runs, 1, programs, tail_runs)
+
+    monkeypatch.setattr(decode_linear, "choose_blocks", cut)
+    monkeypatch.setattr(decode_linear, "multiprocessors", lambda device: 3)
+    hidden, weight = draw(ops, dtype, 2, in_channels), draw(ops, dtype, in_channels)
+    matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
+    for name in ("norm_linear", "norm_swiglu"):
+        expected = getattr(reference, f"naive_{name}")(hidden, weight, EPSILON, matrix)
+        assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
+
+
 @pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("case", ["normal", "an outlier in each run", "zeros", "tiny", "large"])
@@ -107,6 +131,23 @@ def test_tiles_are_small_enough_for_all_multiprocessors():
     for out_channels, rows in ((14336, 16), (2112, 16), (1500, 8), (576, 4), (10, 4)):
         assert decode_linear.choose_blocks(128, 4, True, out_channels, 132).out == rows
     assert decode_linear.choose_blocks(18, 4, True, 576, 132).runs == 32
+
+
+@pytest.mark.parametrize(
+    ("runs", "most_runs", "packed", "cut"),
+    [
+        (128, 128, True, (128, 0)),
+        (80, 128, True, (64, 16)),
+        (96, 128, True, (128, 0)),
+        (18, 128, True, (32, 0)),
+        (304, 128, True, (128, 0)),
+        (320, 256, False, (256, 64)),
+        (384, 256, False, (256, 0)),
+        (2368, 256, False, (256, 64)),
+    ],
+)
+def test_rows_are_cut_where_their_end_is_small(runs, most_runs, packed, cut):
+    assert decode_linear.cut_row(runs, most_runs, packed) == cut
 
 
 for test_of_rows in (test_norm_linear, test_norm_swiglu, test_linear_add):
