@@ -8,7 +8,13 @@ import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, require, require_pages, require_summaries
 from kernels.gpu.float8 import as_codes, load_vectors, store_vectors
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
+from kernels.gpu.page_summaries import (
+    load_earlier_summaries,
+    store_summary,
+    summarise_keys,
+    summarise_superpage,
+)
+from kernels.reference import KvScales, check_levels, check_summary
 
 
 @triton.jit
@@ -17,9 +23,8 @@ def _append_keys_values_kernel(
     summary_ptr, summary_scale_ptr, page_table_ptr, start_ptr,
     new_tokens, key_token_stride, key_head_stride, value_token_stride, value_head_stride,
     kv_heads, head_dim,
-    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr, FLOAT8: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
     """One program fills one page of one kv head: stores its new tokens, and summarises all its keys, old and new."""
     head = tl.program_id(0)
@@ -50,48 +55,42 @@ def _append_keys_values_kernel(
     )
     page_keys = tl.where(is_new, new_keys, old_keys)
     tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
-    store_summary(
-        page_keys, (is_new | is_old) & inside, tokens_in_page, summary_ptr, summary_scale_ptr, page * kv_heads + head,
-        head_dim, SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
-    )  # fmt: skip
+    for vector in tl.static_range(VECTORS):
+        summary = summarise_keys(page_keys, (is_new | is_old) & inside, tokens_in_page, vector, SUMMARY)
+        store_summary(
+            summary, summary_ptr, summary_scale_ptr, (page * kv_heads + head) * (LEVELS * VECTORS) + vector, head_dim,
+            vector, SUMMARY, INT8, BLOCK_DIM,
+        )  # fmt: skip
 
 
 @triton.jit
-def store_summary(
-    page_keys, filled, tokens_in_page, summary_ptr, summary_scale_ptr, page_of_head, head_dim,
-    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, BLOCK_DIM: tl.constexpr,
+def _summarise_superpages_kernel(
+    summary_ptr, summary_scale_ptr, page_table_ptr, start_ptr, new_tokens, kv_heads, head_dim,
+    SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """Write the summary of the `filled` keys, float32 [PAGE_SIZE, BLOCK_DIM], of one page of one kv head."""
+    """One program brings up to date what one touched page of one kv head says of its superpage."""
+    head = tl.program_id(0)
+    start = tl.load(start_ptr)
+    end = start + new_tokens
+    logical = start // PAGE_SIZE + tl.program_id(1)
+    if logical * PAGE_SIZE >= end:
+        return
+    page_of_head = tl.load(page_table_ptr + logical).to(tl.int64) * kv_heads + head
+    tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
     columns = tl.arange(0, BLOCK_DIM)
-    present = columns < head_dim
     for vector in tl.static_range(VECTORS):
-        if SUMMARY == "bounds":
-            if vector == 0:
-                summary = tl.min(tl.where(filled, page_keys, float("inf")), 0)
-            else:
-                summary = tl.max(tl.where(filled, page_keys, float("-inf")), 0)
-        else:
-            mean = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens_in_page
-            if vector == 0:
-                summary = mean
-            else:
-                summary = tl.sum(tl.where(filled, tl.abs(page_keys - mean[None, :]), 0.0), 0) / tokens_in_page
-        target = summary_ptr + (page_of_head * VECTORS + vector) * head_dim + columns
+        row = page_of_head * (2 * VECTORS) + vector
+        own = tl.load(summary_ptr + row * head_dim + columns, columns < head_dim, 0).to(tl.float32)
         if INT8:
-            scale = tl.max(tl.where(present, tl.abs(summary), 0.0), 0) / LEVELS * (1 + SCALE_MARGIN)
-            steps = summary / tl.maximum(scale, 1e-30)
-            if SUMMARY != "bounds":
-                steps = tl.floor(steps + 0.5)
-            elif vector == 0:
-                steps = tl.floor(steps - ROUNDING_MARGIN)
-            else:
-                steps = tl.ceil(steps + ROUNDING_MARGIN)
-            steps = tl.minimum(tl.maximum(steps, -LEVELS), LEVELS)
-            tl.store(target, steps.to(tl.int8), present)
-            tl.store(summary_scale_ptr + page_of_head * VECTORS + vector, scale)
-        else:
-            tl.store(target, summary.to(summary_ptr.dtype.element_ty), present)
+            own *= tl.load(summary_scale_ptr + row)
+        earlier = load_earlier_summaries(
+            logical, head, vector, summary_ptr, summary_scale_ptr, page_table_ptr, kv_heads, head_dim,
+            VECTORS, INT8, BLOCK_DIM,
+        )  # fmt: skip
+        summary = summarise_superpage(own, earlier, logical, tokens_in_page, vector, SUMMARY, PAGE_SIZE)
+        store_summary(
+            summary, summary_ptr, summary_scale_ptr, row + VECTORS, head_dim, vector, SUMMARY, INT8, BLOCK_DIM
+        )
 
 
 def append_keys_values(
@@ -115,12 +114,13 @@ def append_keys_values(
     dtypes = (key_pages.dtype,) if kv_scales is None else FLOATING
     require(keys, "keys", (None, kv_heads, head_dim), dtypes)
     require(values, "values", tuple(keys.shape), (keys.dtype,))
-    vectors = check_summary(summary)
-    shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
+    vectors, levels = check_summary(summary), check_levels(page_summaries, summary)
+    shape = (key_pages.shape[0], kv_heads, None, head_dim)
     require_summaries(page_summaries, summary_scales, shape, dtypes)
     require(start_token, "start_token", (1,), (torch.int32,))
     new_tokens = len(keys)
-    _append_keys_values_kernel[(kv_heads, triton.cdiv(new_tokens, page_size) + 1)](
+    grid = (kv_heads, triton.cdiv(new_tokens, page_size) + 1)
+    _append_keys_values_kernel[grid](
         keys,
         values,
         as_codes(key_pages),
@@ -140,11 +140,25 @@ def append_keys_values(
         SUMMARY=summary,
         VECTORS=vectors,
         INT8=summary_scales is not None,
-        LEVELS=INT8_LEVELS,
-        ROUNDING_MARGIN=ROUNDING_MARGIN,
-        SCALE_MARGIN=SCALE_MARGIN,
+        LEVELS=levels,
         FLOAT8=kv_scales is not None,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         num_warps=2,
     )
+    if levels == 2:
+        _summarise_superpages_kernel[grid](
+            page_summaries,
+            page_summaries if summary_scales is None else summary_scales,
+            page_table,
+            start_token,
+            new_tokens,
+            kv_heads,
+            head_dim,
+            SUMMARY=summary,
+            VECTORS=vectors,
+            INT8=summary_scales is not None,
+            PAGE_SIZE=page_size,
+            BLOCK_DIM=triton.next_power_of_2(head_dim),
+            num_warps=2,
+        )

@@ -1,7 +1,8 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
-Among few pages every program that attends selects for itself, from keys in its registers, and goes on with its share of
-the list, which spares a launch (`kernels/NOTES.md`). Among many pages selection is a launch, or several, of its own.
+Among few pages, or those that superpages leave of many, every program that attends selects for itself, from keys in its
+registers, and goes on with its share of the list, which spares a launch (`kernels/NOTES.md`). Else selection among many
+pages is a launch, or several, of its own.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
-from kernels.gpu.page_ranking import SHARE_PAGES, plan_selection
+from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates, narrow_and_score
+from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
 from kernels.gpu.page_scores import score_and_sum_up
 from kernels.gpu.select_few_pages import find_missed, select_few
 from kernels.gpu.split_softmax import (
@@ -27,7 +29,7 @@ from kernels.gpu.split_softmax import (
     require_query,
     unfinished_softmaxes,
 )
-from kernels.reference import SUMMARY_LOGITS, KvScales, check_selection, check_summary
+from kernels.reference import SUMMARY_LOGITS, KvScales, check_budget, check_levels, narrows
 
 # Up to here every program selects for itself.
 FEW_PAGES = 2048
@@ -35,15 +37,16 @@ FEW_PAGES = 2048
 
 @triton.jit
 def _select_and_attend_kernel(
-    score_ptr, block_highest_ptr, block_total_ptr, query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr,
-    value_scale_ptr, page_table_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
+    score_ptr, block_highest_ptr, block_total_ptr, superpage_id_ptr, query_ptr, key_page_ptr, value_page_ptr,
+    key_scale_ptr, value_scale_ptr, page_table_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
     partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-    scale, logical_pages, blocks, budget_pages, sink_pages, recent_pages,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
-    SHARE_PAGES: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
-    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
+    scale, logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
+    NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr,
+    BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr,
+    HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr,
+    BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr,
+    NUM_STAGES: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
+    THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the pages that are read."""
     head, split = tl.program_id(0), tl.program_id(1)
@@ -55,9 +58,14 @@ def _select_and_attend_kernel(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
     wait_for_previous_kernel(DEPENDENT)
-    pages, places, keys, chosen, read = select_few(
-        score_ptr, block_highest_ptr, block_total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
-        logical_pages, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
+    if NARROWED:
+        pages = candidate_grid(superpage_id_ptr, head, BLOCK_PAGES)
+        ranked_pages = count_ranked_candidates(ranked_pages, total_pages, BLOCK_PAGES)
+    else:
+        pages = page_grid(BLOCK_PAGES)
+    places, keys, chosen, read = select_few(
+        score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, count, recent_from, ranked_pages,
+        wanted, entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
     # Only this program's part of the list: no other reads it, nor does this one read another's.
     page_id_ptr += head * budget_pages
@@ -108,9 +116,11 @@ def choose_and_attend(
     """
     kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
     group = require_query(query, key_pages, kv_scales)
-    shape = (key_pages.shape[0], kv_heads, check_summary(summary), head_dim)
+    levels = check_levels(page_summaries, summary)
+    shape = (key_pages.shape[0], kv_heads, None, head_dim)
     require_summaries(page_summaries, summary_scales, shape, FLOATING)
-    if len(page_table) > FEW_PAGES:
+    narrowed = narrows(levels, len(page_table), budget_pages)
+    if not narrowed and len(page_table) > FEW_PAGES:
         chosen = choose_pages(
             query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales,
             budget_pages, sink_pages, recent_pages,
@@ -121,13 +131,18 @@ def choose_and_attend(
         return attended, *chosen
     query = query.contiguous()
     shares = SUMMARY_LOGITS[summary]
-    scores, block_highest, block_total = score_and_sum_up(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares, early=True
-    )
-    check_selection(scores, budget_pages, sink_pages, recent_pages, shares)
-    logical_pages, device = len(page_table), query.device
+    check_budget(budget_pages, sink_pages, recent_pages)
+    scoring = (query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales)
+    superpage_ids = page_table
+    if narrowed:
+        superpage_ids, scores, block_highest, block_total = narrow_and_score(
+            *scoring, budget_pages, sink_pages, recent_pages, early=True
+        )
+    else:
+        scores, block_highest, block_total = score_and_sum_up(*scoring, shares, early=True)
+    logical_pages, entries, device = len(page_table), scores.shape[2], query.device
     plan = plan_splits(True, budget_pages, query, key_pages)
-    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    blocks = block_highest.shape[2] if shares else 1
     block_dim = max(16, triton.next_power_of_2(head_dim))
     page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
     page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
@@ -138,6 +153,7 @@ def choose_and_attend(
         scores,
         block_highest if shares else scores,
         block_total if shares else scores,
+        superpage_ids,
         query,
         as_codes(key_pages),
         as_codes(value_pages),
@@ -151,13 +167,15 @@ def choose_and_attend(
         attended,
         scale,
         logical_pages,
+        entries,
         blocks,
         budget_pages,
         sink_pages,
         recent_pages,
+        NARROWED=narrowed,
         ROWS=scores.shape[1],
         SHARES=shares,
-        BLOCK_PAGES=max(SHARE_PAGES, triton.next_power_of_2(logical_pages)),
+        BLOCK_PAGES=max(SHARE_PAGES, triton.next_power_of_2(entries)),
         BLOCKS=triton.next_power_of_2(blocks),
         SHARE_PAGES=SHARE_PAGES,
         GROUP=group,

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
+from kernels.gpu.narrow_pages import narrow_and_score
 from kernels.gpu.page_scores import score_and_sum_up
 from kernels.gpu.select_pages import select_from
-from kernels.reference import SUMMARY_LOGITS, check_selection
+from kernels.reference import SUMMARY_LOGITS, check_budget, check_levels, narrows
 
 
 def choose_pages(
@@ -28,9 +29,10 @@ def choose_pages(
         ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
             shape and dtype, or for another summary.
     """
-    logits = SUMMARY_LOGITS[summary]
-    scores, highest, total = score_and_sum_up(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales, shares=logits
-    )
-    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+    check_budget(budget_pages, sink_pages, recent_pages)
+    scoring = (query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales)
+    plan = (context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+    if narrows(check_levels(page_summaries, summary), len(page_table), budget_pages):
+        superpage_ids, *ranking = narrow_and_score(*scoring, budget_pages, sink_pages, recent_pages, early=False)
+        return select_from(*ranking, *plan, len(page_table), superpage_ids)
+    return select_from(*score_and_sum_up(*scoring, shares=SUMMARY_LOGITS[summary]), *plan)

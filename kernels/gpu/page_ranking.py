@@ -27,27 +27,32 @@ def sum_up_logits(logits, visible):
 
 @triton.jit
 def load_worth(
-    score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
+    score_ptr, highest_ptr, total_ptr, head, places, visible, entries, blocks,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
-    """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 beyond the context."""
+    """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 where not `visible`.
+
+    Args:
+        places: of the pages' scores in a row, which has so many `entries`.
+        visible: which pages are in the context.
+    """
     # Scores beyond the context are loaded, and returned, too: its length need not have come before.
-    score_ptr += head.to(tl.int64) * ROWS * logical_pages
+    score_ptr += head.to(tl.int64) * ROWS * entries
     if SHARES:
         block = tl.arange(0, BLOCKS)
         used = block < blocks
-        worth = pages * 0.0
+        worth = places * 0.0
         for row in tl.static_range(ROWS):
             entry = (head * ROWS + row) * blocks + block
             highs = tl.load(highest_ptr + entry, used, float("-inf"))
             totals = tl.load(total_ptr + entry, used, 0.0)
             highest = tl.max(highs, 0)
             factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
-            logits = tl.load(score_ptr + row * logical_pages + pages, pages < logical_pages, float("-inf"))
-            worth += tl.where(pages < total_pages, tl.exp(logits - highest) * factor, 0.0)
+            logits = tl.load(score_ptr + row * entries + places, places < entries, float("-inf"))
+            worth += tl.where(visible, tl.exp(logits - highest) * factor, 0.0)
         return worth
     else:
-        return tl.load(score_ptr + pages, pages < logical_pages, 0.0)
+        return tl.load(score_ptr + places, places < entries, 0.0)
 
 
 @triton.jit

@@ -23,7 +23,7 @@ from kernels.gpu.checks import (
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import SHARE_PAGES, sum_up_logits
 from kernels.gpu.rows import load_rows
-from kernels.reference import check_summary
+from kernels.reference import SUPERPAGE_PAGES, check_levels, check_summary
 
 NUM_WARPS = 4
 # A pipeline keeps a block of summaries in shared memory, and up to so much else; where that does not fit there is none.
@@ -87,7 +87,7 @@ def _bound_functions(
 
 
 @triton.jit
-def _load_functions(
+def load_functions(
     head, query_ptr, scale, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, GROUP: tl.constexpr, MEMBERS: tl.constexpr,
     HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, summary_dtype: tl.constexpr,
 ):  # fmt: skip
@@ -133,28 +133,39 @@ def _products(
 
 
 @triton.jit
-def _load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES: tl.constexpr):
-    """The physical pages of a block; of those beyond the context any that is there.
-
-    All are loaded, since the length of the context takes as long to come as the table.
+def _load_physical(
+    entries, page_table_ptr, total_pages, total_entries, logical_entries, SUPERPAGE_PAGES: tl.constexpr
+):
+    """The physical pages that hold the summaries of pages, or of superpages, with these numbers; of those beyond the
+    context any that is there.
     """
-    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-    physical = tl.load(page_table_ptr + pages, pages < logical_pages, 0)
-    return tl.where(pages < total_pages, physical, 0)
+    if SUPERPAGE_PAGES == 1:
+        # All are loaded, since the length of the context takes as long to come as the table.
+        physical = tl.load(page_table_ptr + entries, entries < logical_entries, 0)
+    else:
+        last_pages = tl.minimum((entries + 1) * SUPERPAGE_PAGES, total_pages) - 1
+        physical = tl.load(page_table_ptr + last_pages, entries < total_entries, 0)
+    return tl.where(entries < total_entries, physical, 0)
 
 
 @triton.jit
-def _score_block(
-    head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr, score_ptr,
-    highest_ptr, total_ptr, total_pages, logical_pages, blocks,
+def score_block(
+    head, block, physical, visible, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, score_ptr,
+    highest_ptr, total_ptr, entries, blocks,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr, GROUP: tl.constexpr,
-    MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_PAGES: tl.constexpr,
-    BLOCK_DIM: tl.constexpr,
+    MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LEVELS: tl.constexpr,
+    FIRST_VECTOR: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr,
 ):  # fmt: skip
-    """Score BLOCK_PAGES pages for one kv head, whose functions are given as `_load_functions` returns them."""
-    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-    visible = (pages < total_pages)[None, :]
-    rows = (_load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES) * KV_HEADS + head) * VECTORS
+    """Score a block of BLOCK_PAGES for one kv head, whose functions are given as `load_functions` returns them.
+
+    Args:
+        physical: where their summaries are, int32 [BLOCK_PAGES]; all of them must be there.
+        visible: [1, BLOCK_PAGES], which of them are in the context.
+        entries, blocks: that a row of scores, and of block sums, has room for.
+        LEVELS, FIRST_VECTOR: of a page's vectors, of which there are LEVELS * VECTORS, the first that counts.
+    """
+    rows = (physical * KV_HEADS + head) * (LEVELS * VECTORS) + FIRST_VECTOR
+    places = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     scores = _products(parts, worth, summary_ptr, summary_scale_ptr, rows, INT8, HEAD_DIM, BLOCK_DIM)
     if VECTORS == 2:
         scores += _products(
@@ -162,14 +173,14 @@ def _score_block(
         )
     if SUMMARY == "bounds":
         scores = tl.sum(scores, 0)[None, :]
-        target = head.to(tl.int64) * logical_pages + pages[None, :]
-        tl.store(score_ptr + target, tl.where(visible, scores, float("-inf")), (pages < logical_pages)[None, :])
+        target = head.to(tl.int64) * entries + places[None, :]
+        tl.store(score_ptr + target, tl.where(visible, scores, float("-inf")), (places < entries)[None, :])
     else:
         scores = tl.sum(tl.reshape(scores, [4, MEMBERS, BLOCK_PAGES]), 0)
         row = tl.arange(0, MEMBERS)
-        target = (head * GROUP + row[:, None]).to(tl.int64) * logical_pages + pages[None, :]
+        target = (head * GROUP + row[:, None]).to(tl.int64) * entries + places[None, :]
         shown = tl.where(visible, scores, float("-inf"))
-        tl.store(score_ptr + target, shown, (row < GROUP)[:, None] & (pages < logical_pages)[None, :])
+        tl.store(score_ptr + target, shown, (row < GROUP)[:, None] & (places < entries)[None, :])
         if SHARES:
             highest, total = sum_up_logits(scores, visible)
             entry = (head * GROUP + row) * blocks + block
@@ -179,20 +190,20 @@ def _score_block(
 
 @triton.jit
 def _prefetch_block(
-    head, block, summary_ptr, page_table_ptr, total_pages, logical_pages,
-    KV_HEADS: tl.constexpr, NUMBERS: tl.constexpr, BLOCK_PAGES: tl.constexpr,
+    head, physical, summary_ptr,
+    KV_HEADS: tl.constexpr, NUMBERS: tl.constexpr, STRIDE: tl.constexpr, FIRST_NUMBER: tl.constexpr,
 ):  # fmt: skip
     """Ask for the summaries of a block, so that the memory is busy while the functions of the query are made.
 
     Args:
-        NUMBERS: of a summary.
+        NUMBERS: of a summary, which starts at FIRST_NUMBER of the STRIDE numbers that a page has.
     """
-    physical = _load_physical(block, page_table_ptr, total_pages, logical_pages, BLOCK_PAGES)
     LINE_NUMBERS: tl.constexpr = LINE_BYTES * 8 // summary_ptr.dtype.element_ty.primitive_bitwidth
     LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, LINE_NUMBERS))
     # What is beyond a summary is never far: at its last number.
     lines = tl.minimum(tl.arange(0, LINES) * LINE_NUMBERS, NUMBERS - 1)
-    addresses = (summary_ptr + lines)[None, :] + (physical * KV_HEADS + head).to(tl.int64)[:, None] * NUMBERS
+    summaries = (physical * KV_HEADS + head).to(tl.int64)[:, None] * STRIDE + FIRST_NUMBER
+    addresses = (summary_ptr + lines)[None, :] + summaries
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
     )
@@ -204,28 +215,39 @@ def _page_scores_kernel(
     scale, logical_pages,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr,
     GROUP: tl.constexpr, MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr,
-    PREFETCH: tl.constexpr, EARLY: tl.constexpr, DEPENDENT: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, LEVELS: tl.constexpr, SUPERPAGE_PAGES: tl.constexpr, BLOCK_PAGES: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr, PREFETCH: tl.constexpr, EARLY: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
-    """One program scores its share of the blocks of pages for one kv head; those beyond the context become -inf."""
+    """One program scores its share of the blocks for one kv head; what is beyond the context becomes -inf.
+
+    Scored are pages, or with more than one SUPERPAGE_PAGES superpages, by the latter half of their vectors.
+    """
+    FIRST_VECTOR: tl.constexpr = 0 if SUPERPAGE_PAGES == 1 else VECTORS
     wait_for_previous_kernel(DEPENDENT and not EARLY)
     head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(context_ptr), PAGE_SIZE), logical_pages)
-    blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
+    total_entries, entries = tl.cdiv(total_pages, SUPERPAGE_PAGES), tl.cdiv(logical_pages, SUPERPAGE_PAGES)
+    blocks = tl.cdiv(entries, BLOCK_PAGES)
     if PREFETCH:
+        places = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
         _prefetch_block(
-            head, tl.program_id(1), summary_ptr, page_table_ptr, total_pages, logical_pages,
-            KV_HEADS, VECTORS * HEAD_DIM, BLOCK_PAGES,
+            head, physical, summary_ptr,
+            KV_HEADS, VECTORS * HEAD_DIM, LEVELS * VECTORS * HEAD_DIM, FIRST_VECTOR * HEAD_DIM,
         )  # fmt: skip
     wait_for_previous_kernel(DEPENDENT and EARLY)
-    parts, worth, last_parts, last_worth = _load_functions(
+    parts, worth, last_parts, last_worth = load_functions(
         head, query_ptr, scale, SUMMARY, VECTORS, GROUP, MEMBERS, HEAD_DIM, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
     for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
-        _score_block(
-            head, block, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, page_table_ptr,
-            score_ptr, highest_ptr, total_ptr, total_pages, logical_pages, blocks,
-            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, KV_HEADS, HEAD_DIM, BLOCK_PAGES, BLOCK_DIM,
+        places = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
+        score_block(
+            head, block, physical, (places < total_entries)[None, :], parts, worth, last_parts, last_worth,
+            summary_ptr, summary_scale_ptr, score_ptr, highest_ptr, total_ptr, entries, blocks,
+            SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, KV_HEADS, HEAD_DIM, LEVELS, FIRST_VECTOR, BLOCK_PAGES,
+            BLOCK_DIM,
         )  # fmt: skip
 
 
@@ -265,15 +287,18 @@ def score_and_sum_up(
     summary_scales: torch.Tensor | None,
     shares: bool,
     early: bool = False,
+    of_superpages: bool = False,
 ) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
     """The scores and, for shares, the highest logit of each block of pages and the sum of exponentials above it.
 
     Args:
+        of_superpages: score these in the place of pages.
         early: the kernel launched before this one has written none of `page_table` and `context_tokens`, which may be
             read while it runs (`dependent_launch`).
     """
     vectors = check_summary(summary)
-    require_summaries(page_summaries, summary_scales, (None, None, vectors, None), FLOATING)
+    check_levels(page_summaries, summary)
+    require_summaries(page_summaries, summary_scales, (None, None, None, None), FLOATING)
     kv_heads, head_dim = page_summaries.shape[1], page_summaries.shape[3]
     require(query, "query", (None, head_dim), FLOATING)
     require(page_table, "page_table", (None,), (torch.int32,))
@@ -282,18 +307,14 @@ def score_and_sum_up(
     group, rest = divmod(query.shape[0], kv_heads)
     if rest:
         raise ValueError(f"{query.shape[0]} query heads do not share {kv_heads} kv heads evenly")
-    rows, logical_pages = 1 if summary == "bounds" else group, len(page_table)
-    kind = "logits" if shares else "floating" if summary_scales is None else "int8"
-    blocks = triton.cdiv(logical_pages, BLOCK_PAGES[kind])
+    logical_pages = len(page_table)
+    superpage_pages = SUPERPAGE_PAGES if of_superpages else 1
+    entries = triton.cdiv(logical_pages, superpage_pages)
+    block_pages = block_pages_of(summary_scales is not None, shares)
+    blocks = triton.cdiv(entries, block_pages)
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[vectors]
-    scores = torch.empty((kv_heads, rows, logical_pages), dtype=torch.float32, device=query.device)
-    highest = total = None
-    if shares:
-        highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=query.device)
+    scores, highest, total = empty_scores(kv_heads, score_rows(summary, group), entries, blocks, shares, query.device)
     dependent = launches_dependently(query.device)
-    # An int8 product sums over at least 32 channels.
-    block_dim = max(32, triton.next_power_of_2(head_dim))
-    block_bytes = vectors * BLOCK_PAGES[kind] * block_dim * page_summaries.element_size()
     _page_scores_kernel[(kv_heads, min(blocks, max(1, programs // kv_heads)))](
         query,
         page_summaries,
@@ -305,23 +326,59 @@ def score_and_sum_up(
         total if shares else scores,
         scale,
         logical_pages,
-        SUMMARY=summary,
-        VECTORS=vectors,
-        INT8=summary_scales is not None,
         SHARES=shares,
-        GROUP=group,
-        # Four times as many make the 16 rows that tl.dot wants at least; with bounds one function stands for all.
-        MEMBERS=4 if summary == "bounds" else max(4, triton.next_power_of_2(group)),
-        KV_HEADS=kv_heads,
-        HEAD_DIM=head_dim,
         PAGE_SIZE=page_size,
-        BLOCK_PAGES=BLOCK_PAGES[kind],
-        BLOCK_DIM=block_dim,
-        NUM_STAGES=choose_stages(block_bytes, shared_memory_bytes(query.device)),
+        SUPERPAGE_PAGES=superpage_pages,
+        BLOCK_PAGES=block_pages,
         PREFETCH=not triton.knobs.runtime.interpret,
         EARLY=early,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
+        **summary_constants(query, page_summaries, summary, block_pages),
     )
     return scores, highest, total
+
+
+def score_rows(summary: str, group: int) -> int:
+    """Scores that a page has for each kv head."""
+    return 1 if summary == "bounds" else group
+
+
+def block_pages_of(int8: bool, shares: bool) -> int:
+    """Pages of a block, by what their summaries are and whether their logits are summed up."""
+    return BLOCK_PAGES["logits" if shares else "int8" if int8 else "floating"]
+
+
+def empty_scores(
+    kv_heads: int, rows: int, entries: int, blocks: int, shares: bool, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor | None, torch.Tensor | None]:
+    """Room for what `score_block` stores."""
+    scores = torch.empty((kv_heads, rows, entries), dtype=torch.float32, device=device)
+    if not shares:
+        return scores, None, None
+    return scores, *torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=device)
+
+
+def summary_constants(
+    query: torch.Tensor, page_summaries: torch.Tensor, summary: str, block_pages: int
+) -> dict[str, int | bool | str]:
+    """Constants of kernels that score blocks of so many pages by summaries, which have been checked."""
+    vectors, (_, kv_heads, _, head_dim) = check_summary(summary), page_summaries.shape
+    group = query.shape[0] // kv_heads
+    # An int8 product sums over at least 32 channels.
+    block_dim = max(32, triton.next_power_of_2(head_dim))
+    block_bytes = vectors * block_pages * block_dim * page_summaries.element_size()
+    return {
+        "SUMMARY": summary,
+        "VECTORS": vectors,
+        "LEVELS": check_levels(page_summaries, summary),
+        "INT8": page_summaries.dtype == torch.int8,
+        "GROUP": group,
+        # Four times as many make the 16 rows that tl.dot wants at least; with bounds one function stands for all.
+        "MEMBERS": 4 if summary == "bounds" else max(4, triton.next_power_of_2(group)),
+        "KV_HEADS": kv_heads,
+        "HEAD_DIM": head_dim,
+        "BLOCK_DIM": block_dim,
+        "NUM_STAGES": choose_stages(block_bytes, shared_memory_bytes(query.device)),
+    }

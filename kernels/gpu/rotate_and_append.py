@@ -6,11 +6,16 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.append_keys_values import store_summary
 from kernels.gpu.checks import FLOATING, require, require_contiguous, require_pages, require_summaries
 from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes, load_vectors, store_vectors
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
+from kernels.gpu.page_summaries import (
+    load_earlier_summaries,
+    store_summary,
+    summarise_keys,
+    summarise_superpage,
+)
+from kernels.reference import KvScales, check_levels, check_summary
 
 # Of the page that is summarised: 64 registers of a thread.
 KEY_NUMBERS_PER_WARP = 2048
@@ -42,8 +47,7 @@ def _rotate_and_append_kernel(
     key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, summary_ptr, summary_scale_ptr, page_table_ptr,
     epsilon, query_heads, kv_heads, head_dim,
     HAS_NORM: tl.constexpr, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    ROUNDING_MARGIN: tl.constexpr, SCALE_MARGIN: tl.constexpr, FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
+    FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program a head; those of the kv heads come after those of the queries, and fill their page."""
     head = tl.program_id(0)
@@ -61,7 +65,8 @@ def _rotate_and_append_kernel(
         query = _norm_and_rotate(own, query_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
         tl.store(query_ptr + head * head_dim + channels, query.to(query_ptr.dtype.element_ty), inside)
     else:
-        page = tl.load(page_table_ptr + start // PAGE_SIZE).to(tl.int64)
+        logical = start // PAGE_SIZE
+        page = tl.load(page_table_ptr + logical).to(tl.int64)
         slot = start % PAGE_SIZE
         page_of_head = page * kv_heads + head - query_heads
         # One row, as what reads and writes pages takes it.
@@ -70,6 +75,14 @@ def _rotate_and_append_kernel(
         slots = tl.arange(0, PAGE_SIZE)[:, None]
         entries = page_of_head * PAGE_SIZE + slots
         old_keys = load_vectors(key_page_ptr, key_scale_ptr, entries, slots < slot, columns, head_dim, FLOAT8)
+        earlier = ()
+        if LEVELS == 2:
+            for vector in tl.static_range(VECTORS):
+                summaries = load_earlier_summaries(
+                    logical, head - query_heads, vector, summary_ptr, summary_scale_ptr, page_table_ptr, kv_heads,
+                    head_dim, VECTORS, INT8, BLOCK_DIM,
+                )  # fmt: skip
+                earlier = earlier + (summaries,)
         wait_for_previous_kernel(DEPENDENT)
         let_next_kernel_start(DEPENDENT)
         value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0).to(tl.float32)
@@ -77,10 +90,17 @@ def _rotate_and_append_kernel(
         store_vectors(value_page_ptr, value_scale_ptr, value[None, :], entry, row == 0, columns, head_dim, FLOAT8)
         key = store_vectors(key_page_ptr, key_scale_ptr, key[None, :], entry, row == 0, columns, head_dim, FLOAT8)
         page_keys = tl.where(slots == slot, key, old_keys)
-        store_summary(
-            page_keys, (slots <= slot) & inside[None, :], slot + 1, summary_ptr, summary_scale_ptr, page_of_head,
-            head_dim, SUMMARY, VECTORS, INT8, LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, BLOCK_DIM,
-        )  # fmt: skip
+        for vector in tl.static_range(VECTORS):
+            summary = summarise_keys(page_keys, (slots <= slot) & inside[None, :], slot + 1, vector, SUMMARY)
+            row = page_of_head * (LEVELS * VECTORS) + vector
+            kept = store_summary(
+                summary, summary_ptr, summary_scale_ptr, row, head_dim, vector, SUMMARY, INT8, BLOCK_DIM
+            )
+            if LEVELS == 2:
+                summary = summarise_superpage(kept, earlier[vector], logical, slot + 1, vector, SUMMARY, PAGE_SIZE)
+                store_summary(
+                    summary, summary_ptr, summary_scale_ptr, row + VECTORS, head_dim, vector, SUMMARY, INT8, BLOCK_DIM
+                )
 
 
 def rotate_and_append(
@@ -111,8 +131,8 @@ def rotate_and_append(
     heads, rest = divmod(projected.shape[1], head_dim)
     if rest or heads <= 2 * kv_heads or head_dim % 2:
         raise ValueError(f"projected does not hold heads of {head_dim} beside {kv_heads} kv heads: {projected.shape}")
-    vectors = check_summary(summary)
-    shape = (key_pages.shape[0], kv_heads, vectors, head_dim)
+    vectors, levels = check_summary(summary), check_levels(page_summaries, summary)
+    shape = (key_pages.shape[0], kv_heads, None, head_dim)
     dtype = key_pages.dtype if kv_scales is None else projected.dtype
     require_summaries(page_summaries, summary_scales, shape, (dtype,))
     require(start_token, "start_token", (1,), (torch.int32,))
@@ -147,9 +167,7 @@ def rotate_and_append(
         SUMMARY=summary,
         VECTORS=vectors,
         INT8=summary_scales is not None,
-        LEVELS=INT8_LEVELS,
-        ROUNDING_MARGIN=ROUNDING_MARGIN,
-        SCALE_MARGIN=SCALE_MARGIN,
+        LEVELS=levels,
         FLOAT8=kv_scales is not None,
         PAGE_SIZE=page_size,
         BLOCK_DIM=triton.next_power_of_2(head_dim),

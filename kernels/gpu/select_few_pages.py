@@ -53,20 +53,23 @@ def _find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
 
 @triton.jit
 def select_few(
-    score_ptr, highest_ptr, total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
-    logical_pages, blocks, sink_pages,
+    score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
+    entries, blocks, sink_pages,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
     SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
     """Select for a kv head, as `kernels.gpu.page_ranking.plan_selection` plans it.
 
+    Args:
+        pages: whose scores these are, ascending, as `page_grid` arranges BLOCK_PAGES of them.
+        entries, blocks: of a row of scores, and of block sums.
+
     Returns:
-        pages, in rows, and their int32 places in the list of those that are read, -1 elsewhere; and what `find_missed`
-        takes: keys, which of them are chosen, and the share of the pages that are read anyway.
+        int32 places of the pages in the list of those that are read, -1 elsewhere; and what `find_missed` takes: keys,
+        which of them are chosen, and the share of the pages that are read anyway.
     """
-    pages = page_grid(BLOCK_PAGES)
     worth = load_worth(
-        score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
+        score_ptr, highest_ptr, total_ptr, head, page_grid(BLOCK_PAGES), pages < total_pages, entries, blocks,
         ROWS, SHARES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
     keys = order_keys(worth, pages, sink_pages, recent_from)
@@ -76,7 +79,7 @@ def select_few(
     places, chosen = place_chosen(
         keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
     )
-    return pages, places, keys, chosen, read
+    return places, keys, chosen, read
 
 
 @triton.jit

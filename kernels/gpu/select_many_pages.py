@@ -51,7 +51,7 @@ def _narrow_kernel(
     found = tl.full([], 0, tl.uint32)
     if SHIFT + BITS == 32:
         worth = load_worth(
-            score_ptr, highest_ptr, total_ptr, head, pages, total_pages, logical_pages, blocks,
+            score_ptr, highest_ptr, total_ptr, head, pages, pages < total_pages, logical_pages, blocks,
             ROWS, SHARES, BLOCKS, SHARE_PAGES,
         )  # fmt: skip
         keys = order_keys(worth, pages, sink_pages, recent_from)

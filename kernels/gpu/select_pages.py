@@ -13,7 +13,8 @@ import triton.language as tl
 
 from kernels.gpu.checks import require, require_contiguous
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.page_ranking import SHARE_PAGES, plan_selection, sum_up_logits
+from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates
+from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection, sum_up_logits
 from kernels.gpu.select_few_pages import find_missed, select_few
 from kernels.gpu.select_many_pages import select_among_many
 from kernels.reference import check_selection
@@ -43,10 +44,11 @@ def _sum_up_kernel(
 
 @triton.jit
 def _select_few_kernel(
-    score_ptr, highest_ptr, total_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
-    logical_pages, blocks, budget_pages, sink_pages, recent_pages,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_PAGES: tl.constexpr,
-    BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr, DEPENDENT: tl.constexpr,
+    score_ptr, highest_ptr, total_ptr, superpage_id_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
+    logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
+    NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program selects for one kv head, from keys in registers."""
     wait_for_previous_kernel(DEPENDENT)
@@ -54,9 +56,14 @@ def _select_few_kernel(
     total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
         context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
     )
-    pages, places, keys, chosen, read = select_few(
-        score_ptr, highest_ptr, total_ptr, head, total_pages, count, recent_from, ranked_pages, wanted,
-        logical_pages, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
+    if NARROWED:
+        pages = candidate_grid(superpage_id_ptr, head, BLOCK_PAGES)
+        ranked_pages = count_ranked_candidates(ranked_pages, total_pages, BLOCK_PAGES)
+    else:
+        pages = page_grid(BLOCK_PAGES)
+    places, keys, chosen, read = select_few(
+        score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
+        entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
     )  # fmt: skip
     page_id_ptr += head * budget_pages
     tl.store(page_id_ptr + places, pages, places >= 0)
@@ -116,34 +123,41 @@ def select_from(
     budget_pages: int,
     sink_pages: int,
     recent_pages: int,
+    logical_pages: int | None = None,
+    superpage_ids: torch.Tensor | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Select by one score a page, or by the shares of logits.
 
     Args:
-        scores: float32 [kv_heads, rows, logical_pages]; logits if `highest` is given.
+        scores: float32 [kv_heads, rows, entries]; logits if `highest` is given.
         highest, total: float32 [kv_heads, rows, blocks of SHARE_PAGES], as `sum_up_logits` gives them.
+        logical_pages: of the page table; None if all of them have scores.
+        superpage_ids: whose pages have scores, as `kernels.gpu.narrow_pages.Candidates` has them; None for all pages.
     """
-    kv_heads, rows, logical_pages = scores.shape
+    kv_heads, rows, entries = scores.shape
     shares, device = highest is not None, scores.device
     page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
     page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
     missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
-    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    blocks = highest.shape[2] if shares else 1
     ranking = (scores, highest if shares else scores, total if shares else scores)
     result = (page_ids, page_counts, missed_share if shares else scores)
     plan = (budget_pages, sink_pages, recent_pages)
     dependent = launches_dependently(device)
     how = {"PAGE_SIZE": page_size, "DEPENDENT": dependent, "launch_pdl": dependent}
     loading = {"ROWS": rows, "SHARES": shares, "BLOCKS": triton.next_power_of_2(blocks), "SHARE_PAGES": SHARE_PAGES}
-    if logical_pages <= FEW_PAGES:
-        block_pages = max(SHARE_PAGES, triton.next_power_of_2(logical_pages))
+    if entries <= FEW_PAGES:
+        block_pages = max(SHARE_PAGES, triton.next_power_of_2(entries))
         _select_few_kernel[(kv_heads,)](
             *ranking,
+            context_tokens if superpage_ids is None else superpage_ids,
             context_tokens,
             *result,
-            logical_pages,
+            logical_pages or entries,
+            entries,
             blocks,
             *plan,
+            NARROWED=superpage_ids is not None,
             BLOCK_PAGES=block_pages,
             BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
             num_warps=max(block_pages // (32 * SCORES_PER_THREAD), 4),

@@ -18,10 +18,9 @@ from kernels.reference.pages import (
     ROUNDING_MARGIN,
     SCALE_MARGIN,
     SUMMARY_LOGITS,
-    SUMMARY_VECTORS,
     KvScales,
+    check_budget,
     check_selection,
-    check_summary,
     naive_append_keys_values,
     naive_choose_and_attend,
     naive_choose_pages,
@@ -31,6 +30,16 @@ from kernels.reference.pages import (
     naive_sparse_decode_attention,
 )
 from kernels.reference.prefill import naive_gather_pages, naive_merge_attention
+from kernels.reference.superpages import (
+    SUMMARY_VECTORS,
+    SUPERPAGE_PAGES,
+    TWO_LEVEL_SUMMARIES,
+    candidate_pages,
+    check_levels,
+    check_summary,
+    narrows,
+    scored_summaries,
+)
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 
@@ -42,6 +51,8 @@ __all__ = [
     "SMALLEST_SCALE",
     "SUMMARY_LOGITS",
     "SUMMARY_VECTORS",
+    "SUPERPAGE_PAGES",
+    "TWO_LEVEL_SUMMARIES",
     "KvScales",
     "LayerOperands",
     "Matrix",
@@ -50,6 +61,9 @@ __all__ = [
     "PageChoice",
     "StepOutcome",
     "StepPages",
+    "candidate_pages",
+    "check_budget",
+    "check_levels",
     "check_selection",
     "check_summary",
     "naive_append_keys_values",
@@ -70,6 +84,8 @@ __all__ = [
     "naive_select_pages",
     "naive_sparse_decode_attention",
     "naive_swiglu",
+    "narrows",
     "round_to_float8",
+    "scored_summaries",
     "widen",
 ]

@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 
 from kernels.reference.float8 import round_to_float8, widen
+from kernels.reference.superpages import (
+    SUPERPAGE_PAGES,
+    candidate_pages,
+    check_levels,
+    check_summary,
+    narrows,
+    summarise_superpage,
+)
 
 # What the keys and the values of 8-bit pages are worth: float32 [physical_pages, kv_heads, page_size] each.
 KvScales = tuple[torch.Tensor, torch.Tensor]
-# Vectors that a summary keeps of a page's keys.
-SUMMARY_VECTORS = {"bounds": 2, "spread": 2, "mean": 1}
 # Whether scores by a summary are logits, of which a softmax makes shares of attention.
 SUMMARY_LOGITS = {"bounds": False, "spread": True, "mean": True}
 INT8_LEVELS = 127
@@ -40,7 +48,8 @@ def naive_append_keys_values(
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
         key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim], floating; float8_e4m3fn with scales.
         page_summaries: [physical_pages, kv_heads, vectors, head_dim], what stands for a page's keys: int8, or any
-            floating dtype.
+            floating dtype. With twice as many vectors, the latter half stands for all keys of the superpage up to the
+            page's end, see `kernels.reference.superpages`; it is made of its pages' summaries as they are kept.
         page_table: int32 [logical_pages], logical to physical.
         start_token: int32 [1], tokens in the sequence before these.
         summary: which vectors, element-wise over the keys: "bounds" is minimum and maximum (arXiv 2406.10774),
@@ -50,9 +59,9 @@ def naive_append_keys_values(
         kv_scales: what a code of each token's key and value is worth, for 8-bit pages, see `round_to_float8`.
 
     Raises:
-        ValueError: for another summary.
+        ValueError: for another summary, or vectors that are none.
     """
-    check_summary(summary)
+    levels, vectors_of_page = check_levels(page_summaries, summary), check_summary(summary)
     page_size = key_pages.shape[2]
     start, end = int(start_token), int(start_token) + len(keys)
     positions = torch.arange(start, end, device=keys.device)
@@ -65,22 +74,35 @@ def naive_append_keys_values(
         page = int(page_table[logical])
         filled = (page, slice(None), slice(end - logical * page_size))
         page_keys = widen(key_pages[filled], kv_scales and kv_scales[0][filled])  # [kv_heads, tokens, head_dim]
-        vectors = _summarise(page_keys, summary)
-        if summary_scales is None:
-            page_summaries[page] = vectors
-        else:
-            page_summaries[page], summary_scales[page] = _round_to_int8(vectors, outwards=summary == "bounds")
+        own = slice(0, vectors_of_page)
+        _store_summary(_summarise(page_keys, summary), page_summaries, summary_scales, page, own, summary)
+        if levels == 2:
+            first = logical // SUPERPAGE_PAGES * SUPERPAGE_PAGES
+            members = page_table.long()[first : logical + 1]
+            vectors = page_summaries[members, :, own].float()
+            if summary_scales is not None:
+                vectors = vectors * summary_scales[members, :, own].unsqueeze(3)
+            tokens = torch.full((len(members),), page_size)
+            tokens[-1] = min(end - logical * page_size, page_size)
+            of_superpage = summarise_superpage(vectors, tokens, summary)
+            place = slice(vectors_of_page, None)
+            _store_summary(of_superpage, page_summaries, summary_scales, page, place, summary)
 
 
-def check_summary(summary: str) -> int:
-    """The vectors that `summary` keeps of a page.
-
-    Raises:
-        ValueError: if there is no such summary.
-    """
-    if summary not in SUMMARY_VECTORS:
-        raise ValueError(f"summary must be one of {tuple(SUMMARY_VECTORS)}, got {summary!r}")
-    return SUMMARY_VECTORS[summary]
+def _store_summary(
+    vectors: torch.Tensor,
+    page_summaries: torch.Tensor,
+    summary_scales: torch.Tensor | None,
+    page: int,
+    place: slice,
+    summary: str,
+) -> None:
+    """Write [kv_heads, vectors, head_dim] at the `place` of a physical page."""
+    if summary_scales is None:
+        page_summaries[page, :, place] = vectors.to(page_summaries.dtype)
+    else:
+        steps, scales = _round_to_int8(vectors, outwards=summary == "bounds")
+        page_summaries[page, :, place], summary_scales[page, :, place] = steps, scales
 
 
 def _summarise(page_keys: torch.Tensor, summary: str) -> torch.Tensor:
@@ -125,7 +147,7 @@ def naive_page_scores(
 
     Args:
         query: [query_heads, head_dim], after RoPE.
-        page_summaries: [physical_pages, kv_heads, vectors, head_dim].
+        page_summaries: [physical_pages, kv_heads, vectors, head_dim], those of superpages not looked at.
         page_table: int32 [logical_pages].
         context_tokens: int32 [1], the current token included.
         page_size: tokens in a page.
@@ -139,10 +161,11 @@ def naive_page_scores(
     Raises:
         ValueError: for another summary.
     """
-    check_summary(summary)
-    summaries = page_summaries[page_table.long()].float()  # [logical_pages, kv_heads, vectors, head_dim]
+    check_levels(page_summaries, summary)
+    own = slice(0, check_summary(summary))
+    summaries = page_summaries[page_table.long(), :, own].float()  # [logical_pages, kv_heads, vectors, head_dim]
     if summary_scales is not None:
-        summaries = summaries * summary_scales[page_table.long()].unsqueeze(3)
+        summaries = summaries * summary_scales[page_table.long(), :, own].unsqueeze(3)
     grouped = query.float().view(page_summaries.shape[1], -1, query.shape[1]) * scale
     if summary == "bounds":
         low, high = grouped.clamp(max=0).mean(dim=1), grouped.clamp(min=0).mean(dim=1)
@@ -186,29 +209,46 @@ def naive_select_pages(
         ValueError: if the budget is smaller than what is always read, or several rows are no logits.
     """
     check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    kv_heads = scores.shape[0]
     pages = -(-int(context_tokens) // page_size)
     ranked = scores[:, :, :pages]
-    shares = ranked.softmax(dim=2).mean(dim=1) if logits else ranked[:, 0]
-    ranked = shares.clone()
+    worth = ranked.softmax(dim=2).mean(dim=1) if logits else ranked[:, 0]
+    page_ids, page_counts, best = _take_best(worth, budget_pages, sink_pages, recent_pages)
+    return page_ids, page_counts, 1.0 - worth.gather(1, best).sum(dim=1) if logits else None
+
+
+def _take_best(
+    worth: torch.Tensor, budget_pages: int, sink_pages: int, recent_pages: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Select among the pages of a context by their worth, float32 [kv_heads, pages].
+
+    Returns:
+        page_ids, page_counts: as `naive_select_pages`.
+        best: int64 [kv_heads, count], the same pages, the best first.
+    """
+    kv_heads, pages = worth.shape
+    ranked = worth.clone()
     ranked[:, :sink_pages] = float("inf")
     ranked[:, max(0, pages - 1 - recent_pages) :] = float("inf")
     count = min(budget_pages, pages)
     best = ranked.sort(dim=1, descending=True, stable=True).indices[:, :count]
-    page_ids = torch.full((kv_heads, budget_pages), -1, dtype=torch.int32, device=scores.device)
+    page_ids = torch.full((kv_heads, budget_pages), -1, dtype=torch.int32, device=worth.device)
     page_ids[:, :count] = best.sort(dim=1).values.int()
-    page_counts = torch.full((kv_heads,), count, dtype=torch.int32, device=scores.device)
-    return page_ids, page_counts, 1.0 - shares.gather(1, best).sum(dim=1) if logits else None
+    return page_ids, torch.full((kv_heads,), count, dtype=torch.int32, device=worth.device), best
 
 
 def check_selection(
     scores: torch.Tensor, budget_pages: int, sink_pages: int, recent_pages: int, logits: bool
 ) -> None:
     """Raises ValueError if the budget is smaller than what is always read, or several rows are no logits."""
-    if budget_pages < 1 + sink_pages + recent_pages:
-        raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
+    check_budget(budget_pages, sink_pages, recent_pages)
     if scores.shape[1] > 1 and not logits:
         raise ValueError(f"scores must have one row a kv head, got {scores.shape[1]}")
+
+
+def check_budget(budget_pages: int, sink_pages: int, recent_pages: int) -> None:
+    """Raises ValueError if the budget is smaller than what is always read."""
+    if budget_pages < 1 + sink_pages + recent_pages:
+        raise ValueError(f"budget_pages {budget_pages} is less than the pages that are always read")
 
 
 def naive_choose_pages(
@@ -226,6 +266,9 @@ def naive_choose_pages(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
     """Score pages and select the best; arguments as for `naive_page_scores`, then as for `naive_select_pages`.
 
+    Where `narrows` says so, only pages of the best superpages are scored. These are selected as pages are, with those
+    of pages that are always read; the other superpages' pages count for shares as if all their keys were its mean.
+
     Returns:
         As `naive_select_pages`.
 
@@ -236,7 +279,30 @@ def naive_choose_pages(
         query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales
     )
     logits = SUMMARY_LOGITS[summary]
-    return naive_select_pages(scores, context_tokens, page_size, budget_pages, sink_pages, recent_pages, logits)
+    if not narrows(check_levels(page_summaries, summary), len(page_table), budget_pages):
+        return naive_select_pages(scores, context_tokens, page_size, budget_pages, sink_pages, recent_pages, logits)
+    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
+    pages = -(-int(context_tokens) // page_size)
+    superpages = -(-pages // SUPERPAGE_PAGES)
+    ends = (torch.arange(1, superpages + 1, device=scores.device) * SUPERPAGE_PAGES).clamp(max=pages)
+    of_superpage = slice(check_summary(summary), None)
+    superpage_scores = naive_page_scores(
+        query, page_summaries[:, :, of_superpage], page_table[ends - 1], context_tokens, page_size * SUPERPAGE_PAGES,
+        summary, scale, None if summary_scales is None else summary_scales[:, :, of_superpage],
+    )  # fmt: skip
+    superpage_worth = superpage_scores.softmax(dim=2).mean(dim=1) if logits else superpage_scores[:, 0]
+    always = (-(-each // SUPERPAGE_PAGES) for each in (sink_pages, recent_pages))
+    _, _, best = _take_best(superpage_worth, candidate_pages(budget_pages) // SUPERPAGE_PAGES, *always)
+    chosen = torch.zeros_like(superpage_worth, dtype=torch.bool).scatter_(1, best, True)
+    candidates = chosen.repeat_interleave(SUPERPAGE_PAGES, dim=1)[:, None, :pages]
+    ranked = scores[:, :, :pages].masked_fill(~candidates, float("-inf"))
+    if not logits:
+        page_ids, page_counts, _ = _take_best(ranked[:, 0], budget_pages, sink_pages, recent_pages)
+        return page_ids, page_counts, None
+    others = superpage_scores.masked_fill(chosen[:, None], float("-inf")).logsumexp(dim=2) + math.log(SUPERPAGE_PAGES)
+    worth = torch.cat((ranked, others.unsqueeze(2)), dim=2).softmax(dim=2)[:, :, :pages].mean(dim=1)
+    page_ids, page_counts, best = _take_best(worth, budget_pages, sink_pages, recent_pages)
+    return page_ids, page_counts, 1.0 - worth.gather(1, best).sum(dim=1)
 
 
 def naive_sparse_decode_attention(

@@ -102,7 +102,8 @@ def run_paged_operators(float8: bool) -> None:
     new = floats(3, KV_HEADS, HEAD_DIM)
     angles = floats(64, HEAD_DIM // 2, dtype=torch.float32)
     projected = floats(1, (KV_HEADS * GROUP + 2 * KV_HEADS) * HEAD_DIM)
-    for summary, vectors in (("bounds", 2), ("mean", 1)):
+    two_levels = () if float8 else (("bounds", 4, 2), ("mean", 2, 2))
+    for summary, vectors, levels in (("bounds", 2, 1), ("mean", 1, 1), *two_levels):
         summaries = floats(8, KV_HEADS, vectors, HEAD_DIM, dtype=torch.int8)
         scales = floats(8, KV_HEADS, vectors, dtype=torch.float32)
         ops.append_keys_values(new, new, pages, pages, summaries, integers(8), one, summary, scales, kv_scales)
@@ -110,7 +111,8 @@ def run_paged_operators(float8: bool) -> None:
             projected, None, None, 1e-5, angles, angles, pages, pages, summaries, integers(8), one, summary, scales,
             kv_scales,
         )  # fmt: skip
-        for logical_pages in (700, 10000):  # selected each by itself, and by several programs
+        # Selected each by itself, and by several programs or after superpages.
+        for logical_pages in (700, 10000)[levels - 1 :]:
             ops.choose_and_attend(
                 query, pages, pages, summaries, integers(logical_pages), one, summary, 0.1, 40, 1, 1, scales, kv_scales
             )

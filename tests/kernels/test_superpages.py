@@ -1,0 +1,182 @@
+"""Two levels of summaries against the specification, and what the specification promises."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from kernels import reference
+from kernels.reference import SUPERPAGE_PAGES
+
+DTYPES = [torch.float32, torch.float16, torch.bfloat16]
+PAGE_SIZE = 4
+GPU_OPS = pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+
+
+def with_superpages(case, summary, append=reference.naive_append_keys_values, pieces=(None,)):
+    """The case with summaries of two levels, which `append` writes together with all keys, in pieces."""
+    pages, kv_heads, vectors, head_dim = case.page_summaries.shape
+    case.page_summaries.fill_(-77)
+    summaries = case.page_summaries.repeat(1, 1, 2, 1)
+    scales = None if case.summary_scales is None else torch.full(summaries.shape[:3], float("nan")).to(summaries.device)
+    first = 0
+    for last in pieces:
+        last = len(case.keys) if last is None else last
+        append(
+            case.keys[first:last], case.values[first:last], case.key_pages, case.value_pages, summaries,
+            case.page_table, torch.tensor([first], dtype=torch.int32, device=case.keys.device), summary, scales,
+        )  # fmt: skip
+        first = last
+    return replace(case, page_summaries=summaries, summary_scales=scales)
+
+
+def kept_vectors(case):
+    """What all summaries stand for, float32 [logical_pages, kv_heads, vectors, head_dim]."""
+    table = case.page_table.long()
+    vectors = case.page_summaries[table].float()
+    return vectors if case.summary_scales is None else vectors * case.summary_scales[table].unsqueeze(3)
+
+
+@GPU_OPS
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("pieces", [(1,), (64,), (65,), (3, 62, 63, 64, 65, 66, 150), (130, 131)], ids=str)
+def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dtype):
+    shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
+    expected, case = (
+        with_superpages(make_case(ops.device, dtype, pieces[-1], **shape), summary, append, pieces)
+        for append in (reference.naive_append_keys_values, ops.kernels.append_keys_values)
+    )
+    # A step of 8 bits may be rounded to either side.
+    tolerance = 3e-2 if int8 else {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
+    torch.testing.assert_close(kept_vectors(case), kept_vectors(expected), rtol=tolerance, atol=tolerance)
+
+
+@GPU_OPS
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("tokens", [1, 5, 64, 65, 127])
+def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
+    kv_heads, head_dim = 2, 64
+    shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
+    projected = torch.randn((1, 4 * kv_heads * head_dim), generator=torch.Generator().manual_seed(tokens))
+    angles = torch.randn((tokens, head_dim // 2), generator=torch.Generator().manual_seed(1)).to(ops.device)
+    start = torch.tensor([tokens - 1], dtype=torch.int32, device=ops.device)
+    outcomes = []
+    for append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
+        case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape), summary)
+        append(
+            projected.to(ops.device), None, None, 1e-5, angles.cos(), angles.sin(), case.key_pages, case.value_pages,
+            case.page_summaries, case.page_table, start, summary, case.summary_scales,
+        )  # fmt: skip
+        outcomes.append(kept_vectors(case))
+    tolerance = 3e-2 if int8 else 1e-6
+    torch.testing.assert_close(outcomes[1], outcomes[0], rtol=tolerance, atol=tolerance)
+
+
+@GPU_OPS
+@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+def test_bounds_of_superpages_hold_for_all_their_keys(ops, make_case, scale):
+    case = make_case(ops.device, torch.float32, 150, page_size=PAGE_SIZE, int8=True)
+    case = replace(case, keys=case.keys * scale)
+    case = with_superpages(case, "bounds", ops.kernels.append_keys_values, (60, 61, 150))
+    for page, vectors in enumerate(kept_vectors(case)):
+        first = page // SUPERPAGE_PAGES * SUPERPAGE_PAGES * PAGE_SIZE
+        keys = case.keys[first : (page + 1) * PAGE_SIZE]
+        assert (vectors[:, 2] <= keys.amin(0)).all() and (vectors[:, 3] >= keys.amax(0)).all()
+
+
+def long_case(ops, make_case, summary, tokens, table_pages=0, group=3, int8=True):
+    """A case of more pages than are left to score; its table may be longer than the context."""
+    shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8, "group": group}
+    case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape), summary)
+    longer = torch.zeros(max(table_pages - len(case.page_table), 0), dtype=torch.int32, device=ops.device)
+    return replace(case, page_table=torch.cat((case.page_table, longer)))
+
+
+def attend_arguments(case, summary, budget, sink=1, recent=1):
+    """What `choose_and_attend` takes."""
+    return (
+        case.query, case.key_pages, case.value_pages, case.page_summaries, case.page_table, case.context_tokens,
+        summary, 0.125, budget, sink, recent, case.summary_scales,
+    )  # fmt: skip
+
+
+@GPU_OPS
+@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
+@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 4)])
+@pytest.mark.parametrize(
+    ("tokens", "table_pages", "budget", "sink", "recent"),
+    [(16_389, 0, 64, 1, 1), (9001, 8192, 256, 0, 0), (20_000, 0, 40, 17, 16), (33_003, 16_384, 100, 1, 2)],
+)
+def test_pages_of_the_best_superpages_are_attended(
+    ops, make_case, assert_close, tokens, table_pages, budget, sink, recent, summary, group, int8
+):
+    case = long_case(ops, make_case, summary, tokens, table_pages, group, int8)
+    arguments = attend_arguments(case, summary, budget, sink, recent)
+    expected = reference.naive_choose_and_attend(*arguments)
+    attended, *selected = ops.kernels.choose_and_attend(*arguments)
+    assert_close(attended, expected[0])
+    chosen = ops.kernels.choose_pages(
+        *case.score_arguments(PAGE_SIZE, summary, 0.125), budget, sink, recent
+    )
+    for page_ids, page_counts, missed in (selected, chosen):
+        assert page_ids.tolist() == expected[1].tolist()
+        assert page_counts.tolist() == expected[2].tolist()
+        assert (missed is None) == (expected[3] is None)
+        if missed is not None:
+            torch.testing.assert_close(missed, expected[3], rtol=1e-3, atol=2e-5)
+
+
+def few_cases(tokens, summary, group, int8, **_):
+    """Each of the tables and summaries once."""
+    return (tokens, summary, group, int8) in (
+        (16_389, "bounds", 3, False), (9001, "mean", 4, True), (20_000, "bounds", 3, True), (33_003, "mean", 1, True)
+    )  # fmt: skip
+
+
+test_pages_of_the_best_superpages_are_attended.interpret_when = few_cases
+
+
+@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+def test_a_context_whose_pages_are_all_candidates_is_selected_from_as_a_whole(make_case, summary):
+    """The table alone is long: what is chosen is what one level chooses, and the missed share is the same."""
+
+    class Cpu:
+        device = torch.device("cpu")
+
+    case = long_case(Cpu, make_case, summary, 8000, table_pages=5000)
+    vectors = case.page_summaries.shape[2] // 2
+    one_level = replace(
+        case, page_summaries=case.page_summaries[:, :, :vectors], summary_scales=case.summary_scales[:, :, :vectors]
+    )
+    narrowed, whole = (
+        reference.naive_choose_pages(*each.score_arguments(PAGE_SIZE, summary, 0.125), 256, 1, 1)
+        for each in (case, one_level)
+    )
+    assert narrowed[0].tolist() == whole[0].tolist()
+    if narrowed[2] is not None:
+        torch.testing.assert_close(narrowed[2], whole[2])
+
+
+def test_pages_are_narrowed_down_in_long_contexts_of_two_levels():
+    assert not reference.narrows(1, 1 << 15, 64)
+    assert not reference.narrows(2, 4096, 64)
+    assert reference.narrows(2, 4097, 64)
+    assert [reference.candidate_pages(budget) for budget in (3, 64, 65, 100, 256)] == [512, 512, 1024, 1024, 2048]
+    assert not reference.narrows(2, 1 << 15, 257)
+    assert reference.scored_summaries(2, 1 << 15, 64) == 2048 + 512
+    assert reference.scored_summaries(1, 1 << 15, 64) == 1 << 15
+
+
+@pytest.mark.parametrize(("summary", "vectors"), [("spread", 4), ("mean", 3), ("bounds", 3)])
+def test_vectors_that_are_no_summary_are_refused(ops, summary, vectors):
+    pages, one = torch.zeros((2, 1, 4, 64), device=ops.device), torch.zeros(1, dtype=torch.int32, device=ops.device)
+    keys = torch.zeros((1, 1, 64), device=ops.device)
+    with pytest.raises(ValueError, match="vectors"):
+        ops.kernels.append_keys_values(
+            keys, keys, pages, pages, torch.zeros((2, 1, vectors, 64), device=ops.device), one, one, summary
+        )
