@@ -31,6 +31,7 @@ class AppSettings:
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
+        summary_levels: 2 narrows long contexts down by superpages on a GPU; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
         attention: "quest" or "dense".
@@ -51,6 +52,7 @@ class AppSettings:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: int = 8
+    summary_levels: int = 2
     kv_bits: int = 16
     dense_layers: int = QuestConfig.dense_layers
     attention: str = "quest"
@@ -100,6 +102,7 @@ class AppSettings:
             page_size=self.page_size,
             selection=self.selection,
             summary_bits=self.summary_bits,
+            summary_levels=self.summary_levels,
             kv_bits=self.kv_bits,
             context_tokens=context_tokens or self.context_tokens,
             eager=self.eager,
@@ -192,6 +195,14 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         choices=(8, 16),
         default=default("summary-bits", 8, int, choices=(8, 16)),
         help="bits of each number that sums up a page's keys; 16: the cache's own precision (default: 8)",
+    )
+    attention.add_argument(
+        "--summary-levels",
+        type=int,
+        choices=(1, 2),
+        default=default("summary-levels", 2, int, choices=(1, 2)),
+        help="2: on a GPU, find the most promising stretches of a long context first and score only their pages; "
+        "1: score every page, as the paper (default: 2)",
     )
     attention.add_argument(
         "--kv-bits",

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from kernels.reference import TWO_LEVEL_SUMMARIES
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
@@ -332,6 +333,13 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({os.cpu_count()} cores)"
 
 
+def plan_levels(config: EngineConfig, device: torch.device) -> int:
+    """Levels of summaries: only a GPU's kernels look at a second one, and only for policies that score summaries."""
+    policy = POLICIES[config.selection]
+    scores_levels = policy.scores_summaries and policy.summary in TWO_LEVEL_SUMMARIES
+    return config.summary_levels if device.type == "cuda" and scores_levels else 1
+
+
 def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
     """Tokens of a prefill's chunk: as many as the device works well with, fewer where their activations do not fit."""
     chunk_tokens = PREFILL_CHUNK_TOKENS[device.type]
@@ -346,7 +354,8 @@ def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) ->
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    layout = (dtype, POLICIES[config.selection].summary, config.summary_bits == 8, config.kv_bits)
+    policy = POLICIES[config.selection]
+    layout = (dtype, policy.summary, config.summary_bits == 8, config.kv_bits, plan_levels(config, device))
     page_bytes = PagePool.page_bytes(model, config.page_size, *layout)
     window_pages = -(-model.context_tokens // config.page_size)
     unused_bytes = free_memory_bytes(device)

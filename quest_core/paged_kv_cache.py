@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, StepPages, widen
+from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, StepPages, scored_summaries, widen
 from quest_core.config import ModelConfig
 
 
@@ -76,6 +76,7 @@ class PagePool:
         int8_summaries: keep summaries in 8 bits with a scale for each vector, instead of in `dtype`.
         kv_bits: 8 keeps keys and values as float8 with a scale for each token and kv head, see
             `kernels.reference.float8`; 16 keeps them in `dtype`.
+        summary_levels: 2 keeps summaries of superpages too, see `kernels.reference.superpages`.
     """
 
     def __init__(
@@ -88,6 +89,7 @@ class PagePool:
         summary: str = "mean",
         int8_summaries: bool = True,
         kv_bits: int = 16,
+        summary_levels: int = 1,
     ) -> None:
         shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
         self.page_size = page_size
@@ -99,7 +101,8 @@ class PagePool:
         self.values = _empty(shape, device, kv_dtype)
         self.key_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
         self.value_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
-        vectors = (*shape[:3], SUMMARY_VECTORS[summary])
+        self.summary_levels = summary_levels
+        vectors = (*shape[:3], summary_levels * SUMMARY_VECTORS[summary])
         summary_dtype = torch.int8 if int8_summaries else dtype
         self.summaries = _empty((*vectors, config.head_dim), device, summary_dtype)
         self.summary_scales = _empty(vectors, device, torch.float32) if int8_summaries else None
@@ -123,10 +126,11 @@ class PagePool:
         summary: str = "mean",
         int8_summaries: bool = True,
         kv_bits: int = 16,
+        summary_levels: int = 1,
     ) -> int:
-        """Bytes of one physical page over all layers: keys, values and summary."""
+        """Bytes of one physical page over all layers: keys, values and summaries."""
         vector_bytes = {8: config.head_dim + 4, 16: config.head_dim * dtype.itemsize}
-        summary_bytes = SUMMARY_VECTORS[summary] * vector_bytes[8 if int8_summaries else 16]
+        summary_bytes = summary_levels * SUMMARY_VECTORS[summary] * vector_bytes[8 if int8_summaries else 16]
         return config.num_layers * config.num_kv_heads * (2 * page_size * vector_bytes[kv_bits] + summary_bytes)
 
     @property
@@ -142,9 +146,14 @@ class PagePool:
 
     @property
     def summary_bytes(self) -> int:
-        """Bytes of the summary of one page of one kv head of one layer."""
+        """Bytes of one summary, of a page or a superpage, of one kv head of one layer."""
         scale_bytes = 0 if self.summary_scales is None else self.summary_scales.element_size()
-        return self.summaries.shape[3] * (self.summaries.shape[4] * self.summaries.element_size() + scale_bytes)
+        vectors = self.summaries.shape[3] // self.summary_levels
+        return vectors * (self.summaries.shape[4] * self.summaries.element_size() + scale_bytes)
+
+    def scored_bytes(self, num_pages: int, budget_pages: int) -> int:
+        """Bytes of the summaries that one kv head of one layer reads to select among so many pages."""
+        return scored_summaries(self.summary_levels, num_pages, budget_pages) * self.summary_bytes
 
     @property
     def pages(self) -> int:

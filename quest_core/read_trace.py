@@ -147,7 +147,7 @@ class ReadTrace:
         return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
 
     def kv_bytes_read(
-        self, reads: StepReads | None, num_pages: int, vector_bytes: int, summary_bytes: int
+        self, reads: StepReads | None, num_pages: int, vector_bytes: int, scored_bytes: int
     ) -> int:
         """Bytes of keys, values and, where pages were scored, summaries that a step read.
 
@@ -155,7 +155,7 @@ class ReadTrace:
             reads: of the step; None means dense.
             num_pages: pages of the context.
             vector_bytes: of one token's key, or value, of one kv head.
-            summary_bytes: of one page of one kv head.
+            scored_bytes: of the summaries that one kv head reads where it selects.
         """
         model = self._model
         page_bytes = 2 * self._page_size * vector_bytes
@@ -166,4 +166,4 @@ class ReadTrace:
             tokens = dense_layers * num_pages * self._page_size + (model.num_layers - dense_layers) * reads.kept_tokens
             return model.num_kv_heads * tokens * 2 * vector_bytes
         read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
-        return read_bytes + reads.scored_layers * model.num_kv_heads * num_pages * summary_bytes
+        return read_bytes + reads.scored_layers * model.num_kv_heads * scored_bytes

@@ -277,7 +277,8 @@ class Session:
     def _kv_bytes(self, trace: ReadTrace, quest: QuestConfig, reads: StepReads | None) -> tuple[int, int]:
         """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
         pool = self._cache.pool
-        sizes = (-(-len(self.tokens) // pool.page_size), pool.vector_bytes, pool.summary_bytes)
+        pages = -(-len(self.tokens) // pool.page_size)
+        sizes = (pages, pool.vector_bytes, pool.scored_bytes(pages, quest.token_budget // pool.page_size))
         dense = trace.kv_bytes_read(None, *sizes)
         if quest.attention == "dense":
             return dense, dense

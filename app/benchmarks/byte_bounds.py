@@ -24,18 +24,17 @@ def quest_attention_bytes(
     context_tokens: int,
     token_budget: int,
     page_size: int,
-    summary_bytes: int,
+    scored_bytes: int,
 ) -> int:
-    """Summaries of all pages, and keys and values of the selected ones, in one layer.
+    """Summaries, and keys and values of the selected pages, in one layer.
 
     Args:
         vector_bytes: as for `dense_attention_bytes`.
-        summary_bytes: of one page of one kv head.
+        scored_bytes: of the summaries that one kv head reads, see `PagePool.scored_bytes`.
     """
-    pages = -(-context_tokens // page_size)
     selected_tokens = min(token_budget // page_size * page_size, context_tokens)
     selected = dense_attention_bytes(kv_heads, vector_bytes, selected_tokens)
-    return kv_heads * pages * summary_bytes + selected
+    return kv_heads * scored_bytes + selected
 
 
 def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, pool: PagePool) -> int:
@@ -45,7 +44,8 @@ def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, p
     # A context within the budget is read whole, and its summaries are not needed.
     if quest.attention == "dense" or context_tokens <= quest.budget_pages(pool.page_size) * pool.page_size:
         return model.num_layers * dense
-    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, pool.summary_bytes)
+    scored_bytes = pool.scored_bytes(-(-context_tokens // pool.page_size), quest.budget_pages(pool.page_size))
+    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, scored_bytes)
     dense_layers = min(quest.dense_layers, model.num_layers)
     return dense_layers * dense + (model.num_layers - dense_layers) * sparse
 

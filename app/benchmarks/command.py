@@ -89,7 +89,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         choices=("paper", "settings"),
         default="paper",
         help="kernels: pages of 16 with bounds, as in the paper (default), or --selection, --page-size, "
-        "--summary-bits and --kv-bits",
+        "--summary-bits, --summary-levels and --kv-bits",
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
     parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
@@ -181,7 +181,9 @@ def _measure_kernels(settings: AppSettings, arguments: argparse.Namespace) -> di
     from app.benchmarks.kernel_cases import PAPER_LAYOUT, PageLayout
     from app.benchmarks.kernels import BUDGETS, CONTEXTS, measure_kernels
 
-    of_settings = PageLayout(settings.selection, settings.page_size, settings.summary_bits, settings.kv_bits)
+    of_settings = PageLayout(
+        settings.selection, settings.page_size, settings.summary_bits, settings.kv_bits, settings.summary_levels
+    )
     return measure_kernels(
         contexts=arguments.contexts or CONTEXTS,
         budgets=arguments.budgets or BUDGETS,

@@ -38,16 +38,18 @@ class PageLayout:
         page_size: tokens in a page.
         summary_bits: 8, or 16 for the cache's own dtype.
         kv_bits: of keys and values, likewise.
+        summary_levels: 2 for summaries of superpages too.
     """
 
     selection: str
     page_size: int
     summary_bits: int
     kv_bits: int = 16
+    summary_levels: int = 1
 
-    def of_pool(self, dtype: torch.dtype) -> tuple[torch.dtype, str, bool, int]:
+    def of_pool(self, dtype: torch.dtype) -> tuple[torch.dtype, str, bool, int, int]:
         """What a `PagePool` takes from `dtype` on."""
-        return dtype, POLICIES[self.selection].summary, self.summary_bits == 8, self.kv_bits
+        return dtype, POLICIES[self.selection].summary, self.summary_bits == 8, self.kv_bits, self.summary_levels
 
 
 SHAPES = (AttentionShape(32, 32, 128), AttentionShape(32, 8, 128))
@@ -99,9 +101,11 @@ def choose_layers(
     # A pool of one page knows the sizes of its parts.
     pool = PagePool(config, 1, layout.page_size, torch.device("cpu"), *layout.of_pool(dtype))
     kv_bytes = dense_attention_bytes(shape.kv_heads, shape.head_dim * dtype.itemsize, context_tokens)
-    paged_bytes = pool.bytes * -(-context_tokens // layout.page_size)
+    pages = -(-context_tokens // layout.page_size)
+    paged_bytes = pool.bytes * pages
+    scored_bytes = pool.scored_bytes(pages, smallest_budget // layout.page_size)
     read_bytes = quest_attention_bytes(
-        shape.kv_heads, pool.vector_bytes, context_tokens, smallest_budget, layout.page_size, pool.summary_bytes
+        shape.kv_heads, pool.vector_bytes, context_tokens, smallest_budget, layout.page_size, scored_bytes
     )
     wanted = max(MIN_LAYERS, -(-CACHE_TURNOVER * cache_bytes // read_bytes))
     return min(wanted, int(free_bytes * SHARE_OF_FREE_MEMORY) // (paged_bytes + kv_bytes))

@@ -95,6 +95,7 @@ def measure_kernels(
         "benchmark": "kernels",
         "selection": layout.selection,
         "summary_bits": layout.summary_bits,
+        "summary_levels": layout.summary_levels,
         "kv_bits": layout.kv_bits,
         "dtype": str(dtype).removeprefix("torch."),
         "rounds": rounds,
@@ -207,9 +208,8 @@ def _refuse_error(shape: AttentionShape, context: int, who: str, error: float) -
 
 def _read_bytes(case: KernelCase, context: int, budget: int) -> int:
     pool = case.pool
-    return quest_attention_bytes(
-        case.shape.kv_heads, pool.vector_bytes, context, budget, pool.page_size, pool.summary_bytes
-    )
+    scored_bytes = pool.scored_bytes(-(-context // pool.page_size), budget // pool.page_size)
+    return quest_attention_bytes(case.shape.kv_heads, pool.vector_bytes, context, budget, pool.page_size, scored_bytes)
 
 
 def _cache_bytes(device: torch.device) -> int:

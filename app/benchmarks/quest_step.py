@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from app.benchmarks.kernel_cases import KernelCase
+from kernels.reference import narrows
 from quest_core.config import QuestConfig
 from quest_core.page_selection import POLICIES, SelectedPages
 
@@ -30,7 +31,16 @@ class QuestStep:
         return self._policy.attend(*self._inputs(layer), self._case.scale)
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
-        """Part name -> a call that runs that part alone, on inputs computed here; and `total`, the whole step."""
+        """Part name -> a call that runs that part alone, on inputs computed here; and `total`, the whole step.
+
+        Where pages are narrowed down by superpages, scoring and selecting are no parts that could run alone.
+        """
+        if self._narrows:
+            chosen = [self.run(layer)[1] for layer in range(len(self._case.layers))]
+            return {
+                "attend": lambda layer: self._attend(layer, chosen[layer].page_ids, chosen[layer].page_counts),
+                "total": self.run,
+            }
         layers = range(len(self._case.layers))
         scores = [self._score(layer) for layer in layers]
         selected = [self._select(scores[layer]) for layer in layers]
@@ -40,6 +50,11 @@ class QuestStep:
             "attend": lambda layer: self._attend(layer, *selected[layer][:2]),
             "total": self.run,
         }
+
+    @property
+    def _narrows(self) -> bool:
+        budget_pages = self._config.budget_pages(self._case.layout.page_size)
+        return narrows(self._case.layout.summary_levels, len(self._case.page_table), budget_pages)
 
     def _inputs(self, layer: int) -> tuple[Any, ...]:
         case = self._case

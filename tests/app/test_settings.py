@@ -81,6 +81,12 @@ def test_weight_bits_reach_the_engine():
         parse("--weight-bits", "5")
 
 
+def test_summary_levels_reach_the_engine():
+    assert parse().engine_config().summary_levels == 2
+    assert parse("--summary-levels", "1").engine_config().summary_levels == 1
+    assert parse(QUEST_CHAT_SUMMARY_LEVELS="1").engine_config().summary_levels == 1
+
+
 def test_kv_bits_reach_the_engine():
     assert parse().engine_config().kv_bits == 16
     assert parse("--kv-bits", "8").engine_config().kv_bits == 8

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
-from quest_core.engine import Engine
+from quest_core.engine import Engine, plan_levels
 from quest_core.model_source import ModelError
 
 DENSE = QuestConfig(attention="dense")
@@ -170,6 +170,14 @@ def test_loading_refuses_what_is_not_supported(tmp_path):
     GPT2Config(n_layer=1, n_embd=8, n_head=2).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="gpt2.*not supported.*Qwen3"):
         Engine.load(str(tmp_path), EngineConfig(device="cpu"))
+
+
+def test_summaries_have_a_second_level_where_kernels_look_at_it():
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for selection, levels in (("mean", 2), ("quest", 2), ("spread", 1), ("oracle", 1), ("raas", 1), ("h2o", 1)):
+        assert plan_levels(EngineConfig(selection=selection), gpu) == levels
+        assert plan_levels(EngineConfig(selection=selection), cpu) == 1
+    assert plan_levels(EngineConfig(summary_levels=1), gpu) == 1
 
 
 def test_a_missing_model_says_what_to_give(tmp_path):

@@ -55,6 +55,25 @@ def test_quest_equals_the_cpu_engine(on_gpu, never, prompt, budget):
         assert (left.reads.page_reads == right.reads.page_reads).all()
 
 
+@pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])
+@pytest.mark.parametrize("selection", ["mean", "quest"])
+def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt, monkeypatch, selection, eager):
+    """Prefill, steps and graphs keep both levels of summaries: what is read is what one level on the CPU reads."""
+    monkeypatch.setattr("kernels.reference.superpages.MOST_PAGES_SCORED", 16)
+    steps = []
+    for device in ("cpu", "cuda"):
+        config = EngineConfig(device=device, dtype="float32", selection=selection, eager=eager)
+        engine = Engine.load(str(tiny_folder), config)
+        assert engine._pool.summary_levels == {"cpu": 1, "cuda": 2}[device]
+        session = engine.new_session()
+        list(session.prefill(prompt(250), never))
+        steps.append(list(session.decode(QuestConfig(token_budget=64), SAMPLING, never)))
+        engine.close()
+    assert [step.token_id for step in steps[0]] == [step.token_id for step in steps[1]]
+    for left, right in zip(*(part[1:] for part in steps), strict=True):
+        assert (left.reads.page_reads == right.reads.page_reads).all()
+
+
 def test_bfloat16_is_as_close_as_transformers(any_family, never, prompt):
     """Rounding grows differently in each random model: the measure is what transformers' own bfloat16 run loses."""
     reference, cpu_engine = any_family

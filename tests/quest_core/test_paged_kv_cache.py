@@ -108,10 +108,21 @@ def test_gather_returns_tokens_in_order(pool):
     assert keys[0, :, 0].tolist() == list(range(40))
 
 
+def test_superpages_are_scored_with_some_of_their_pages():
+    one, two = (
+        PagePool(MODEL, 1, 4, torch.device("cpu"), torch.float32, "mean", True, 16, levels) for levels in (1, 2)
+    )
+    assert one.summary_bytes == two.summary_bytes == MODEL.head_dim + 4
+    assert one.scored_bytes(40_000, 256) == 40_000 * one.summary_bytes
+    assert two.scored_bytes(40_000, 256) == (2_500 + 2_048) * two.summary_bytes
+    assert two.scored_bytes(4_000, 256) == 4_000 * two.summary_bytes
+
+
 @pytest.mark.parametrize("kv_bits", [8, 16])
 @pytest.mark.parametrize("int8_summaries", [False, True])
-def test_pages_are_planned_with_the_bytes_they_take(kv_bits, int8_summaries):
-    layout = (torch.bfloat16, "bounds", int8_summaries, kv_bits)
+@pytest.mark.parametrize("summary_levels", [1, 2])
+def test_pages_are_planned_with_the_bytes_they_take(kv_bits, int8_summaries, summary_levels):
+    layout = (torch.bfloat16, "bounds", int8_summaries, kv_bits, summary_levels)
     pool = PagePool(MODEL, 12, 16, torch.device("cpu"), *layout)
     assert pool.bytes == 12 * PagePool.page_bytes(MODEL, 16, *layout)
     assert pool.vector_bytes == (8 if kv_bits == 16 else 4 + 4)

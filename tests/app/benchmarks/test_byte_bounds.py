@@ -17,10 +17,10 @@ from quest_core.paged_kv_cache import PagePool
 def test_one_layer():
     # 8 heads of 128 in 2 bytes: 2,048 bytes for a token's keys, as much for its values.
     assert dense_attention_bytes(8, 256, 1000) == 4096 * 1000
-    # Bounds of 16 tokens: 512 bytes a head. 63 pages for 1,000 tokens; a budget of 100 holds 6 of them.
-    assert quest_attention_bytes(8, 256, 1000, 100, 16, 512) == 8 * 63 * 512 + 4096 * 96
+    # A budget of 100 holds 6 pages of 16.
+    assert quest_attention_bytes(8, 256, 1000, 100, 16, 63 * 512) == 8 * 63 * 512 + 4096 * 96
     # No more can be selected than there is.
-    assert quest_attention_bytes(8, 256, 1000, 2048, 16, 512) == 8 * 63 * 512 + 4096 * 1000
+    assert quest_attention_bytes(8, 256, 1000, 2048, 16, 63 * 512) == 8 * 63 * 512 + 4096 * 1000
 
 
 def test_a_step_reads_dense_layers_whole(tiny_shape):
