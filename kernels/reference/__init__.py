@@ -13,15 +13,21 @@ from kernels.reference.decode_step import (
 )
 from kernels.reference.float8 import FLOAT8, SMALLEST_SCALE, round_to_float8, widen
 from kernels.reference.matrices import Matrix, PackedMatrix, naive_dequantize, naive_quantized_linear
-from kernels.reference.pages import (
+from kernels.reference.page_summaries import (
     INT8_LEVELS,
     ROUNDING_MARGIN,
     SCALE_MARGIN,
-    SUMMARY_LOGITS,
+    SUMMARY_VECTORS,
+    TWO_LEVEL_SUMMARIES,
     KvScales,
+    check_levels,
+    check_summary,
+    naive_append_keys_values,
+)
+from kernels.reference.pages import (
+    SUMMARY_LOGITS,
     check_budget,
     check_selection,
-    naive_append_keys_values,
     naive_choose_and_attend,
     naive_choose_pages,
     naive_dense_decode_attention,
@@ -30,16 +36,7 @@ from kernels.reference.pages import (
     naive_sparse_decode_attention,
 )
 from kernels.reference.prefill import naive_gather_pages, naive_merge_attention
-from kernels.reference.superpages import (
-    SUMMARY_VECTORS,
-    SUPERPAGE_PAGES,
-    TWO_LEVEL_SUMMARIES,
-    candidate_pages,
-    check_levels,
-    check_summary,
-    narrows,
-    scored_summaries,
-)
+from kernels.reference.superpages import SUPERPAGE_PAGES, candidate_pages, narrows, scored_summaries
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 from kernels.reference.whole_step import LayerOperands, NaiveWholeStep, PageChoice, StepOutcome, StepPages
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 
 from kernels.reference.matrices import Matrix, PackedMatrix, naive_quantized_linear
-from kernels.reference.pages import KvScales, naive_append_keys_values
+from kernels.reference.page_summaries import KvScales, naive_append_keys_values
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 
 

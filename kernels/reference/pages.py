@@ -1,4 +1,4 @@
-"""What works on KV pages: append with summaries, score, select, attend."""
+"""What reads KV pages: score, select, attend."""
 
 from __future__ import annotations
 
@@ -6,127 +6,12 @@ import math
 
 import torch
 
-from kernels.reference.float8 import round_to_float8, widen
-from kernels.reference.superpages import (
-    SUPERPAGE_PAGES,
-    candidate_pages,
-    check_levels,
-    check_summary,
-    narrows,
-    summarise_superpage,
-)
+from kernels.reference.float8 import widen
+from kernels.reference.page_summaries import KvScales, check_levels, check_summary
+from kernels.reference.superpages import SUPERPAGE_PAGES, candidate_pages, narrows
 
-# What the keys and the values of 8-bit pages are worth: float32 [physical_pages, kv_heads, page_size] each.
-KvScales = tuple[torch.Tensor, torch.Tensor]
 # Whether scores by a summary are logits, of which a softmax makes shares of attention.
 SUMMARY_LOGITS = {"bounds": False, "spread": True, "mean": True}
-INT8_LEVELS = 127
-# In steps: more than the error of a quotient, which must not be rounded inwards for having come out on the wrong side.
-ROUNDING_MARGIN = 1e-4
-# Keeps INT8_LEVELS steps at least as long as the longest vector.
-SCALE_MARGIN = 1e-6
-
-
-def naive_append_keys_values(
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    start_token: torch.Tensor,
-    summary: str,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
-) -> None:
-    """Write new keys and values into their pages, and bring the summaries of those pages up to date, in place.
-
-    The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
-    sequence stays in it; and from keys as the page holds them, so that bounds are bounds of the logits they will give.
-
-    Args:
-        keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
-        key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim], floating; float8_e4m3fn with scales.
-        page_summaries: [physical_pages, kv_heads, vectors, head_dim], what stands for a page's keys: int8, or any
-            floating dtype. With twice as many vectors, the latter half stands for all keys of the superpage up to the
-            page's end, see `kernels.reference.superpages`; it is made of its pages' summaries as they are kept.
-        page_table: int32 [logical_pages], logical to physical.
-        start_token: int32 [1], tokens in the sequence before these.
-        summary: which vectors, element-wise over the keys: "bounds" is minimum and maximum (arXiv 2406.10774),
-            "spread" is mean and mean absolute deviation (ArkVale, NeurIPS 2024), "mean" is the mean alone.
-        summary_scales: float32 [physical_pages, kv_heads, vectors], what a step of an int8 summary is worth; None for
-            floating summaries. Bounds are rounded outwards, so that they stay bounds; the others to the nearest.
-        kv_scales: what a code of each token's key and value is worth, for 8-bit pages, see `round_to_float8`.
-
-    Raises:
-        ValueError: for another summary, or vectors that are none.
-    """
-    levels, vectors_of_page = check_levels(page_summaries, summary), check_summary(summary)
-    page_size = key_pages.shape[2]
-    start, end = int(start_token), int(start_token) + len(keys)
-    positions = torch.arange(start, end, device=keys.device)
-    physical, slots = page_table.long()[positions // page_size], positions % page_size
-    for store, (vectors, pages) in enumerate(((keys, key_pages), (values, value_pages))):
-        if kv_scales is not None:
-            vectors, kv_scales[store][physical, :, slots] = round_to_float8(vectors)
-        pages[physical, :, slots] = vectors.to(pages.dtype)
-    for logical in range(start // page_size, (end - 1) // page_size + 1):
-        page = int(page_table[logical])
-        filled = (page, slice(None), slice(end - logical * page_size))
-        page_keys = widen(key_pages[filled], kv_scales and kv_scales[0][filled])  # [kv_heads, tokens, head_dim]
-        own = slice(0, vectors_of_page)
-        _store_summary(_summarise(page_keys, summary), page_summaries, summary_scales, page, own, summary)
-        if levels == 2:
-            first = logical // SUPERPAGE_PAGES * SUPERPAGE_PAGES
-            members = page_table.long()[first : logical + 1]
-            vectors = page_summaries[members, :, own].float()
-            if summary_scales is not None:
-                vectors = vectors * summary_scales[members, :, own].unsqueeze(3)
-            tokens = torch.full((len(members),), page_size)
-            tokens[-1] = min(end - logical * page_size, page_size)
-            of_superpage = summarise_superpage(vectors, tokens, summary)
-            place = slice(vectors_of_page, None)
-            _store_summary(of_superpage, page_summaries, summary_scales, page, place, summary)
-
-
-def _store_summary(
-    vectors: torch.Tensor,
-    page_summaries: torch.Tensor,
-    summary_scales: torch.Tensor | None,
-    page: int,
-    place: slice,
-    summary: str,
-) -> None:
-    """Write [kv_heads, vectors, head_dim] at the `place` of a physical page."""
-    if summary_scales is None:
-        page_summaries[page, :, place] = vectors.to(page_summaries.dtype)
-    else:
-        steps, scales = _round_to_int8(vectors, outwards=summary == "bounds")
-        page_summaries[page, :, place], summary_scales[page, :, place] = steps, scales
-
-
-def _summarise(page_keys: torch.Tensor, summary: str) -> torch.Tensor:
-    """[kv_heads, tokens, head_dim] -> [kv_heads, vectors, head_dim]."""
-    if summary == "bounds":
-        return torch.stack((page_keys.amin(dim=1), page_keys.amax(dim=1)), dim=1)
-    mean = page_keys.mean(dim=1, keepdim=True)
-    if summary == "mean":
-        return mean
-    return torch.cat((mean, (page_keys - mean).abs().mean(dim=1, keepdim=True)), dim=1)
-
-
-def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole steps int8 [kv_heads, vectors, head_dim], and what a step is worth [kv_heads, vectors].
-
-    Outwards, the first vector is rounded down and the second up.
-    """
-    scales = vectors.abs().amax(dim=2) / INT8_LEVELS * (1 + SCALE_MARGIN)
-    steps = vectors / scales.clamp(min=1e-30).unsqueeze(2)
-    if not outwards:
-        return (steps + 0.5).floor().to(torch.int8), scales
-    low, high = steps.unbind(dim=1)
-    rounded = torch.stack(((low - ROUNDING_MARGIN).floor(), (high + ROUNDING_MARGIN).ceil()), dim=1)
-    return rounded.clamp(-INT8_LEVELS, INT8_LEVELS).to(torch.int8), scales
 
 
 def naive_page_scores(
@@ -275,34 +160,56 @@ def naive_choose_pages(
     Raises:
         ValueError: if the budget is smaller than what is always read, or for another summary.
     """
-    scores = naive_page_scores(
-        query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales
-    )
     logits = SUMMARY_LOGITS[summary]
+    scoring = (query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales)
+    scores = naive_page_scores(*scoring)
     if not narrows(check_levels(page_summaries, summary), len(page_table), budget_pages):
         return naive_select_pages(scores, context_tokens, page_size, budget_pages, sink_pages, recent_pages, logits)
     check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    pages = -(-int(context_tokens) // page_size)
-    superpages = -(-pages // SUPERPAGE_PAGES)
-    ends = (torch.arange(1, superpages + 1, device=scores.device) * SUPERPAGE_PAGES).clamp(max=pages)
-    of_superpage = slice(check_summary(summary), None)
-    superpage_scores = naive_page_scores(
-        query, page_summaries[:, :, of_superpage], page_table[ends - 1], context_tokens, page_size * SUPERPAGE_PAGES,
-        summary, scale, None if summary_scales is None else summary_scales[:, :, of_superpage],
-    )  # fmt: skip
-    superpage_worth = superpage_scores.softmax(dim=2).mean(dim=1) if logits else superpage_scores[:, 0]
-    always = (-(-each // SUPERPAGE_PAGES) for each in (sink_pages, recent_pages))
-    _, _, best = _take_best(superpage_worth, candidate_pages(budget_pages) // SUPERPAGE_PAGES, *always)
-    chosen = torch.zeros_like(superpage_worth, dtype=torch.bool).scatter_(1, best, True)
-    candidates = chosen.repeat_interleave(SUPERPAGE_PAGES, dim=1)[:, None, :pages]
-    ranked = scores[:, :, :pages].masked_fill(~candidates, float("-inf"))
+    ranked, others = _narrow(scores, *scoring, budget_pages, sink_pages, recent_pages)
     if not logits:
         page_ids, page_counts, _ = _take_best(ranked[:, 0], budget_pages, sink_pages, recent_pages)
         return page_ids, page_counts, None
-    others = superpage_scores.masked_fill(chosen[:, None], float("-inf")).logsumexp(dim=2) + math.log(SUPERPAGE_PAGES)
-    worth = torch.cat((ranked, others.unsqueeze(2)), dim=2).softmax(dim=2)[:, :, :pages].mean(dim=1)
+    worth = torch.cat((ranked, others), dim=2).softmax(dim=2)[:, :, :-1].mean(dim=1)
     page_ids, page_counts, best = _take_best(worth, budget_pages, sink_pages, recent_pages)
     return page_ids, page_counts, 1.0 - worth.gather(1, best).sum(dim=1)
+
+
+def _narrow(
+    scores: torch.Tensor,
+    query: torch.Tensor,
+    page_summaries: torch.Tensor,
+    page_table: torch.Tensor,
+    context_tokens: torch.Tensor,
+    page_size: int,
+    summary: str,
+    scale: float,
+    summary_scales: torch.Tensor | None,
+    budget_pages: int,
+    sink_pages: int,
+    recent_pages: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Leave the scores of the candidates, the pages of the best superpages.
+
+    Returns:
+        float32 [kv_heads, rows, pages of the context], -inf for pages that are no candidates; and [kv_heads, rows, 1],
+        the logit of all these together, each with its superpage's.
+    """
+    pages = -(-int(context_tokens) // page_size)
+    superpages = -(-pages // SUPERPAGE_PAGES)
+    last_pages = (torch.arange(1, superpages + 1, device=scores.device) * SUPERPAGE_PAGES).clamp(max=pages) - 1
+    of_superpage = slice(check_summary(summary), None)
+    superpage_scores = naive_page_scores(
+        query, page_summaries[:, :, of_superpage], page_table[last_pages], context_tokens, page_size * SUPERPAGE_PAGES,
+        summary, scale, None if summary_scales is None else summary_scales[:, :, of_superpage],
+    )  # fmt: skip
+    worth = superpage_scores.softmax(dim=2).mean(dim=1) if SUMMARY_LOGITS[summary] else superpage_scores[:, 0]
+    always = (-(-each // SUPERPAGE_PAGES) for each in (sink_pages, recent_pages))
+    _, _, best = _take_best(worth, candidate_pages(budget_pages) // SUPERPAGE_PAGES, *always)
+    chosen = torch.zeros_like(worth, dtype=torch.bool).scatter_(1, best, True)[:, None]
+    candidates = chosen.repeat_interleave(SUPERPAGE_PAGES, dim=2)[:, :, :pages]
+    others = superpage_scores.masked_fill(chosen, float("-inf")).logsumexp(dim=2, keepdim=True)
+    return scores[:, :, :pages].masked_fill(~candidates, float("-inf")), others + math.log(SUPERPAGE_PAGES)
 
 
 def naive_sparse_decode_attention(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from kernels.reference.float8 import widen
-from kernels.reference.pages import KvScales
+from kernels.reference.page_summaries import KvScales
 
 
 def naive_gather_pages(
