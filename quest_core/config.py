@@ -323,7 +323,7 @@ class EngineConfig:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: Literal[8, 16] = 8
-    summary_levels: Literal[1, 2] = 2
+    summary_levels: Literal[1, 2] = 1
     kv_bits: Literal[8, 16] = 16
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None

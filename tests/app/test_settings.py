@@ -82,9 +82,9 @@ def test_weight_bits_reach_the_engine():
 
 
 def test_summary_levels_reach_the_engine():
-    assert parse().engine_config().summary_levels == 2
-    assert parse("--summary-levels", "1").engine_config().summary_levels == 1
-    assert parse(QUEST_CHAT_SUMMARY_LEVELS="1").engine_config().summary_levels == 1
+    assert parse().engine_config().summary_levels == 1
+    assert parse("--summary-levels", "2").engine_config().summary_levels == 2
+    assert parse(QUEST_CHAT_SUMMARY_LEVELS="2").engine_config().summary_levels == 2
 
 
 def test_kv_bits_reach_the_engine():

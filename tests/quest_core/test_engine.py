@@ -175,9 +175,9 @@ def test_loading_refuses_what_is_not_supported(tmp_path):
 def test_summaries_have_a_second_level_where_kernels_look_at_it():
     gpu, cpu = torch.device("cuda"), torch.device("cpu")
     for selection, levels in (("mean", 2), ("quest", 2), ("spread", 1), ("oracle", 1), ("raas", 1), ("h2o", 1)):
-        assert plan_levels(EngineConfig(selection=selection), gpu) == levels
-        assert plan_levels(EngineConfig(selection=selection), cpu) == 1
-    assert plan_levels(EngineConfig(summary_levels=1), gpu) == 1
+        assert plan_levels(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
+        assert plan_levels(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
+    assert plan_levels(EngineConfig(), gpu) == 1
 
 
 def test_a_missing_model_says_what_to_give(tmp_path):

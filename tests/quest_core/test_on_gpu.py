@@ -62,7 +62,9 @@ def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt
     monkeypatch.setattr("kernels.reference.superpages.MOST_PAGES_SCORED", 16)
     steps = []
     for device in ("cpu", "cuda"):
-        config = EngineConfig(device=device, dtype="float32", selection=selection, eager=eager)
+        config = EngineConfig(
+            device=device, dtype="float32", selection=selection, summary_levels=2, eager=eager
+        )
         engine = Engine.load(str(tiny_folder), config)
         assert engine._pool.summary_levels == {"cpu": 1, "cuda": 2}[device]
         session = engine.new_session()
