@@ -55,6 +55,12 @@ def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dty
     torch.testing.assert_close(kept_vectors(case), kept_vectors(expected), rtol=tolerance, atol=tolerance)
 
 
+# Pieces that end within a superpage and at its end, in 8 bits; each summary and precision once.
+test_append_summarises_superpages.interpret_when = lambda pieces, int8, dtype, **_: (
+    pieces[-1] in (65, 150) and (int8 if dtype == torch.float32 else not int8 and pieces == (65,))
+)
+
+
 @GPU_OPS
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
 @pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
