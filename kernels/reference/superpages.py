@@ -9,7 +9,7 @@ share their first pages share these too. Scoring and selecting superpages first 
 from __future__ import annotations
 
 SUPERPAGE_PAGES = 16
-# So many candidates for each page that is read lose next to nothing; a power of two within these bounds.
+# So many candidates for each page that is read, which by perplexity lose nothing; a power of two within these bounds.
 CANDIDATES_PER_PAGE, LEAST_CANDIDATES, MOST_CANDIDATES = 8, 512, 2048
 # Up to so many pages are scored sooner than narrowed down (`kernels/NOTES.md`).
 MOST_PAGES_SCORED = 4096
