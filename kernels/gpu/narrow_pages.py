@@ -16,7 +16,7 @@ import triton.language as tl
 
 from kernels.gpu.checks import multiprocessors
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.page_ranking import ROW_PAGES, SHARE_PAGES, page_grid, plan_selection
+from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
 from kernels.gpu.page_scores import (
     block_pages_of,
     empty_scores,
@@ -57,11 +57,10 @@ class Candidates(NamedTuple):
 @triton.jit
 def candidate_grid(superpage_id_ptr, head, CANDIDATES: tl.constexpr):
     """The numbers of all candidates of a head, as `page_grid` arranges them; NO_PAGE where there are no more."""
-    tl.static_assert(ROW_PAGES == SUPERPAGE_PAGES)
     SUPERPAGES: tl.constexpr = CANDIDATES // SUPERPAGE_PAGES
-    superpages = tl.load(superpage_id_ptr + head * SUPERPAGES + tl.arange(0, SUPERPAGES)[:, None])
-    slots = tl.arange(0, SUPERPAGE_PAGES)[None, :]
-    return tl.where(superpages >= 0, superpages * SUPERPAGE_PAGES + slots, NO_PAGE)
+    places = page_grid(CANDIDATES)
+    superpages = tl.load(superpage_id_ptr + head * SUPERPAGES + places // SUPERPAGE_PAGES)
+    return tl.where(superpages >= 0, superpages * SUPERPAGE_PAGES + places % SUPERPAGE_PAGES, NO_PAGE)
 
 
 @triton.jit
@@ -116,7 +115,7 @@ def _narrow_and_score_kernel(
     places, _, _, _ = select_few(
         superpage_score_ptr, superpage_highest_ptr, superpage_total_ptr, head, superpages, total, count, recent_from,
         ranked, wanted, entries, tl.cdiv(entries, SHARE_PAGES), sink_superpages,
-        ROWS, SHARES, SUPERPAGES, SUPERPAGE_BLOCKS, SHARE_PAGES,
+        ROWS, SHARES, SUPERPAGES, SUPERPAGE_BLOCKS,
     )  # fmt: skip
     if SHARES:
         if part == 0:
@@ -175,8 +174,8 @@ def narrow_and_score(
     )  # fmt: skip
     kv_heads, rows, superpages = superpage_scores.shape
     device, dependent = query.device, launches_dependently(query.device)
-    block_pages = block_pages_of(summary_scales is not None, shares)
     candidates = candidate_pages(budget_pages)
+    block_pages = block_pages_of(summary_scales is not None, shares, candidates, kv_heads, device)
     blocks = candidates // block_pages
     programs = max(1, multiprocessors(device) * PROGRAMS_PER_MULTIPROCESSOR // kv_heads)
     parts = min(blocks, triton.next_power_of_2(programs + 1) // 2)
@@ -216,6 +215,6 @@ def narrow_and_score(
         DEPENDENT=dependent,
         num_warps=min(max(padded // KEYS_PER_WARP, LEAST_WARPS), MOST_WARPS),
         launch_pdl=dependent,
-        **summary_constants(query, page_summaries, summary, block_pages),
+        **summary_constants(query, page_summaries, summary, block_pages, blocks // parts),
     )
     return Candidates(superpage_ids, scores, highest, total)

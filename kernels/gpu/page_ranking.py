@@ -12,8 +12,8 @@ import triton.language as tl
 
 # Pages of a block that sums up its own logits.
 SHARE_PAGES = 128
-# Pages of a row in which a selection arranges them.
-ROW_PAGES = tl.constexpr(16)
+# Pages of a row in which a selection arranges them: as many as a thread loads at once.
+ROW_PAGES = tl.constexpr(4)
 
 
 @triton.jit
@@ -28,7 +28,7 @@ def sum_up_logits(logits, visible):
 @triton.jit
 def load_worth(
     score_ptr, highest_ptr, total_ptr, head, places, visible, entries, blocks,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
+    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCKS: tl.constexpr,
 ):  # fmt: skip
     """What pages of a head are ranked by: their one score, or the mean of their rows' shares, 0 where not `visible`.
 

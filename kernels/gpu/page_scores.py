@@ -28,8 +28,9 @@ from kernels.reference import SUPERPAGE_PAGES, check_levels, check_summary
 NUM_WARPS = 4
 # A pipeline keeps a block of summaries in shared memory, and up to so much else; where that does not fit there is none.
 NUM_STAGES, OTHER_SHARED_BYTES = 3, 1 << 15
-# Pages of a block; of 8-bit summaries twice as many, which are as many bytes.
-BLOCK_PAGES = {"logits": SHARE_PAGES, "int8": 128, "floating": 64}
+# Pages of a block at most, of 8-bit summaries twice as many, which are as many bytes; and at least, where larger ones
+# would be too few for all multiprocessors.
+BLOCK_PAGES, LEAST_BLOCK_PAGES = {"int8": 128, "floating": 64}, 32
 # Programs hide each other's waits; each keeps its functions of the query for several blocks.
 PROGRAMS_PER_MULTIPROCESSOR = {1: 4, 2: 2}  # by the vectors of a summary
 # Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
@@ -189,24 +190,34 @@ def score_block(
 
 
 @triton.jit
+def _prefetch(addresses):
+    """Ask for the lines at these addresses, so that the L2 cache has them when they are read."""
+    tl.inline_asm_elementwise(
+        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
+    )
+
+
+@triton.jit
 def _prefetch_block(
-    head, physical, summary_ptr,
-    KV_HEADS: tl.constexpr, NUMBERS: tl.constexpr, STRIDE: tl.constexpr, FIRST_NUMBER: tl.constexpr,
+    head, physical, summary_ptr, summary_scale_ptr,
+    INT8: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, VECTORS: tl.constexpr,
+    STRIDE_VECTORS: tl.constexpr, FIRST_VECTOR: tl.constexpr,
 ):  # fmt: skip
     """Ask for the summaries of a block, so that the memory is busy while the functions of the query are made.
 
     Args:
-        NUMBERS: of a summary, which starts at FIRST_NUMBER of the STRIDE numbers that a page has.
+        VECTORS: of a summary, which starts at FIRST_VECTOR of the STRIDE_VECTORS that a page has.
     """
+    NUMBERS: tl.constexpr = VECTORS * HEAD_DIM
     LINE_NUMBERS: tl.constexpr = LINE_BYTES * 8 // summary_ptr.dtype.element_ty.primitive_bitwidth
     LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, LINE_NUMBERS))
     # What is beyond a summary is never far: at its last number.
     lines = tl.minimum(tl.arange(0, LINES) * LINE_NUMBERS, NUMBERS - 1)
-    summaries = (physical * KV_HEADS + head).to(tl.int64)[:, None] * STRIDE + FIRST_NUMBER
-    addresses = (summary_ptr + lines)[None, :] + summaries
-    tl.inline_asm_elementwise(
-        "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
-    )
+    first_vectors = (physical * KV_HEADS + head) * STRIDE_VECTORS + FIRST_VECTOR
+    _prefetch((summary_ptr + lines)[None, :] + first_vectors.to(tl.int64)[:, None] * HEAD_DIM)
+    if INT8:
+        # Those of a summary's vectors lie side by side.
+        _prefetch(summary_scale_ptr + first_vectors)
 
 
 @triton.jit
@@ -233,8 +244,8 @@ def _page_scores_kernel(
         places = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
         physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
         _prefetch_block(
-            head, physical, summary_ptr,
-            KV_HEADS, VECTORS * HEAD_DIM, LEVELS * VECTORS * HEAD_DIM, FIRST_VECTOR * HEAD_DIM,
+            head, physical, summary_ptr, summary_scale_ptr,
+            INT8, KV_HEADS, HEAD_DIM, VECTORS, LEVELS * VECTORS, FIRST_VECTOR,
         )  # fmt: skip
     wait_for_previous_kernel(DEPENDENT and EARLY)
     parts, worth, last_parts, last_worth = load_functions(
@@ -310,12 +321,13 @@ def score_and_sum_up(
     logical_pages = len(page_table)
     superpage_pages = SUPERPAGE_PAGES if of_superpages else 1
     entries = triton.cdiv(logical_pages, superpage_pages)
-    block_pages = block_pages_of(summary_scales is not None, shares)
+    block_pages = block_pages_of(summary_scales is not None, shares, entries, kv_heads, query.device)
     blocks = triton.cdiv(entries, block_pages)
     programs = multiprocessors(query.device) * PROGRAMS_PER_MULTIPROCESSOR[vectors]
     scores, highest, total = empty_scores(kv_heads, score_rows(summary, group), entries, blocks, shares, query.device)
     dependent = launches_dependently(query.device)
-    _page_scores_kernel[(kv_heads, min(blocks, max(1, programs // kv_heads)))](
+    parts = min(blocks, max(1, programs // kv_heads))
+    _page_scores_kernel[(kv_heads, parts)](
         query,
         page_summaries,
         page_summaries if summary_scales is None else summary_scales,
@@ -335,7 +347,7 @@ def score_and_sum_up(
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
-        **summary_constants(query, page_summaries, summary, block_pages),
+        **summary_constants(query, page_summaries, summary, block_pages, triton.cdiv(blocks, parts)),
     )
     return scores, highest, total
 
@@ -345,9 +357,12 @@ def score_rows(summary: str, group: int) -> int:
     return 1 if summary == "bounds" else group
 
 
-def block_pages_of(int8: bool, shares: bool) -> int:
-    """Pages of a block, by what their summaries are and whether their logits are summed up."""
-    return BLOCK_PAGES["logits" if shares else "int8" if int8 else "floating"]
+def block_pages_of(int8: bool, shares: bool, entries: int, kv_heads: int, device: torch.device) -> int:
+    """Pages of a block, by what their summaries are and how many there are."""
+    if shares:
+        return SHARE_PAGES
+    share = triton.next_power_of_2(triton.cdiv(entries * kv_heads, multiprocessors(device)))
+    return min(max(share, LEAST_BLOCK_PAGES), BLOCK_PAGES["int8" if int8 else "floating"])
 
 
 def empty_scores(
@@ -361,9 +376,9 @@ def empty_scores(
 
 
 def summary_constants(
-    query: torch.Tensor, page_summaries: torch.Tensor, summary: str, block_pages: int
+    query: torch.Tensor, page_summaries: torch.Tensor, summary: str, block_pages: int, program_blocks: int
 ) -> dict[str, int | bool | str]:
-    """Constants of kernels that score blocks of so many pages by summaries, which have been checked."""
+    """Constants of kernels whose programs score so many blocks of pages, whose summaries have been checked."""
     vectors, (_, kv_heads, _, head_dim) = check_summary(summary), page_summaries.shape
     group = query.shape[0] // kv_heads
     # An int8 product sums over at least 32 channels.
@@ -380,5 +395,6 @@ def summary_constants(
         "KV_HEADS": kv_heads,
         "HEAD_DIM": head_dim,
         "BLOCK_DIM": block_dim,
-        "NUM_STAGES": choose_stages(block_bytes, shared_memory_bytes(query.device)),
+        # A program that has no second block need not prepare for a third.
+        "NUM_STAGES": min(choose_stages(block_bytes, shared_memory_bytes(query.device)), program_blocks + 1),
     }

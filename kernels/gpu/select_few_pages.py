@@ -13,10 +13,12 @@ from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_ch
 
 
 @triton.jit
-def _count_reaching(keys, low, high):
-    """How many of fewer than 65536 keys reach each of two cuts."""
-    both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16))
-    return both & 0xFFFF, (both >> 16) & 0xFFFF
+def _find_range(keys):
+    """The lowest and the highest of the keys above 0, by one reduction for both."""
+    all_bits = tl.full([1], 0xFFFFFFFF, tl.uint32)
+    inverted = tl.where(keys > 0, keys ^ all_bits, tl.full([1], 0, tl.uint32))
+    highest, inverted_lowest = tl.split(tl.max(tl.join(keys, inverted), 0))
+    return inverted_lowest ^ 0xFFFFFFFF, highest
 
 
 @triton.jit
@@ -27,23 +29,22 @@ def _find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
         the threshold, uint32, and how many of the keys at it get in: PAGES, which is all of them, unless more reach it
         than are wanted, since equal scores do.
     """
-    highest_key = tl.max(keys)
-    lowest_key = tl.min(tl.where(keys > 0, keys, tl.full([1], 0xFFFFFFFF, tl.uint32)))
+    keys = tl.reshape(keys, [PAGES], can_reorder=True)
     # At least `wanted` keys reach the threshold, and fewer reach what lies `width` above it.
-    threshold, width = lowest_key, highest_key - lowest_key + 1
+    threshold, highest = _find_range(keys)
+    width = highest - threshold + 1
     reaching = ranked_pages
     while (width > 1) & (reaching != wanted):
         third = width // 3 + 1
         low, high = threshold + third, threshold + tl.minimum(2 * third, width - 1)
-        reach_low, reach_high = _count_reaching(keys, low, high)
-        if reach_high >= wanted:
-            width -= high - threshold
-            threshold, reaching = high, reach_high
-        elif reach_low >= wanted:
-            width = high - low
-            threshold, reaching = low, reach_low
-        else:
-            width = third
+        # One sum counts for both cuts, of fewer than 65536 keys.
+        both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16))
+        reach_low, reach_high = both & 0xFFFF, (both >> 16) & 0xFFFF
+        # Chosen, not branched to: a round is a chain of few instructions.
+        at_high, at_low = reach_high >= wanted, reach_low >= wanted
+        width = tl.where(at_high, width - (high - threshold), tl.where(at_low, high - low, third))
+        threshold = tl.where(at_high, high, tl.where(at_low, low, threshold))
+        reaching = tl.where(at_high, reach_high, tl.where(at_low, reach_low, reaching))
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     ties = PAGES
     if reaching > wanted:
@@ -56,7 +57,6 @@ def select_few(
     score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
     entries, blocks, sink_pages,
     ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
-    SHARE_PAGES: tl.constexpr,
 ):  # fmt: skip
     """Select for a kv head, as `kernels.gpu.page_ranking.plan_selection` plans it.
 
@@ -70,7 +70,7 @@ def select_few(
     """
     worth = load_worth(
         score_ptr, highest_ptr, total_ptr, head, page_grid(BLOCK_PAGES), pages < total_pages, entries, blocks,
-        ROWS, SHARES, BLOCKS, SHARE_PAGES,
+        ROWS, SHARES, BLOCKS,
     )  # fmt: skip
     keys = order_keys(worth, pages, sink_pages, recent_from)
     # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.

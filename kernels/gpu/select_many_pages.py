@@ -15,7 +15,15 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.dependent_launch import wait_for_previous_kernel
-from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, plan_selection, worth_of
+from kernels.gpu.page_ranking import (
+    SHARE_PAGES,
+    load_worth,
+    order_keys,
+    page_grid,
+    place_chosen,
+    plan_selection,
+    worth_of,
+)
 
 # Of a program.
 PART_PAGES, NUM_WARPS = 2048, 8
@@ -32,7 +40,7 @@ def _narrow_kernel(
     score_ptr, highest_ptr, total_ptr, context_ptr, key_ptr, read_ptr, bin_ptr, state_ptr,
     logical_pages, blocks, budget_pages, sink_pages, recent_pages,
     ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr, PART_PAGES: tl.constexpr,
-    BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BINS: tl.constexpr,
+    BLOCKS: tl.constexpr, BINS: tl.constexpr,
     SHIFT: tl.constexpr, BITS: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program counts the digits of its part of a head's keys; whichever ends last finds the threshold's digit.
@@ -52,7 +60,7 @@ def _narrow_kernel(
     if SHIFT + BITS == 32:
         worth = load_worth(
             score_ptr, highest_ptr, total_ptr, head, pages, pages < total_pages, logical_pages, blocks,
-            ROWS, SHARES, BLOCKS, SHARE_PAGES,
+            ROWS, SHARES, BLOCKS,
         )  # fmt: skip
         keys = order_keys(worth, pages, sink_pages, recent_from)
         tl.store(key_ptr + pages, keys.to(tl.int32, bitcast=True), pages < logical_pages)
@@ -154,7 +162,7 @@ def select_among_many(
     """
     scores = ranking[0]
     kv_heads, _, logical_pages = scores.shape
-    blocks = triton.cdiv(logical_pages, loading["SHARE_PAGES"])
+    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
     parts = triton.cdiv(logical_pages, PART_PAGES)
     keys = torch.empty((kv_heads, logical_pages), dtype=torch.int32, device=scores.device)
     read = torch.empty((2, kv_heads, parts), dtype=torch.float32, device=scores.device)

@@ -47,8 +47,7 @@ def _select_few_kernel(
     score_ptr, highest_ptr, total_ptr, superpage_id_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
     logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
     NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr,
-    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, BLOCK_BUDGET: tl.constexpr,
-    DEPENDENT: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_BUDGET: tl.constexpr, DEPENDENT: tl.constexpr,
 ):  # fmt: skip
     """One program selects for one kv head, from keys in registers."""
     wait_for_previous_kernel(DEPENDENT)
@@ -63,7 +62,7 @@ def _select_few_kernel(
         pages = page_grid(BLOCK_PAGES)
     places, keys, chosen, read = select_few(
         score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
-        entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
+        entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS,
     )  # fmt: skip
     page_id_ptr += head * budget_pages
     tl.store(page_id_ptr + places, pages, places >= 0)
@@ -145,7 +144,7 @@ def select_from(
     plan = (budget_pages, sink_pages, recent_pages)
     dependent = launches_dependently(device)
     how = {"PAGE_SIZE": page_size, "DEPENDENT": dependent, "launch_pdl": dependent}
-    loading = {"ROWS": rows, "SHARES": shares, "BLOCKS": triton.next_power_of_2(blocks), "SHARE_PAGES": SHARE_PAGES}
+    loading = {"ROWS": rows, "SHARES": shares, "BLOCKS": triton.next_power_of_2(blocks)}
     if entries <= FEW_PAGES:
         block_pages = max(SHARE_PAGES, triton.next_power_of_2(entries))
         _select_few_kernel[(kv_heads,)](
