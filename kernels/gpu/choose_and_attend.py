@@ -16,6 +16,7 @@ from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
+from kernels.gpu.meetings import launch
 from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates, narrow_and_score
 from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
 from kernels.gpu.page_scores import score_and_sum_up
@@ -23,7 +24,6 @@ from kernels.gpu.select_few_pages import find_missed, select_few
 from kernels.gpu.split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,
-    finish_constants,
     finish_share,
     load_query,
     require_query,
@@ -39,14 +39,13 @@ FEW_PAGES = 2048
 def _select_and_attend_kernel(
     score_ptr, block_highest_ptr, block_total_ptr, superpage_id_ptr, query_ptr, key_page_ptr, value_page_ptr,
     key_scale_ptr, value_scale_ptr, page_table_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
-    partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
     scale, logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
     NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr,
-    BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr,
-    HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr,
-    BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr,
-    NUM_STAGES: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
-    THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
+    BLOCKS: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
+    PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
+    DEPENDENT: tl.constexpr, MEETS: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the pages that are read."""
     head, split = tl.program_id(0), tl.program_id(1)
@@ -65,7 +64,7 @@ def _select_and_attend_kernel(
         pages = page_grid(BLOCK_PAGES)
     places, keys, chosen, read = select_few(
         score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, count, recent_from, ranked_pages,
-        wanted, entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS, SHARE_PAGES,
+        wanted, entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS,
     )  # fmt: skip
     # Only this program's part of the list: no other reads it, nor does this one read another's.
     page_id_ptr += head * budget_pages
@@ -80,14 +79,15 @@ def _select_and_attend_kernel(
         key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr, scale,
         KV_HEADS, HEAD_DIM, PAGE_SIZE, True, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
     )  # fmt: skip
+    finish_share(
+        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
+        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, MEETS,
+    )  # fmt: skip
+    # Last, lest the others of the head wait for this one.
     if split == 0:
         tl.store(page_count_ptr + head, count)
         if SHARES:
             tl.store(missed_ptr + head, find_missed(keys, chosen, read))
-    finish_share(
-        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,
-    )  # fmt: skip
 
 
 def choose_and_attend(
@@ -149,7 +149,9 @@ def choose_and_attend(
     missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
     attended = torch.empty_like(query)
     dependent = launches_dependently(device)
-    _select_and_attend_kernel[(kv_heads, plan.splits)](
+    launch(
+        _select_and_attend_kernel,
+        (kv_heads, plan.splits),
         scores,
         block_highest if shares else scores,
         block_total if shares else scores,
@@ -177,7 +179,6 @@ def choose_and_attend(
         SHARES=shares,
         BLOCK_PAGES=max(SHARE_PAGES, triton.next_power_of_2(entries)),
         BLOCKS=triton.next_power_of_2(blocks),
-        SHARE_PAGES=SHARE_PAGES,
         GROUP=group,
         KV_HEADS=kv_heads,
         HEAD_DIM=head_dim,
@@ -187,10 +188,10 @@ def choose_and_attend(
         BLOCK_TOKENS=plan.block_tokens,
         BLOCK_DIM=block_dim,
         BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
+        SPLITS=plan.splits,
         NUM_STAGES=plan.stages,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
-        **finish_constants(group, plan.splits, block_dim),
     )
     return attended, page_ids, page_counts, missed_share

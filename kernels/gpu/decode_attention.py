@@ -21,11 +21,11 @@ from kernels.gpu.checks import (
 )
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
+from kernels.gpu.meetings import launch
 from kernels.gpu.split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,
     attend_tokens,
-    finish_constants,
     finish_share,
     load_query,
     require_query,
@@ -128,12 +128,12 @@ def attend_share(
 @triton.jit
 def _attend_kernel(
     query_ptr, key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr,
-    page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    page_count_ptr, context_ptr, partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
     scale, budget_pages,
     GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, PAGE_SIZE: tl.constexpr,
     SELECTED: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
-    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr, DEPENDENT: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr, DEPENDENT: tl.constexpr,
+    MEETS: tl.constexpr,
 ):  # fmt: skip
     """One program: one kv head, and its share of the head's page list (SELECTED) or of the context."""
     wait_for_previous_kernel(DEPENDENT)
@@ -154,8 +154,8 @@ def _attend_kernel(
         KV_HEADS, HEAD_DIM, PAGE_SIZE, SELECTED, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
     )  # fmt: skip
     finish_share(
-        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
-        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,
+        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
+        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, MEETS,
     )  # fmt: skip
 
 
@@ -220,7 +220,9 @@ def _attend(
     block_dim = max(16, triton.next_power_of_2(head_dim))
     dependent = launches_dependently(query.device)
     attended = torch.empty_like(query)
-    _attend_kernel[(kv_heads, plan.splits)](
+    launch(
+        _attend_kernel,
+        (kv_heads, plan.splits),
         query,
         as_codes(key_pages),
         as_codes(value_pages),
@@ -242,11 +244,11 @@ def _attend(
         QUERY_ROWS=QUERY_ROWS,
         BLOCK_TOKENS=plan.block_tokens,
         BLOCK_DIM=block_dim,
+        SPLITS=plan.splits,
         NUM_STAGES=plan.stages,
         DEPENDENT=dependent,
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
-        **finish_constants(group, plan.splits, block_dim),
     )
     return attended
 

@@ -1,13 +1,11 @@
 """The softmax of one token's attention, split among programs: what each does with its tokens, and how all are combined.
 
 Each program of a kv head attends with all query heads of the group to its share of the tokens and leaves an unfinished
-softmax; whichever program finishes last combines them (flash-decoding; the online softmax is arXiv 2205.14135). Knows
+softmax; when all have, each combines a part of them (flash-decoding; the online softmax is arXiv 2205.14135). Knows
 nothing of which tokens are read.
 """
 
 from __future__ import annotations
-
-from functools import lru_cache
 
 import torch
 import triton
@@ -15,6 +13,7 @@ import triton.language as tl
 
 from kernels.gpu.checks import FLOATING, require
 from kernels.gpu.float8 import WEIGHT_UNIT, widen_codes, widen_values
+from kernels.gpu.meetings import counters, find_meeting, meet
 from kernels.gpu.rows import load_rows
 from kernels.reference import KvScales
 
@@ -22,7 +21,7 @@ from kernels.reference import KvScales
 QUERY_ROWS = 16
 NUM_WARPS = 4
 # Numbers of unfinished softmaxes that a program combines at once: 64 registers of 128 threads.
-COMBINED_NUMBERS = 8192
+COMBINED_NUMBERS = tl.constexpr(8192)
 LOG2_E = tl.constexpr(1.4426950408889634)
 
 
@@ -71,12 +70,17 @@ def attend_tokens(
 
 @triton.jit
 def finish_share(
-    head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, finished_ptr, attended_ptr,
+    head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr,
-    THREAD_CHANNELS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr, MEETS: tl.constexpr,
 ):  # fmt: skip
-    """Leave a program's softmax, as `attend_tokens` returns it; the last program of the head combines them all."""
+    """Leave a program's softmax, as `attend_tokens` returns it, and combine those of all.
+
+    Each program of a head that MEETS the others combines its part of the numbers; else the last one combines all.
+    """
+    counter_ptr += head
+    if MEETS:
+        meeting = find_meeting(counter_ptr, SPLITS)
     if FLOAT8:
         attended *= 1.0 / WEIGHT_UNIT
     rows = tl.arange(0, QUERY_ROWS)
@@ -87,49 +91,48 @@ def finish_share(
     tl.store(partial_ptr + out[:, None] * HEAD_DIM + channels[None, :], attended, inside)
     tl.store(highest_ptr + out, highest, in_group)
     tl.store(total_ptr + out, total, in_group)
-    # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
-    tl.debug_barrier()
-    finished = tl.atomic_add(finished_ptr + head, 1, sem="acq_rel", scope="gpu")
-    if finished == SPLITS - 1:
-        tl.store(finished_ptr + head, 0)
-        _combine_splits(
-            head, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-            GROUP, HEAD_DIM, BLOCK_DIM, SPLITS, GROUP_ROWS, COMBINED_SPLITS, THREAD_CHANNELS,
-        )  # fmt: skip
+    NUMBERS: tl.constexpr = GROUP * HEAD_DIM
+    SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SPLITS)
+    if MEETS:
+        meet(counter_ptr, meeting)
+        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, SPLITS))
+        _combine_part(
+            head, split, partial_ptr, highest_ptr, total_ptr, attended_ptr, GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, PART
+        )
+    else:
+        PARTS: tl.constexpr = triton.cdiv(NUMBERS * SPLIT_ROWS, COMBINED_NUMBERS)
+        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, PARTS))
+        # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
+        tl.debug_barrier()
+        finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
+        if finished % SPLITS == SPLITS - 1:
+            for part in range(PARTS):
+                _combine_part(
+                    head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+                    GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, PART,
+                )  # fmt: skip
 
 
 @triton.jit
-def _combine_splits(
-    head, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, BLOCK_DIM: tl.constexpr, SPLITS: tl.constexpr,
-    GROUP_ROWS: tl.constexpr, COMBINED_SPLITS: tl.constexpr, THREAD_CHANNELS: tl.constexpr,
+def _combine_part(
+    head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr, SPLIT_ROWS: tl.constexpr, PART: tl.constexpr,
 ):  # fmt: skip
-    """Finish the softmaxes of a group over all splits; splits without a page weigh nothing."""
-    # All is [splits, members, channels], and so few channels are a thread's that it sums over all splits by itself.
-    member = tl.arange(0, GROUP_ROWS)[None, :, None]
-    channels = tl.max_contiguous(tl.arange(0, BLOCK_DIM), THREAD_CHANNELS)[None, None, :]
-    in_group, inside = member < GROUP, channels < HEAD_DIM
-    highest = tl.full([1, GROUP_ROWS, 1], float("-inf"), tl.float32)
-    total = tl.zeros([1, GROUP_ROWS, 1], tl.float32)
-    attended = tl.zeros([1, GROUP_ROWS, BLOCK_DIM], tl.float32)
-    for first in range(0, SPLITS, COMBINED_SPLITS):
-        split = first + tl.arange(0, COMBINED_SPLITS)[:, None, None]
-        rows = (head * SPLITS + split) * GROUP + member
-        there = in_group & (split < SPLITS)
-        # Past the L1 cache, which need not know what other multiprocessors wrote.
-        highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
-        totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
-        partial = tl.load(partial_ptr + rows * HEAD_DIM + channels, there & inside, 0.0, cache_modifier=".cg")
-        # The first split always has a page, so that no member's highest is -inf alone.
-        new_highest = tl.where(in_group, tl.maximum(highest, tl.max(highs, 0, keep_dims=True)), 0.0)
-        weights = tl.exp2(highs - new_highest)
-        decay = tl.exp2(highest - new_highest)
-        total = total * decay + tl.sum(weights * totals, 0, keep_dims=True)
-        attended = attended * decay + tl.sum(partial * weights, 0, keep_dims=True)
-        highest = new_highest
-    attended /= tl.where(in_group, total, 1.0)
-    target = attended_ptr + (head * GROUP + member) * HEAD_DIM + channels
-    tl.store(target, attended.to(attended_ptr.dtype.element_ty), in_group & inside)
+    """Finish a part, PART numbers, of the softmaxes of a group over all splits; those without a page weigh nothing."""
+    split = tl.arange(0, SPLIT_ROWS)[:, None]
+    numbers = part * PART + tl.arange(0, PART)[None, :]
+    there, inside = split < SPLITS, numbers < GROUP * HEAD_DIM
+    rows = (head * SPLITS + split) * GROUP + tl.minimum(numbers // HEAD_DIM, GROUP - 1)
+    # Past the L1 cache, which need not know what other multiprocessors wrote.
+    highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
+    totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
+    places = (head * SPLITS + split) * (GROUP * HEAD_DIM) + numbers
+    partial = tl.load(partial_ptr + places, there & inside, 0.0, cache_modifier=".cg")
+    # The first split always has a page, so that the highest is never -inf.
+    weights = tl.exp2(highs - tl.max(highs, 0, keep_dims=True))
+    total = tl.sum(weights * totals, 0, keep_dims=True)
+    attended = tl.sum(weights * partial, 0, keep_dims=True) / total
+    tl.store(attended_ptr + head * (GROUP * HEAD_DIM) + numbers, attended.to(attended_ptr.dtype.element_ty), inside)
 
 
 def require_query(query: torch.Tensor, key_pages: torch.Tensor, kv_scales: KvScales | None) -> int:
@@ -144,29 +147,10 @@ def require_query(query: torch.Tensor, key_pages: torch.Tensor, kv_scales: KvSca
     return group
 
 
-def finish_constants(group: int, splits: int, block_dim: int) -> dict[str, int]:
-    """Constants of `finish_share`."""
-    group_rows = triton.next_power_of_2(group)
-    return {
-        "SPLITS": splits,
-        "GROUP_ROWS": group_rows,
-        "COMBINED_SPLITS": min(COMBINED_NUMBERS // (group_rows * block_dim), triton.next_power_of_2(splits)),
-        "THREAD_CHANNELS": min(max(group_rows * block_dim // (32 * NUM_WARPS), 1), 4),
-    }
-
-
 def unfinished_softmaxes(
     kv_heads: int, splits: int, group: int, head_dim: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """What `finish_share` leaves: weighted sums, highest logits and totals of each split, and finished programs."""
+    """What `finish_share` leaves: weighted sums, highest logits and totals of each split, and a head's counter."""
     partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=device)
     highest, total = torch.empty((2, kv_heads, splits, group), dtype=torch.float32, device=device)
-    return partial, highest, total, _finished_counts(kv_heads, device)
-
-
-@lru_cache
-def _finished_counts(kv_heads: int, device: torch.device) -> torch.Tensor:
-    """Zeros, one a kv head, that the programs of a launch count up and the last one puts back; launches of one stream
-    share them.
-    """
-    return torch.zeros(kv_heads, dtype=torch.int32, device=device)
+    return partial, highest, total, counters(kv_heads, splits, device)
