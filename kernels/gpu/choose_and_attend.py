@@ -16,7 +16,7 @@ from kernels.gpu.choose_pages import choose_pages
 from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
-from kernels.gpu.meetings import launch
+from kernels.gpu.meetings import programs_meet
 from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates, narrow_and_score
 from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
 from kernels.gpu.page_scores import score_and_sum_up
@@ -149,9 +149,8 @@ def choose_and_attend(
     missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
     attended = torch.empty_like(query)
     dependent = launches_dependently(device)
-    launch(
-        _select_and_attend_kernel,
-        (kv_heads, plan.splits),
+    grid = (kv_heads, plan.splits)
+    _select_and_attend_kernel[grid](
         scores,
         block_highest if shares else scores,
         block_total if shares else scores,
@@ -191,6 +190,7 @@ def choose_and_attend(
         SPLITS=plan.splits,
         NUM_STAGES=plan.stages,
         DEPENDENT=dependent,
+        MEETS=programs_meet(grid, device),
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
     )

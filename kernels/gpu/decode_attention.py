@@ -21,7 +21,7 @@ from kernels.gpu.checks import (
 )
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.float8 import as_codes
-from kernels.gpu.meetings import launch
+from kernels.gpu.meetings import programs_meet
 from kernels.gpu.split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,
@@ -220,9 +220,8 @@ def _attend(
     block_dim = max(16, triton.next_power_of_2(head_dim))
     dependent = launches_dependently(query.device)
     attended = torch.empty_like(query)
-    launch(
-        _attend_kernel,
-        (kv_heads, plan.splits),
+    grid = (kv_heads, plan.splits)
+    _attend_kernel[grid](
         query,
         as_codes(key_pages),
         as_codes(value_pages),
@@ -247,6 +246,7 @@ def _attend(
         SPLITS=plan.splits,
         NUM_STAGES=plan.stages,
         DEPENDENT=dependent,
+        MEETS=programs_meet(grid, query.device),
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
     )

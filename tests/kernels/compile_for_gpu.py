@@ -36,7 +36,7 @@ OF_HOPPER = {
     "multiprocessors": lambda device: 132,
     "shared_memory_bytes": lambda device: 227 * 1024,
     "as_codes": lambda pages: pages,
-    "programs_fit": lambda kernel, grid, arguments, constants: constants["SPLITS"] > 1,
+    "programs_meet": lambda grid, device: grid[1] > 1,
 }
 KV_HEADS, GROUP, HEAD_DIM, PAGE_SIZE = 2, 4, 128, 16
 DTYPE = torch.bfloat16
