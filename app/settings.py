@@ -14,7 +14,16 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from app.errors import UserFacingError
-from quest_core.config import DTYPES, KV_BITS, PAGE_SIZES, SELECTIONS, WEIGHT_BITS, EngineConfig, QuestConfig
+from quest_core.config import (
+    DTYPES,
+    KV_BITS,
+    PAGE_SIZES,
+    SELECTIONS,
+    TWO_LEVEL_SELECTIONS,
+    WEIGHT_BITS,
+    EngineConfig,
+    QuestConfig,
+)
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
@@ -70,6 +79,11 @@ class AppSettings:
             raise UserFacingError(f"--weight-bits must be one of {WEIGHT_BITS}, not {self.weight_bits}.")
         if self.kv_bits not in KV_BITS:
             raise UserFacingError(f"--kv-bits must be one of {KV_BITS}, not {self.kv_bits}.")
+        if self.summary_levels == 2 and self.selection not in TWO_LEVEL_SELECTIONS:
+            raise UserFacingError(
+                f"--summary-levels 2 is for --selection {' and '.join(TWO_LEVEL_SELECTIONS)}: {self.selection} has one "
+                "level of summaries, or none."
+            )
         if self.page_size not in PAGE_SIZES:
             raise UserFacingError(f"--page-size must be one of {PAGE_SIZES}, not {self.page_size}.")
         if self.token_budget < 3 * self.page_size:

@@ -21,6 +21,8 @@ SUPPORTED_FAMILIES = {
 
 # The policies of `page_selection.py` and `eviction.py`.
 SELECTIONS = ("mean", "spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
+# Those that can look at summaries of superpages first.
+TWO_LEVEL_SELECTIONS = ("mean", "quest")
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)

@@ -16,8 +16,7 @@ from typing import Any
 
 import torch
 
-from kernels.reference import TWO_LEVEL_SUMMARIES
-from quest_core.config import EngineConfig, ModelConfig
+from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
 from quest_core.gguf_conversion import MODEL_CONFIG_FILE
@@ -334,10 +333,8 @@ def device_name(device: torch.device) -> str:
 
 
 def plan_levels(config: EngineConfig, device: torch.device) -> int:
-    """Levels of summaries: only a GPU's kernels look at a second one, and only for policies that score summaries."""
-    policy = POLICIES[config.selection]
-    scores_levels = policy.scores_summaries and policy.summary in TWO_LEVEL_SUMMARIES
-    return config.summary_levels if device.type == "cuda" and scores_levels else 1
+    """Levels of summaries: only a GPU's kernels look at a second one, and only for some policies."""
+    return config.summary_levels if device.type == "cuda" and config.selection in TWO_LEVEL_SELECTIONS else 1
 
 
 def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:

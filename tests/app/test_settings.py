@@ -85,6 +85,8 @@ def test_summary_levels_reach_the_engine():
     assert parse().engine_config().summary_levels == 1
     assert parse("--summary-levels", "2").engine_config().summary_levels == 2
     assert parse(QUEST_CHAT_SUMMARY_LEVELS="2").engine_config().summary_levels == 2
+    with pytest.raises(UserFacingError, match="--summary-levels 2 is for --selection mean and quest: spread has one"):
+        parse("--summary-levels", "2", "--selection", "spread")
 
 
 def test_kv_bits_reach_the_engine():
