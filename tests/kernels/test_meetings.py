@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from importlib import import_module
-
 import pytest
 import torch
 import triton
@@ -33,7 +31,5 @@ def test_launches_with_and_without_meetings_follow_one_another(
     expected = reference.naive_dense_decode_attention(*arguments)
     # They count on from one another.
     for meet in (True, False, False, True, True):
-        monkeypatch.setattr(
-            import_module("kernels.gpu.decode_attention"), "programs_meet", lambda grid, device, meet=meet: meet
-        )
+        monkeypatch.setattr("kernels.gpu.decode_attention.programs_meet", lambda grid, device, meet=meet: meet)
         assert_close(ops.kernels.dense_decode_attention(*arguments), expected)

@@ -7,9 +7,11 @@ import threading
 import pytest
 import torch
 
-from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from kernels.reference import TWO_LEVEL_SUMMARIES
+from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, plan_levels
 from quest_core.model_source import ModelError
+from quest_core.page_selection import POLICIES
 
 DENSE = QuestConfig(attention="dense")
 PROMPT_LENGTHS = [1, 15, 16, 17, 250]
@@ -178,6 +180,8 @@ def test_summaries_have_a_second_level_where_kernels_look_at_it():
         assert plan_levels(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
         assert plan_levels(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
     assert plan_levels(EngineConfig(), gpu) == 1
+    looking = {name for name, each in POLICIES.items() if each.scores_summaries and each.summary in TWO_LEVEL_SUMMARIES}
+    assert looking == set(TWO_LEVEL_SELECTIONS)
 
 
 def test_a_missing_model_says_what_to_give(tmp_path):
