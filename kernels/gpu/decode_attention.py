@@ -67,7 +67,7 @@ class Plan(NamedTuple):
 
 # Measured on an H200. With larger blocks fewer unfinished softmaxes are left to combine, which takes longer than
 # reading what is selected. A long context is read fastest by one program a multiprocessor that loads a block ahead.
-LARGE_BLOCKS = {"selected": Blocks(128, 2, 3), "dense": Blocks(128, 2, 2), "dense ahead": Blocks(128, 1, 5)}
+LARGE_BLOCKS = {"selected": Blocks(128, 2, 2), "dense": Blocks(128, 2, 2), "dense ahead": Blocks(128, 1, 5)}
 SMALL_BLOCKS = {"selected": Blocks(64, 4, 2), "dense": Blocks(64, 2, 2)}
 # Blocks of keys and values in shared memory when one is loaded ahead, and what else a program keeps there.
 BLOCKS_AHEAD, OTHER_SHARED_BYTES = 2, 1 << 14

@@ -15,7 +15,7 @@ import triton
 import triton.language as tl
 
 from kernels.gpu.checks import multiprocessors
-from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
+from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
 from kernels.gpu.page_scores import (
     block_pages_of,
@@ -95,7 +95,7 @@ def _narrow_and_score_kernel(
     ROWS: tl.constexpr, GROUP: tl.constexpr, MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
     PAGE_SIZE: tl.constexpr, SUPERPAGES: tl.constexpr, SUPERPAGE_BLOCKS: tl.constexpr, SHARE_PAGES: tl.constexpr,
     CANDIDATES: tl.constexpr, PART_BLOCKS: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_PAGES: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr, DEPENDENT: tl.constexpr,
+    BLOCK_DIM: tl.constexpr, NUM_STAGES: tl.constexpr, DEPENDENT: tl.constexpr, LETS_NEXT_START: tl.constexpr,
 ):  # fmt: skip
     """One program selects the superpages of one kv head, and scores PART_BLOCKS blocks of their pages."""
     CANDIDATE_SUPERPAGES: tl.constexpr = CANDIDATES // SUPERPAGE_PAGES
@@ -106,10 +106,11 @@ def _narrow_and_score_kernel(
         context_ptr, tl.cdiv(logical_pages, SUPERPAGE_PAGES), CANDIDATE_SUPERPAGES, sink_superpages,
         recent_superpages, PAGE_SIZE * SUPERPAGE_PAGES,
     )  # fmt: skip
-    parts, worth, last_parts, last_worth = load_functions(
+    parts, last_parts, worth = load_functions(
         head, query_ptr, scale, SUMMARY, VECTORS, GROUP, MEMBERS, HEAD_DIM, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
     wait_for_previous_kernel(DEPENDENT)
+    let_next_kernel_start(DEPENDENT and LETS_NEXT_START)
     entries = tl.cdiv(logical_pages, SUPERPAGE_PAGES)
     superpages = page_grid(SUPERPAGES)
     places, _, _, _ = select_few(
@@ -139,9 +140,8 @@ def _narrow_and_score_kernel(
         visible = (superpage >= 0) & (pages < total_pages)
         physical = tl.load(page_table_ptr + pages, visible, 0)
         score_block(
-            head, block, physical, visible[None, :], parts, worth, last_parts, last_worth, summary_ptr,
-            summary_scale_ptr, score_ptr, highest_ptr, total_ptr,
-            CANDIDATES, BLOCKS,
+            head, block, physical, visible[None, :], parts, last_parts, worth, summary_ptr,
+            summary_scale_ptr, score_ptr, highest_ptr, total_ptr, CANDIDATES, BLOCKS,
             SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, KV_HEADS, HEAD_DIM, LEVELS, 0, BLOCK_PAGES, BLOCK_DIM,
         )  # fmt: skip
 
@@ -213,6 +213,8 @@ def narrow_and_score(
         BLOCKS=blocks + 1,
         BLOCK_PAGES=block_pages,
         DEPENDENT=dependent,
+        # Places are free where each program has a multiprocessor; elsewhere those that only wait would take some.
+        LETS_NEXT_START=kv_heads * parts <= multiprocessors(device),
         num_warps=min(max(padded // KEYS_PER_WARP, LEAST_WARPS), MOST_WARPS),
         launch_pdl=dependent,
         **summary_constants(query, page_summaries, summary, block_pages, blocks // parts),

@@ -56,20 +56,20 @@ def load_worth(
 
 
 @triton.jit
-def order_keys(worth, pages, sink_pages, recent_from):
-    """uint32 keys in the order of the scores, above 0; 0 for pages that are read anyway or lie beyond the context."""
+def order_keys(worth):
+    """uint32 keys, above 0, in the order of the scores."""
     # Adding 0.0 turns -0.0 into 0.0: equal scores must have equal bits.
     bits = (worth + 0.0).to(tl.uint32, bitcast=True)
-    sign, all_bits = tl.full([1], 0x80000000, tl.uint32), tl.full([1], 0xFFFFFFFF, tl.uint32)
+    sign, all_bits = tl.full([], 0x80000000, tl.uint32), tl.full([], 0xFFFFFFFF, tl.uint32)
     # Negative floats order backwards by their bits, positive ones forwards.
-    keys = tl.where((bits & sign) != 0, bits ^ all_bits, bits | sign)
-    return tl.where((pages >= sink_pages) & (pages < recent_from), keys, tl.full([1], 0, tl.uint32))
+    return tl.where((bits & sign) != 0, bits ^ all_bits, bits | sign)
 
 
 @triton.jit
 def worth_of(keys):
-    """The shares, which are positive, that `order_keys` made keys of."""
-    return (keys & tl.full([1], 0x7FFFFFFF, tl.uint32)).to(tl.float32, bitcast=True)
+    """The scores that `order_keys` made keys of."""
+    sign, all_bits = tl.full([], 0x80000000, tl.uint32), tl.full([], 0xFFFFFFFF, tl.uint32)
+    return tl.where((keys & sign) != 0, keys ^ sign, keys ^ all_bits).to(tl.float32, bitcast=True)
 
 
 @triton.jit
@@ -101,22 +101,23 @@ def running_count(flags):
 
 @triton.jit
 def place_chosen(
-    keys, pages, threshold, ties, taken, wanted, total_pages, count, sink_pages, recent_from, PAGES: tl.constexpr
+    ranks, pages, threshold, ties, taken, wanted, total_pages, count, sink_pages, recent_from, PAGES: tl.constexpr
 ):  # fmt: skip
     """The places of pages in the list of those that are read: of pages above the threshold, the first `ties` at it, and
     those always read.
 
     Args:
-        keys, pages: as `page_grid` arranges PAGES of them.
+        ranks: of ranked pages scores or keys, lower ones than any of theirs for others.
+        ranks, pages: as `page_grid` arranges PAGES of them.
         taken: how many places are taken by earlier pages.
 
     Returns:
-        int32 places, in the order of the pages, -1 for those not read; and which pages are chosen by their keys.
+        int32 places, in the order of the pages, -1 for those not read; and which pages are chosen by their ranks.
     """
-    chosen = (keys >= threshold) & (keys > 0) & (wanted > 0)
+    chosen = (ranks >= threshold) & (wanted > 0)
     # Mostly all that are tied get in.
     if ties < PAGES:
-        tied = keys == threshold
+        tied = ranks == threshold
         late = tied & (running_count(tied) > ties)
         chosen = chosen & (late == 0)
     always = ((pages < sink_pages) | (pages >= recent_from)) & (pages < total_pages)

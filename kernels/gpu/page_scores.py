@@ -41,34 +41,44 @@ LINE_BYTES = tl.constexpr(128)
 
 
 @triton.jit
-def _split_rows(function, part, summary_dtype: tl.constexpr):
+def _choose_step(magnitudes, summary_dtype: tl.constexpr):
+    """What a step of the first part of functions is worth, [rows, 1]; `magnitudes` [rows, channels] are none's above.
+    """
+    if summary_dtype == tl.int8:
+        # Positive floats are in the order of their bits, and integers compared across a warp by one instruction.
+        highest = tl.max(magnitudes.to(tl.int32, bitcast=True), 1).to(tl.float32, bitcast=True)
+        return highest[:, None] / PART_LEVELS
+    else:
+        return tl.full([magnitudes.shape[0], 1], 1.0, tl.float32)
+
+
+@triton.jit
+def _split_rows(function, step, part, summary_dtype: tl.constexpr):
     """Split a function of the query into three parts.
 
     Args:
         function: float32 [rows, channels], each row three times or more, once for each part; or one row for all.
+        step: as `_choose_step` returns it.
         part: int32 [rows, 1], which part a row keeps; nothing from 3 on.
 
     Returns:
-        The parts [rows, channels] in the dtype of the summaries, and what a step of each row is worth, [rows, 1].
+        The parts [rows, channels] in the dtype of the summaries.
     """
     if summary_dtype == tl.int8:
-        step = tl.max(tl.abs(function), 1)[:, None] / PART_LEVELS
         rest = function / tl.maximum(step, 1e-30)
         first = tl.floor(rest + 0.5)
         rest = (rest - first) * PART_RATIO
         second = tl.floor(rest + 0.5)
         third = tl.floor((rest - second) * PART_RATIO + 0.5)
         parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, 0.0)))
-        worth = tl.where(part == 0, 1.0, tl.where(part == 1, 1.0 / PART_RATIO, 1.0 / (PART_RATIO * PART_RATIO)))
-        return parts.to(tl.int8), step * worth
+        return parts.to(tl.int8)
     else:
         first = function.to(summary_dtype)
         rest = function - first.to(tl.float32)
         second = rest.to(summary_dtype)
         third = (rest - second.to(tl.float32)).to(summary_dtype)
         nothing = tl.zeros_like(first)
-        parts = tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
-        return parts, tl.full([part.shape[0], 1], 1.0, tl.float32)
+        return tl.where(part == 0, first, tl.where(part == 1, second, tl.where(part == 2, third, nothing)))
 
 
 @triton.jit
@@ -98,12 +108,13 @@ def load_functions(
     r // MEMBERS of its function. Other rows are empty.
 
     Returns:
-        for the first and for the last vector: parts [4 * MEMBERS, BLOCK_DIM], and what a step of each row is worth.
+        for the first and for the last vector parts [4 * MEMBERS, BLOCK_DIM], and what a step of each row is worth.
     """
     rows = tl.arange(0, 4 * MEMBERS)
     if SUMMARY == "bounds":
         part = rows[:, None]
         function, last_function = _bound_functions(head, query_ptr, scale, GROUP, HEAD_DIM, BLOCK_DIM)
+        magnitudes = tl.maximum(-function, last_function)
     else:
         member, part = rows % MEMBERS, (rows // MEMBERS)[:, None]
         channels = tl.arange(0, BLOCK_DIM)
@@ -111,12 +122,13 @@ def load_functions(
         query = tl.load(query_ptr + (head * GROUP + member)[:, None] * HEAD_DIM + channels[None, :], present, 0.0)
         function = query.to(tl.float32) * scale
         last_function = tl.abs(function)
-    parts, worth = _split_rows(function, part, summary_dtype)
-    if VECTORS == 1:
-        return parts, worth, parts, worth
-    else:
-        last_parts, last_worth = _split_rows(last_function, part, summary_dtype)
-        return parts, worth, last_parts, last_worth
+        magnitudes = last_function
+    step = _choose_step(magnitudes, summary_dtype)
+    parts = _split_rows(function, step, part, summary_dtype)
+    last_parts = parts if VECTORS == 1 else _split_rows(last_function, step, part, summary_dtype)
+    if summary_dtype == tl.int8:
+        step *= tl.where(part == 0, 1.0, tl.where(part == 1, 1.0 / PART_RATIO, 1.0 / (PART_RATIO * PART_RATIO)))
+    return parts, last_parts, step
 
 
 @triton.jit
@@ -151,7 +163,7 @@ def _load_physical(
 
 @triton.jit
 def score_block(
-    head, block, physical, visible, parts, worth, last_parts, last_worth, summary_ptr, summary_scale_ptr, score_ptr,
+    head, block, physical, visible, parts, last_parts, worth, summary_ptr, summary_scale_ptr, score_ptr,
     highest_ptr, total_ptr, entries, blocks,
     SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, SHARES: tl.constexpr, GROUP: tl.constexpr,
     MEMBERS: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr, LEVELS: tl.constexpr,
@@ -169,9 +181,7 @@ def score_block(
     places = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     scores = _products(parts, worth, summary_ptr, summary_scale_ptr, rows, INT8, HEAD_DIM, BLOCK_DIM)
     if VECTORS == 2:
-        scores += _products(
-            last_parts, last_worth, summary_ptr, summary_scale_ptr, rows + 1, INT8, HEAD_DIM, BLOCK_DIM
-        )
+        scores += _products(last_parts, worth, summary_ptr, summary_scale_ptr, rows + 1, INT8, HEAD_DIM, BLOCK_DIM)
     if SUMMARY == "bounds":
         scores = tl.sum(scores, 0)[None, :]
         target = head.to(tl.int64) * entries + places[None, :]
@@ -248,14 +258,14 @@ def _page_scores_kernel(
             INT8, KV_HEADS, HEAD_DIM, VECTORS, LEVELS * VECTORS, FIRST_VECTOR,
         )  # fmt: skip
     wait_for_previous_kernel(DEPENDENT and EARLY)
-    parts, worth, last_parts, last_worth = load_functions(
+    parts, last_parts, worth = load_functions(
         head, query_ptr, scale, SUMMARY, VECTORS, GROUP, MEMBERS, HEAD_DIM, BLOCK_DIM, summary_ptr.dtype.element_ty
     )
     for block in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=NUM_STAGES):
         places = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
         physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
         score_block(
-            head, block, physical, (places < total_entries)[None, :], parts, worth, last_parts, last_worth,
+            head, block, physical, (places < total_entries)[None, :], parts, last_parts, worth,
             summary_ptr, summary_scale_ptr, score_ptr, highest_ptr, total_ptr, entries, blocks,
             SUMMARY, VECTORS, INT8, SHARES, GROUP, MEMBERS, KV_HEADS, HEAD_DIM, LEVELS, FIRST_VECTOR, BLOCK_PAGES,
             BLOCK_DIM,

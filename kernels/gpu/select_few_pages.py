@@ -1,7 +1,10 @@
-"""Select among few pages: one program, from keys in its registers.
+"""Select among few pages: one program, from scores in its registers.
 
-The range from the lowest key to the highest is cut in three, until a cut is reached by exactly the keys wanted, or
-until nothing is left to cut, among equal scores; in three, because one sum counts for two cuts.
+The range from the lowest score to the highest is cut in three, until a cut is reached by exactly as many scores as are
+wanted, or until nothing is left to cut, among equal ones; in three, because one sum counts for two cuts. Cuts are made
+by the bits of the scores (`kernels.gpu.page_ranking.order_keys`), of which there are only so many. Scores are compared
+with them, and counted, as floats: an integer takes a comparison and a selection, at half the rate each, where a float
+becomes 1.0 or 0.0 by one instruction.
 """
 
 from __future__ import annotations
@@ -13,43 +16,53 @@ from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_ch
 
 
 @triton.jit
-def _find_range(keys):
-    """The lowest and the highest of the keys above 0, by one reduction for both."""
-    all_bits = tl.full([1], 0xFFFFFFFF, tl.uint32)
-    inverted = tl.where(keys > 0, keys ^ all_bits, tl.full([1], 0, tl.uint32))
-    highest, inverted_lowest = tl.split(tl.max(tl.join(keys, inverted), 0))
-    return inverted_lowest ^ 0xFFFFFFFF, highest
+def _find_range(scores, ranked):
+    """The keys of the lowest and the highest of the scores that are `ranked`, by one reduction for both."""
+    highest = order_keys(tl.max(tl.where(ranked, scores, float("-inf")), 1))
+    lowest = order_keys(tl.min(tl.where(ranked, scores, float("inf")), 1))
+    all_bits = tl.full([], 0xFFFFFFFF, tl.uint32)
+    highest, inverted_lowest = tl.split(tl.max(tl.join(highest, lowest ^ all_bits), 0))
+    return inverted_lowest ^ all_bits, highest
 
 
 @triton.jit
-def _find_threshold(keys, ranked_pages, wanted, PAGES: tl.constexpr):
-    """The key that `wanted` of the ranked keys reach, by thirds of the range from the lowest to the highest.
+def _count_reaching(ranks, low, high):
+    """How many ranks reach each of two scores; fewer than 65,536."""
+    # First in each row, which one thread has: so few floats are added up exactly.
+    both = tl.sum((ranks >= low).to(tl.float32) + (ranks >= high).to(tl.float32) * 65536.0, 1)
+    # Above 2**23 a float's bits count on as an integer's. Were it converted, the compiler would count integers instead.
+    counts = tl.sum((both + 8388608.0).to(tl.int32, bitcast=True) - 0x4B000000)
+    return counts & 0xFFFF, (counts >> 16) & 0xFFFF
+
+
+@triton.jit
+def _find_threshold(scores, ranked, ranked_pages, wanted, PAGES: tl.constexpr):
+    """The score that `wanted` of the ranked ones reach, by thirds of the range from the lowest to the highest.
 
     Returns:
-        the threshold, uint32, and how many of the keys at it get in: PAGES, which is all of them, unless more reach it
-        than are wanted, since equal scores do.
+        the threshold; how many of the scores at it get in: PAGES, which is all of them, unless more reach it than are
+        wanted, since equal scores do; and the ranks, which are -inf for pages that are not ranked.
     """
-    keys = tl.reshape(keys, [PAGES], can_reorder=True)
-    # At least `wanted` keys reach the threshold, and fewer reach what lies `width` above it.
-    threshold, highest = _find_range(keys)
-    width = highest - threshold + 1
+    # At least `wanted` scores reach the one of this key, and fewer that of what lies `width` above it.
+    key, highest = _find_range(scores, ranked)
+    ranks = tl.where(ranked, scores, float("-inf"))
+    width = highest - key + 1
     reaching = ranked_pages
     while (width > 1) & (reaching != wanted):
         third = width // 3 + 1
-        low, high = threshold + third, threshold + tl.minimum(2 * third, width - 1)
-        # One sum counts for both cuts, of fewer than 65536 keys.
-        both = tl.sum((keys >= low).to(tl.int32) + ((keys >= high).to(tl.int32) << 16))
-        reach_low, reach_high = both & 0xFFFF, (both >> 16) & 0xFFFF
+        low, high = key + third, key + tl.minimum(2 * third, width - 1)
+        reach_low, reach_high = _count_reaching(ranks, worth_of(low), worth_of(high))
         # Chosen, not branched to: a round is a chain of few instructions.
         at_high, at_low = reach_high >= wanted, reach_low >= wanted
-        width = tl.where(at_high, width - (high - threshold), tl.where(at_low, high - low, third))
-        threshold = tl.where(at_high, high, tl.where(at_low, low, threshold))
+        width = tl.where(at_high, width - (high - key), tl.where(at_low, high - low, third))
+        key = tl.where(at_high, high, tl.where(at_low, low, key))
         reaching = tl.where(at_high, reach_high, tl.where(at_low, reach_low, reaching))
+    threshold = worth_of(key)
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     ties = PAGES
     if reaching > wanted:
-        ties = wanted - tl.sum((keys > threshold).to(tl.int32))
-    return threshold, ties
+        ties = wanted - tl.sum((ranks > threshold).to(tl.int32))
+    return threshold, ties, ranks
 
 
 @triton.jit
@@ -65,24 +78,24 @@ def select_few(
         entries, blocks: of a row of scores, and of block sums.
 
     Returns:
-        int32 places of the pages in the list of those that are read, -1 elsewhere; and what `find_missed` takes: keys,
-        which of them are chosen, and the share of the pages that are read anyway.
+        int32 places of the pages in the list of those that are read, -1 elsewhere; and what `find_missed` takes: ranks,
+        which pages are chosen by them, and the share of the pages that are read anyway.
     """
     worth = load_worth(
         score_ptr, highest_ptr, total_ptr, head, page_grid(BLOCK_PAGES), pages < total_pages, entries, blocks,
         ROWS, SHARES, BLOCKS,
     )  # fmt: skip
-    keys = order_keys(worth, pages, sink_pages, recent_from)
-    # Keys alone need registers from here on: they hold the worth of all pages but those that are read anyway.
-    read = tl.sum(tl.where(keys == 0, worth, 0.0))
-    threshold, ties = _find_threshold(keys, ranked_pages, wanted, BLOCK_PAGES)
+    ranked = (pages >= sink_pages) & (pages < recent_from)
+    # Ranks alone need registers from here on: they hold the worth of all pages but those that are read anyway.
+    read = tl.sum(tl.where(ranked, 0.0, worth))
+    threshold, ties, ranks = _find_threshold(worth, ranked, ranked_pages, wanted, BLOCK_PAGES)
     places, chosen = place_chosen(
-        keys, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
+        ranks, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
     )
-    return places, keys, chosen, read
+    return places, ranks, chosen, read
 
 
 @triton.jit
-def find_missed(keys, chosen, read):
+def find_missed(ranks, chosen, read):
     """The share of attention that the other pages would get, of what `select_few` returns."""
-    return 1.0 - read - tl.sum(tl.where(chosen, worth_of(keys), 0.0))
+    return 1.0 - read - tl.sum(tl.where(chosen, ranks, 0.0))

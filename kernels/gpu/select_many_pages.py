@@ -62,7 +62,8 @@ def _narrow_kernel(
             score_ptr, highest_ptr, total_ptr, head, pages, pages < total_pages, logical_pages, blocks,
             ROWS, SHARES, BLOCKS,
         )  # fmt: skip
-        keys = order_keys(worth, pages, sink_pages, recent_from)
+        # 0 for pages that are read anyway or lie beyond the context.
+        keys = tl.where((pages >= sink_pages) & (pages < recent_from), order_keys(worth), tl.full([1], 0, tl.uint32))
         tl.store(key_ptr + pages, keys.to(tl.int32, bitcast=True), pages < logical_pages)
         tl.store(read_ptr + head * tl.num_programs(1) + part, tl.sum(tl.where(keys == 0, worth, 0.0), 0))
         counted = keys > 0

@@ -324,7 +324,7 @@ def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, a
 def test_pipelines_are_as_deep_as_the_shared_memory_allows(shared_bytes, dense, score_stages):
     """That of an H100, and of a GeForce: heads of 128 in 16 bits, and the widest blocks of summaries."""
     assert choose_blocks(False, 128, 2, False, shared_bytes) == dense
-    assert choose_blocks(True, 128, 2, False, shared_bytes) == (128, 2, 3)
+    assert choose_blocks(True, 128, 2, False, shared_bytes) == (128, 2, 2)
     assert choose_blocks(False, 128, 2, True, shared_bytes) == (128, 2, 2)
     for head_dim, element_bytes in ((256, 2), (128, 4)):
         assert choose_blocks(False, head_dim, element_bytes, False, shared_bytes) == (64, 2, 2)
