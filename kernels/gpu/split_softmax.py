@@ -20,7 +20,7 @@ from kernels.reference import KvScales
 # tl.dot wants at least 16 rows: a group's few query rows are padded, which the matrix units do for free.
 QUERY_ROWS = 16
 NUM_WARPS = 4
-# Numbers of unfinished softmaxes that a program combines at once: 64 registers of 128 threads.
+# Numbers of unfinished softmaxes that a program combines at once, at most: 64 registers of 128 threads.
 COMBINED_NUMBERS = tl.constexpr(8192)
 LOG2_E = tl.constexpr(1.4426950408889634)
 
@@ -91,48 +91,52 @@ def finish_share(
     tl.store(partial_ptr + out[:, None] * HEAD_DIM + channels[None, :], attended, inside)
     tl.store(highest_ptr + out, highest, in_group)
     tl.store(total_ptr + out, total, in_group)
-    NUMBERS: tl.constexpr = GROUP * HEAD_DIM
     SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SPLITS)
     if MEETS:
         meet(counter_ptr, meeting)
-        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, SPLITS))
-        _combine_part(
-            head, split, partial_ptr, highest_ptr, total_ptr, attended_ptr, GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, PART
-        )
+        ROW_PARTS: tl.constexpr = max(SPLITS // GROUP, 1)
+        for part in range(split, GROUP * ROW_PARTS, SPLITS):
+            _combine_part(
+                head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+                GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, ROW_PARTS,
+            )  # fmt: skip
     else:
-        PARTS: tl.constexpr = triton.cdiv(NUMBERS * SPLIT_ROWS, COMBINED_NUMBERS)
-        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, PARTS))
+        ROW_PARTS: tl.constexpr = triton.cdiv(HEAD_DIM * SPLIT_ROWS, COMBINED_NUMBERS)
         # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
         tl.debug_barrier()
         finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
         if finished % SPLITS == SPLITS - 1:
-            for part in range(PARTS):
+            for part in range(GROUP * ROW_PARTS):
                 _combine_part(
                     head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-                    GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, PART,
+                    GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, ROW_PARTS,
                 )  # fmt: skip
 
 
 @triton.jit
 def _combine_part(
     head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr, SPLIT_ROWS: tl.constexpr, PART: tl.constexpr,
+    GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr, SPLIT_ROWS: tl.constexpr,
+    ROW_PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Finish a part, PART numbers, of the softmaxes of a group over all splits; those without a page weigh nothing."""
+    """Finish a part, of ROW_PARTS that each query head of a group has, of the softmaxes over all splits; those without
+    a page weigh nothing.
+    """
+    PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(HEAD_DIM, ROW_PARTS))
     split = tl.arange(0, SPLIT_ROWS)[:, None]
-    numbers = part * PART + tl.arange(0, PART)[None, :]
-    there, inside = split < SPLITS, numbers < GROUP * HEAD_DIM
-    rows = (head * SPLITS + split) * GROUP + tl.minimum(numbers // HEAD_DIM, GROUP - 1)
+    row, channels = part // ROW_PARTS, part % ROW_PARTS * PART + tl.arange(0, PART)[None, :]
+    there, inside = split < SPLITS, channels < HEAD_DIM
+    rows = (head * SPLITS + split) * GROUP + row
     # Past the L1 cache, which need not know what other multiprocessors wrote.
     highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
     totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
-    places = (head * SPLITS + split) * (GROUP * HEAD_DIM) + numbers
-    partial = tl.load(partial_ptr + places, there & inside, 0.0, cache_modifier=".cg")
+    partial = tl.load(partial_ptr + rows * HEAD_DIM + channels, there & inside, 0.0, cache_modifier=".cg")
     # The first split always has a page, so that the highest is never -inf.
     weights = tl.exp2(highs - tl.max(highs, 0, keep_dims=True))
-    total = tl.sum(weights * totals, 0, keep_dims=True)
-    attended = tl.sum(weights * partial, 0, keep_dims=True) / total
-    tl.store(attended_ptr + head * (GROUP * HEAD_DIM) + numbers, attended.to(attended_ptr.dtype.element_ty), inside)
+    attended = tl.sum(weights * partial, 0, keep_dims=True) / tl.sum(weights * totals, 0, keep_dims=True)
+    tl.store(
+        attended_ptr + (head * GROUP + row) * HEAD_DIM + channels, attended.to(attended_ptr.dtype.element_ty), inside
+    )
 
 
 def require_query(query: torch.Tensor, key_pages: torch.Tensor, kv_scales: KvScales | None) -> int:
