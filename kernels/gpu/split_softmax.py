@@ -91,52 +91,57 @@ def finish_share(
     tl.store(partial_ptr + out[:, None] * HEAD_DIM + channels[None, :], attended, inside)
     tl.store(highest_ptr + out, highest, in_group)
     tl.store(total_ptr + out, total, in_group)
+    NUMBERS: tl.constexpr = GROUP * HEAD_DIM
     SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SPLITS)
     if MEETS:
         meet(counter_ptr, meeting)
-        ROW_PARTS: tl.constexpr = max(SPLITS // GROUP, 1)
-        for part in range(split, GROUP * ROW_PARTS, SPLITS):
-            _combine_part(
-                head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-                GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, ROW_PARTS,
-            )  # fmt: skip
+        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(NUMBERS, SPLITS))
+        numbers = split * PART + tl.arange(0, PART)[None, :]
+        row = tl.minimum(numbers // HEAD_DIM, GROUP - 1)
+        _combine(
+            head, row, numbers, numbers < NUMBERS, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+            GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS,
+        )  # fmt: skip
     else:
         ROW_PARTS: tl.constexpr = triton.cdiv(HEAD_DIM * SPLIT_ROWS, COMBINED_NUMBERS)
+        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(HEAD_DIM, ROW_PARTS))
         # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
         tl.debug_barrier()
         finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
         if finished % SPLITS == SPLITS - 1:
             for part in range(GROUP * ROW_PARTS):
-                _combine_part(
-                    head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
-                    GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS, ROW_PARTS,
+                row, of_row = part // ROW_PARTS, part % ROW_PARTS * PART + tl.arange(0, PART)[None, :]
+                _combine(
+                    head, row, row * HEAD_DIM + of_row, of_row < HEAD_DIM, partial_ptr, highest_ptr, total_ptr,
+                    attended_ptr, GROUP, HEAD_DIM, SPLITS, SPLIT_ROWS,
                 )  # fmt: skip
 
 
 @triton.jit
-def _combine_part(
-    head, part, partial_ptr, highest_ptr, total_ptr, attended_ptr,
+def _combine(
+    head, row, numbers, inside, partial_ptr, highest_ptr, total_ptr, attended_ptr,
     GROUP: tl.constexpr, HEAD_DIM: tl.constexpr, SPLITS: tl.constexpr, SPLIT_ROWS: tl.constexpr,
-    ROW_PARTS: tl.constexpr,
 ):  # fmt: skip
-    """Finish a part, of ROW_PARTS that each query head of a group has, of the softmaxes over all splits; those without
-    a page weigh nothing.
+    """Combine the softmaxes of all splits for some of a group's numbers; those without a page weigh nothing.
+
+    Args:
+        row: the query head of the group whose numbers they are: one for all, so that each weight is loaded once, or
+            [1, numbers], which takes no exchange between threads and is faster for few.
+        numbers: [1, numbers], their places in [GROUP, HEAD_DIM], where they are `inside`.
     """
-    PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(HEAD_DIM, ROW_PARTS))
     split = tl.arange(0, SPLIT_ROWS)[:, None]
-    row, channels = part // ROW_PARTS, part % ROW_PARTS * PART + tl.arange(0, PART)[None, :]
-    there, inside = split < SPLITS, channels < HEAD_DIM
+    there = split < SPLITS
     rows = (head * SPLITS + split) * GROUP + row
     # Past the L1 cache, which need not know what other multiprocessors wrote.
     highs = tl.load(highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
     totals = tl.load(total_ptr + rows, there, 0.0, cache_modifier=".cg")
-    partial = tl.load(partial_ptr + rows * HEAD_DIM + channels, there & inside, 0.0, cache_modifier=".cg")
+    places = (head * SPLITS + split) * (GROUP * HEAD_DIM) + numbers
+    partial = tl.load(partial_ptr + places, there & inside, 0.0, cache_modifier=".cg")
     # The first split always has a page, so that the highest is never -inf.
     weights = tl.exp2(highs - tl.max(highs, 0, keep_dims=True))
-    attended = tl.sum(weights * partial, 0, keep_dims=True) / tl.sum(weights * totals, 0, keep_dims=True)
-    tl.store(
-        attended_ptr + (head * GROUP + row) * HEAD_DIM + channels, attended.to(attended_ptr.dtype.element_ty), inside
-    )
+    total = tl.sum(weights * totals, 0, keep_dims=True)
+    attended = tl.sum(weights * partial, 0, keep_dims=True) / total
+    tl.store(attended_ptr + head * (GROUP * HEAD_DIM) + numbers, attended.to(attended_ptr.dtype.element_ty), inside)
 
 
 def require_query(query: torch.Tensor, key_pages: torch.Tensor, kv_scales: KvScales | None) -> int:
