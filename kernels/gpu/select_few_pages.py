@@ -14,6 +14,9 @@ import triton.language as tl
 
 from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, worth_of
 
+# Of float32; it also stands for what is no number.
+LOWEST_SCORE = tl.constexpr(-3.4028234663852886e38)
+
 
 @triton.jit
 def _find_range(scores, ranked):
@@ -43,6 +46,8 @@ def _find_threshold(scores, ranked, ranked_pages, wanted, PAGES: tl.constexpr):
         the threshold; how many of the scores at it get in: PAGES, which is all of them, unless more reach it than are
         wanted, since equal scores do; and the ranks, which are -inf for pages that are not ranked.
     """
+    # Above those of pages that are not ranked even if a model's numbers overflow: as many as are wanted must be found.
+    scores = tl.where(scores > LOWEST_SCORE, scores, LOWEST_SCORE)
     # At least `wanted` scores reach the one of this key, and fewer that of what lies `width` above it.
     key, highest = _find_range(scores, ranked)
     ranks = tl.where(ranked, scores, float("-inf"))

@@ -173,6 +173,17 @@ def test_logits_are_selected_by_the_mean_of_their_shares(ops, tokens, budget, ro
     torch.testing.assert_close(missed, expected[2], rtol=1e-4, atol=2e-6)
 
 
+def test_scores_that_overflowed_select_pages_that_are_there(ops):
+    scores = torch.full((3, 1, 700), float("nan"))
+    scores[1] = float("-inf")
+    scores[2, :, ::7] = 1.0
+    context = torch.tensor([700 * 16], dtype=torch.int32, device=ops.device)
+    page_ids, page_counts, _ = ops.kernels.select_pages(scores.to(ops.device), context, 16, 40, 1, 1, False)
+    assert page_counts.tolist() == [40, 40, 40]
+    for pages in page_ids.tolist():
+        assert pages == sorted(set(pages)) and pages[0] == 0 and pages[-1] == 699
+
+
 def test_zeros_of_either_sign_are_equal_scores(ops):
     scores = torch.tensor([[[5.0, -0.0, -1.0, -0.0, 0.0, -1.0, 5.0, 5.0]]], device=ops.device)
     context = torch.tensor([128], dtype=torch.int32, device=ops.device)
