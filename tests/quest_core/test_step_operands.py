@@ -54,7 +54,10 @@ def test_an_explicit_precision_makes_no_copies(tiny_engine, packed_engine):
     assert tiny_engine._operands.copied_bytes == 0
     assert tiny_engine._operands.head is tiny_engine._weights.head
     assert packed_engine._operands.copied_bytes > 0
-    assert packed_engine.memory()["weight_bytes"] > tiny_engine.memory()["weight_bytes"]
+    # Against its own weights: on a CPU that multiplies 16-bit numbers fast they take half of what the other's take.
+    for engine in (tiny_engine, packed_engine):
+        copied_bytes = engine.memory()["weight_bytes"] - engine._weights.bytes
+        assert (copied_bytes > 0) == (engine is packed_engine)
     assert (tiny_engine._pool.keys.dtype, packed_engine._pool.keys.dtype) == (torch.float32, torch.float16)
 
 
