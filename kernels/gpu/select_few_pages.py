@@ -14,15 +14,15 @@ import triton.language as tl
 
 from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, worth_of
 
-# Of float32; it also stands for what is no number.
+# Of float32: what overflowed, and what is no number, still ranks above pages that are not ranked.
 LOWEST_SCORE = tl.constexpr(-3.4028234663852886e38)
 
 
 @triton.jit
-def _find_range(scores, ranked):
-    """The keys of the lowest and the highest of the scores that are `ranked`, by one reduction for both."""
-    highest = order_keys(tl.max(tl.where(ranked, scores, float("-inf")), 1))
-    lowest = order_keys(tl.min(tl.where(ranked, scores, float("inf")), 1))
+def _find_range(ranks):
+    """The keys of the lowest and the highest of the ranks above -inf, by one reduction for both."""
+    highest = order_keys(tl.max(ranks, 1))
+    lowest = order_keys(tl.min(tl.where(ranks > float("-inf"), ranks, float("inf")), 1))
     all_bits = tl.full([], 0xFFFFFFFF, tl.uint32)
     highest, inverted_lowest = tl.split(tl.max(tl.join(highest, lowest ^ all_bits), 0))
     return inverted_lowest ^ all_bits, highest
@@ -39,18 +39,18 @@ def _count_reaching(ranks, low, high):
 
 
 @triton.jit
-def _find_threshold(scores, ranked, ranked_pages, wanted, PAGES: tl.constexpr):
-    """The score that `wanted` of the ranked ones reach, by thirds of the range from the lowest to the highest.
+def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
+    """The score that `wanted` of the ranks reach, by thirds of the range from the lowest to the highest.
+
+    Args:
+        ranks: of `ranked_pages` pages finite scores, or inf; of others -inf.
 
     Returns:
-        the threshold; how many of the scores at it get in: PAGES, which is all of them, unless more reach it than are
-        wanted, since equal scores do; and the ranks, which are -inf for pages that are not ranked.
+        the threshold, and how many of the ranks at it get in: PAGES, which is all of them, unless more reach it than
+        are wanted, since equal scores do.
     """
-    # Above those of pages that are not ranked even if a model's numbers overflow: as many as are wanted must be found.
-    scores = tl.where(scores > LOWEST_SCORE, scores, LOWEST_SCORE)
-    # At least `wanted` scores reach the one of this key, and fewer that of what lies `width` above it.
-    key, highest = _find_range(scores, ranked)
-    ranks = tl.where(ranked, scores, float("-inf"))
+    # At least `wanted` ranks reach the score of this key, and fewer that of what lies `width` above it.
+    key, highest = _find_range(ranks)
     width = highest - key + 1
     reaching = ranked_pages
     while (width > 1) & (reaching != wanted):
@@ -67,7 +67,7 @@ def _find_threshold(scores, ranked, ranked_pages, wanted, PAGES: tl.constexpr):
     ties = PAGES
     if reaching > wanted:
         ties = wanted - tl.sum((ranks > threshold).to(tl.int32))
-    return threshold, ties, ranks
+    return threshold, ties
 
 
 @triton.jit
@@ -93,7 +93,8 @@ def select_few(
     ranked = (pages >= sink_pages) & (pages < recent_from)
     # Ranks alone need registers from here on: they hold the worth of all pages but those that are read anyway.
     read = tl.sum(tl.where(ranked, 0.0, worth))
-    threshold, ties, ranks = _find_threshold(worth, ranked, ranked_pages, wanted, BLOCK_PAGES)
+    ranks = tl.where(ranked, tl.where(worth > LOWEST_SCORE, worth, LOWEST_SCORE), float("-inf"))
+    threshold, ties = _find_threshold(ranks, ranked_pages, wanted, BLOCK_PAGES)
     places, chosen = place_chosen(
         ranks, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
     )
