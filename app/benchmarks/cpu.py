@@ -2,8 +2,8 @@
 
 At each context length every contestant is loaded, prefills the same book once, and then decodes in turn with the
 others, so that a machine that slows down slows all of them. Before anything is timed, one short context is run and
-thrown away: it warms up libraries and compilers, and ours must give Transformers' logits in it. Decoding is timed token
-by token as `generate` does it: a call of the model, the likeliest token, its id on the host.
+thrown away: it warms up libraries and compilers, and ours must round no more than Transformers does. Decoding is timed
+token by token as `generate` does it: a call of the model, the likeliest token, its id on the host.
 
 Peak memory is what a contestant added to the process, see `app.benchmarks.process_memory`: its model's weights, its
 cache, and what its prefill and its steps took for a while. Interpreter, libraries and compiled code, about half a GiB
@@ -25,10 +25,11 @@ from app.benchmarks.cpu_contender import Contender, decode_llamacpp, decode_ours
 from app.benchmarks.decode import WARM_UP_STEPS, decode_transformers
 from app.benchmarks.kernels import relative_error
 from app.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
+from app.benchmarks.logits_check import STRETCH_TOKENS, RoundingCheck, check_logits, check_rounding
 from app.benchmarks.process_memory import MemoryAccount
 from app.benchmarks.subjects import LoadedSubject
 from app.benchmarks.timing import free_device_memory
-from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill
+from app.benchmarks.transformers_rival import load_transformers, run_prefill
 from app.evaluation.perplexity import score_text
 from app.machine import describe_machine
 from app.sample_text import read_book, repeat_tokens
@@ -44,7 +45,7 @@ RIVALS = {"transformers-bf16": torch.bfloat16, "transformers-fp32": torch.float3
 # processors that do not multiply it.
 MAX_PREFILL_S = 900.0
 # Read once before anything is timed, and decoded for this many steps.
-WARM_UP_CONTEXT, WARM_UP_MEASURED_STEPS = 64, 1
+WARM_UP_CONTEXT, WARM_UP_MEASURED_STEPS = STRETCH_TOKENS, 1
 
 
 @dataclass
@@ -73,6 +74,7 @@ class CpuComparison:
     checks: list[dict[str, Any]] = field(default_factory=list)
     skipped: list[dict[str, Any]] = field(default_factory=list)
     _token_s: dict[str, float] = field(default_factory=dict)  # of each rival's last prefill
+    _rounding: RoundingCheck | None = None  # once it is warm
 
     def warm_up(self) -> None:
         """Load and run everything once, briefly, and check ours.
@@ -81,11 +83,11 @@ class CpuComparison:
             UserFacingError: if ours does not give Transformers' logits.
         """
         self.on_progress("warming up, and checking ours against Transformers")
-        self.run(WARM_UP_CONTEXT, WARM_UP_MEASURED_STEPS, rounds=1, scored_tokens=0, must_check=True)
+        self.run(WARM_UP_CONTEXT, WARM_UP_MEASURED_STEPS, rounds=1, scored_tokens=0)
         self._token_s.clear()  # the first call of everything is no measure
 
     def run(
-        self, context: int, steps: int, rounds: int, scored_tokens: int, must_check: bool = False
+        self, context: int, steps: int, rounds: int, scored_tokens: int
     ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         """Measure one context length.
 
@@ -94,7 +96,6 @@ class CpuComparison:
             steps: decoded in each round.
             rounds: in which all contestants decode in turn.
             scored_tokens: the last ones of the context, scored dense and with Quest; 0 leaves that out.
-            must_check: compare the logits even if no rival has the precision of ours.
 
         Returns:
             The rows and the agreement of Quest with dense.
@@ -108,7 +109,10 @@ class CpuComparison:
         def work(cancellation: Cancellation) -> Iterator[Any]:
             # On the engine's thread, the rivals too: torch keeps a pool of threads for each caller.
             session = engine.new_session()
-            contenders = list(self._contenders(engine, session, memory, context, must_check))
+            if self._rounding is None:
+                self._rounding = check_rounding(engine, self.tokens)
+                self.checks.append(self._rounding.to_json())
+            contenders = list(self._contenders(engine, session, memory, context))
             for round_number in range(rounds):
                 self.on_progress(f"{context} tokens: decoding, round {round_number + 1} of {rounds}")
                 for contender in contenders:
@@ -127,7 +131,7 @@ class CpuComparison:
             engine.close()
 
     def _contenders(
-        self, engine: Engine, session: Session, memory: MemoryAccount, context: int, must_check: bool
+        self, engine: Engine, session: Session, memory: MemoryAccount, context: int
     ) -> Iterator[Contender]:
         """Load and prefill, one after the other."""
         tokens = self.tokens[:context]
@@ -157,14 +161,11 @@ class CpuComparison:
                 output, prefill_s = run_prefill(model, tokens)
             self._token_s[name] = prefill_s / context
             if dtype == engine.dtype:
-                self._check(ours, output, context, engine)
-                must_check = False
+                theirs = output.logits[0, -1].float()
+                self.checks.append(check_logits(ours, theirs, context, self._rounding.limit))
             decode = partial(decode_transformers, model, output)
             yield Contender("transformers", "sdpa", _dtype_name(dtype), None, rival_memory, prefill_s, decode)
             del model, output, decode
-        if must_check:
-            model = load_transformers(engine.model_folder, engine.model_config, engine.device, engine.dtype)
-            self._check(ours, run_prefill(model, tokens)[0], context, engine)
         if self.gguf is not None:
             self.on_progress(f"{context} tokens: prefill of llama.cpp")
             rival_memory = MemoryAccount()
@@ -177,11 +178,6 @@ class CpuComparison:
             decode = partial(decode_llamacpp, llama)
             formats = self.gguf.stem.rpartition(".")[2].lower()  # as files are named: "model.Q4_1.gguf"
             yield Contender("llama.cpp", "dense", formats, None, rival_memory, prefill_s, decode)
-
-    def _check(self, ours: torch.Tensor, output: Any, context: int, engine: Engine) -> None:
-        self.checks.append(
-            check_logits(ours, output.logits[0, -1].float(), context, engine.dtype, engine.kv_dtype)
-        )
 
     def _quest(self, budget: int) -> QuestConfig:
         return QuestConfig(token_budget=budget, dense_layers=self.settings.dense_layers)

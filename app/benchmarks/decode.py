@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from app.benchmarks.transformers_rival import check_logits, load_transformers, run_prefill, time_steps_after
+from app.benchmarks.logits_check import STRETCH_TOKENS, check_logits, check_rounding
+from app.benchmarks.transformers_rival import load_transformers, run_prefill, time_steps_after
 from app.errors import UserFacingError
 from app.machine import describe_machine
 from app.sample_text import read_text_tokens
@@ -70,9 +71,12 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
     from transformers import AutoTokenizer
 
     rival, rope = None, None
-    tokens = read_text_tokens(AutoTokenizer.from_pretrained(engine.model_folder), text, max(contexts), repeat=True)
+    tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
+    tokens = read_text_tokens(tokenizer, text, max(*contexts, STRETCH_TOKENS), repeat=True)
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
-    rows, checks = [], []
+    on_progress("checking ours against Transformers")
+    rounding = check_rounding(engine, tokens)
+    rows, checks = [], [rounding.to_json()]
     session = engine.new_session()
     for context in contexts:
         on_progress(f"{context} tokens: prefill")
@@ -85,7 +89,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
             rival = load_transformers(engine.model_folder, of_length, engine.device, engine.dtype)
         output, _ = run_prefill(rival, tokens[:context])
         theirs = output.logits[0, -1].float()
-        checks.append(check_logits(session._logits, theirs, context, engine.dtype, engine.kv_dtype))
+        checks.append(check_logits(session._logits, theirs, context, rounding.limit))
         on_progress(f"{context} tokens: decode")
         times: dict[QuestConfig | str, list[float]] = {}
         bytes_read: dict[QuestConfig, int] = {}

@@ -1,6 +1,4 @@
-"""Transformers as the rival and the reference: its model, its caches filled at random, the time of its decode steps and
-prefill, and how far our logits may be from its.
-"""
+"""Transformers as the rival: its model, its caches filled at random, the time of its decode steps and prefill."""
 
 from __future__ import annotations
 
@@ -10,13 +8,10 @@ from typing import Any
 
 import torch
 
-from app.errors import UserFacingError
 from quest_core.config import ModelConfig
 
 # Lengths that SDPA's kernels take with a mask.
 STATIC_CACHE_MULTIPLE = 64
-# Of the logits of ours against Transformers', relative root mean square; bfloat16 keeps 8 bits over 30 layers.
-MAX_ERROR = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 
 
 def load_transformers(
@@ -107,23 +102,3 @@ def run_prefill(model: torch.nn.Module, token_ids: list[int]) -> tuple[Any, floa
     output = model(ids, use_cache=True, logits_to_keep=1)
     int(output.logits[0, -1].argmax())
     return output, time.perf_counter() - start
-
-
-def check_logits(ours: torch.Tensor, theirs: torch.Tensor, context: int, *dtypes: torch.dtype) -> dict[str, Any]:
-    """Compare the logits after `context` tokens.
-
-    Args:
-        ours, theirs: float32 [vocab_size].
-        dtypes: of the weights and of the cache; the coarsest sets the limit.
-
-    Raises:
-        UserFacingError: if they differ by more than rounding does.
-    """
-    error = float((ours - theirs).norm() / theirs.norm())
-    limit = max(MAX_ERROR[dtype] for dtype in dtypes)
-    if not error <= limit:  # NaN is no smaller
-        raise UserFacingError(
-            f"At {context} tokens the logits differ from Transformers' by {error:.3g} (relative), more than "
-            f"{limit:.3g}. Nothing was timed."
-        )
-    return {"context_tokens": context, "logits_relative_error": error, "limit": limit}
