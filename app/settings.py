@@ -296,8 +296,14 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return base / APP_NAME
 
 
+# How long OpenMP's threads spin for the next parallel part before they sleep. By default they spin for milliseconds,
+# and where other programs want the same cores they spin while the others compute: kernels/NOTES.md has what it costs.
+# GNU's (torch on Linux) counts rounds, LLVM's and Intel's (macOS, Windows) milliseconds.
+_OPENMP_SPINNING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
+
+
 def set_library_defaults(offline: bool) -> None:
-    """Switch off what libraries would do on their own; call before they are imported."""
+    """Set what libraries do on their own, where the user has not; call before they are imported."""
     quiet = {
         "GRADIO_ANALYTICS_ENABLED": "False",
         "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -308,5 +314,9 @@ def set_library_defaults(offline: bool) -> None:
     }
     for name, value in quiet.items():
         os.environ.setdefault(name, value)
+    # Whoever chose a policy has chosen: a count of rounds would take precedence over it.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        for name, value in _OPENMP_SPINNING.items():
+            os.environ.setdefault(name, value)
     if offline:
         os.environ["HF_HUB_OFFLINE"] = "1"

@@ -45,6 +45,12 @@ def test_the_command_line_needs_no_library():
     assert modules_after("import app.cli, ui.__main__", (*HEAVY, "gradio", "fastapi", "numpy")) == set()
 
 
+@pytest.mark.parametrize("subcommand", ["ask", "bench", "eval", "doctor"])
+def test_torch_is_not_loaded_before_its_threads_are_told_how_to_wait(subcommand):
+    # OpenMP reads the environment once, as torch is imported; `set_library_defaults` follows the parsing.
+    assert modules_after(f"from app.cli import build_parser\nbuild_parser({subcommand!r})", HEAVY) == set()
+
+
 @pytest.mark.slow
 def test_the_embedded_model_needs_no_compiler(embedded_engine_folder):
     program = f"""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 import pytest
 
 from app.errors import UserFacingError
-from app.settings import add_arguments, add_server_arguments, default_data_dir, settings_from
+from app.settings import add_arguments, add_server_arguments, default_data_dir, set_library_defaults, settings_from
 
 
 def parse(*arguments: str, **environment: str):
@@ -95,3 +96,18 @@ def test_kv_bits_reach_the_engine():
     assert parse(QUEST_CHAT_KV_BITS="8").engine_config().kv_bits == 8
     with pytest.raises(UserFacingError, match="--kv-bits must be one of .*, not 4"):
         parse("--kv-bits", "4")
+
+
+def test_openmp_threads_sleep_soon_unless_the_user_has_chosen(monkeypatch):
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+    def defaults_with(**chosen):
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "environ", dict(chosen))
+            set_library_defaults(offline=False)
+            return {name: os.environ[name] for name in names if name in os.environ}
+
+    assert defaults_with() == {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
+    assert defaults_with(GOMP_SPINCOUNT="5") == {"GOMP_SPINCOUNT": "5", "KMP_BLOCKTIME": "1"}
+    # GNU's OpenMP would put the count above the policy.
+    assert defaults_with(OMP_WAIT_POLICY="active") == {"OMP_WAIT_POLICY": "active"}
