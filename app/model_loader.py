@@ -13,6 +13,7 @@ from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
 from app.errors import UserFacingError
 from app.settings import AppSettings
+from app.summary_levels import idle_levels_note
 from app.window import stretch_warning, window_note
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class ModelStatus:
     """How far loading has come; device and window (in tokens) are known once it is "ready".
 
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
-    are empty where there is nothing to say.
+    name a setting that does nothing here, and are empty where there is nothing to say.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -112,8 +113,9 @@ class ModelLoader:
             self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")
             raise
         name, device, window = engine.model_name, engine.device_name, engine.context_tokens
-        note = window_note(engine.trained_tokens, window, engine.stretch_factor)
-        warning = stretch_warning(engine.stretch_factor)
+        levels_note = idle_levels_note(settings, engine.device.type, (settings.token_budget,), window)
+        note = f"{window_note(engine.trained_tokens, window, engine.stretch_factor)} {levels_note}".strip()
+        warning = f"{stretch_warning(engine.stretch_factor)} {levels_note}".strip()
         with self._lock:
             if not self._closed:
                 self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))

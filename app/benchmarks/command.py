@@ -12,6 +12,7 @@ from app.benchmarks.shapes import SHAPES, ModelShape
 from app.errors import UserFacingError
 from app.results import format_table, number_list, write_json
 from app.settings import AppSettings
+from app.summary_levels import idle_levels_note
 
 BENCHMARKS = {
     "decode": "one token end to end; of a loaded model, or with --shape of random weights",
@@ -125,6 +126,8 @@ def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     if arguments.scored_tokens < 0:
         raise UserFacingError(f"--scored-tokens must not be negative, and is {arguments.scored_tokens}.")
     _choose_rivals(arguments)
+    if note := _idle_levels_note(settings, arguments):
+        _print_progress(f"Note: {note}")
     result = _measure(settings, arguments)
     skipped = [
         " ".join(f"{name}={value}" for name, value in each.items() if name != "reason") + f": {each['reason']}"
@@ -161,6 +164,19 @@ def _choose_rivals(arguments: argparse.Namespace) -> None:
         )
     if arguments.rival_llamacpp and arguments.benchmark != "cpu":
         raise UserFacingError("--rival-llamacpp is for bench cpu only.")
+
+
+def _idle_levels_note(settings: AppSettings, arguments: argparse.Namespace) -> str:
+    """Of the benchmarks that decode with the settings' pages."""
+    if settings.summary_levels == 1 or arguments.benchmark not in ("decode", "trace", "cpu"):
+        return ""
+    from app.benchmarks.decode_shapes import CONTEXTS
+    from quest_core.engine import choose_device
+
+    device_type = "cpu" if arguments.benchmark == "cpu" else choose_device(settings.device).type
+    budgets = arguments.budgets or (SHAPE_BUDGETS if arguments.shape else [settings.token_budget])
+    contexts = arguments.contexts or (CONTEXTS if arguments.shape else LOADED_CONTEXTS)
+    return idle_levels_note(settings, device_type, budgets, max(contexts))
 
 
 def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:

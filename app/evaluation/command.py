@@ -12,6 +12,7 @@ from typing import Any
 from app.errors import UserFacingError
 from app.results import format_table, number_list, write_json
 from app.settings import AppSettings
+from app.summary_levels import idle_levels_note
 from quest_core.config import QuestConfig
 
 EVALUATIONS = {
@@ -71,6 +72,8 @@ def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
         require_matplotlib()  # an hour's measurement should not end with its absence
     if (arguments.trials or 1) < 1:
         raise UserFacingError(f"--trials must be at least 1, not {arguments.trials}.")
+    if note := _idle_levels_note(settings, arguments):
+        _print_progress(f"Note: {note}")
     result = _measurement(settings, arguments)(on_progress=_print_progress)
     columns = [name for name in result["rows"][0] if name not in TABLE_LEAVES_OUT]
     print(format_table([{name: row[name] for name in columns} for row in result["rows"]]))
@@ -85,9 +88,32 @@ def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
 
 def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
     """The chosen evaluation with its arguments, waiting for `on_progress`."""
-    if arguments.evaluation in ("perplexity", "recall"):
-        return _feed_book(settings, arguments)
-    return _ask_questions(settings, arguments)
+    return _feed_book(settings, arguments) if _feeds_book(arguments) else _ask_questions(settings, arguments)
+
+
+def _feeds_book(arguments: argparse.Namespace) -> bool:
+    return arguments.evaluation in ("perplexity", "recall")
+
+
+def _budgets(arguments: argparse.Namespace) -> list[int]:
+    return arguments.budgets or ([256, 512, 1024] if _feeds_book(arguments) else [128, 512])
+
+
+def _fed_tokens(settings: AppSettings, arguments: argparse.Namespace) -> int:
+    return settings.context_tokens or (2048 if arguments.quick else 6144)
+
+
+def _asked_lengths(arguments: argparse.Namespace) -> list[int]:
+    return arguments.lengths or ([1024] if arguments.quick else [1024, 4096])
+
+
+def _idle_levels_note(settings: AppSettings, arguments: argparse.Namespace) -> str:
+    if settings.summary_levels == 1:
+        return ""
+    from quest_core.engine import choose_device
+
+    longest = _fed_tokens(settings, arguments) if _feeds_book(arguments) else max(_asked_lengths(arguments))
+    return idle_levels_note(settings, choose_device(settings.device).type, _budgets(arguments), longest)
 
 
 def _feed_book(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
@@ -101,8 +127,8 @@ def _feed_book(settings: AppSettings, arguments: argparse.Namespace) -> Callable
         scored_tokens = 64 if recall or arguments.quick else 512
     return partial(
         measure,
-        settings.with_context(settings.context_tokens or (2048 if arguments.quick else 6144)),
-        settings_of_quest=_settings_of_quest(settings, arguments, [256, 512, 1024]),
+        settings.with_context(_fed_tokens(settings, arguments)),
+        settings_of_quest=_settings_of_quest(settings, arguments),
         scored_tokens=scored_tokens,
         text=arguments.text,
     )
@@ -128,15 +154,13 @@ def _ask_questions(settings: AppSettings, arguments: argparse.Namespace) -> Call
         settings,
         evaluation=arguments.evaluation,
         build_questions=build,
-        lengths=arguments.lengths or ([1024] if arguments.quick else [1024, 4096]),
-        settings_of_quest=_settings_of_quest(settings, arguments, [128, 512]),
+        lengths=_asked_lengths(arguments),
+        settings_of_quest=_settings_of_quest(settings, arguments),
         seed=arguments.seed,
     )
 
 
-def _settings_of_quest(
-    settings: AppSettings, arguments: argparse.Namespace, default_budgets: list[int]
-) -> list[QuestConfig]:
+def _settings_of_quest(settings: AppSettings, arguments: argparse.Namespace) -> list[QuestConfig]:
     return [
         QuestConfig(
             token_budget=budget,
@@ -144,7 +168,7 @@ def _settings_of_quest(
             sink_pages=arguments.sink_pages,
             recent_pages=arguments.recent_pages,
         )
-        for budget in arguments.budgets or default_budgets
+        for budget in _budgets(arguments)
     ]
 
 
