@@ -3,7 +3,8 @@
 A server on this machine is within reach of every page that its user opens: through a name that resolves to 127.0.0.1
 (DNS rebinding), or through a plain form post. So the Host header must name this server, an Origin header, where there
 is one, must be this server's, and the page itself may load nothing from elsewhere: an answer with a markdown picture
-in it must not make the browser fetch an address that tells what was in the document. Knows nothing of what is served.
+in it must not make the browser fetch an address that tells what was in the document. And of what Gradio serves, only
+what the page asks for is open: the rest is for other kinds of apps, and some of it reads files or runs code.
 """
 
 import ipaddress
@@ -43,11 +44,36 @@ SECURITY_HEADERS = {
 }
 # Routes of Gradio that make the server fetch an address which the caller chooses; the page has no use for them.
 _FETCHING_ROUTES = ("/gradio_api/proxy=", "/gradio_api/file=http:", "/gradio_api/file=https:")
+# All that the page and its scripts ask for: seen in a browser that uploads, asks, stops, reloads. With a slash at its
+# end, all that lies below.
+_SERVED_ROUTES = (
+    "/",
+    "/favicon.ico",
+    "/robots.txt",
+    "/config",
+    "/theme.css",
+    "/assets/",
+    "/static/",
+    "/quest/",
+    "/telemetry/",
+    "/healthz",
+    "/gradio_api/app_id",
+    "/gradio_api/call/",
+    "/gradio_api/cancel",
+    "/gradio_api/queue/data",
+    "/gradio_api/queue/join",
+    "/gradio_api/reset",
+    "/gradio_api/run/",
+    "/gradio_api/upload",
+    "/gradio_api/upload_progress",
+)
+_SERVED_PATHS = frozenset(_SERVED_ROUTES)
+_SERVED_FOLDERS = tuple(route for route in _SERVED_ROUTES if route != "/" and route.endswith("/"))
 _ANY_ADDRESS = ("0.0.0.0", "::")
 
 
 class RequestGuard:
-    """ASGI middleware that checks Host and Origin and adds the security headers.
+    """ASGI middleware that checks Host, Origin and route, and adds the security headers.
 
     Written against ASGI itself because streams must pass through it unbuffered.
 
@@ -83,6 +109,8 @@ class RequestGuard:
             return 403, "Another web page tried to use this server."
         if path.startswith(_FETCHING_ROUTES):
             return 403, "This server fetches nothing for others."
+        if path not in _SERVED_PATHS and not path.startswith(_SERVED_FOLDERS):
+            return 404, "Nothing is served here."
         return None
 
 

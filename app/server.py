@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.errors import UserFacingError
+from app.uploads import MAX_UPLOAD_BYTES, UploadFolder
 
 if TYPE_CHECKING:
     import gradio
@@ -30,7 +31,6 @@ ASSETS_FOLDER = Path(__file__).resolve().parents[1] / "assets"
 # Below this address, so that Gradio's own /assets and /static stay its own.
 PAGE_FILES_PATH = "/quest"
 _PAGE_FILE_FOLDERS = ("css", "js", "icons")
-MAX_UPLOAD_SIZE = "512mb"
 # The panel redraws at most this often; a faster model only makes it skip steps.
 _STEPS_PER_S = 30
 # How long a stream may be silent. Proxies close silent ones, and a vanished browser is noticed only on sending.
@@ -95,15 +95,15 @@ def create_app(
     settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
 ) -> FastAPI:
     """The whole web application, ready for an ASGI server."""
+    uploads = _open_uploads(settings.data_dir)
     # Before Gradio is imported. Its folder for uploads is by default one that all users of a machine share.
-    uploads_folder = settings.data_dir / "uploads"
-    uploads_folder.mkdir(parents=True, exist_ok=True)
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads_folder)
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.root)
 
     import gradio
     from fastapi import FastAPI
 
     from app.request_guard import RequestGuard, allowed_hosts
+    from app.upload_route import add_upload
 
     app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None)
     app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
@@ -111,6 +111,9 @@ def create_app(
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
     page = build_page(assistant, settings)
+    add_upload(app, uploads, page.blocks)
+    # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
+    page.blocks.has_launched = True
     return gradio.mount_gradio_app(
         app,
         page.blocks,
@@ -123,7 +126,7 @@ def create_app(
         run_history=False,
         # Exceptions that we did not foresee stay in the terminal; `gr.Error` is shown in any case.
         show_error=False,
-        max_file_size=MAX_UPLOAD_SIZE,
+        max_file_size=MAX_UPLOAD_BYTES,
         # Gradio would serve what lies below the working folder to whoever asks for it.
         allowed_paths=[],
         enable_monitoring=False,
@@ -131,6 +134,17 @@ def create_app(
         mcp_server=False,
         pwa=False,
     )
+
+
+def _open_uploads(data_dir: Path) -> UploadFolder:
+    folder = data_dir / "uploads"
+    try:
+        return UploadFolder.open(folder)
+    except OSError as error:
+        raise UserFacingError(
+            f"The folder {folder} cannot be written to: {error.strerror or error}. Choose another data folder with "
+            "--data-dir, or mend this one."
+        ) from error
 
 
 def _add_page_files(app: FastAPI) -> None:

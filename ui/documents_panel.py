@@ -19,6 +19,7 @@ from app.errors import UserFacingError
 from app.library import SUPPORTED_SUFFIXES, Document, PasswordRequired, ReadProgress, WrongPassword
 from ui.notices import shown_to_user, user_error, warn
 from ui.raw_html import raw_html
+from ui.uploaded_files import upload_folder, uploaded_paths
 from ui.wording import counted
 
 SAMPLE_BOOK = Path(__file__).resolve().parents[1] / "assets" / "books" / "the-happy-prince.pdf"
@@ -66,9 +67,9 @@ class DocumentsPanel:
         """
         shown = [self._files, self._password_form, self._password, self._progress, self.list, self.meter]
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self._files.upload(self._add_files, [conversation_id, self._files], shown, **plain)
+        self._files.upload(self._add_files, [conversation_id, self._files], shown, preprocess=False, **plain)
         self._password.submit(
-            self._add_files, [conversation_id, self._files, self._password], shown, **plain
+            self._add_files, [conversation_id, self._files, self._password], shown, preprocess=False, **plain
         )
         # Whoever takes the encrypted file out again is not asked for its password any more.
         for event in (self._files.clear, self._files.delete):
@@ -106,14 +107,17 @@ class DocumentsPanel:
     def _add_sample_book(self, conversation_id: str) -> Iterator[list[Any]]:
         yield from self._add_files(conversation_id, [str(SAMPLE_BOOK)])
 
-    def _add_files(self, conversation_id: str, files: list[str], password: str = "") -> Iterator[list[Any]]:
+    def _add_files(
+        self, conversation_id: str, files: list[dict[str, Any] | str] | None, password: str = ""
+    ) -> Iterator[list[Any]]:
         """Read the files one after the other; those that need a password stay in the drop zone."""
         with shown_to_user():
             conversation = self._assistant.conversation(conversation_id)
         locked: list[str] = []
         failures: list[str] = []
-        for number, file in enumerate(map(Path, files or []), start=1):
-            place = f"{file.name} ({number} of {len(files)})" if len(files) > 1 else file.name
+        paths = uploaded_paths(files)
+        for number, file in enumerate(map(Path, paths), start=1):
+            place = f"{file.name} ({number} of {len(paths)})" if len(paths) > 1 else file.name
             reading = _read_in_thread(self._assistant, conversation, file, password or None)
             try:
                 for done_pages, total_pages in reading:
@@ -185,7 +189,7 @@ def _read_in_thread(
 def _forget_upload(file: Path) -> None:
     # The text is in memory now; a second copy of the user's document has no business on the disk.
     if file != SAMPLE_BOOK:
-        file.unlink(missing_ok=True)
+        upload_folder().forget(file)
 
 
 def _password_label(locked: list[str]) -> str:

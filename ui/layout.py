@@ -20,6 +20,7 @@ from ui.live_panel import LivePanel
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
+from ui.uploaded_files import CheckedBlocks
 
 _STYLE_SHEETS = ("page.css", "panels.css")
 _HEAD = "\n".join(
@@ -45,7 +46,9 @@ def _call_script(module: str, function: str) -> str:
 
 def build_page(assistant: Assistant, settings: AppSettings) -> Page:
     """The whole page for `app.server`."""
-    with gr.Blocks(title="Quest Chat", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True) as blocks:
+    with CheckedBlocks(
+        title="Quest Chat", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
+    ) as blocks:
         with gr.Row(elem_id="page-header"):
             raw_html(
                 f'<div class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="30" height="30">'

@@ -133,6 +133,39 @@ def test_files_beside_the_page_are_not_served(client):
     assert client.get("/gradio_api/file=http://127.0.0.1:1/").status_code == 403
 
 
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/openapi.json",
+        "/docs",
+        "/login",
+        "/monitoring",
+        "/monitoring/summary",
+        "/deep_link",
+        "/svelte/client.js",
+        "/gradio_api/openapi.json",
+        "/gradio_api/info",
+        "/gradio_api/dev/reload",
+        "/gradio_api/startup-events",
+        "/gradio_api/queue/status",
+        "/gradio_api/runs",
+        "/gradio_api/stream/a/b/c/playlist.m3u8",
+        "/gradio_api/vibe-code/",
+        "/gradio_api/custom_component/1/client/component/index.js",
+        "/gradio_api/mcp/sse",
+        "//gradio_api/openapi.json",
+        "/assets/../gradio_api/openapi.json",
+    ],
+)
+def test_what_the_page_does_not_need_is_closed(client, path):
+    assert client.get(path).status_code == 404
+
+
+@pytest.mark.parametrize("path", ["component_server", "process_recording", "vibe-edit", "stream/event"])
+def test_what_the_page_never_posts_is_closed(client, path):
+    assert client.post(f"/gradio_api/{path}", json={}).status_code == 404
+
+
 def test_the_page_is_served_while_the_model_loads(client):
     page = client.get("/")
     assert page.status_code == 200
