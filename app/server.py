@@ -10,9 +10,9 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
-import socket
 import webbrowser
 from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -66,21 +66,19 @@ def serve(
     """
     import uvicorn
 
-    class AnnouncingServer(uvicorn.Server):
-        """Tells the address when the port is open, not before."""
+    from app.http_server import Server, TimedProtocol
 
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                _announce(settings)
-                # Not before: what the page and the model import would wait for each other, and the page comes first.
-                assistant.start_loading()
+    def on_open() -> None:
+        _announce(settings)
+        # Not before: what the page and the model import would wait for each other, and the page comes first.
+        assistant.start_loading()
 
     app = create_app(settings, assistant, build_page)
     config = uvicorn.Config(
         app,
         host=settings.host.strip("[]"),
         port=settings.port,
+        http=TimedProtocol,
         log_level="critical",
         access_log=False,
         proxy_headers=False,
@@ -88,7 +86,7 @@ def serve(
         # An open page holds its telemetry stream forever; stopping must not wait for it.
         timeout_graceful_shutdown=1,
     )
-    AnnouncingServer(config).run()
+    Server(config, on_open).run()
 
 
 def create_app(
@@ -105,7 +103,12 @@ def create_app(
     from app.request_guard import RequestGuard, allowed_hosts
     from app.upload_route import add_upload
 
-    app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None)
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        uploads.close()
+
+    app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
     _add_page_files(app)
     _add_health(app, assistant)
