@@ -255,6 +255,8 @@ def run(python, arguments):
     environment = dict(os.environ)
     # The packages of the project are found from whatever folder the user is in.
     environment["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), environment.get("PYTHONPATH")]))
+    # However this process ends, the one that it starts ends too.
+    environment["QUEST_CHAT_LAUNCHER_PID"] = str(os.getpid())
     folder = str(ROOT) if arguments[:2] == ["-m", "pytest"] else None
     process = subprocess.Popen([python] + arguments, cwd=folder, env=environment)
     # The terminal sends Ctrl-C to both processes; a service manager stops only this one.

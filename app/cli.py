@@ -11,7 +11,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import UserFacingError
-from app.settings import add_arguments, set_library_defaults, settings_from
+from app.parent_process import end_with_parent
+from app.settings import add_arguments, set_library_defaults, settings_from, take_launcher_pid
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -92,7 +93,13 @@ def _run_doctor(parsed: argparse.Namespace) -> int:
 
 
 def run_cleanly(command: Callable[[], int]) -> int:
-    """Run `command`; an error the user can mend becomes one line on stderr and exit code 1, Ctrl-C becomes 130."""
+    """Run `command`; an error the user can mend becomes one line on stderr and exit code 1, Ctrl-C becomes 130.
+
+    The process ends with `launch.py`, if that has started it.
+    """
+    launcher_pid = take_launcher_pid()
+    if launcher_pid is not None:
+        end_with_parent(launcher_pid)
     try:
         return command()
     except KeyboardInterrupt:

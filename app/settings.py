@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -294,6 +294,12 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     else:
         base = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
     return base / APP_NAME
+
+
+def take_launcher_pid(environment: MutableMapping[str, str] = os.environ) -> int | None:
+    """The process of `launch.py` that has started this one, or None. What this one starts is not told of it."""
+    pid = environment.pop("QUEST_CHAT_LAUNCHER_PID", "")
+    return int(pid) if pid.isdecimal() else None
 
 
 # How long OpenMP's threads spin for the next parallel part before they sleep. By default they spin for milliseconds,

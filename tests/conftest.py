@@ -8,6 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from app.parent_process import end_with_parent
+from app.settings import take_launcher_pid
+
 HAS_GPU = torch.cuda.is_available()
 if not HAS_GPU:
     # Before triton is first imported, by whatever test: it decides then whether kernels are compiled.
@@ -15,6 +18,8 @@ if not HAS_GPU:
 os.environ["HF_HUB_OFFLINE"] = "1"
 # Threads that sleep while they wait: on a busy machine spinning ones make small models thirty times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+if (launcher_pid := take_launcher_pid()) is not None:
+    end_with_parent(launcher_pid)
 for name in [name for name in os.environ if name.startswith("QUEST_CHAT_")]:
     del os.environ[name]
 

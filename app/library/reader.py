@@ -75,7 +75,13 @@ def read_document(
         document_id = _document_id(path)
     except OSError as error:
         raise DocumentError(f'"{path.name}" cannot be opened: {error.strerror or error}.') from error
-    request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
+    request = {
+        "path": str(path),
+        "format": format_name,
+        "password": password,
+        "limits": asdict(limits),
+        "parent_pid": os.getpid(),
+    }
     document_pages: list[DocumentPage] = []
     unreadable_pages: list[str] = []
     with closing(_pages_from_process(request, path, limits)) as pages:
