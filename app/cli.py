@@ -109,7 +109,8 @@ def run_cleanly(command: Callable[[], int]) -> int:
         # Whoever read our output has closed it, as `head` does; nothing is left to say.
         sys.stderr.close()
         return 1
-    except (UserFacingError, ValueError) as error:
+    except (UserFacingError, ValueError, OSError) as error:
+        # The last: files and folders that cannot be read or written.
         print(f"quest-chat: {error}", file=sys.stderr)
         return 1
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
+from app.data_folder import explain_storage_error
 from app.errors import UserFacingError
 from app.settings import AppSettings
 from app.summary_levels import idle_levels_note
@@ -106,7 +107,10 @@ class ModelLoader:
             config = settings.engine_config()
             engine = Engine.load(settings.model, config, lambda message: self._report("loading", message))
             tokenizer = ChatTokenizer(engine.model_folder)
-        except (UserFacingError, ValueError, OSError) as error:
+        except OSError as error:
+            self._report("failed", explain_storage_error(error, settings.data_dir))
+            return
+        except (UserFacingError, ValueError) as error:
             self._report("failed", str(error))
             return
         except Exception as error:  # whoever waits must hear of it, whatever it is

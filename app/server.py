@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from app.data_folder import explain_storage_error
 from app.errors import UserFacingError
 from app.uploads import MAX_UPLOAD_BYTES, UploadFolder
 
@@ -92,8 +93,15 @@ def serve(
 def create_app(
     settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
 ) -> FastAPI:
-    """The whole web application, ready for an ASGI server."""
-    uploads = _open_uploads(settings.data_dir)
+    """The whole web application, ready for an ASGI server.
+
+    Raises:
+        UserFacingError: if the data folder cannot be written to.
+    """
+    try:
+        uploads = UploadFolder.open(settings.data_dir / "uploads")
+    except OSError as error:
+        raise UserFacingError(explain_storage_error(error, settings.data_dir)) from error
     # Before Gradio is imported. Its folder for uploads is by default one that all users of a machine share.
     os.environ["GRADIO_TEMP_DIR"] = str(uploads.root)
 
@@ -137,17 +145,6 @@ def create_app(
         mcp_server=False,
         pwa=False,
     )
-
-
-def _open_uploads(data_dir: Path) -> UploadFolder:
-    folder = data_dir / "uploads"
-    try:
-        return UploadFolder.open(folder)
-    except OSError as error:
-        raise UserFacingError(
-            f"The folder {folder} cannot be written to: {error.strerror or error}. Choose another data folder with "
-            "--data-dir, or mend this one."
-        ) from error
 
 
 def _add_page_files(app: FastAPI) -> None:

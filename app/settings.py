@@ -244,7 +244,7 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=Path,
         metavar="DIR",
         default=default("data-dir", None, Path),
-        help=f"where converted models and uploads are kept (default: {default_data_dir(environment)})",
+        help=f"where converted models and uploads are kept (default: {_default_data_dir_text(environment)})",
     )
 
 
@@ -280,13 +280,24 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     """
     names = {field.name for field in fields(AppSettings)}
     values = {name: value for name, value in vars(arguments).items() if name in names}
-    values["data_dir"] = Path(values.get("data_dir") or default_data_dir(environment)).expanduser().resolve()
+    data_dir = values.get("data_dir") or default_data_dir(environment)
+    try:
+        values["data_dir"] = Path(data_dir).expanduser().resolve()
+    except (OSError, RuntimeError) as error:
+        raise UserFacingError(f"--data-dir {data_dir} names no folder: {error}") from error
     return AppSettings(**values)
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
-    """The platform's folder for an app's data."""
-    home = Path.home()
+    """The platform's folder for an app's data.
+
+    Raises:
+        UserFacingError: if the user has no home folder.
+    """
+    try:
+        home = Path.home()
+    except RuntimeError as error:
+        raise UserFacingError("You have no home folder. Name a data folder with --data-dir.") from error
     if sys.platform == "win32":
         base = Path(environment.get("LOCALAPPDATA") or home / "AppData" / "Local")
     elif sys.platform == "darwin":
@@ -294,6 +305,13 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     else:
         base = Path(environment.get("XDG_DATA_HOME") or home / ".local" / "share")
     return base / APP_NAME
+
+
+def _default_data_dir_text(environment: Mapping[str, str]) -> str:
+    try:
+        return str(default_data_dir(environment))
+    except UserFacingError:
+        return "none, as you have no home folder"
 
 
 def take_launcher_pid(environment: MutableMapping[str, str] = os.environ) -> int | None:

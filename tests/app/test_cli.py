@@ -63,6 +63,7 @@ def test_unknown_flags_are_refused(asked, capsys):
     [
         (UserFacingError("Do this."), 1, "quest-chat: Do this."),
         (ValueError("bad value 7"), 1, "quest-chat: bad value 7"),
+        (PermissionError(13, "No permission", "out.json"), 1, "quest-chat: [Errno 13] No permission: 'out.json'"),
         (KeyboardInterrupt(), 130, "quest-chat: interrupted"),
     ],
 )

@@ -111,3 +111,13 @@ def test_openmp_threads_sleep_soon_unless_the_user_has_chosen(monkeypatch):
     assert defaults_with(GOMP_SPINCOUNT="5") == {"GOMP_SPINCOUNT": "5", "KMP_BLOCKTIME": "1"}
     # GNU's OpenMP would put the count above the policy.
     assert defaults_with(OMP_WAIT_POLICY="active") == {"OMP_WAIT_POLICY": "active"}
+
+
+def test_without_a_home_folder_the_data_folder_must_be_named(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "home", classmethod(lambda cls: Path("~").expanduser()))
+    monkeypatch.setattr("os.path.expanduser", lambda path: path)
+    with pytest.raises(UserFacingError, match="--data-dir"):
+        parse()
+    assert parse("--data-dir", str(tmp_path)).data_dir == tmp_path
+    with pytest.raises(UserFacingError, match="~nobody/data names no folder"):
+        parse("--data-dir", "~nobody/data")
