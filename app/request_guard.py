@@ -55,6 +55,7 @@ _SERVED_ROUTES = (
     "/assets/",
     "/static/",
     "/quest/",
+    "/streams/",
     "/telemetry/",
     "/healthz",
     "/gradio_api/app_id",

@@ -109,6 +109,7 @@ def create_app(
     from fastapi import FastAPI
 
     from app.request_guard import RequestGuard, allowed_hosts
+    from app.shared_streams import add_shared_streams
     from app.upload_route import add_upload
 
     @asynccontextmanager
@@ -121,6 +122,7 @@ def create_app(
     _add_page_files(app)
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
+    add_shared_streams(app)
     page = build_page(assistant, settings)
     add_upload(app, uploads, page.blocks)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.

@@ -1,7 +1,12 @@
 // Telemetry of one conversation: the event stream of app/server.py and the look-ups beside it.
 //
-// The stream is open only while the tab is visible. A browser allows six connections to a server in all its tabs
-// together, and a hidden panel has no use for one. What events mean is for others to know.
+// The stream is open only while the tab is visible: a hidden panel has no use for one. What events mean is for others to
+// know.
+
+import { openStream } from "./shared-streams.js";
+
+const RETRY_MS = 2000;
+const NOT_FOUND = 404;
 
 /** The event stream; calls `onEvent` with each event, and `onConnection` with whether the stream is open. */
 export class TelemetryStream {
@@ -15,17 +20,32 @@ export class TelemetryStream {
   }
 
   connect() {
-    if (this.source) return;
-    this.source = new EventSource(this.address);
-    this.source.onopen = () => this.onConnection(true);
-    // The browser tries again by itself; it gives up only if the server answers that it knows no such conversation.
-    this.source.onerror = () => this.onConnection(false);
-    this.source.onmessage = (message) => this.onEvent(JSON.parse(message.data));
+    if (this.closeStream) return;
+    let rest = "";
+    let retry = true;
+    this.closeStream = openStream(this.address, {
+      onStart: (status) => {
+        // The server knows no such conversation, and will not.
+        retry = status !== NOT_FOUND;
+        this.onConnection(status === 200);
+      },
+      onText: (text) => {
+        const events = (rest + text).split("\n\n");
+        rest = events.pop();
+        for (const event of events) if (event.startsWith("data: ")) this.onEvent(JSON.parse(event.slice(6)));
+      },
+      onEnd: () => {
+        this.closeStream = null;
+        this.onConnection(false);
+        if (retry) this.retryTimer = setTimeout(this.followVisibility, RETRY_MS);
+      },
+    });
   }
 
   disconnect() {
-    this.source?.close();
-    this.source = null;
+    clearTimeout(this.retryTimer);
+    this.closeStream?.();
+    this.closeStream = null;
   }
 
   close() {

@@ -209,6 +209,52 @@ def test_open_streams_leave_the_server_responsive(client, address):
             stream.__exit__(None, None, None)
 
 
+def next_line(lines: Iterator[str]) -> dict:
+    """The next line of a shared connection that tells something."""
+    return next(told for told in map(json.loads, lines) if told)
+
+
+def wait_until(condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_several_streams_come_over_one_connection(client, address, assistant):
+    subscriptions = assistant.telemetry._channels[CONVERSATION].subscriptions
+    events = {"address": f"/telemetry/{CONVERSATION}/events"}
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as browser:
+        with browser.stream("GET", "/streams/c1") as response:
+            lines = response.iter_lines()
+            assert json.loads(next(lines)) == {}
+            for number in (1, 2):
+                assert client.post(f"/streams/c1/{number}", params=events).status_code == 204
+                assert next_line(lines) == {"stream": number, "status": 200}
+                told = next_line(lines)
+                assert (told["stream"], "idle" in told["text"]) == (number, True)
+            wait_until(lambda: len(subscriptions) == 2)
+            assert client.delete("/streams/c1/1").status_code == 204
+            assert next_line(lines) == {"stream": 1, "end": True}
+            wait_until(lambda: len(subscriptions) == 1)
+            assert client.post("/streams/c1/3", params={"address": "/telemetry/unknown/events"}).status_code == 204
+            assert next_line(lines) == {"stream": 3, "status": 404}
+            assert "closed" in next_line(lines)["text"]
+            assert next_line(lines) == {"stream": 3, "end": True}
+    # What a browser leaves open goes with its connection.
+    wait_until(lambda: not subscriptions)
+
+
+@pytest.mark.parametrize("address_", ["/", "/healthz", "/telemetry/x/steps/1", "http://127.0.0.1/telemetry/x/events/y"])
+def test_nothing_but_streams_is_shared(client, address, address_):
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as browser:
+        with browser.stream("GET", "/streams/c2") as response:
+            next(response.iter_lines())
+            assert client.post("/streams/c2/1", params={"address": address_}).status_code == 404
+    assert client.post("/streams/nobody/1", params={"address": "/telemetry/x/events"}).status_code == 404
+    assert client.delete("/streams/nobody/1").status_code == 204
+
+
 def test_kept_steps_can_be_gone_back_to(client, assistant):
     assistant.telemetry.publish(CONVERSATION, step_event(0))
     assistant.telemetry.publish(CONVERSATION, step_event(7))
