@@ -26,7 +26,7 @@ from quest_core.decode_graph import (
 from quest_core.decoder import Decoder
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
-from quest_core.sampling import Sampler
+from quest_core.sampling import Sampler, read_token
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,21 @@ class EagerSteps:
     def begin(self, logits: torch.Tensor) -> int:
         """Draw the answer's first token from the logits after the prompt."""
         self._token = self._sampler.draw(logits)
-        return int(self._token)
+        return self._sampler.read(self._token)
 
     def launch(self) -> None:
         """Nothing runs before `finish`."""
 
     def finish(self) -> FinishedStep:
-        """Feed the last token and draw the next."""
+        """Feed the last token and draw the next.
+
+        Raises:
+            NotANumberError: if there is nothing to draw it from.
+        """
         logits = append_token(self._decoder, self._cache, self._token, self._attention)
         self._token = self._sampler.draw(logits)
         reads = None if self._trace is None else self._trace.finish_step(self._cache.num_pages)
-        return FinishedStep(int(self._token), logits, reads)
+        return FinishedStep(self._sampler.read(self._token), logits, reads)
 
 
 class StaticSteps:
@@ -137,7 +141,7 @@ class StaticSteps:
 
     def begin(self, logits: torch.Tensor) -> int:
         """Draw the answer's first token from the logits after the prompt."""
-        self._token_ids.append(int(self._sampler.draw(logits)))
+        self._token_ids.append(self._sampler.read(self._sampler.draw(logits)))
         return self._token_ids[0]
 
     @torch.inference_mode()
@@ -165,7 +169,11 @@ class StaticSteps:
         self._flights.append(_Flight(self._graphs, prepared, num_pages))
 
     def finish(self) -> FinishedStep:
-        """Wait for the token of the step launched first, and count the token that it was fed."""
+        """Wait for the token of the step launched first, and count the token that it was fed.
+
+        Raises:
+            NotANumberError: if there was nothing to draw it from.
+        """
         self._read_tokens(1)
         flight = self._flights.popleft()
         self._cache.advance(1)
@@ -223,7 +231,8 @@ class _Flight:
             self._arrived.record()
 
     def token_id(self) -> int:
-        return int(split_report_header(self._read())[0])
+        token_id, _, highest = split_report_header(self._read())
+        return read_token(token_id, highest)
 
     def missed_share(self) -> float:
         return float(split_report_header(self._read())[1])

@@ -245,7 +245,8 @@ class QuestConfig:
     def __post_init__(self) -> None:
         if self.attention not in ("quest", "dense"):
             raise ValueError(f"attention must be 'quest' or 'dense', got {self.attention!r}")
-        if self.token_budget < 1:
+        # Written so that NaN, which no comparison is true of, is refused as well.
+        if not 1 <= self.token_budget < math.inf:
             raise ValueError(f"token_budget must be positive, got {self.token_budget}")
         if min(self.dense_layers, self.sink_pages, self.recent_pages) < 0:
             raise ValueError("dense_layers, sink_pages and recent_pages must not be negative")
@@ -280,18 +281,22 @@ class SamplingConfig:
     stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.temperature < 0.0:
-            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        # Written so that NaN, which no comparison is true of, is refused as well.
+        if not 0.0 <= self.temperature < math.inf:
+            raise ValueError(f"temperature must be a number that is not negative, got {self.temperature}")
         if not 0.0 < self.top_p <= 1.0:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if self.top_k < 0:
+        if not 0 <= self.top_k < math.inf:
             raise ValueError(f"top_k must not be negative, got {self.top_k}")
         if not 0.0 <= self.min_p < 1.0:
             raise ValueError(f"min_p must be in [0, 1), got {self.min_p}")
-        if self.repetition_penalty <= 0.0:
+        if not 0.0 < self.repetition_penalty < math.inf:
             raise ValueError(f"repetition_penalty must be positive, got {self.repetition_penalty}")
-        if self.max_new_tokens < 1:
+        if not 1 <= self.max_new_tokens < math.inf:
             raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
+        # What torch's generators take.
+        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
+            raise ValueError(f"seed must have at most 64 bits, got {self.seed}")
 
 
 @dataclass(frozen=True)

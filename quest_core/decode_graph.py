@@ -26,7 +26,8 @@ from quest_core.sampling import SamplingKind, SamplingTensors, draw_token
 MAX_GRAPHS = 8
 # Grids and the scratch of a step grow with the table, so that a short context should not pay for the whole window.
 MIN_TABLE_PAGES = 1024
-# The report begins with the token (int64) and the missed share (float32), and goes on at a multiple of 16 bytes.
+# The report begins with the token (int64), the missed share and the highest number of the draw (float32), and goes on
+# at a multiple of 16 bytes.
 REPORT_HEADER_BYTES = 16
 
 
@@ -74,24 +75,25 @@ class StepBuffers:
         page_table: int32 [window_pages].
         sampling: parameters and noise.
         logits: float32 [vocab_size], of the last step.
-        report: uint8; token, missed share and page counts in one piece, to reach the host in one copy.
+        report: uint8; token, missed share, the draw's highest number and page counts in one piece, to reach the host in
+            one copy.
     """
 
     def __init__(self, model: ModelConfig, page_size: int, device: torch.device) -> None:
         self.window_pages = -(-model.context_tokens // page_size)
         report_bytes = REPORT_HEADER_BYTES + model.num_layers * self.window_pages
         self.report = torch.zeros(report_bytes, dtype=torch.uint8, device=device)
-        self.token_id, self.missed_share = split_report_header(self.report)
+        self.token_id, self.missed_share, highest = split_report_header(self.report)
         self.start_token = torch.zeros(1, dtype=torch.int32, device=device)
         self.context_tokens = torch.zeros(1, dtype=torch.int32, device=device)
         self.page_table = torch.zeros(self.window_pages, dtype=torch.int32, device=device)
-        self.sampling = SamplingTensors(model.vocab_size, device)
+        self.sampling = SamplingTensors(model.vocab_size, device, highest)
         self.logits = torch.zeros(model.vocab_size, device=device)
 
 
-def split_report_header(report: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Views of a report: the token id, int64 [1], and the missed share, float32 []."""
-    return report[:8].view(torch.int64), report[8:12].view(torch.float32)[0]
+def split_report_header(report: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Views of a report: the token id, int64 [1], the missed share and the draw's highest number, float32 []."""
+    return report[:8].view(torch.int64), report[8:12].view(torch.float32)[0], report[12:16].view(torch.float32)[0]
 
 
 class StaticStep:

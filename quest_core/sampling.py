@@ -17,6 +17,22 @@ from quest_core.config import SamplingConfig
 
 # That a GPU looks through at once for the highest of many numbers.
 MOST_PARTS = 128
+# Nobody can tell a draw at such a temperature from a greedy one, and logits divided by less overflow.
+GREEDY_TEMPERATURE = 1e-6
+
+
+class NotANumberError(ValueError):
+    """The logits hold NaN or infinity, so that no token can be chosen.
+
+    Args:
+        value: the one that was found.
+    """
+
+    def __init__(self, value: float) -> None:
+        super().__init__(
+            f"The model's output is not a number ({value}): its weights are damaged, or too large for the precision it "
+            "runs with. Get the model's files again, or start with --dtype float32."
+        )
 
 
 @dataclass(frozen=True)
@@ -35,7 +51,7 @@ class SamplingKind:
 
     @classmethod
     def of(cls, config: SamplingConfig) -> SamplingKind:
-        greedy = config.temperature == 0.0
+        greedy = config.temperature < GREEDY_TEMPERATURE
         ranked = not greedy and (config.top_k > 0 or config.top_p < 1.0)
         return cls(greedy, ranked, config.repetition_penalty != 1.0)
 
@@ -46,9 +62,11 @@ class SamplingTensors:
     Args:
         vocab_size: length of the logits.
         device: of the logits.
+        highest: float32 [], where each draw notes the highest of the numbers it chose from; made if None.
     """
 
-    def __init__(self, vocab_size: int, device: torch.device) -> None:
+    def __init__(self, vocab_size: int, device: torch.device, highest: torch.Tensor | None = None) -> None:
+        self.highest = torch.zeros((), device=device) if highest is None else highest
         self.temperature = torch.ones((), device=device)
         self.min_p = torch.zeros((), device=device)
         self.top_p = torch.ones((), device=device)
@@ -88,10 +106,11 @@ def draw_token(
         logits: float32 [vocab_size]; not changed.
         previous: int64 [1], the answer's token before; None at its first.
         kind: what is to be done.
-        tensors: with what; `previous` is noted in `drawn`.
+        tensors: with what; `previous` is noted in `drawn`, and how high the winner was in `highest`.
 
     Returns:
-        int64 [1] on the device.
+        int64 [1] on the device, a token of the vocabulary whatever the logits; `read_token` tells whether it means
+        anything.
     """
     if kind.penalised:
         if previous is not None:
@@ -99,24 +118,49 @@ def draw_token(
         penalty = tensors.repetition_penalty
         logits = torch.where(tensors.drawn, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if kind.greedy:
-        return find_highest(logits)
-    logits = logits / tensors.temperature
-    probabilities = filter_probabilities(logits, kind, tensors)
-    # Noise of 0 would let a token win that is excluded.
-    return find_highest(probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny))
+        numbers = logits
+    else:
+        probabilities = filter_probabilities(logits / tensors.temperature, kind, tensors)
+        # Noise of 0 would let a token win that is excluded.
+        numbers = probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny)
+    highest, place = find_highest(numbers)
+    tensors.highest.copy_(highest[0])
+    return place
 
 
-def find_highest(numbers: torch.Tensor) -> torch.Tensor:
-    """The place of the highest of floating [vocab_size], the first of equal ones; int64 [1]."""
-    return numbers.argmax(keepdim=True) if numbers.device.type == "cpu" else find_highest_in_parts(numbers)
+def read_token(token_id: torch.Tensor, highest: torch.Tensor) -> int:
+    """A drawn token as a number.
+
+    Args:
+        token_id: int64 [1], as `draw_token` returned it.
+        highest: float32 [], as it noted it.
+
+    Raises:
+        NotANumberError: if the logits were no numbers.
+    """
+    if not math.isfinite(value := float(highest)):
+        raise NotANumberError(value)
+    return int(token_id)
 
 
-def find_highest_in_parts(numbers: torch.Tensor) -> torch.Tensor:
+def find_highest(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The highest of floating [vocab_size], the first of equal ones; NaN is higher than any number.
+
+    Returns:
+        Its value, [1], and its place, int64 [1].
+    """
+    if numbers.device.type != "cpu":
+        return find_highest_in_parts(numbers)
+    place = numbers.argmax(keepdim=True)
+    return numbers.gather(0, place), place
+
+
+def find_highest_in_parts(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """As `find_highest`, in two steps: of one long row torch leaves most of a GPU idle (28 us, of 128,256 numbers)."""
     parts = math.gcd(len(numbers), MOST_PARTS)
     highest, places = numbers.view(parts, -1).max(dim=1)
-    part = highest.argmax(keepdim=True)
-    return part * (len(numbers) // parts) + places.gather(0, part)
+    value, part = highest.max(dim=0, keepdim=True)
+    return value, part * (len(numbers) // parts) + places.gather(0, part)
 
 
 def filter_probabilities(logits: torch.Tensor, kind: SamplingKind, tensors: SamplingTensors) -> torch.Tensor:
@@ -174,3 +218,7 @@ class Sampler:
         self._tensors.draw_noise(self.kind, self.generator)
         self._previous = draw_token(logits, self._previous, self.kind, self._tensors)
         return self._previous
+
+    def read(self, token_id: torch.Tensor) -> int:
+        """The token that was drawn last, as a number; see `read_token`."""
+        return read_token(token_id, self._tensors.highest)

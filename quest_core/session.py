@@ -6,6 +6,7 @@ thread, inside a job. Knows nothing of text or of other sessions.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -20,7 +21,7 @@ from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.read_trace import ReadTrace, StepReads
-from quest_core.sampling import Sampler
+from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
 from quest_core.stretch import Stretch
@@ -174,6 +175,7 @@ class Session:
 
         Raises:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
+            NotANumberError: if the logits are no numbers.
             PoolExhausted: if the page pool is full.
         """
         trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
@@ -233,6 +235,7 @@ class Session:
         Raises:
             ValueError: before a prefill, if there is no room for so many tokens, or if the budget is smaller than what
                 is always read.
+            NotANumberError: if the logits are no numbers.
         """
         if len(self.tokens) + len(token_ids) > self.max_tokens:
             raise ValueError(
@@ -246,6 +249,8 @@ class Session:
             if cancellation.requested:
                 return
             log_probability = float(self._logits.log_softmax(dim=-1)[token_id])
+            if math.isnan(log_probability):
+                raise NotANumberError(log_probability)
             fed = torch.tensor([token_id], device=self._decoder.device)
             self._logits = append_token(self._decoder, self._cache, fed, attention)
             self.tokens.append(token_id)

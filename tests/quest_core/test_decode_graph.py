@@ -15,6 +15,7 @@ from quest_core.decode_graph import StepGraphs, garbage_kept, read_shape, run_ea
 from quest_core.engine import Cancellation
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PoolExhausted
+from quest_core.sampling import NotANumberError
 from quest_core.session import Session
 
 DENSE = QuestConfig(attention="dense")
@@ -194,6 +195,41 @@ def test_the_token_at_hand_counts_when_no_page_is_left_for_the_next(tiny_engine,
     for page in taken:
         pool.release(page)
     assert next(session.decode(DENSE, SamplingConfig(), never)).context_tokens == 160
+
+
+@pytest.mark.parametrize("look_ahead", [True, False])
+@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
+@BOTH
+def test_logits_that_are_no_numbers_end_the_answer_by_name(
+    tiny_engine, new_session, static_session, generate, never, prompt, monkeypatch, quest, value, look_ahead
+):
+    """Static and eager steps alike, after the same token; what was there before them stays."""
+    expected = generate(new_session(), prompt(150), quest, SAMPLINGS[0])
+    decode, drawn = tiny_engine._decoder.decode, []
+
+    def decode_badly(token_id, cache, attention):
+        return decode(token_id, cache, attention) + (value if len(drawn) > 3 else 0.0)
+
+    for session in (new_session(), static_session()):
+        drawn.clear()
+        list(session.prefill(prompt(150), never))
+        with monkeypatch.context() as patch, pytest.raises(NotANumberError):
+            patch.setattr(tiny_engine._decoder, "decode", decode_badly)
+            for step in session.decode(quest, SAMPLINGS[0], never, look_ahead=look_ahead):
+                drawn.append(step.token_id)
+        assert drawn == expected[: len(drawn)] and 4 <= len(drawn) <= 5
+        assert session.tokens == prompt(150) + drawn[: len(session.tokens) - 150]
+        assert generate(session, prompt(150), quest, SAMPLINGS[0]) == expected
+
+
+def test_logits_of_the_prompt_that_are_no_numbers_are_named(new_session, static_session, never, prompt):
+    for session in (new_session(), static_session()):
+        list(session.prefill(prompt(150), never))
+        session._logits = session._logits * float("nan")
+        with pytest.raises(NotANumberError):
+            next(session.decode(QUEST, SAMPLINGS[0], never))
+        with pytest.raises(NotANumberError):
+            next(session.score([5], QUEST, never))
 
 
 def test_the_trace_may_be_left_out(static_session, never, prompt):

@@ -16,6 +16,7 @@ from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.decode_graph import GraphCapture
 from quest_core.engine import Engine
 from quest_core.prefill_attention import BlockwiseAttention, GatheredAttention
+from quest_core.sampling import NotANumberError
 
 pytestmark = pytest.mark.gpu
 SAMPLING = SamplingConfig(max_new_tokens=24)
@@ -271,6 +272,31 @@ def test_a_stop_token_and_what_follows(graph_and_eager, never, prompt):
     list(other.decode(QUEST, SamplingConfig(max_new_tokens=len(steps)), never))
     list(other.prefill(follow_up, never))
     assert_same_steps(*(list(each.decode(QUEST, SAMPLINGS["greedy"], never)) for each in (session, other)))
+
+
+@pytest.mark.parametrize("look_ahead", [True, False])
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+def test_logits_that_are_no_numbers_end_the_answer_by_name(graph_and_eager, never, prompt, sampling, look_ahead):
+    """A graph reads its weights where they lie: once they are NaN, so is every later step; the one ahead feeds it."""
+    for engine in graph_and_eager:
+        session = engine.new_session()
+        list(session.prefill(prompt(150), never))
+        weight = engine._weights.final_norm
+        kept, drawn = weight.clone(), []
+        with pytest.raises(NotANumberError, match="nan"):
+            for step in session.decode(QUEST, sampling, never, look_ahead=look_ahead):
+                drawn.append(step.token_id)
+                if step.step == 5:
+                    with torch.inference_mode():
+                        weight.fill_(float("nan"))
+        assert 6 <= len(drawn) <= 8
+        torch.cuda.synchronize()  # no index out of bounds, which would have ended the device's context
+        with torch.inference_mode():
+            weight.copy_(kept)
+        fresh = engine.new_session()
+        list(fresh.prefill(prompt(150), never))
+        again = list(fresh.decode(QUEST, sampling, never, look_ahead=look_ahead))
+        assert [step.token_id for step in again][: len(drawn)] == drawn
 
 
 def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, never, prompt):

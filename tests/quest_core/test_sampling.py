@@ -7,6 +7,7 @@ import torch
 
 from quest_core.config import SamplingConfig
 from quest_core.sampling import (
+    NotANumberError,
     Sampler,
     SamplingKind,
     SamplingTensors,
@@ -77,5 +78,54 @@ def test_a_penalty_may_start_from_tokens_already_drawn():
 @pytest.mark.parametrize("count", [1, 7, 128, 384, 50257, 49152])
 def test_the_highest_is_found_and_the_first_of_equal_ones(count):
     numbers = torch.randn(count, generator=torch.Generator().manual_seed(count)).round(decimals=1)
-    assert find_highest_in_parts(numbers).tolist() == [int(numbers.argmax())]
-    assert find_highest_in_parts(torch.zeros(count)).tolist() == [0]
+    highest, place = find_highest_in_parts(numbers)
+    assert (highest.tolist(), place.tolist()) == ([float(numbers.max())], [int(numbers.argmax())])
+    assert find_highest_in_parts(torch.zeros(count))[1].tolist() == [0]
+
+
+DRAWS = {
+    "greedy": SamplingConfig(),
+    "sampled": SamplingConfig(temperature=1.0, seed=1),
+    "ranked": SamplingConfig(temperature=1.0, top_k=3, top_p=0.9, min_p=0.01, repetition_penalty=1.2, seed=1),
+}
+
+
+@pytest.mark.parametrize("config", DRAWS.values(), ids=DRAWS)
+@pytest.mark.parametrize(
+    "damage",
+    [
+        [float("nan")] * 5,
+        [0.1, 0.2, float("nan"), 0.3, 0.4],
+        [0.1, float("inf"), 0.2, 0.3, 0.4],
+        [float("-inf")] * 5,
+    ],
+)
+def test_logits_that_are_no_numbers_are_named(config, damage):
+    sampler = Sampler(config, 5, LOGITS.device)
+    assert sampler.read(sampler.draw(LOGITS)) in range(5)
+    token = sampler.draw(torch.tensor(damage))
+    # It may be fed before the host has looked at it.
+    assert int(token) in range(5)
+    with pytest.raises(NotANumberError, match="not a number"):
+        sampler.read(token)
+
+
+def test_a_temperature_of_next_to_nothing_is_greedy():
+    for temperature in (1e-300, 1e-40, 1e-7):
+        sampler = Sampler(SamplingConfig(temperature=temperature), 5, LOGITS.device)
+        assert sampler.read(sampler.draw(LOGITS * 1e4)) == 0
+
+
+@pytest.mark.parametrize("name", ["temperature", "top_p", "top_k", "min_p", "repetition_penalty", "max_new_tokens"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_settings_that_are_no_numbers_are_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        SamplingConfig(**{name: value})
+
+
+@pytest.mark.parametrize("seed", [2**64, -(2**63) - 1])
+def test_a_seed_too_long_is_refused(seed):
+    with pytest.raises(ValueError, match="seed"):
+        SamplingConfig(seed=seed)
+    Sampler(SamplingConfig(seed=2**64 - 1), 5, LOGITS.device)
+    Sampler(SamplingConfig(seed=-(2**63)), 5, LOGITS.device)
