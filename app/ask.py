@@ -47,6 +47,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
         system_prompt=arguments.system_prompt or DEFAULT_SYSTEM_PROMPT,
         seed=arguments.seed,
     )
+    # A value out of range is told before anything is read.
+    options.sampling_config(stop_token_ids=())
     progress = ProgressLine(sys.stderr)
     with closing(Assistant(settings)) as assistant:
         # The model loads while the documents are read.

@@ -18,7 +18,7 @@ from app.answer import AnswerEvent, AnswerOptions, Finished, Queued
 from app.answer_run import AnswerRun, answer_work
 from app.chat import ContextUsage, PromptPlan
 from app.conversation import Conversation, Turn
-from app.errors import UserFacingError
+from app.errors import UserFacingError, explain
 from app.library import Document, ReadProgress, read_document
 from app.model_loader import LoadedModel, ModelLoader, ModelStatus
 from app.provenance import page_text
@@ -308,6 +308,7 @@ class Assistant:
 
 def _job_events(job: Job, cancelled: threading.Event) -> Iterator[Any]:
     from quest_core.paged_kv_cache import PoolExhausted
+    from quest_core.sampling import NotANumberError
 
     jobs_ahead = job.jobs_ahead
     if jobs_ahead:
@@ -330,7 +331,23 @@ def _job_events(job: Job, cancelled: threading.Event) -> Iterator[Any]:
                 "The memory for KV pages is full. Close other conversations, or start Quest Chat with a smaller "
                 "--context-tokens."
             ) from error
+        except NotANumberError as error:
+            raise UserFacingError(str(error)) from error
+        except Exception as error:
+            if _is_out_of_memory(error):
+                raise UserFacingError(
+                    "There is not enough memory to work in. Close what else uses it, or start Quest Chat with a "
+                    "smaller --context-tokens."
+                ) from error
+            raise explain(error, "The answer") from error
         yield event
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    """Whether torch could not get memory; on the CPU only its words tell."""
+    import torch
+
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _session(conversation: Conversation, engine: Engine) -> Session:

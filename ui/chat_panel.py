@@ -16,7 +16,7 @@ import gradio as gr
 from app.answer import AnswerReport, Finished, PrefillEvent, Queued, TokenEvent
 from app.assistant import Assistant
 from app.conversation import Conversation, Turn
-from app.errors import UserFacingError
+from app.errors import UserFacingError, explain
 from ui.documents_panel import DocumentsPanel
 from ui.notices import shown_to_user, user_error, warn
 from ui.settings_panel import SettingsPanel, options
@@ -105,7 +105,8 @@ class ChatPanel:
         self.messages.clear(self._clear, conversation_id, shown, **plain)
 
     def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[tuple[Any, ...]]:
-        question = question.strip()
+        # Whoever calls without a browser may send nothing at all.
+        question = (question or "").strip()
         if not question:
             warn("Write a question first.")
             yield gr.skip(), gr.skip(), gr.skip()
@@ -162,11 +163,12 @@ class ChatPanel:
             with closing(self._assistant.answer(conversation, question, answer_options)) as events:
                 for content in paced_contents(events):
                     yield shown(content), gr.skip(), gr.skip()
-        except UserFacingError as error:
-            failure = error
         except ValueError as error:
             # A combination of settings that the engine refuses; it says which.
             failure = UserFacingError(f"These settings do not go together: {error}")
+        except Exception as error:
+            # Whatever it is: the button must not stay, nor the question be lost.
+            failure = explain(error, "The answer")
         if failure is not None:
             lost_question = {"value": question}
         yield (

@@ -15,7 +15,7 @@ import gradio as gr
 
 from app.answer import Queued
 from app.assistant import Assistant
-from app.errors import UserFacingError
+from app.errors import explain
 from app.race import RaceFinished, RacePrefill, RaceToken
 from ui.chat_panel import ENGINE_QUEUE
 from ui.notices import shown_to_user, user_error, warn
@@ -86,7 +86,7 @@ class ComparePanel:
         self._question.stop(self._stop, conversation_id, None, queue=False, **plain)
 
     def _compare(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[list[Any]]:
-        question = question.strip()
+        question = (question or "").strip()
         if not question:
             warn("Write a question first.")
             yield [gr.skip()] * 4
@@ -99,8 +99,9 @@ class ComparePanel:
             with closing(self._assistant.race(conversation, question, options(*option_values))) as events:
                 for summary, columns in paced_race(events):
                     yield [gr.skip(), summary, *columns_markup(columns)]
-        except (UserFacingError, ValueError) as error:
-            failure = error
+        except Exception as error:
+            # Whatever it is: the button must not stay.
+            failure = explain(error, "The comparison")
         idle = gr.update(submit_btn="Compare", stop_btn=False)
         if failure is None:
             yield [idle, gr.skip(), gr.skip(), gr.skip()]

@@ -15,7 +15,7 @@ import gradio as gr
 
 from app.assistant import Assistant
 from app.conversation import Conversation
-from app.errors import UserFacingError
+from app.errors import explain
 from app.library import SUPPORTED_SUFFIXES, Document, PasswordRequired, ReadProgress, WrongPassword
 from ui.notices import shown_to_user, user_error, warn
 from ui.raw_html import raw_html
@@ -86,7 +86,11 @@ class DocumentsPanel:
         status = self._assistant.status()
         if status.stage != "ready":
             return '<p class="meter-note">The context meter appears when the model is loaded.</p>'
-        usage = self._assistant.context_usage(conversation)
+        try:
+            usage = self._assistant.context_usage(conversation)
+        except Exception as error:
+            # The meter follows every answer, and must not take its end with it.
+            return f'<p class="meter-note">{html.escape(explain(error, "The context meter").message)}</p>'
         return meter_markup(
             usage.document_tokens,
             usage.conversation_tokens,
@@ -127,8 +131,8 @@ class DocumentsPanel:
                 if isinstance(error, WrongPassword) or password:
                     warn(error.message)
                 continue
-            except UserFacingError as error:
-                failures.append(error.message)
+            except Exception as error:
+                failures.append(explain(error, f"Reading {file.name}").message)
             _forget_upload(file)
         with shown_to_user():
             list_markup, meter = self.refresh(conversation)

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 
 import gradio as gr
 
-from app.errors import UserFacingError
+from app.errors import explain
 
 # Gradio's own ten seconds are short for a sentence that says what to do.
 _SHOWN_S = 20
@@ -24,8 +24,10 @@ def warn(message: str) -> None:
 
 @contextmanager
 def shown_to_user() -> Iterator[None]:
-    """Inside, a `UserFacingError` becomes a `gr.Error`; anything else passes and stays in the terminal."""
+    """Inside, any exception becomes a `gr.Error` with a sentence; Gradio would show an empty box."""
     try:
         yield
-    except UserFacingError as error:
-        raise user_error(error.message) from error
+    except gr.Error:
+        raise
+    except Exception as error:
+        raise user_error(explain(error, "This").message) from error

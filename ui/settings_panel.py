@@ -1,10 +1,12 @@
 """How answers are made: attention, budget, sampling, instructions."""
 
+import math
 from typing import Any
 
 import gradio as gr
 
 from app.answer import AnswerOptions
+from app.errors import UserFacingError
 from app.presets import PRESETS, find_preset
 from app.settings import AppSettings
 
@@ -56,6 +58,8 @@ class SettingsPanel:
             self._system_prompt = gr.Textbox(
                 defaults.system_prompt, label="Instructions to the model (system prompt)", lines=3, max_lines=8
             )
+        for slider in (self._token_budget, self._max_new_tokens, self._temperature, self._top_p):
+            _pass_on_what_is_no_number(slider)
         # `input` is a person's doing only, so that the three controls never chase each other.
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         self._preset.input(apply_preset, self._preset, [self._attention, self._token_budget], **plain)
@@ -72,9 +76,19 @@ class SettingsPanel:
         ]
 
 
+def _pass_on_what_is_no_number(slider: gr.Slider) -> None:
+    """Gradio compares a value with the slider's ends, and fails over what is no number; `options` names it."""
+    check_ends = slider.preprocess
+    slider.preprocess = lambda payload: check_ends(payload) if _is_number(payload) else payload
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
 def preset_name(attention: str, token_budget: float) -> str:
     """The preset that the two controls stand for."""
-    preset = find_preset(attention, int(token_budget))
+    preset = find_preset(attention, int(token_budget)) if _is_number(token_budget) else None
     return preset.name if preset else CUSTOM
 
 
@@ -94,12 +108,25 @@ def options(
     top_p: float,
     system_prompt: str,
 ) -> AnswerOptions:
-    """The answer options for the values of `SettingsPanel.inputs`."""
+    """The answer options for the values of `SettingsPanel.inputs`.
+
+    Raises:
+        UserFacingError: for an emptied field, or whatever else is no number.
+    """
+    numbers = {
+        "Token budget": token_budget,
+        "Longest answer": max_new_tokens,
+        "Temperature": temperature,
+        "Top-p": top_p,
+    }
+    for label, value in numbers.items():
+        if not _is_number(value):
+            raise UserFacingError(f'"{label}" must be a number, not {value!r}. Change it in the settings.')
     return AnswerOptions(
         attention=attention,
         token_budget=int(token_budget),
         max_new_tokens=int(max_new_tokens),
         temperature=float(temperature),
         top_p=float(top_p),
-        system_prompt=system_prompt,
+        system_prompt=system_prompt or "",
     )

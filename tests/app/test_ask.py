@@ -89,6 +89,11 @@ def test_a_file_without_questions_is_refused(settings, tmp_path, content):
         run_ask(settings, arguments([], None, questions=tmp_path / "missing.txt"))
 
 
+def test_a_wrong_setting_is_told_before_anything_is_read(settings, tmp_path):
+    with pytest.raises(UserFacingError, match="temperature"):
+        run_ask(settings, arguments([tmp_path / "missing.txt"], temperature=float("nan")))
+
+
 def test_a_missing_document_is_named(settings, tmp_path):
     with pytest.raises(UserFacingError, match=r"missing\.txt"):
         run_ask(settings, arguments([tmp_path / "missing.txt"]))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from dataclasses import replace
 
@@ -13,6 +14,7 @@ from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceToken
 from app.settings import AppSettings
 from quest_core.config import EngineConfig
+from quest_core.sampling import NotANumberError
 
 OPTIONS = AnswerOptions(token_budget=64, max_new_tokens=24)
 
@@ -170,6 +172,53 @@ def test_closing_the_generator_cancels_the_job_and_keeps_the_turn(assistant, rea
     answer(assistant, reading)
 
 
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (RuntimeError("device lost"), r"RuntimeError: device lost\)\. Try again"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to."), "not enough memory"),
+        (MemoryError(), "memory for KV pages"),
+        (NotANumberError(float("nan")), "not a number"),
+    ],
+)
+def test_what_fails_in_the_engine_is_told_in_a_sentence(assistant, reading, monkeypatch, caplog, failure, sentence):
+    def fail(*arguments):
+        raise failure
+
+    decoder = assistant._loader.model.engine._decoder
+    for stage in ("prefill", "decode"):
+        with monkeypatch.context() as patch:
+            patch.setattr(decoder, stage, fail)
+            with pytest.raises(UserFacingError, match=sentence):
+                list(assistant.answer(reading, f"Who failed in {stage}?", OPTIONS))
+            with pytest.raises(UserFacingError, match=sentence):
+                list(assistant.race(reading, f"Who failed in {stage} again?", OPTIONS))
+        assert reading.turns == [] and not reading.busy.locked()
+    assert ("device lost" in caplog.text) == ("device lost" in str(failure))
+    assert answer(assistant, reading)[1].finish_reason == "length"
+
+
+def test_damaged_weights_are_named(tiny_model_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_model_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    tensors["model.layers.1.mlp.up_proj.weight"][3, 4] = float("nan")
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assistant = Assistant(AppSettings(data_dir=tmp_path, model=str(folder), device="cpu", dtype="float32"))
+    try:
+        conversation = assistant.open_conversation()
+        for options in (OPTIONS, replace(OPTIONS, temperature=0.7)):
+            with pytest.raises(UserFacingError, match="not a number.*weights are damaged"):
+                list(assistant.answer(conversation, "Who?", options))
+        with pytest.raises(UserFacingError, match="not a number"):
+            list(assistant.race(conversation, "Who?", OPTIONS))
+        assert conversation.turns == []
+    finally:
+        assistant.close()
+
+
 def test_a_waiting_question_tells_its_place_and_can_be_cancelled(assistant, reading, blocked_engine):
     events = assistant.answer(reading, "Who?", OPTIONS)
     assert next(events) == Queued(1)
@@ -313,6 +362,10 @@ def test_documents_are_added_once_and_removed(assistant, conversation, book_path
         ("  ", OPTIONS, "empty"),
         ("Who?", replace(OPTIONS, token_budget=8), "token budget"),
         ("Who?", replace(OPTIONS, top_p=0.0), "top_p"),
+        ("Who?", replace(OPTIONS, temperature=float("nan")), "temperature"),
+        ("Who?", replace(OPTIONS, temperature=float("inf")), "temperature"),
+        ("Who?", replace(OPTIONS, seed=2**70), "seed"),
+        ("Who?", replace(OPTIONS, token_budget=float("nan")), "token_budget"),
         ("Who?", replace(OPTIONS, max_new_tokens=2000), "window"),
     ],
 )

@@ -12,7 +12,7 @@ from app.answer import PrefillEvent, Queued, TokenEvent
 from app.errors import UserFacingError
 from ui.chat_panel import ChatPanel, paced_contents, prefill_content, report_content, turn_messages
 from ui.documents_panel import DocumentsPanel
-from ui.settings_panel import SettingsPanel
+from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
 
 OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
 
@@ -66,6 +66,8 @@ def test_the_question_box_empties_at_once_and_offers_stop_meanwhile(panel, conve
     [
         (UserFacingError("The window is full. Remove a document."), "The window is full. Remove a document."),
         (ValueError("token_budget must be at least 48, not 16"), "not 16"),
+        (RuntimeError("device lost"), "error in Quest Chat .RuntimeError: device lost.*Try again"),
+        (ZeroDivisionError(), "error in Quest Chat .ZeroDivisionError"),
     ],
 )
 def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant, failure, sentence):
@@ -80,9 +82,39 @@ def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant,
     assert ask(panel, conversation, "Where?")[-1][0] == turn_messages(conversation.turns)
 
 
-def test_an_empty_question_asks_nothing(panel, conversation, assistant):
-    ask(panel, conversation, "   ")
+@pytest.mark.parametrize("question", ["   ", None])
+def test_an_empty_question_asks_nothing(panel, conversation, assistant, question):
+    list(panel._ask(conversation.conversation_id, question, *OPTIONS))
     assert assistant.asked == []
+
+
+@pytest.mark.parametrize("place", range(1, 5))
+@pytest.mark.parametrize("value", [None, "many", float("nan"), float("inf"), [256], True])
+def test_a_setting_that_is_no_number_is_named(panel, conversation, assistant, place, value):
+    options = list(OPTIONS)
+    options[place] = value
+    updates = []
+    with pytest.raises(gr.Error, match="must be a number"):
+        for update in panel._ask(conversation.conversation_id, "Where?", *options):
+            updates.append(update)
+    assert question_box(updates)["value"] == "Where?" and assistant.asked == []
+
+
+@pytest.mark.parametrize("value", [None, "many", float("nan")])
+def test_an_emptied_field_reaches_the_handlers(panel, value):
+    """Gradio's own comparison with the slider's ends would fail before any of ours could say why."""
+    for slider in panel._settings_panel.inputs[1:5]:
+        assert slider.preprocess(value) is value
+        with pytest.raises(gr.Error):
+            slider.preprocess(1e9)
+    assert preset_name("quest", value) == CUSTOM
+
+
+def test_a_failing_meter_does_not_take_the_answer_with_it(panel, conversation, assistant, monkeypatch):
+    monkeypatch.setattr(assistant, "context_usage", lambda conversation: 1 / 0)
+    updates = ask(panel, conversation, "Where?")
+    assert question_box(updates)["submit_btn"] == "Ask"
+    assert "ZeroDivisionError" in updates[-1][2]
 
 
 def test_a_closed_conversation_is_told(panel):

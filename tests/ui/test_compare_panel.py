@@ -37,11 +37,18 @@ def test_a_comparison_ends_with_figures_ratio_and_difference(panel, assistant):
     assert conversation.turns == []
 
 
-def test_a_failure_leaves_the_question_where_it_is(panel, assistant):
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (UserFacingError("The window is full."), "window is full"),
+        (RuntimeError("device lost"), "error in Quest Chat .RuntimeError: device lost.*Try again"),
+    ],
+)
+def test_a_failure_leaves_the_question_where_it_is(panel, assistant, failure, sentence):
     conversation = assistant.open_conversation()
-    assistant.failure = UserFacingError("The window is full.")
+    assistant.failure = failure
     updates = []
-    with pytest.raises(gr.Error, match="window is full"):
+    with pytest.raises(gr.Error, match=sentence):
         for update in panel._compare(conversation.conversation_id, "Where?", *OPTIONS):
             updates.append(update)
     assert all("value" not in update[0] for update in updates if isinstance(update[0], dict))

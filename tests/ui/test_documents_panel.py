@@ -83,6 +83,17 @@ def test_one_unreadable_file_does_not_stop_the_others(panel, conversation, tmp_p
     assert not updates[-1][3]["visible"]
 
 
+def test_an_error_that_nobody_foresaw_is_told(panel, conversation, assistant, tmp_path, monkeypatch):
+    monkeypatch.setattr(assistant, "add_document", lambda *arguments: 1 / 0)
+    updates = []
+    with pytest.raises(gr.Error, match="Reading one.txt failed.*ZeroDivisionError"):
+        for update in panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt")]):
+            updates.append(update)
+    assert updates[-1][3]["visible"] is False
+    with pytest.raises(gr.Error, match="AttributeError"):
+        panel._remove(conversation.conversation_id, SimpleNamespace())
+
+
 def test_remove(panel, conversation, tmp_path):
     add(panel, conversation, [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")])
     listed, meter = panel._remove(conversation.conversation_id, SimpleNamespace(document_id="one"))
