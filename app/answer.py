@@ -138,6 +138,11 @@ class AnswerReport:
     context_pages: tuple[ContextPage, ...] | None = field(default=None)
     stretch_factor: float = 1.0
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said: stopped before the first token, or ended by the model at once."""
+        return not self.answer.strip()
+
     def to_json(self) -> dict[str, Any]:
         """The report for a JSON file, without `stretch_factor`; `context` is there only if passages were used."""
         values = asdict(self)
@@ -209,7 +214,7 @@ class TokenEvent:
 
 @dataclass(frozen=True)
 class Finished:
-    """The answer is complete, or was cancelled."""
+    """The answer is complete, or was cancelled. If `report.is_empty`, it is not kept as a turn."""
 
     report: AnswerReport
 

@@ -129,6 +129,8 @@ def _prefill_text(event: PrefillEvent) -> str:
 
 def _summary(report: AnswerReport) -> str:
     parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s, {report.attention} attention"]
+    if report.is_empty:
+        parts.insert(0, "the model ended its answer before its first word")
     if report.stretch_factor != 1.0:
         parts.append(f"positions stretched {report.stretch_factor:.3g} times")
     if report.pages_read:

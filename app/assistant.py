@@ -152,6 +152,7 @@ class Assistant:
         """
         with self._occupy(conversation):
             del conversation.turns[max(0, count) :]
+            conversation.unanswered = ""
 
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
         """What fills the window before the next question; waits for the model."""
@@ -172,6 +173,8 @@ class Assistant:
     def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[AnswerEvent]:
         """Answer a question; its turn is appended at the end, also if it was cancelled with what there is.
 
+        An answer without a word leaves no turn, and its question in `Conversation.unanswered`.
+
         Yields:
             `Queued` while others are served, `PrefillEvent`, `TokenEvent`, and last `Finished`. Closing the generator
             cancels the answer.
@@ -180,6 +183,7 @@ class Assistant:
             UserFacingError: empty question, options out of range, window full, conversation busy, model failed.
         """
         with self._occupy(conversation):
+            conversation.unanswered = question
             model = self._loader.wait()
             plan = self._plan(model, conversation, question, options)
             quest = options.quest_config(model.engine.page_size, self.settings.dense_layers)
@@ -208,8 +212,9 @@ class Assistant:
             finally:
                 if report is None:
                     run.fail()
-                else:
+                elif not report.is_empty:
                     conversation.turns.append(Turn(question, report.answer, report, tuple(run.token_ids)))
+                    conversation.unanswered = ""
         yield Finished(report)
 
     def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:

@@ -36,7 +36,8 @@ class Conversation:
     Args:
         conversation_id: 32 hexadecimal digits, hard to guess.
         documents: in the order they were added.
-        turns: finished ones.
+        turns: finished ones; none is empty.
+        unanswered: the question whose answer is under way or was never begun; "" if there is none.
         busy: held while an answer or a comparison is made.
         cancelled: set by whoever wants the running answer to stop.
         session: the engine's; touched only inside jobs.
@@ -48,6 +49,7 @@ class Conversation:
     conversation_id: str = field(default_factory=lambda: uuid.uuid4().hex)
     documents: list[Document] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
+    unanswered: str = ""
     busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     session: Session | None = field(default=None, repr=False)

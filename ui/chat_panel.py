@@ -169,8 +169,11 @@ class ChatPanel:
         except Exception as error:
             # Whatever it is: the button must not stay, nor the question be lost.
             failure = explain(error, "The answer")
-        if failure is not None:
+        unkept = len(conversation.turns) * MESSAGES_PER_TURN == len(earlier)
+        if failure is not None or unkept:
             lost_question = {"value": question}
+        if failure is None and unkept and not conversation.cancelled.is_set():
+            warn("The model ended its answer before its first word. Ask in other words.")
         yield (
             turn_messages(conversation.turns),
             gr.update(submit_btn="Ask", stop_btn=False, **lost_question),
@@ -231,7 +234,7 @@ def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
     messages: list[dict[str, Any]] = []
     for turn in turns:
         messages.append({"role": "user", "content": turn.question})
-        messages.append({"role": "assistant", "content": turn.answer or "(no answer)"})
+        messages.append({"role": "assistant", "content": turn.answer})
         messages.append({"role": "assistant", "content": report_content(turn.report)})
     return messages
 

@@ -82,7 +82,10 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 conversation = assistant.open_conversation()
             opened_id = conversation.conversation_id
             documents, meter = documents_panel.refresh(conversation)
-            return opened_id, live_panel.markup(opened_id), turn_messages(conversation.turns), documents, meter
+            # Whatever is in the box otherwise is the user's.
+            question = conversation.unanswered or gr.skip()
+            messages = turn_messages(conversation.turns)
+            return opened_id, live_panel.markup(opened_id), messages, question, documents, meter
 
         def show_loading(opened_id: str) -> tuple:
             """Model state, documents and meter while the model loads; the timer stops itself afterwards."""
@@ -100,7 +103,14 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         blocks.load(
             open_conversation,
             conversation_id,
-            [conversation_id, live_panel.panel, chat_panel.messages, documents_panel.list, documents_panel.meter],
+            [
+                conversation_id,
+                live_panel.panel,
+                chat_panel.messages,
+                chat_panel.question,
+                documents_panel.list,
+                documents_panel.meter,
+            ],
             js=_call_script("conversation", "rememberedConversation"),
             **hidden,
         )

@@ -13,6 +13,7 @@ import pytest
 
 from app.ask import ProgressLine, run_ask
 from app.errors import UserFacingError
+from app.model_loader import LoadedModel
 from app.settings import AppSettings
 
 REPORT_KEYS = [
@@ -64,6 +65,13 @@ def test_questions_of_a_file_share_a_session(settings, book_path, tmp_path, caps
         said = last["prompt_tokens"] + last["decode_tokens"]
         assert report["reused_tokens"] >= said - 1
         assert report["prompt_tokens"] - report["reused_tokens"] < 40
+
+
+def test_a_model_that_says_nothing_is_told(settings, book_path, capsys, monkeypatch):
+    monkeypatch.setattr(LoadedModel, "stop_token_ids", tuple(range(512)))
+    assert run_ask(settings, arguments([book_path])) == 0
+    shown = capsys.readouterr()
+    assert shown.out == "\n" and "ended its answer before its first word" in shown.err
 
 
 def test_a_document_longer_than_the_window_says_what_was_read(settings, tmp_path, capsys):

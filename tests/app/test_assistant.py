@@ -161,7 +161,7 @@ def test_cancel_keeps_what_there_is(assistant, reading):
 def test_closing_the_generator_cancels_the_job_and_keeps_the_turn(assistant, reading):
     events = assistant.answer(reading, "Who?", replace(OPTIONS, max_new_tokens=500))
     for event in events:
-        if isinstance(event, TokenEvent):
+        if isinstance(event, TokenEvent) and event.answer.strip():
             job = reading.job
             break
     events.close()
@@ -225,9 +225,27 @@ def test_a_waiting_question_tells_its_place_and_can_be_cancelled(assistant, read
     assistant.cancel(reading)
     (finished,) = list(events)
     assert (finished.report.finish_reason, finished.report.answer) == ("cancelled", "")
-    assert finished.report.time_to_first_token_s is None
+    assert finished.report.time_to_first_token_s is None and finished.report.is_empty
+    assert (reading.turns, reading.unanswered) == ([], "Who?")
     blocked_engine()
     assert answer(assistant, reading)[1].finish_reason == "length"
+    assert (len(reading.turns), reading.unanswered) == (1, "")
+
+
+def test_closing_the_generator_while_the_document_is_read_keeps_the_question_and_no_turn(assistant, reading):
+    events = assistant.answer(reading, "Who?", OPTIONS)
+    assert isinstance(next(events), PrefillEvent) and reading.unanswered == "Who?"
+    events.close()
+    assert (reading.turns, reading.unanswered) == ([], "Who?")
+    assistant.truncate_turns(reading, 0)
+    assert reading.unanswered == ""
+
+
+def test_an_answer_that_the_model_ends_at_once_is_not_kept(assistant, reading, monkeypatch):
+    monkeypatch.setattr(type(assistant._loader.model), "stop_token_ids", tuple(range(512)))
+    report = answer(assistant, reading)[1]
+    assert (report.finish_reason, report.is_empty, report.decode_tokens) == ("stop", True, 0)
+    assert (reading.turns, reading.unanswered) == ([], "Who kept the light?")
 
 
 def test_conversations_queue_and_never_mix(assistant, book_path, tmp_path):

@@ -152,6 +152,26 @@ def test_stop_keeps_what_there_is(panel, conversation, assistant):
     assert "stopped" in last[-1]["content"]["value"]
 
 
+@pytest.mark.parametrize("cancelled", [True, False])
+def test_an_answer_without_a_word_is_not_kept_and_its_question_comes_back(
+    panel, conversation, assistant, monkeypatch, cancelled
+):
+    ask(panel, conversation, "First?")
+    turns, warnings = list(conversation.turns), []
+    monkeypatch.setattr("ui.chat_panel.warn", warnings.append)
+
+    def say_nothing(conversation, question, options):
+        yield PrefillEvent(0, 100, 200, 0.5, 0.5)
+        if cancelled:
+            assistant.cancel(conversation)
+
+    monkeypatch.setattr(assistant, "answer", say_nothing)
+    updates = ask(panel, conversation, "Where?")
+    assert question_box(updates) | {"value": "Where?", "submit_btn": "Ask"} == question_box(updates)
+    assert updates[-1][0] == turn_messages(turns)
+    assert len(warnings) == (0 if cancelled else 1)
+
+
 def test_regenerate_asks_the_same_question_from_its_own_place(panel, conversation, assistant):
     for question in ("First?", "Second?"):
         ask(panel, conversation, question)

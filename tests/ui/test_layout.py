@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import gradio as gr
 import pytest
 
 from app.model_loader import ModelStatus
@@ -51,6 +52,15 @@ def test_handlers_that_use_the_engine_wait_in_its_queue_and_not_in_gradios(page)
     assert {function.name for function in answering} >= {"_ask", "_regenerate", "_ask_edited", "_compare"}
     assert all(function.concurrency_limit == 16 for function in answering)
     assert all(not function.queue for function in functions if function.name == "_stop")
+
+
+def test_a_reloaded_page_has_the_unanswered_question_in_its_box(page, assistant):
+    (load,) = (function for function in page.blocks.fns.values() if function.name == "open_conversation")
+    box = next(index for index, output in enumerate(load.outputs) if output.elem_id == "question")
+    conversation = assistant.open_conversation()
+    assert load.fn(conversation.conversation_id)[box] == gr.skip()
+    conversation.unanswered = "Where?"
+    assert load.fn(conversation.conversation_id)[box] == "Where?"
 
 
 def test_no_handler_is_offered_as_a_public_interface(page):
