@@ -67,11 +67,19 @@ class ChatTokenizer:
         seams = _seams(tokenizer) or ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
         pieces = [tuple(self._with_control.encode(seam, add_special_tokens=False).ids) for seam in seams]
         self.before_system, self.before_question, self.before_answer, self.after_answer = pieces
-        special_ids = {token_id for token_id in tokenizer.all_special_ids if token_id is not None}
-        ends = set(self.after_answer[:1]) & special_ids
-        if tokenizer.eos_token_id is not None:
-            ends.add(tokenizer.eos_token_id)
+        ends = {self._end_of_turn(), tokenizer.eos_token_id} - {None}
         self.stop_token_ids = tuple(sorted(ends))
+
+    def _end_of_turn(self) -> int | None:
+        """The control token with which the template ends an answer, or begins what follows it; None if it has none."""
+        control = self._with_control.get_added_tokens_decoder()
+        for token_id in self.after_answer:
+            if token_id in control and control[token_id].content.strip():
+                return token_id
+            # Beyond the answer's last line break stand words that an answer may hold as well.
+            if self.decode([token_id], keep_control=True).strip():
+                return None
+        return None
 
     def encode(self, text: str) -> EncodedText:
         """Tokens of text from outside; none of them is a control token, whatever the text says."""

@@ -11,6 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
 from quest_core.step_operands import pack_operands, step_operands
+from quest_core.stop_tokens import read_stop_token_ids
 from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
@@ -171,7 +173,7 @@ class Engine:
         name, folder = find_model(model, config.cache_dir, offline=config.offline, on_progress=on_progress)
         on_progress(f"Loading {name} on {device_name(device)}")
         try:
-            model_config = read_model_config(folder)
+            model_config = with_all_stop_tokens(read_model_config(folder), folder)
             context_tokens = config.context_tokens or DEFAULT_CONTEXT_TOKENS.get(model)
             if context_tokens is not None:
                 model_config = model_config.with_context(context_tokens)
@@ -297,6 +299,12 @@ def read_model_config(folder: Path) -> ModelConfig:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ModelError(f"The model in {folder} cannot be read: {reason}") from error
     return ModelConfig.from_transformers(config)
+
+
+def with_all_stop_tokens(model_config: ModelConfig, folder: Path) -> ModelConfig:
+    """The same model with the stop tokens of `folder`'s generation_config.json beside its own."""
+    both = {*model_config.eos_token_ids, *read_stop_token_ids(folder, model_config.vocab_size)}
+    return replace(model_config, eos_token_ids=tuple(sorted(both)))
 
 
 def choose_device(device: str) -> torch.device:
