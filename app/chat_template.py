@@ -53,10 +53,11 @@ class ChatTokenizer:
     def __init__(self, model_folder: Path) -> None:
         from tokenizers import Tokenizer
 
+        config = _tokenizer_config(model_folder)
         try:
-            tokenizer = _load_tokenizer(model_folder)
+            tokenizer = _load_tokenizer(model_folder, config)
             self._with_control = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
-        except (OSError, ValueError, AttributeError, ImportError) as error:
+        except Exception as error:  # transformers and tokenizers raise many kinds for a damaged file
             raise UserFacingError(
                 f"The tokenizer in {model_folder} cannot be read. The model needs a tokenizer.json beside its weights."
             ) from error
@@ -67,8 +68,16 @@ class ChatTokenizer:
         seams = _seams(tokenizer) or ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
         pieces = [tuple(self._with_control.encode(seam, add_special_tokens=False).ids) for seam in seams]
         self.before_system, self.before_question, self.before_answer, self.after_answer = pieces
+        if self._wants_bos(config, tokenizer.bos_token_id) and tokenizer.bos_token_id not in self.before_system:
+            self.before_system = (tokenizer.bos_token_id, *self.before_system)
         ends = {self._end_of_turn(), tokenizer.eos_token_id} - {None}
         self.stop_token_ids = tuple(sorted(ends))
+
+    def _wants_bos(self, config: dict[str, Any], bos_token_id: int | None) -> bool:
+        """Whether the model was trained on texts that begin with this token, whatever its template says."""
+        if isinstance(wanted := config.get("add_bos_token"), bool):
+            return wanted and bos_token_id is not None
+        return self._with_control.encode("", add_special_tokens=True).ids[:1] == [bos_token_id]
 
     def _end_of_turn(self) -> int | None:
         """The control token with which the template ends an answer, or begins what follows it; None if it has none."""
@@ -100,13 +109,18 @@ class ChatTokenizer:
         return self._with_control.decode(list(token_ids), skip_special_tokens=not keep_control)
 
 
-def _load_tokenizer(model_folder: Path) -> Any:
-    """Transformers' tokenizer of the folder."""
+def _tokenizer_config(model_folder: Path) -> dict[str, Any]:
+    """What the folder's tokenizer_config.json says; nothing if it is missing or damaged."""
     try:
-        kind = json.loads((model_folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("tokenizer_class")
-    except (OSError, ValueError, AttributeError):
-        kind = None
-    if kind in _GENERIC_TOKENIZERS:
+        config = json.loads((model_folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return config if isinstance(config, dict) else {}
+
+
+def _load_tokenizer(model_folder: Path, config: dict[str, Any]) -> Any:
+    """Transformers' tokenizer of the folder."""
+    if config.get("tokenizer_class") in _GENERIC_TOKENIZERS:
         # What AutoTokenizer would choose; it looks at the model's config first, which takes it two seconds of imports.
         from transformers import PreTrainedTokenizerFast as tokenizer_class
     else:
