@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from app.errors import UserFacingError
+from app.template_rendering import TemplateFault, render_template
 
 _MARKERS = ("@@system-3f1c@@", "@@question-3f1c@@", "@@answer-3f1c@@", "@@follow-up-3f1c@@")
 # Transformers' names for a tokenizer that is all in tokenizer.json.
@@ -47,7 +48,7 @@ class ChatTokenizer:
         stop_token_ids: tokens with which the template ends an answer.
 
     Raises:
-        UserFacingError: if the folder holds no fast tokenizer.
+        UserFacingError: if the folder holds no fast tokenizer, or a chat template that cannot be used.
     """
 
     def __init__(self, model_folder: Path) -> None:
@@ -65,7 +66,16 @@ class ChatTokenizer:
         for backend in (self._with_control, self._plain):
             backend.no_truncation()
             backend.no_padding()
-        seams = _seams(tokenizer) or ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
+        if tokenizer.chat_template:
+            try:
+                seams = _seams(tokenizer)
+            except TemplateFault as error:
+                raise UserFacingError(
+                    f"The chat template in {model_folder} cannot be used: {error}. Get the model's tokenizer files "
+                    "again, or take the template out of them: questions are then asked in plain text."
+                ) from error
+        else:
+            seams = ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
         pieces = [tuple(self._with_control.encode(seam, add_special_tokens=False).ids) for seam in seams]
         self.before_system, self.before_question, self.before_answer, self.after_answer = pieces
         if self._wants_bos(config, tokenizer.bos_token_id) and tokenizer.bos_token_id not in self.before_system:
@@ -143,34 +153,42 @@ def _without_control_tokens(tokenizer: Any) -> Any:
     return plain
 
 
-def _seams(tokenizer: Any) -> tuple[str, str, str, str] | None:
-    """The template's text around the four contents, or None if it has no template that keeps their order."""
-    if not tokenizer.chat_template:
-        return None
+def _seams(tokenizer: Any) -> tuple[str, str, str, str]:
+    """The template's text around the four contents.
+
+    Raises:
+        TemplateFault: if it does not keep them and their order, or cannot be rendered.
+    """
+    try:
+        template = tokenizer.get_chat_template()
+    except ValueError as error:
+        raise TemplateFault("there are several and none is the default") from error
+    if not isinstance(template, str):
+        raise TemplateFault(f"it is no text but a {type(template).__name__}")
     system, question, answer, follow_up = _MARKERS
     with_role = [{"role": "system", "content": system}, {"role": "user", "content": question}]
     # Some templates refuse a system message, others move it to the last question: there it opens the first question.
     merged = [{"role": "user", "content": f"{system}\n\n{question}"}]
     later = [{"role": "assistant", "content": answer}, {"role": "user", "content": follow_up}]
-    for first in (with_role, merged):
-        try:
-            short, long = (
-                tokenizer.apply_chat_template(
-                    # Without thinking: a thought would spend the answer's tokens, and stay in the cache.
-                    messages,
-                    tokenize=False,
-                    add_generation_prompt=True,
-                    enable_thinking=False,
-                )
-                for messages in (first, first + later)
-            )
-        except Exception:  # a template raises what it likes
+    variables = {
+        **tokenizer.special_tokens_map,
+        "tools": None,
+        "documents": None,
+        "add_generation_prompt": True,
+        # A thought that need not be would only spend time.
+        "enable_thinking": False,
+    }
+    conversations = [messages for first in (with_role, merged) for messages in (first, first + later)]
+    renderings = render_template(template, variables, conversations)
+    for short, long in (renderings[:2], renderings[2:]):
+        if isinstance(short, TemplateFault) or isinstance(long, TemplateFault):
             continue
         opening = _split(short, _MARKERS[:2])
         whole = _split(long, _MARKERS)
         if opening and whole and opening[:2] == whole[:2]:
             return opening[0], opening[1], opening[2], whole[3]
-    return None
+    faults = [rendering for rendering in renderings if isinstance(rendering, TemplateFault)]
+    raise faults[-1] if faults else TemplateFault("it leaves out, repeats or reorders what is said")
 
 
 def _split(text: str, markers: Sequence[str]) -> list[str] | None:

@@ -5,6 +5,8 @@ The wall clock is not enforced here: a process cannot be trusted to stop itself 
 
 from dataclasses import dataclass, fields
 
+from app import limited_process
+
 MEBIBYTE = 1 << 20
 
 
@@ -44,26 +46,5 @@ def limit_this_process(limits: ReadLimits) -> None:
     Args:
         limits: what to allow.
     """
-    try:
-        import resource
-    except ImportError:
-        return
     # A little more than the wall clock allows: the parent's clear message should come first.
-    cpu_s = int(limits.wall_clock_s) + 2
-    wanted = {
-        "RLIMIT_AS": limits.memory_bytes,
-        "RLIMIT_CPU": cpu_s,
-        "RLIMIT_FSIZE": 0,
-        "RLIMIT_CORE": 0,
-    }
-    for name, value in wanted.items():
-        kind = getattr(resource, name, None)
-        if kind is None:
-            continue
-        _, hard = resource.getrlimit(kind)
-        allowed = value if hard == resource.RLIM_INFINITY else min(value, hard)
-        try:
-            resource.setrlimit(kind, (allowed, allowed))
-        except (ValueError, OSError):
-            # macOS refuses some limits; the wall clock remains.
-            continue
+    limited_process.limit_this_process(limits.memory_bytes, int(limits.wall_clock_s) + 2)

@@ -7,12 +7,10 @@ come from anywhere, and this process holds the user's conversations and the mode
 
 import hashlib
 import json
-import os
 import queue
 import signal
 import stat
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -31,10 +29,7 @@ from app.library.errors import (
 )
 from app.library.formats import detect_format
 from app.library.limits import MEBIBYTE, ReadLimits
-
-_PROJECT_FOLDER = Path(__file__).resolve().parents[2]
-# What an interpreter may need to start at all; no keys, tokens or proxies of the user's.
-_KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+from app.limited_process import start_python
 
 
 @dataclass(frozen=True)
@@ -163,18 +158,7 @@ def _pages_from_process(request: dict[str, Any], path: Path, limits: ReadLimits)
 
 
 def _start_process(request: dict[str, Any]) -> subprocess.Popen[bytes]:
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-    # The child finds the packages that this process finds, also in an interpreter that was set up by hand.
-    search_path = [str(_PROJECT_FOLDER), *(entry for entry in sys.path if entry)]
-    environment |= {"PYTHONPATH": os.pathsep.join(search_path), "PYTHONUTF8": "1"}
-    process = subprocess.Popen(
-        [sys.executable, "-m", "app.library.reader_process"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        cwd=_PROJECT_FOLDER,
-        env=environment,
-    )
+    process = start_python("app.library.reader_process")
     try:
         # The password goes this way, too: arguments and environment of a process can be read by others.
         with process.stdin as stdin:
