@@ -10,6 +10,7 @@ subcommands do is in `ui/` and `app/`.
 """
 
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -86,6 +87,11 @@ def main(arguments):
     try:
         check_python(sys.version_info[:2])
         if skip_install:
+            if command == "test" and importlib.util.find_spec("pytest") is None:
+                raise LaunchError(
+                    "the package pytest is not installed. Run `python -m pip install -r %s`, or start without "
+                    "--skip-install." % DEV_REQUIREMENTS.name
+                )
             python = sys.executable
         else:
             python = install(with_tests=command == "test")

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from app.errors import UserFacingError
+from app.errors import UserFacingError, explain_import
 from app.parent_process import end_with_parent
 from app.settings import add_arguments, set_library_defaults, settings_from, take_launcher_pid
 
@@ -112,6 +112,11 @@ def run_cleanly(command: Callable[[], int]) -> int:
     except (UserFacingError, ValueError, OSError) as error:
         # The last: files and folders that cannot be read or written.
         print(f"quest-chat: {error}", file=sys.stderr)
+        return 1
+    except ImportError as error:
+        if (about_package := explain_import(error)) is None:
+            raise
+        print(f"quest-chat: {about_package}", file=sys.stderr)
         return 1
 
 

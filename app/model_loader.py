@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
 from app.data_folder import explain_storage_error
-from app.errors import UserFacingError
+from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
 from app.summary_levels import idle_levels_note
 from app.window import stretch_warning, window_note
@@ -112,6 +112,12 @@ class ModelLoader:
             return
         except (UserFacingError, ValueError) as error:
             self._report("failed", str(error))
+            return
+        except ImportError as error:
+            about_package = explain_import(error)
+            self._report("failed", str(about_package or error))
+            if about_package is None:
+                raise
             return
         except Exception as error:  # whoever waits must hear of it, whatever it is
             self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")

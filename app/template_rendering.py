@@ -9,6 +9,7 @@ import json
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from app.limited_process import start_python
@@ -70,6 +71,8 @@ def render_template(
     try:
         answer = json.loads(output)
     except ValueError as error:
+        if find_spec("jinja2") is None:
+            raise ModuleNotFoundError("No module named 'jinja2'", name="jinja2") from error
         raise TemplateFault(
             f"it took too much time or memory, or crashed what renders it (status {process.returncode})"
         ) from error

@@ -109,6 +109,30 @@ def test_skip_install_uses_this_interpreter(launch, monkeypatch):
     assert ran == [(sys.executable, ["-m", "app.cli", "ask", "book.txt", "who"])]
 
 
+def test_tests_without_their_packages_are_told(launch, monkeypatch, capsys):
+    monkeypatch.setattr(launch.importlib.util, "find_spec", lambda name: None)
+    assert launch.main(["test", "--skip-install"]) == 1
+    assert "pytest is not installed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", [["ask", "README.md", "why"], ["eval", "passkey"], ["bench", "cpu"], []])
+def test_an_interpreter_without_any_package_is_told_which_to_install(command, tmp_path):
+    """Isolated from site-packages, as a bare Python is."""
+    program = "import runpy, sys; sys.path.insert(0, '.'); sys.argv = sys.argv[1:]; "
+    module = "app.cli" if command else "ui"
+    program += f"runpy.run_module({module!r}, run_name='__main__', alter_sys=False)"
+    ended = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", program, module, *command, "--data-dir", str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert ended.returncode == 1
+    assert len(ended.stderr.splitlines()) == 1
+    assert "is not installed. Run `python -m pip install -r requirements.txt`" in ended.stderr
+
+
 @pytest.mark.parametrize("version", [(3, 8), (3, 9), (3, 13)])
 def test_other_pythons_are_told_which_to_use(launch, version):
     with pytest.raises(launch.LaunchError, match=rf"3\.10 to 3\.12 is needed and this is 3\.{version[1]}"):

@@ -11,7 +11,9 @@ import pytest
 
 from app import cli
 from app.errors import UserFacingError
+from app.model_loader import ModelLoader
 from app.ports import ensure_port_is_free
+from app.settings import AppSettings
 
 
 @pytest.fixture
@@ -73,6 +75,42 @@ def test_errors_end_in_one_line(capsys, error, code, line):
 
     assert cli.run_cleanly(fail) == code
     assert capsys.readouterr().err.strip() == line
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (ModuleNotFoundError("No module named 'gguf'", name="gguf"), "The package gguf is not installed. Run"),
+        (ModuleNotFoundError("No module named 'bs4.x'", name="bs4.x"), "The package bs4 is not installed."),
+        (ImportError("cannot import name 'x' from 'gradio'", name="gradio"), "gradio is missing, or not in"),
+        (ImportError("Please install torch and gguf>=0.10.0\nmore"), "(Please install torch and gguf>=0.10.0). Run"),
+    ],
+)
+def test_a_missing_package_is_named(capsys, error, sentence):
+    def fail():
+        raise error
+
+    assert cli.run_cleanly(fail) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert sentence in line
+
+
+@pytest.mark.parametrize("name", ["app.nothing", "quest_core", "ui.layout", "kernels.gpu", "json", "_lzma"])
+def test_a_module_of_our_own_that_is_missing_is_no_missing_package(name):
+    def fail():
+        raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+    with pytest.raises(ModuleNotFoundError):
+        cli.run_cleanly(fail)
+
+
+def test_the_model_loader_names_a_missing_package(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    path = tmp_path / "model.gguf"
+    path.write_bytes(b"GGUF" + bytes(100))
+    loader = ModelLoader(AppSettings(data_dir=tmp_path, model=str(path), device="cpu"))
+    with pytest.raises(UserFacingError, match="The package gguf is not installed. Run"):
+        loader.wait()
 
 
 def test_a_port_in_use_is_named():
