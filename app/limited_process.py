@@ -9,25 +9,35 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.parent_process import end_with_parent
+
 _PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 # What an interpreter may need to start at all; no keys, tokens or proxies of the user's.
 _KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
 
 
 def start_python(module: str) -> "subprocess.Popen[bytes]":
-    """Run a module of the project with pipes as its stdin and stdout; whoever starts it ends it."""
+    """Run a module of the project with pipes as its stdin and stdout; whoever starts it ends it.
+
+    The calling thread must live as long as the process, which ends with it at the latest; see `end_with_starter`.
+    """
     environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
     # The child finds the packages that this process finds, also in an interpreter that was set up by hand.
     search_path = [str(_PROJECT_FOLDER), *(entry for entry in sys.path if entry)]
     environment |= {"PYTHONPATH": os.pathsep.join(search_path), "PYTHONUTF8": "1"}
     return subprocess.Popen(
-        [sys.executable, "-m", module],
+        [sys.executable, "-m", module, str(os.getpid())],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         cwd=_PROJECT_FOLDER,
         env=environment,
     )
+
+
+def end_with_starter() -> None:
+    """Let the calling process, which `start_python` has started, end with the one that did."""
+    end_with_parent(int(sys.argv[1]))
 
 
 def limit_this_process(memory_bytes: int, cpu_s: int) -> None:

@@ -17,11 +17,12 @@ from jinja2.nodes import CallBlock
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from jinja2.utils import Namespace
 
-from app.limited_process import limit_this_process
+from app.limited_process import end_with_starter, limit_this_process
 
 
 def main() -> None:
     """Render what stdin asks for and write it to stdout; always ends with an answer, if the limits allow."""
+    end_with_starter()
     request = json.loads(sys.stdin.readline())
     limit_this_process(request["memory_bytes"], request["cpu_s"])
     try:

@@ -70,13 +70,7 @@ def read_document(
         document_id = _document_id(path)
     except OSError as error:
         raise DocumentError(f'"{path.name}" cannot be opened: {error.strerror or error}.') from error
-    request = {
-        "path": str(path),
-        "format": format_name,
-        "password": password,
-        "limits": asdict(limits),
-        "parent_pid": os.getpid(),
-    }
+    request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
     document_pages: list[DocumentPage] = []
     unreadable_pages: list[str] = []
     with closing(_pages_from_process(request, path, limits)) as pages:

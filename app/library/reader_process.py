@@ -1,6 +1,6 @@
 """The process that reads one document: `python -m app.library.reader_process`.
 
-Takes one JSON line on stdin (path, format, password, limits, parent) and answers with JSON lines on stdout, one for a
+Takes one JSON line on stdin (path, format, password, limits) and answers with JSON lines on stdout, one for a
 page and a last one that says "done" or what went wrong. It puts itself under memory and CPU limits and ends with its
 parent; `reader.py` watches the clock and kills it. It never imports torch, transformers, llama-index or gradio, and
 never unpickles.
@@ -16,7 +16,7 @@ from typing import Any, TextIO
 from app.library.errors import DamagedDocumentError, DocumentError, ReadLimitExceeded
 from app.library.formats import load_reader
 from app.library.limits import ReadLimits, limit_this_process
-from app.parent_process import end_with_parent
+from app.limited_process import end_with_starter
 
 
 def main() -> None:
@@ -24,8 +24,8 @@ def main() -> None:
     # What a parser logs or prints must not get between the lines.
     answers, sys.stdout = sys.stdout, sys.stderr
     logging.disable(logging.CRITICAL)
+    end_with_starter()
     request = json.loads(sys.stdin.readline())
-    end_with_parent(request["parent_pid"])
     path = Path(request["path"])
     limits = ReadLimits(**request["limits"])
     try:

@@ -265,7 +265,7 @@ def test_reader_process_loads_only_what_its_format_needs(make_pdf, tmp_path, for
     )
     request = {"path": str(path), "format": format_name, "password": None, "limits": asdict(ReadLimits())}
     ended = subprocess.run(
-        [sys.executable, "-c", script],
+        [sys.executable, "-c", script, str(os.getpid())],
         input=json.dumps(request).encode() + b"\n",
         stdout=subprocess.PIPE,
         cwd=PROJECT_FOLDER,
