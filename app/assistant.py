@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import random
 import threading
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -37,6 +38,12 @@ _QUEUE_POLL_S = 0.25
 
 # Enough for every tab that is really open; each keeps its documents' text in memory.
 MAX_CONVERSATIONS = 64
+# Of conversations that made room, so many are remembered, to tell their tabs.
+_KEPT_EVICTIONS = 1024
+
+
+class ConversationEvicted(UserFacingError):
+    """A conversation was closed to make room for others."""
 
 
 class Assistant:
@@ -54,7 +61,9 @@ class Assistant:
         self.settings = settings
         self.telemetry = TelemetryHub()
         self._lock = threading.Lock()
-        self._conversations: dict[str, Conversation] = {}
+        self._conversations: dict[str, Conversation] = {}  # the one unused for longest first
+        self._reading: Counter[str] = Counter()
+        self._evicted: deque[str] = deque(maxlen=_KEPT_EVICTIONS)
         self._loader = ModelLoader(settings)
 
     def start_loading(self) -> None:
@@ -74,15 +83,37 @@ class Assistant:
         self._loader.wait()
 
     def open_conversation(self) -> Conversation:
-        """A new conversation. Browser tabs vanish without a word, so the one unused for longest makes room for it."""
+        """A new conversation.
+
+        Browser tabs vanish without a word, so of those that nobody uses the one unused for longest makes room for it.
+
+        Raises:
+            UserFacingError: if there are `MAX_CONVERSATIONS` and all are in use.
+        """
         conversation = Conversation()
+        evicted = None
         with self._lock:
+            if len(self._conversations) >= MAX_CONVERSATIONS:
+                evicted = self._take_unused()
             self._conversations[conversation.conversation_id] = conversation
             self.telemetry.open(conversation.conversation_id)
-            oldest = next(iter(self._conversations)) if len(self._conversations) > MAX_CONVERSATIONS else None
-        if oldest is not None:
-            self.close_conversation(oldest)
+        if evicted is not None:
+            self._release(evicted)
         return conversation
+
+    def _take_unused(self) -> Conversation:
+        for conversation_id, conversation in self._conversations.items():
+            if self._reading[conversation_id] or self.telemetry.is_watched(conversation_id):
+                continue
+            # Whoever has it is answering; whoever takes it after us finds the conversation closed.
+            if conversation.busy.acquire(blocking=False):
+                del self._conversations[conversation_id]
+                self._evicted.append(conversation_id)
+                conversation.busy.release()
+                return conversation
+        raise UserFacingError(
+            f"{MAX_CONVERSATIONS} conversations are open, and all of them are in use. Close a tab, and reload this one."
+        )
 
     def conversation(self, conversation_id: str) -> Conversation:
         """The open conversation of that id.
@@ -94,6 +125,12 @@ class Assistant:
             conversation = self._conversations.pop(conversation_id, None)
             if conversation is not None:
                 self._conversations[conversation_id] = conversation  # now the one used last
+            evicted = conversation_id in self._evicted
+        if evicted:
+            raise ConversationEvicted(
+                f"This conversation is closed: nobody used it, and there are {MAX_CONVERSATIONS} newer ones. "
+                "Reload the page to begin another."
+            )
         if conversation is None:
             raise UserFacingError("This conversation is closed. Reload the page to begin a new one.")
         return conversation
@@ -102,10 +139,12 @@ class Assistant:
         """Cancel what runs in it and free its part of the cache; unknown ids are ignored."""
         with self._lock:
             conversation = self._conversations.pop(conversation_id, None)
-        if conversation is None:
-            return
+        if conversation is not None:
+            self._release(conversation)
+
+    def _release(self, conversation: Conversation) -> None:
         self.cancel(conversation)
-        self.telemetry.forget(conversation_id)
+        self.telemetry.forget(conversation.conversation_id)
         if self._loader.model is not None:
             try:
                 self._loader.model.engine.submit(lambda cancellation: _close_session(conversation))
@@ -125,7 +164,8 @@ class Assistant:
         Raises:
             UserFacingError: one of `app.library`'s errors, or the conversation is busy.
         """
-        document = read_document(path, password, on_progress)
+        with self._kept_open(conversation):
+            document = read_document(path, password, on_progress)
         with self._occupy(conversation):
             for present in conversation.documents:
                 if (present.document_id, present.name) == (document.document_id, document.name):
@@ -281,12 +321,26 @@ class Assistant:
         )
 
     @contextmanager
+    def _kept_open(self, conversation: Conversation) -> Iterator[None]:
+        """Let a conversation make room for no other."""
+        with self._lock:
+            self._reading[conversation.conversation_id] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._reading[conversation.conversation_id] -= 1
+                self._reading += Counter()  # without zeros
+
+    @contextmanager
     def _occupy(self, conversation: Conversation) -> Iterator[None]:
         """Keep a conversation to oneself."""
         self.conversation(conversation.conversation_id)
         if not conversation.busy.acquire(blocking=False):
             raise UserFacingError("This conversation is still answering. Stop the answer, or wait for it.")
         try:
+            # Once more: it may have made room for another in between.
+            self.conversation(conversation.conversation_id)
             conversation.cancelled.clear()
             yield
         finally:

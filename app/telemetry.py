@@ -145,9 +145,17 @@ class TelemetryHub:
         return step.unpack() if step else None
 
     def forget(self, conversation_id: str) -> None:
-        """Drop a conversation's steps; its watchers hear nothing more."""
+        """Drop a conversation's steps and close its watchers' subscriptions."""
         with self._lock:
-            self._channels.pop(conversation_id, None)
+            channel = self._channels.pop(conversation_id, None)
+        for subscription in channel.subscriptions if channel else ():
+            subscription.close()
+
+    def is_watched(self, conversation_id: str) -> bool:
+        """Whether anybody is subscribed to a conversation."""
+        with self._lock:
+            channel = self._channels.get(conversation_id)
+            return channel is not None and bool(channel.subscriptions)
 
     def _unsubscribe(self, conversation_id: str, subscription: Subscription) -> None:
         with self._lock:

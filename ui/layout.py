@@ -9,7 +9,7 @@ import html
 
 import gradio as gr
 
-from app.assistant import Assistant
+from app.assistant import Assistant, ConversationEvicted
 from app.errors import UserFacingError
 from app.server import PAGE_FILES_PATH, Page
 from app.settings import AppSettings
@@ -17,6 +17,7 @@ from ui.chat_panel import ChatPanel, turn_messages
 from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
 from ui.live_panel import LivePanel
+from ui.notices import shown_to_user, warn
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
@@ -78,8 +79,11 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             """The conversation that this tab had, or a new one, and all that shows it."""
             try:
                 conversation = assistant.conversation(remembered_id)
-            except UserFacingError:
-                conversation = assistant.open_conversation()
+            except UserFacingError as error:
+                with shown_to_user():
+                    conversation = assistant.open_conversation()
+                if isinstance(error, ConversationEvicted):
+                    warn("Your conversation was closed to make room: nobody used it. This is a new one.")
             opened_id = conversation.conversation_id
             documents, meter = documents_panel.refresh(conversation)
             # Whatever is in the box otherwise is the user's.

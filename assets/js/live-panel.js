@@ -109,6 +109,7 @@ export class LivePanel extends HTMLElement {
       conversationId,
       (event) => this.receive(event),
       (open) => this.showConnection(open),
+      (sentence) => this.showClosed(sentence),
     );
   }
 
@@ -187,6 +188,12 @@ export class LivePanel extends HTMLElement {
     this.setFigure("first-token", event.time_to_first_token_s, secondsText);
     this.stepCount = event.steps ?? this.stepCount;
     this.showSlider();
+  }
+
+  showClosed(sentence) {
+    this.setState("idle", "Closed");
+    this.parts.prefill.hidden = true;
+    this.showEmpty(sentence);
   }
 
   async showIdle(event) {

@@ -17,13 +17,16 @@ function connectToWorker() {
   worker.onerror = () => {
     // It could not be loaded.
     port = null;
-    for (const number of [...streams.keys()]) hear(number, { broken: true });
+    breakAll();
   };
-  // The worker is told nothing when a tab closes.
-  window.addEventListener("pagehide", () => {
-    port?.postMessage({ leave: true });
-    for (const number of [...streams.keys()]) hear(number, { broken: true });
-  });
+  // No browser tells a worker that a tab has closed.
+  window.addEventListener("pagehide", () => port?.postMessage({ leave: true }));
+  // A page that the user comes back to, as the browser has kept it.
+  window.addEventListener("pageshow", (event) => event.persisted && breakAll());
+}
+
+function breakAll() {
+  for (const number of [...streams.keys()]) hear(number, { broken: true });
 }
 
 function hear(number, { status, text, end, broken }) {

@@ -8,12 +8,16 @@ import { openStream } from "./shared-streams.js";
 const RETRY_MS = 2000;
 const NOT_FOUND = 404;
 
-/** The event stream; calls `onEvent` with each event, and `onConnection` with whether the stream is open. */
+/**
+ * The event stream; calls `onEvent` with each event, `onConnection` with whether the stream is open, and `onClosed` with
+ * the server's sentence if the conversation is closed.
+ */
 export class TelemetryStream {
-  constructor(conversationId, onEvent, onConnection) {
+  constructor(conversationId, onEvent, onConnection, onClosed) {
     this.address = `${base(conversationId)}/events`;
     this.onEvent = onEvent;
     this.onConnection = onConnection;
+    this.onClosed = onClosed;
     this.followVisibility = () => (document.hidden ? this.disconnect() : this.connect());
     document.addEventListener("visibilitychange", this.followVisibility);
     this.followVisibility();
@@ -22,11 +26,10 @@ export class TelemetryStream {
   connect() {
     if (this.closeStream) return;
     let rest = "";
-    let retry = true;
+    let closed = false;
     this.closeStream = openStream(this.address, {
       onStart: (status) => {
-        // The server knows no such conversation, and will not.
-        retry = status !== NOT_FOUND;
+        closed = status === NOT_FOUND;
         this.onConnection(status === 200);
       },
       onText: (text) => {
@@ -37,7 +40,8 @@ export class TelemetryStream {
       onEnd: () => {
         this.closeStream = null;
         this.onConnection(false);
-        if (retry) this.retryTimer = setTimeout(this.followVisibility, RETRY_MS);
+        if (closed) this.onClosed(JSON.parse(rest).error);
+        else this.retryTimer = setTimeout(this.followVisibility, RETRY_MS);
       },
     });
   }

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from app.answer import AnswerOptions, Finished, PrefillEvent, Queued, TokenEvent
-from app.assistant import MAX_CONVERSATIONS, Assistant
+from app.assistant import MAX_CONVERSATIONS, Assistant, ConversationEvicted
 from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceToken
 from app.settings import AppSettings
@@ -416,3 +416,46 @@ def test_the_conversation_unused_for_longest_makes_room(assistant):
     assert assistant.conversation(first.conversation_id) is first
     with pytest.raises(UserFacingError, match="conversation is closed"):
         assistant.conversation(second.conversation_id)
+
+
+@pytest.fixture
+def crowded(assistant, monkeypatch):
+    """An assistant with room for three conversations, and those."""
+    with assistant._lock:
+        assistant._conversations.clear()
+    monkeypatch.setattr("app.assistant.MAX_CONVERSATIONS", 3)
+    return [assistant.open_conversation() for _ in range(3)]
+
+
+def is_open(assistant, conversation) -> bool:
+    return conversation.conversation_id in assistant._conversations
+
+
+def test_a_conversation_that_is_watched_or_answering_makes_no_room(assistant, crowded):
+    watched, answering, unused = crowded
+    subscription = assistant.telemetry.subscribe(watched.conversation_id)
+    events = assistant.answer(answering, "Who?", OPTIONS)
+    next(events)
+    assistant.conversation(unused.conversation_id)
+    newer = assistant.open_conversation()
+    assert [is_open(assistant, one) for one in (watched, answering, unused, newer)] == [True, True, False, True]
+    with pytest.raises(ConversationEvicted, match="nobody used it"):
+        assistant.conversation(unused.conversation_id)
+    with newer.busy, pytest.raises(UserFacingError, match="all of them are in use. Close a tab"):
+        assistant.open_conversation()
+    assert len(assistant._conversations) == 3
+    assert list(events)[-1].report.answer
+    assistant.open_conversation()
+    assert not is_open(assistant, answering)
+    subscription.close()
+    for conversation in list(assistant._conversations.values()):
+        assistant.close_conversation(conversation.conversation_id)
+
+
+def test_a_conversation_whose_document_is_being_read_makes_no_room(assistant, crowded, book_path):
+    def open_another(progress):
+        assistant.open_conversation()
+        assert is_open(assistant, crowded[0]) and not is_open(assistant, crowded[1])
+
+    assistant.add_document(crowded[0], book_path, on_progress=open_another)
+    assert crowded[0].documents

@@ -94,3 +94,14 @@ def test_a_forgotten_conversation_keeps_nothing(hub):
     hub.publish("a", step(1))  # an answer that was still ending
     assert hub.step("a", 0) is hub.step("a", 1) is None
     assert hub.subscribe("a").next(0) == {"type": "idle", "steps": 0}
+
+
+def test_watchers_of_a_forgotten_conversation_are_told_to_go():
+    hub = TelemetryHub()
+    hub.open("a")
+    assert not hub.is_watched("a")
+    subscription = hub.subscribe("a")
+    assert hub.is_watched("a")
+    hub.forget("a")
+    assert subscription.closed
+    assert not hub.is_watched("a")
