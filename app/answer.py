@@ -30,7 +30,7 @@ class AnswerOptions:
         token_budget: tokens attended per layer and kv head with Quest.
         temperature: 0 is greedy.
         top_p, top_k, min_p, repetition_penalty, seed: as in `quest_core.config.SamplingConfig`.
-        max_new_tokens: the longest answer; that much of the window is kept free for it.
+        max_new_tokens: the longest answer, without a thought before it; that much of the window is kept free for it.
         system_prompt: what the model is told about its task.
         stop: texts that end the answer and are not part of it.
     """
@@ -118,6 +118,7 @@ class AnswerReport:
         pages_read: document pages by their share of the page reads.
         context_pages: if the documents were too long for the window, the pages with passages in context; else None.
         stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
+        thinking: what the model thought before it answered; `thinking_tokens` of it are not in `decode_tokens`.
     """
 
     answer: str
@@ -137,6 +138,8 @@ class AnswerReport:
     pages_read: tuple[PageShare, ...] = ()
     context_pages: tuple[ContextPage, ...] | None = field(default=None)
     stretch_factor: float = 1.0
+    thinking: str = ""
+    thinking_tokens: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -144,10 +147,15 @@ class AnswerReport:
         return not self.answer.strip()
 
     def to_json(self) -> dict[str, Any]:
-        """The report for a JSON file, without `stretch_factor`; `context` is there only if passages were used."""
+        """The report for a JSON file, without `stretch_factor`.
+
+        `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first.
+        """
         values = asdict(self)
         context_pages = values.pop("context_pages")
         del values["stretch_factor"]
+        if not self.thinking_tokens:
+            del values["thinking"], values["thinking_tokens"]
         values["pages_read"] = list(values["pages_read"])
         if context_pages is not None:
             values["context"] = {"mode": "passages", "pages": list(context_pages)}
@@ -202,6 +210,7 @@ class TokenEvent:
         step_s: seconds this step took.
         tokens_per_s: 1 / step_s, smoothed over the last steps; None for the first token.
         mean_tokens_per_s: over all decode steps so far; None for the first token.
+        thinking: all that the model has thought so far before its answer, in `thinking_tokens`.
     """
 
     text_delta: str
@@ -210,6 +219,8 @@ class TokenEvent:
     step_s: float
     tokens_per_s: float | None
     mean_tokens_per_s: float | None
+    thinking: str = ""
+    thinking_tokens: int = 0
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.answer import (
@@ -24,6 +24,7 @@ from app.answer import (
 from app.chat import PromptPlan
 from app.provenance import PageReadTotals
 from app.text_stream import TextStream
+from app.thought_stream import ThoughtStream
 from app.time_left import PrefillTimer
 
 if TYPE_CHECKING:
@@ -37,6 +38,31 @@ _NEWEST_STEP_WEIGHT = 0.3
 
 
 @dataclass(frozen=True)
+class Thinking:
+    """How a model may think before it answers.
+
+    Args:
+        opened: whether its prompts open a thought.
+        max_tokens: of a thought.
+        closing_token_ids: what ends one that reaches them.
+    """
+
+    opened: bool
+    max_tokens: int
+    closing_token_ids: tuple[int, ...]
+
+    @property
+    def most_tokens(self) -> int:
+        """What a thought takes at most."""
+        return self.max_tokens + len(self.closing_token_ids)
+
+    @property
+    def room_tokens(self) -> int:
+        """What is kept free for one: nothing where a model seldom thinks, so that its documents have the window."""
+        return self.most_tokens if self.opened else 0
+
+
+@dataclass(frozen=True)
 class StepText:
     """A decode step and the text that came of it.
 
@@ -45,6 +71,8 @@ class StepText:
         text_delta: new text; `answer` is all of it so far.
         kept_tokens: how many of the answer's tokens so far belong to the text, stop token and stop string left out.
         finish_reason: None while it goes on.
+        inserted_token_ids: what the model was fed before this step's token without having drawn it.
+        thought: all that was thought so far; its `thinking_tokens` come before the answer's own.
     """
 
     step: DecodeStep
@@ -52,6 +80,9 @@ class StepText:
     answer: str
     kept_tokens: int
     finish_reason: FinishReason | None
+    inserted_token_ids: tuple[int, ...] = ()
+    thought: str = ""
+    thinking_tokens: int = 0
 
 
 def answer_work(
@@ -59,27 +90,64 @@ def answer_work(
     plan: PromptPlan,
     quest: QuestConfig,
     sampling: SamplingConfig,
-    text: TextStream,
+    text: ThoughtStream,
+    thinking: Thinking,
 ) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText]]:
-    """What the engine's thread does for an answer."""
+    """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without."""
+    longest = replace(sampling, max_new_tokens=sampling.max_new_tokens + thinking.most_tokens)
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
         session = open_session()
-        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens)
+        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens + thinking.room_tokens)
+        if cancellation.requested:
+            return
+        token_ids = list(plan.token_ids)
+        for step in session.decode(quest, longest, cancellation):
+            step_text = _with_thought(read_step(step, text), text)
+            token_ids.append(step.token_id)
+            # What closes the thought needs room, and so does a word of the answer.
+            full = text.thought_is_full and len(token_ids) + len(thinking.closing_token_ids) >= session.max_tokens
+            if full and step_text.finish_reason is None:
+                step_text = replace(step_text, finish_reason="context")
+            yield step_text
+            if step_text.finish_reason is not None:
+                return
+            if text.thought_is_full:
+                break
+        if not cancellation.requested:
+            yield from answer_after_cut(session, token_ids, cancellation)
+
+    def answer_after_cut(
+        session: Session, token_ids: list[int], cancellation: Cancellation
+    ) -> Iterator[PrefillProgress | StepText]:
+        """The model goes on as if it had closed its thought itself."""
+        drawn, inserted = len(token_ids) - len(plan.token_ids), thinking.closing_token_ids
+        text.cut_thought(len(inserted))
+        token_ids += inserted
+        room_tokens = min(sampling.max_new_tokens, session.max_tokens - len(token_ids))
+        for _ in session.prefill(token_ids, cancellation, room_tokens):
+            pass
         if cancellation.requested:
             return
         for step in session.decode(quest, sampling, cancellation):
-            yield (step_text := read_step(step, text))
+            step_text = _with_thought(read_step(replace(step, step=step.step + drawn), text), text)
+            yield replace(step_text, inserted_token_ids=inserted if step.step == 0 else ())
             if step_text.finish_reason is not None:
                 return
 
     return work
 
 
-def read_step(step: DecodeStep, text: TextStream) -> StepText:
+def _with_thought(step_text: StepText, text: ThoughtStream) -> StepText:
+    return replace(step_text, thought=text.thought, thinking_tokens=text.thinking_tokens)
+
+
+def read_step(step: DecodeStep, text: TextStream | ThoughtStream) -> StepText:
     """Take a step's token into the answer's text."""
     delta = "" if step.finish_reason == "stop" else text.push(step.token_id)
     finish_reason: FinishReason | None = "stop" if text.stopped else step.finish_reason
+    if finish_reason is None and text.is_full:
+        finish_reason = "length"
     if finish_reason is not None:
         delta += text.finish()
     return StepText(step, delta, text.text, text.kept_tokens, finish_reason)
@@ -96,7 +164,7 @@ class AnswerRun:
         publish: takes telemetry.
 
     Attributes:
-        token_ids: the answer's tokens so far, as they entered or will enter the cache.
+        token_ids: the tokens so far, a thought's included, as they entered or will enter the cache.
         answer: its text so far.
     """
 
@@ -123,6 +191,8 @@ class AnswerRun:
         self._stretch_factor = 1.0
         self._first_token_s: float | None = None
         self._kept_tokens = 0
+        self._thought = ""
+        self._thinking_tokens = 0
         self._decode_steps = 0
         self._decode_s = 0.0
         self._tokens_per_s: float | None = None
@@ -147,7 +217,8 @@ class AnswerRun:
     def _take_step(self, event: StepText) -> TokenEvent:
         step = event.step
         self.answer, self._kept_tokens, self._finish_reason = event.answer, event.kept_tokens, event.finish_reason
-        self.token_ids.append(step.token_id)
+        self._thought, self._thinking_tokens = event.thought, event.thinking_tokens
+        self.token_ids += [*event.inserted_token_ids, step.token_id]
         if step.step == 0:
             self._first_token_s = time.perf_counter() - self._submitted
         else:
@@ -160,8 +231,20 @@ class AnswerRun:
             self._reads.add(step.reads)
         self._publish(self._step_telemetry(step))
         return TokenEvent(
-            event.text_delta, event.answer, step.step, step.step_s, self._tokens_per_s, self._mean_tokens_per_s
+            event.text_delta,
+            event.answer,
+            step.step,
+            step.step_s,
+            self._tokens_per_s,
+            self._mean_tokens_per_s,
+            event.thought,
+            event.thinking_tokens,
         )
+
+    @property
+    def answer_token_ids(self) -> tuple[int, ...]:
+        """The answer's own tokens, without the thought before it."""
+        return tuple(self.token_ids[self._thinking_tokens :])
 
     @property
     def _mean_tokens_per_s(self) -> float | None:
@@ -205,12 +288,14 @@ class AnswerRun:
             reused_tokens=self._reused_tokens,
             prefill_s=self._prefill_s,
             time_to_first_token_s=self._first_token_s,
-            decode_tokens=len(self.token_ids),
+            decode_tokens=len(self.answer_token_ids),
             decode_tokens_per_s=self._mean_tokens_per_s or 0.0,
             finish_reason=self._finish_reason or "cancelled",
             pages_read=self._reads.shares(plan, self._engine.page_size),
             context_pages=self._context_pages(),
             stretch_factor=self._stretch_factor,
+            thinking=self._thought,
+            thinking_tokens=self._thinking_tokens,
         )
         self._publish_end(report.finish_reason, [vars(page) for page in report.pages_read])
         return report
@@ -229,7 +314,7 @@ class AnswerRun:
             {
                 "type": "finished",
                 "finish_reason": finish_reason,
-                "decode_tokens": len(self.token_ids),
+                "decode_tokens": len(self.answer_token_ids),
                 "mean_tokens_per_s": self._mean_tokens_per_s,
                 "time_to_first_token_s": self._first_token_s,
                 "steps": self._decode_steps + (self._first_token_s is not None),

@@ -103,12 +103,20 @@ def _answer(
     progress: ProgressLine,
     stream: bool,
 ) -> AnswerReport:
+    thinks = False
     with closing(assistant.answer(conversation, question, options)) as events:
         for event in events:
             if isinstance(event, PrefillEvent):
                 progress.show(_prefill_text(event), last=event.done_tokens == event.total_tokens)
-            elif isinstance(event, TokenEvent) and stream:
-                print(event.text_delta, end="", flush=True)
+            elif isinstance(event, TokenEvent):
+                if event.thinking_tokens and not event.answer:
+                    thinks = True
+                    progress.show(f"Thinking: {event.thinking_tokens} tokens")
+                elif thinks:
+                    thinks = False
+                    progress.show(f"Thought: {event.thinking_tokens} tokens", last=True)
+                if stream:
+                    print(event.text_delta, end="", flush=True)
             elif isinstance(event, Finished):
                 if stream:
                     print(flush=True)

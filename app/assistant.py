@@ -27,6 +27,7 @@ from app.race import RaceEvent, race_events, race_work
 from app.settings import AppSettings
 from app.telemetry import TelemetryHub
 from app.text_stream import TextStream
+from app.thought_stream import ThoughtStream
 
 if TYPE_CHECKING:
     from quest_core.engine import Cancellation, Engine, Job
@@ -197,9 +198,10 @@ class Assistant:
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
         """What fills the window before the next question; waits for the model."""
         options = options or AnswerOptions()
-        planner = self._loader.wait().planner
-        return planner.usage(
-            list(conversation.documents), list(conversation.turns), options.system_prompt, options.max_new_tokens
+        model = self._loader.wait()
+        room_tokens = options.max_new_tokens + model.thinking.room_tokens
+        return model.planner.usage(
+            list(conversation.documents), list(conversation.turns), options.system_prompt, room_tokens
         )
 
     def document_tokens(self, conversation: Conversation, document_id: str) -> int | None:
@@ -228,8 +230,11 @@ class Assistant:
             plan = self._plan(model, conversation, question, options)
             quest = options.quest_config(model.engine.page_size, self.settings.dense_layers)
             sampling = options.sampling_config(model.stop_token_ids)
-            text = TextStream(model.tokenizer.decode, options.stop)
-            work = answer_work(lambda: _session(conversation, model.engine), plan, quest, sampling, text)
+            thinking = model.thinking
+            text = ThoughtStream(
+                model.tokenizer.decode, options.stop, options.max_new_tokens, thinking.max_tokens, thinking.opened
+            )
+            work = answer_work(lambda: _session(conversation, model.engine), plan, quest, sampling, text, thinking)
             pages = sum(document.page_count for document in conversation.documents)
             run = AnswerRun(
                 model.engine,
@@ -253,7 +258,7 @@ class Assistant:
                 if report is None:
                     run.fail()
                 elif not report.is_empty:
-                    conversation.turns.append(Turn(question, report.answer, report, tuple(run.token_ids)))
+                    conversation.turns.append(Turn(question, report.answer, report, run.answer_token_ids))
                     conversation.unanswered = ""
         yield Finished(report)
 
@@ -272,13 +277,15 @@ class Assistant:
             if options.seed is None:
                 # Both sides must draw alike, or chance alone would part them.
                 options = replace(options, seed=random.getrandbits(31))
+            # Both sides show all that they draw, a thought too.
+            longest = replace(options, max_new_tokens=options.max_new_tokens + model.thinking.room_tokens)
             layout = model.engine.page_size, self.settings.dense_layers
             work = race_work(
                 lambda: _session(conversation, model.engine),
                 plan.token_ids,
                 replace(options, attention="dense").quest_config(*layout),
                 replace(options, attention="quest").quest_config(*layout),
-                options.sampling_config(model.stop_token_ids),
+                longest.sampling_config(model.stop_token_ids),
                 lambda: TextStream(model.tokenizer.decode, options.stop),
             )
             with closing(self._run_job(conversation, model.engine, work)) as events:
@@ -316,8 +323,9 @@ class Assistant:
     ) -> PromptPlan:
         if not question.strip():
             raise UserFacingError("The question is empty. Type one.")
+        room_tokens = options.max_new_tokens + model.thinking.room_tokens
         return model.planner.plan(
-            conversation.documents, conversation.turns, question, options.system_prompt, options.max_new_tokens
+            conversation.documents, conversation.turns, question, options.system_prompt, room_tokens
         )
 
     @contextmanager

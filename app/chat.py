@@ -36,7 +36,7 @@ Role = Literal["document", "conversation", "instructions"]
 
 
 class PastTurn(Protocol):
-    """A question and the tokens that answered it, without the stop token."""
+    """A question and the tokens that answered it, without the thought before them and the stop token."""
 
     question: str
     answer_token_ids: Sequence[int]
@@ -184,7 +184,7 @@ class PromptPlanner:
         part.add(tokenizer.before_question, "instructions")
         for turn in turns:
             part.add(tokenizer.encode(turn.question).token_ids, "conversation")
-            part.add(tokenizer.before_answer, "instructions")
+            part.add(tokenizer.before_past_answer, "instructions")
             part.add(turn.answer_token_ids, "conversation")
             part.add(tokenizer.after_answer, "instructions")
         part.add(tokenizer.encode(question).token_ids, "conversation")

@@ -18,6 +18,7 @@ import numpy as np
 
 from app.errors import UserFacingError
 from app.template_rendering import TemplateFault, render_template
+from app.thought_stream import CLOSING, OPENING
 
 _MARKERS = ("@@system-3f1c@@", "@@question-3f1c@@", "@@answer-3f1c@@", "@@follow-up-3f1c@@")
 # Transformers' names for a tokenizer that is all in tokenizer.json.
@@ -45,6 +46,9 @@ class ChatTokenizer:
     Attributes:
         before_system, before_question, before_answer, after_answer: tokens of the template between the contents;
             `after_answer` ends one turn and leads to the next question.
+        opens_thought: whether `before_answer` ends in `<think>`, so that the model thinks before it answers.
+        before_past_answer: what stands before an answer without its thought; else as `before_answer`.
+        end_of_thought: tokens that close a thought.
         stop_token_ids: tokens with which the template ends an answer.
 
     Raises:
@@ -75,13 +79,21 @@ class ChatTokenizer:
                     "again, or take the template out of them: questions are then asked in plain text."
                 ) from error
         else:
-            seams = ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:])
-        pieces = [tuple(self._with_control.encode(seam, add_special_tokens=False).ids) for seam in seams]
-        self.before_system, self.before_question, self.before_answer, self.after_answer = pieces
+            seams = ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:], _PLAIN_SEAMS[2])
+        self.before_system, self.before_question, self.before_answer, self.after_answer, past = map(
+            self._encode_control, seams
+        )
+        self.opens_thought = seams[2].rstrip().endswith(OPENING)
+        # Where no thought is opened, the next prompt should continue what is in the cache.
+        self.before_past_answer = past if self.opens_thought else self.before_answer
+        self.end_of_thought = self._encode_control(f"\n{CLOSING}\n\n")
         if self._wants_bos(config, tokenizer.bos_token_id) and tokenizer.bos_token_id not in self.before_system:
             self.before_system = (tokenizer.bos_token_id, *self.before_system)
         ends = {self._end_of_turn(), tokenizer.eos_token_id} - {None}
         self.stop_token_ids = tuple(sorted(ends))
+
+    def _encode_control(self, text: str) -> tuple[int, ...]:
+        return tuple(self._with_control.encode(text, add_special_tokens=False).ids)
 
     def _wants_bos(self, config: dict[str, Any], bos_token_id: int | None) -> bool:
         """Whether the model was trained on texts that begin with this token, whatever its template says."""
@@ -153,8 +165,8 @@ def _without_control_tokens(tokenizer: Any) -> Any:
     return plain
 
 
-def _seams(tokenizer: Any) -> tuple[str, str, str, str]:
-    """The template's text around the four contents.
+def _seams(tokenizer: Any) -> tuple[str, str, str, str, str]:
+    """The template's text around the four contents, and last what it puts before an answer of the past.
 
     Raises:
         TemplateFault: if it does not keep them and their order, or cannot be rendered.
@@ -186,7 +198,7 @@ def _seams(tokenizer: Any) -> tuple[str, str, str, str]:
         opening = _split(short, _MARKERS[:2])
         whole = _split(long, _MARKERS)
         if opening and whole and opening[:2] == whole[:2]:
-            return opening[0], opening[1], opening[2], whole[3]
+            return opening[0], opening[1], opening[2], whole[3], whole[2]
     faults = [rendering for rendering in renderings if isinstance(rendering, TemplateFault)]
     raise faults[-1] if faults else TemplateFault("it leaves out, repeats or reorders what is said")
 

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Turn:
-    """A question, its answer, how it was made, and the answer's tokens without the stop token."""
+    """A question, its answer, how it was made, and the answer's tokens without its thought and the stop token."""
 
     question: str
     answer: str

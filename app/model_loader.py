@@ -9,12 +9,14 @@ import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from app.answer_run import Thinking
 from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
 from app.data_folder import explain_storage_error
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
 from app.summary_levels import idle_levels_note
+from app.thought_stream import thinking_limit
 from app.window import stretch_warning, window_note
 
 if TYPE_CHECKING:
@@ -50,6 +52,13 @@ class LoadedModel:
     def stop_token_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer, by the tokenizer's or the model's account."""
         return tuple(sorted({*self.tokenizer.stop_token_ids, *self.engine.model_config.eos_token_ids}))
+
+
+    @property
+    def thinking(self) -> Thinking:
+        """How the model may think before it answers."""
+        tokenizer, limit = self.tokenizer, thinking_limit(self.engine.context_tokens)
+        return Thinking(tokenizer.opens_thought, limit, tokenizer.end_of_thought)
 
 
 class ModelLoader:

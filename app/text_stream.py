@@ -20,6 +20,7 @@ class TextStream:
     Args:
         decode: token ids -> text, without control tokens.
         stop: texts that end the answer and are not part of it.
+        max_tokens: how many it may hold; None if others see to that.
 
     Attributes:
         text: all that may be shown.
@@ -27,17 +28,29 @@ class TextStream:
         kept_tokens: how many of the pushed tokens the text holds something of; the others belong to a stop string.
     """
 
-    def __init__(self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = ()) -> None:
+    def __init__(
+        self, decode: Callable[[Sequence[int]], str], stop: Sequence[str] = (), max_tokens: int | None = None
+    ) -> None:
         self.text = ""
         self.stopped = False
         self.kept_tokens = 0
         self._decode = decode
+        self._max_tokens = max_tokens
         self._stop = [string for string in stop if string]
         self._held = ""
         # Decoding starts one settled window early: some tokenizers drop a blank at the start of what they decode.
         self._window: list[int] = []
         self._settled_tokens = 0
         self._token_starts: list[int] = []
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds as many tokens as it may."""
+        return self.would_be_full(0)
+
+    def would_be_full(self, more_tokens: int) -> bool:
+        """Whether it would with so many more."""
+        return self._max_tokens is not None and len(self._token_starts) + more_tokens >= self._max_tokens
 
     def push(self, token_id: int) -> str:
         """Take a token; returns the new text that may be shown, often empty."""

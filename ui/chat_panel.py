@@ -28,6 +28,8 @@ ENGINE_QUEUE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit":
 # Each update makes the browser lay out the message again, and both share this machine's processor with the model.
 _UPDATE_S = 0.08
 
+# Of a thought that is under way; all of it is folded up below the answer.
+_SHOWN_THOUGHT_CHARACTERS = 400
 # The question, the answer, and the line about the answer.
 MESSAGES_PER_TURN = 3
 
@@ -226,7 +228,7 @@ def paced_contents(events: Iterator[Any]) -> Iterator[Any]:
             yield prefill_content(event)
         elif isinstance(event, TokenEvent):
             shown_at = time.monotonic()
-            yield event.answer or waiting_content("Answering")
+            yield event.answer or thinking_content(event)
 
 
 def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
@@ -242,6 +244,16 @@ def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
 def waiting_content(line: str) -> dict[str, Any]:
     """Message content for a step whose length nobody knows."""
     return _html_content(f'<div class="answer-wait"><span class="pulse"></span>{html.escape(line)}</div>')
+
+
+def thinking_content(event: TokenEvent) -> dict[str, Any]:
+    """Message content before the answer's first word: the end of the model's thought, if it thinks."""
+    if not event.thinking_tokens:
+        return waiting_content("Answering")
+    return _html_content(
+        f'<div class="answer-wait"><span class="pulse"></span>Thinking: {event.thinking_tokens:,} tokens</div>'
+        f'<div class="answer-thought">{html.escape(event.thinking[-_SHOWN_THOUGHT_CHARACTERS:])}</div>'
+    )
 
 
 def prefill_content(event: PrefillEvent) -> dict[str, Any]:
@@ -274,7 +286,13 @@ def report_content(report: AnswerReport) -> dict[str, Any]:
     sources = sources_line(report.pages_read)
     if sources:
         lines.append(sources)
-    return _html_content(f'<div class="answer-report">{"<br>".join(map(html.escape, lines))}</div>')
+    markup = f'<div class="answer-report">{"<br>".join(map(html.escape, lines))}</div>'
+    if report.thinking:
+        markup = (
+            f'<details class="answer-thought"><summary>Thought: {report.thinking_tokens:,} tokens</summary>'
+            f"{html.escape(report.thinking)}</details>{markup}"
+        )
+    return _html_content(markup)
 
 
 def _html_content(markup: str) -> dict[str, Any]:

@@ -215,6 +215,18 @@ def test_tokens_that_come_faster_than_the_page_draws_are_skipped(monkeypatch):
     assert len(shown[2:]) <= 1
 
 
+def test_a_thought_is_shown_while_it_lasts_and_folded_up_afterwards(report):
+    thinking = TokenEvent("", "", 900, 0.05, 20.0, 20.0, "old " * 500 + "<b>new", 901)
+    (content,) = paced_contents(iter([thinking]))
+    assert "Thinking: 901 tokens" in content["value"] and "&lt;b&gt;new" in content["value"]
+    assert len(content["value"]) < 1000
+    (answer,) = paced_contents(iter([replace(thinking, answer="High")]))
+    assert answer == "High"
+    assert "<details" not in report_content(report)["value"]
+    value = report_content(replace(report, thinking="Is it <high>?", thinking_tokens=12))["value"]
+    assert "<summary>Thought: 12 tokens</summary>Is it &lt;high&gt;?</details>" in value
+
+
 def test_prefill_content_shows_the_time_left():
     value = prefill_content(PrefillEvent(0, 4096, 6310, 5.0, 3.0))["value"]
     assert "4,096 of 6,310 tokens, 3 s left" in value
