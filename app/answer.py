@@ -83,20 +83,33 @@ class AnswerOptions:
 
 
 @dataclass(frozen=True)
+class PageReference:
+    """A document page, by the name of its document and its label."""
+
+    document: str
+    page_label: str
+
+
+@dataclass(frozen=True)
 class DocumentReport:
-    """The conversation's documents together: document pages, tokens of their text, and how many the model had."""
+    """The conversation's documents together.
+
+    Args:
+        pages: document pages.
+        tokens: of their text.
+        tokens_in_context: how many of these the model had.
+        picture_pages, unreadable_pages: pages without text that could be read; see `app.library.Document`.
+    """
 
     pages: int
     tokens: int
     tokens_in_context: int
+    picture_pages: tuple[PageReference, ...] = ()
+    unreadable_pages: tuple[PageReference, ...] = ()
 
-
-@dataclass(frozen=True)
-class ContextPage:
-    """A document page of which at least a passage was in context."""
-
-    document: str
-    page_label: str
+    def to_json(self) -> dict[str, Any]:
+        """For a JSON file; the lists of pages are there only if they name any."""
+        return {name: value for name, value in asdict(self).items() if value != ()}
 
 
 @dataclass(frozen=True)
@@ -136,7 +149,7 @@ class AnswerReport:
     decode_tokens_per_s: float
     finish_reason: FinishReason
     pages_read: tuple[PageShare, ...] = ()
-    context_pages: tuple[ContextPage, ...] | None = field(default=None)
+    context_pages: tuple[PageReference, ...] | None = field(default=None)
     stretch_factor: float = 1.0
     thinking: str = ""
     thinking_tokens: int = 0
@@ -151,7 +164,7 @@ class AnswerReport:
 
         `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first.
         """
-        values = asdict(self)
+        values = {**asdict(self), "document": self.document.to_json()}
         context_pages = values.pop("context_pages")
         del values["stretch_factor"]
         if not self.thinking_tokens:

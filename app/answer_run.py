@@ -7,21 +7,22 @@ events, telemetry and, at the end, the report. Knows nothing of conversations or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from app.answer import (
     AnswerOptions,
     AnswerReport,
-    ContextPage,
     DocumentReport,
     FinishReason,
+    PageReference,
     PrefillEvent,
     Queued,
     TokenEvent,
 )
 from app.chat import PromptPlan
+from app.library import Document
 from app.provenance import PageReadTotals
 from app.text_stream import TextStream
 from app.thought_stream import ThoughtStream
@@ -160,7 +161,7 @@ class AnswerRun:
         engine: for names and sizes.
         plan: the prompt.
         options: of the answer.
-        document_pages: of all documents.
+        documents: of the conversation.
         publish: takes telemetry.
 
     Attributes:
@@ -173,7 +174,7 @@ class AnswerRun:
         engine: Engine,
         plan: PromptPlan,
         options: AnswerOptions,
-        document_pages: int,
+        documents: Sequence[Document],
         publish: Callable[[dict[str, Any]], None],
     ) -> None:
         self.token_ids: list[int] = []
@@ -181,7 +182,7 @@ class AnswerRun:
         self._engine = engine
         self._plan = plan
         self._options = options
-        self._document_pages = document_pages
+        self._documents = documents
         self._publish = publish
         self._submitted = time.perf_counter()
         self._timer = PrefillTimer()
@@ -283,7 +284,7 @@ class AnswerRun:
             attention=self._options.attention,
             token_budget=self._options.token_budget,
             page_size=self._engine.page_size,
-            document=DocumentReport(self._document_pages, plan.document_tokens, plan.tokens_in_context),
+            document=self._document_report(),
             prompt_tokens=len(plan.token_ids),
             reused_tokens=self._reused_tokens,
             prefill_s=self._prefill_s,
@@ -304,10 +305,18 @@ class AnswerRun:
         """Publish the end of an answer that an error stopped."""
         self._publish_end("failed", [])
 
-    def _context_pages(self) -> tuple[ContextPage, ...] | None:
-        if self._plan.mode == "whole":
-            return None
-        return tuple(ContextPage(document.name, label) for document, label in self._plan.document_pages_in_context)
+    def _document_report(self) -> DocumentReport:
+        documents = self._documents
+        return DocumentReport(
+            sum(document.page_count for document in documents),
+            self._plan.document_tokens,
+            self._plan.tokens_in_context,
+            _references((document, label) for document in documents for label in document.picture_pages),
+            _references((document, label) for document in documents for label in document.unreadable_pages),
+        )
+
+    def _context_pages(self) -> tuple[PageReference, ...] | None:
+        return None if self._plan.mode == "whole" else _references(self._plan.document_pages_in_context)
 
     def _publish_end(self, finish_reason: str, pages_read: list[dict[str, Any]]) -> None:
         self._publish(
@@ -321,3 +330,7 @@ class AnswerRun:
                 "pages_read": pages_read,
             }
         )
+
+
+def _references(pages: Iterable[tuple[Document, str]]) -> tuple[PageReference, ...]:
+    return tuple(PageReference(document.name, label) for document, label in pages)

@@ -18,7 +18,7 @@ from app.assistant import Assistant
 from app.chat import DEFAULT_SYSTEM_PROMPT
 from app.conversation import Conversation
 from app.errors import UserFacingError
-from app.library import ReadProgress
+from app.library import ReadProgress, page_notes
 from app.settings import AppSettings
 from app.window import reread_note
 
@@ -90,9 +90,8 @@ def _add_document(
 
     document = assistant.add_document(conversation, path, password, on_progress)
     progress.show(f"Read {document.name}: {document.page_count} pages", last=True)
-    if document.unreadable_pages:
-        labels = ", ".join(document.unreadable_pages)
-        progress.show(f"Pages of {document.name} that could not be read: {labels}", last=True)
+    for note in page_notes(document):
+        progress.show(f"{document.name}: {note}", last=True)
 
 
 def _answer(

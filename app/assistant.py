@@ -235,12 +235,11 @@ class Assistant:
                 model.tokenizer.decode, options.stop, options.max_new_tokens, thinking.max_tokens, thinking.opened
             )
             work = answer_work(lambda: _session(conversation, model.engine), plan, quest, sampling, text, thinking)
-            pages = sum(document.page_count for document in conversation.documents)
             run = AnswerRun(
                 model.engine,
                 plan,
                 options,
-                pages,
+                tuple(conversation.documents),
                 lambda event: self.telemetry.publish(conversation.conversation_id, event),
             )
             conversation.plan, conversation.generated = plan, run.token_ids

@@ -16,7 +16,15 @@ import gradio as gr
 from app.assistant import Assistant
 from app.conversation import Conversation
 from app.errors import explain
-from app.library import SUPPORTED_SUFFIXES, Document, PasswordRequired, ReadProgress, WrongPassword
+from app.library import (
+    SUPPORTED_SUFFIXES,
+    Document,
+    PasswordRequired,
+    ReadProgress,
+    WrongPassword,
+    left_out_note,
+    page_notes,
+)
 from ui.notices import shown_to_user, user_error, warn
 from ui.raw_html import raw_html
 from ui.uploaded_files import upload_folder, uploaded_paths
@@ -214,11 +222,10 @@ def documents_markup(entries: list[tuple[Document, int | None]]) -> str:
     for document, tokens in entries:
         name = html.escape(document.name)
         size = counted(document.page_count, "page") + (f", {tokens:,} tokens" if tokens is not None else "")
-        unreadable = len(document.unreadable_pages)
-        missing = f"{counted(unreadable, 'page')} unreadable" if unreadable else ""
+        missing = "".join(f'<span class="document-missing">{html.escape(note)}</span>' for note in page_notes(document))
         rows.append(
             f'<li><span class="document-name" title="{name}">{name}</span><span class="document-size">{size}</span>'
-            f'<span class="document-missing">{missing}</span>'
+            f"{missing}"
             f'<button type="button" data-document-id="{html.escape(document.document_id)}" '
             f'aria-label="Remove {name}" title="Remove">&#x2715;</button></li>'
         )
@@ -250,7 +257,8 @@ def meter_markup(
         document_part, free_tokens = 0, max(0, context_tokens - conversation_tokens)
         note, state = "Answers come from the model alone until a document is added.", "none"
     elif mode == "whole":
-        note, state = "The whole document is in context.", "whole"
+        left_out = left_out_note(documents)
+        note, state = f"The whole document is in context{f', except {left_out}' if left_out else ''}.", "whole"
     else:
         note = (
             f"The text has {document_tokens:,} tokens, more than the window holds: each question gets the passages "

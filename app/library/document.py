@@ -34,6 +34,7 @@ class Document:
         path: where the file was read from.
         document_pages: all pages in order, with `document_pages[i].index == i`.
         unreadable_pages: labels of the pages that could not be read; their text is empty.
+        picture_pages: labels of the pages that show something, but hold no text.
     """
 
     document_id: str
@@ -41,6 +42,7 @@ class Document:
     path: Path
     document_pages: tuple[DocumentPage, ...]
     unreadable_pages: tuple[str, ...] = ()
+    picture_pages: tuple[str, ...] = ()
 
     @property
     def page_count(self) -> int:

@@ -55,7 +55,8 @@ def read_document(
         limits: what the reading may cost; the defaults of `ReadLimits` if None.
 
     Returns:
-        The document. Pages that could not be read are in it, empty, and listed in `unreadable_pages`.
+        The document. Pages that could not be read are in it, empty, and listed in `unreadable_pages`; so are those that
+        are pictures, in `picture_pages`.
 
     Raises:
         PasswordRequired, WrongPassword, NoTextError, EmptyDocumentError, DamagedDocumentError, UnsupportedFormatError,
@@ -73,16 +74,21 @@ def read_document(
     request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
     document_pages: list[DocumentPage] = []
     unreadable_pages: list[str] = []
+    picture_pages: list[str] = []
     with closing(_pages_from_process(request, path, limits)) as pages:
         for page in pages:
             document_pages.append(DocumentPage(len(document_pages), page["label"], page["text"]))
             if not page["readable"]:
                 unreadable_pages.append(page["label"])
+            if page["is_picture"]:
+                picture_pages.append(page["label"])
             if on_progress:
                 on_progress(ReadProgress(page["done"], page["total"]))
     if not any(page.text.strip() for page in document_pages):
         raise EmptyDocumentError(f'"{path.name}" holds no text. Check that it was saved or downloaded completely.')
-    return Document(document_id, path.name, path, tuple(document_pages), tuple(unreadable_pages))
+    return Document(
+        document_id, path.name, path, tuple(document_pages), tuple(unreadable_pages), tuple(picture_pages)
+    )
 
 
 def _check_file(path: Path, limits: ReadLimits) -> None:

@@ -7,12 +7,14 @@ import io
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from app.ask import ProgressLine, run_ask
 from app.errors import UserFacingError
+from app.library import read_document
 from app.model_loader import LoadedModel
 from app.settings import AppSettings
 
@@ -53,6 +55,18 @@ def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path
     assert set(report["document"]) == {"pages", "tokens", "tokens_in_context"}
     assert all(set(page) == {"document", "page_label", "share"} for page in report["pages_read"])
     assert report["reused_tokens"] == 0
+
+
+def test_pages_without_text_are_named(settings, book_path, capsys, monkeypatch):
+    document = replace(read_document(book_path), picture_pages=("2", "iv"), unreadable_pages=("9",))
+    monkeypatch.setattr("app.assistant.read_document", lambda *arguments: document)
+    run_ask(settings, arguments([book_path], json=True))
+    shown = capsys.readouterr()
+    assert "harbour.txt: 2 pages are pictures: their text cannot be read (pages 2 and iv)" in shown.err
+    assert "harbour.txt: 1 page unreadable (page 9)" in shown.err
+    report = json.loads(shown.out)["document"]
+    assert report["picture_pages"] == [{"document": "harbour.txt", "page_label": label} for label in ("2", "iv")]
+    assert report["unreadable_pages"] == [{"document": "harbour.txt", "page_label": "9"}]
 
 
 def test_questions_of_a_file_share_a_session(settings, book_path, tmp_path, capsys):

@@ -116,6 +116,15 @@ def test_file_names_are_escaped():
     assert "<img" not in progress_markup("<img src=x>.txt", 1, 2)
 
 
+def test_pages_without_text_are_named_in_the_list_and_counted_in_the_meter():
+    pages = (DocumentPage(0, "1", "text"), DocumentPage(1, "<b>", ""), DocumentPage(2, "3", ""))
+    document = Document("id", "book.pdf", SAMPLE_BOOK, pages, ("3",), ("<b>",))
+    listed = documents_markup([(document, 3)])
+    assert "page &lt;b&gt; is a picture: its text cannot be read" in listed and "1 page unreadable (page 3)" in listed
+    meter = meter_markup(6310, 40, 8192, "whole", [document])
+    assert "in context, except 1 page that is a picture and 1 page that is unreadable." in meter
+
+
 def test_meter_tells_the_whole_document_from_passages(panel, conversation, assistant, tmp_path):
     add(panel, conversation, [upload(tmp_path, "one.txt")])
     whole = meter_markup(6310, 40, 8192, "whole", conversation.documents)

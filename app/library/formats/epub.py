@@ -25,6 +25,7 @@ _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
 _FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/pdf/enc#RC")
 _MAX_ENTRIES = 50_000
+_PICTURES = ("img", "image", "svg", "object", "canvas")
 _TITLE_CHARACTERS = 60
 # A chapter up to this length stays one page.
 _CHAPTER_CHARACTERS = 2 * PAGE_CHARACTERS
@@ -65,7 +66,8 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
         limits: `unpacked_bytes` bounds what comes out of the zip file.
 
     Yields:
-        The pages that have text, in reading order; a chapter that fails as one page with `readable=False`.
+        The pages that have text, in reading order; a chapter that fails as one page with `readable=False`, and one that
+        is a picture, unless it is the cover, as one with `is_picture=True`.
 
     Raises:
         DamagedDocumentError, UnsupportedFormatError (rights management), NoTextError, ReadLimitExceeded.
@@ -97,9 +99,14 @@ def _read_spine(path: Path, archive: _Archive) -> Iterator[ExtractedPage]:
             continue
         readable_chapters += 1
         label = titles.get(name) or _heading(chapter) or str(number)
+        has_picture = chapter.find(_PICTURES) is not None
+        page_count_before = page_count
         for part, text in enumerate(_split_chapter(text_of(chapter)), start=1):
             page_count += 1
             yield ExtractedPage(label if part == 1 else f"{label} ({part})", text, number, len(chapters))
+        # Every other book begins with the picture of its cover, which nobody misses.
+        if page_count == page_count_before and has_picture and number > 1:
+            yield ExtractedPage(label, "", number, len(chapters), is_picture=True)
     if not readable_chapters:
         raise _damaged(path)
     if not page_count:

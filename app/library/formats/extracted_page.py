@@ -13,6 +13,7 @@ class ExtractedPage:
         done: how much of the document has been read with this page, in the reader's own units (pages, chapters).
         total: how much there is in the same units.
         readable: False if the page failed and its text was lost.
+        is_picture: True if the page shows something but has no text that could be read.
     """
 
     label: str
@@ -20,3 +21,4 @@ class ExtractedPage:
     done: int
     total: int
     readable: bool = True
+    is_picture: bool = False

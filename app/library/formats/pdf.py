@@ -1,7 +1,8 @@
 """PDF through pypdf: every page's text under the PDF's own page label.
 
 Pages fail one by one: pypdf raises a dozen kinds of exceptions on malformed files, and one bad page must not cost the
-book. Pictures are not looked at; a scan without a text layer is refused with advice.
+book. What pictures show is not read: a page that is nothing else is marked, and a scan without a text layer is refused
+with advice.
 """
 
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from app.library.errors import (
     WrongPassword,
 )
 from app.library.formats.extracted_page import ExtractedPage
+from app.library.formats.pdf_drawing import shows_picture
 from app.library.formats.text_cleaning import clean_characters, clean_typeset_page
 from app.library.limits import ReadLimits
 
@@ -39,7 +41,8 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
         limits: the number of pages is held against it before any is read.
 
     Yields:
-        All pages in order; those that fail with `readable=False`.
+        All pages in order; those that fail with `readable=False`, those that show something but no text with
+        `is_picture=True`.
 
     Raises:
         PasswordRequired, WrongPassword, UnsupportedFormatError: encrypted.
@@ -56,17 +59,17 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
         failures: list[BaseException] = []
         pages_with_text = 0
         for index in range(total):
-            text = ""
+            text, has_text, is_picture, readable = "", False, False, True
             try:
-                text = clean_typeset_page(
-                    reader.pages[index].extract_text(), labels[index].lower(), str(index + 1)
-                )
-                readable = True
+                page = reader.pages[index]
+                text = clean_typeset_page(page.extract_text(), labels[index].lower(), str(index + 1))
+                has_text = any(character.isalnum() for character in text)
+                is_picture = not has_text and shows_picture(page)
             except Exception as error:
                 failures.append(error)
                 readable = False
-            pages_with_text += any(character.isalnum() for character in text)
-            yield ExtractedPage(labels[index], text, index + 1, total, readable)
+            pages_with_text += has_text
+            yield ExtractedPage(labels[index], text, index + 1, total, readable, is_picture)
     _check_outcome(path, total, pages_with_text, failures)
 
 

@@ -12,6 +12,7 @@ from app.library import (
     ReadLimitExceeded,
     ReadLimits,
     UnsupportedFormatError,
+    page_notes,
     read_document,
 )
 
@@ -122,6 +123,16 @@ def test_zip_bomb_stops_at_the_limit(tmp_path):
 def test_book_of_pictures_has_no_text(tmp_path):
     with pytest.raises(NoTextError, match='"comic.epub" holds no text'):
         read_document(write_epub(tmp_path / "comic.epub", {"one.xhtml": xhtml('<img src="1.png"/>')}))
+
+
+def test_picture_among_the_chapters_is_named_and_the_cover_is_not(tmp_path):
+    picture = xhtml('<img src="1.png" alt=""/>')
+    chapters = {"cover.xhtml": picture, "one.xhtml": xhtml("<p>One.</p>"), "map.xhtml": picture, "end.xhtml": xhtml("")}
+    contents = xhtml('<nav><ol><li><a href="map.xhtml">Map of the island</a></li></ol></nav>')
+    document = read_document(write_epub(tmp_path / "b.epub", chapters, {"OEBPS/nav.xhtml": contents}, NAVIGATION))
+    assert [page.text for page in document.document_pages] == ["One.", ""]
+    assert document.picture_pages == ("Map of the island",)
+    assert page_notes(document) == ['page "Map of the island" is a picture: its text cannot be read']
 
 
 @pytest.mark.parametrize("kept_share", [0.3, 0.9])

@@ -1,0 +1,64 @@
+"""What the user is told of a document: which of its pages the model cannot be given.
+
+Sentences only, for the page and for the terminal; where they stand is theirs to say.
+"""
+
+from collections.abc import Sequence
+
+from app.library.document import Document
+
+_NAMED_PAGES = 3
+_NUMBER_CHARACTERS = 6
+
+
+def page_notes(document: Document) -> list[str]:
+    """Which pages have no text that could be read; empty if there are none.
+
+    Args:
+        document: a document that was read.
+
+    Returns:
+        Clauses without an end, e.g. "page 2 is a picture: its text cannot be read". Of many pages a few are named.
+    """
+    notes = []
+    pictures, unreadable = document.picture_pages, document.unreadable_pages
+    if len(pictures) == 1:
+        notes.append(f"{_named(pictures)} is a picture: its text cannot be read")
+    elif pictures:
+        notes.append(f"{len(pictures):,} pages are pictures: their text cannot be read ({_named(pictures)})")
+    if unreadable:
+        notes.append(f"{_counted(len(unreadable))} unreadable ({_named(unreadable)})")
+    return notes
+
+
+def left_out_note(documents: Sequence[Document]) -> str:
+    """What is not in context although the whole documents are.
+
+    Args:
+        documents: those in context.
+
+    Returns:
+        "1 page that is a picture", "2 pages that are pictures and 1 page that is unreadable"; "" if nothing is missing.
+    """
+    counts = (
+        (sum(len(document.picture_pages) for document in documents), "that is a picture", "that are pictures"),
+        (sum(len(document.unreadable_pages) for document in documents), "that is unreadable", "that are unreadable"),
+    )
+    return " and ".join(f"{_counted(count)} {one if count == 1 else many}" for count, one, many in counts if count)
+
+
+def _counted(pages: int) -> str:
+    return f"{pages:,} page" if pages == 1 else f"{pages:,} pages"
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Pages by their labels: "page 2", "pages 2 and 5", "pages 2, 5, 9 and 31 more"."""
+    # A chapter's title is set off from the sentence around it.
+    names = [
+        label if len(label) <= _NUMBER_CHARACTERS and " " not in label else f'"{label}"'
+        for label in labels[:_NAMED_PAGES]
+    ]
+    more = len(labels) - len(names)
+    *first, last = [*names, f"{more:,} more"] if more else names
+    listed = f"{', '.join(first)} and {last}" if first else last
+    return f"page {listed}" if len(labels) == 1 else f"pages {listed}"
