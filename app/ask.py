@@ -18,7 +18,7 @@ from app.assistant import Assistant
 from app.chat import DEFAULT_SYSTEM_PROMPT
 from app.conversation import Conversation
 from app.errors import UserFacingError
-from app.library import ReadProgress, page_notes
+from app.library import ReadProgress, addition_notes
 from app.settings import AppSettings
 from app.window import reread_note
 
@@ -88,10 +88,11 @@ def _add_document(
     def on_progress(read: ReadProgress) -> None:
         progress.show(f"Reading {path.name}: page {read.done_pages} of {read.total_pages}")
 
+    present = tuple(conversation.documents)
     document = assistant.add_document(conversation, path, password, on_progress)
     progress.show(f"Read {document.name}: {document.page_count} pages", last=True)
-    for note in page_notes(document):
-        progress.show(f"{document.name}: {note}", last=True)
+    for note in addition_notes(document, present):
+        progress.show(note, last=True)
 
 
 def _answer(

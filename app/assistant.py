@@ -9,9 +9,10 @@ from __future__ import annotations
 import random
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -160,7 +161,10 @@ class Assistant:
         password: str | None = None,
         on_progress: Callable[[ReadProgress], None] | None = None,
     ) -> Document:
-        """Read a document into a conversation; one that is there already is not added again.
+        """Read a document into a conversation; one that is there already, under the same name, is not added again.
+
+        Returns:
+            The document, or the one that was there.
 
         Raises:
             UserFacingError: one of `app.library`'s errors, or the conversation is busy.
@@ -169,8 +173,9 @@ class Assistant:
             document = read_document(path, password, on_progress)
         with self._occupy(conversation):
             for present in conversation.documents:
-                if (present.document_id, present.name) == (document.document_id, document.name):
+                if (present.content_id, present.name) == (document.content_id, document.name):
                     return present
+            document = replace(document, document_id=_unused_id(document, conversation.documents))
             conversation.documents.append(document)
         return document
 
@@ -370,6 +375,13 @@ class Assistant:
             conversation.job = None
             # It need not be waited for: the next job of this conversation comes after it.
             job.cancel()
+
+
+def _unused_id(document: Document, present: Sequence[Document]) -> str:
+    """An id that none of the documents has, also if one has the same content."""
+    taken = {other.document_id for other in present}
+    later_ids = (f"{document.content_id}-{number}" for number in count(2))
+    return next(own_id for own_id in chain([document.content_id], later_ids) if own_id not in taken)
 
 
 def _job_events(job: Job, cancelled: threading.Event) -> Iterator[Any]:

@@ -22,6 +22,7 @@ from app.library import (
     PasswordRequired,
     ReadProgress,
     WrongPassword,
+    addition_notes,
     left_out_note,
     page_notes,
 )
@@ -127,10 +128,11 @@ class DocumentsPanel:
             conversation = self._assistant.conversation(conversation_id)
         locked: list[str] = []
         failures: list[str] = []
+        notes: list[str] = []
         paths = uploaded_paths(files)
         for number, file in enumerate(map(Path, paths), start=1):
             place = f"{file.name} ({number} of {len(paths)})" if len(paths) > 1 else file.name
-            reading = _read_in_thread(self._assistant, conversation, file, password or None)
+            reading = _read_in_thread(self._assistant, conversation, file, password or None, notes)
             try:
                 for done_pages, total_pages in reading:
                     yield self._shown(progress=progress_markup(place, done_pages, total_pages))
@@ -152,6 +154,8 @@ class DocumentsPanel:
             list_markup,
             meter,
         ]
+        if notes:
+            warn("\n".join(notes))
         if failures:
             raise user_error("\n".join(failures))
 
@@ -168,14 +172,19 @@ class DocumentsPanel:
 
 
 def _read_in_thread(
-    assistant: Assistant, conversation: Conversation, file: Path, password: str | None
+    assistant: Assistant, conversation: Conversation, file: Path, password: str | None, notes: list[str]
 ) -> Iterator[tuple[int, int]]:
-    """Add a document and yield (done, total) pages meanwhile: the reader reports through a callback, Gradio pulls."""
+    """Add a document and yield (done, total) pages meanwhile: the reader reports through a callback, Gradio pulls.
+
+    What there is to say of the document is added to `notes`.
+    """
     reports: queue.SimpleQueue[ReadProgress | BaseException | None] = queue.SimpleQueue()
 
     def read() -> None:
         try:
-            assistant.add_document(conversation, file, password, reports.put)
+            present = tuple(conversation.documents)
+            document = assistant.add_document(conversation, file, password, reports.put)
+            notes.extend(addition_notes(document, present))
         except BaseException as error:
             reports.put(error)
         else:

@@ -7,7 +7,7 @@ not installed everywhere.
 from typing import Any
 
 from app.library.document import Document, DocumentPage, Passage
-from app.library.document_notes import left_out_note, page_notes
+from app.library.document_notes import addition_notes, left_out_note, page_notes
 from app.library.errors import (
     DamagedDocumentError,
     DocumentError,
@@ -39,6 +39,7 @@ __all__ = [
     "ReadProgress",
     "UnsupportedFormatError",
     "WrongPassword",
+    "addition_notes",
     "left_out_note",
     "page_notes",
     "read_document",

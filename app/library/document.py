@@ -29,7 +29,8 @@ class Document:
     """A document that has been read.
 
     Attributes:
-        document_id: the first 16 hexadecimal digits of the SHA-256 of the file's bytes.
+        document_id: the first 16 hexadecimal digits of the SHA-256 of the file's bytes. Where a conversation holds the
+            same bytes under several names, "-2", "-3", ... follow: there no two documents have the same.
         name: the file's name, without its folder.
         path: where the file was read from.
         document_pages: all pages in order, with `document_pages[i].index == i`.
@@ -43,6 +44,11 @@ class Document:
     document_pages: tuple[DocumentPage, ...]
     unreadable_pages: tuple[str, ...] = ()
     picture_pages: tuple[str, ...] = ()
+
+    @property
+    def content_id(self) -> str:
+        """`document_id` without what tells files of equal bytes apart."""
+        return self.document_id.partition("-")[0]
 
     @property
     def page_count(self) -> int:

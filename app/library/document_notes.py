@@ -1,4 +1,4 @@
-"""What the user is told of a document: which of its pages the model cannot be given.
+"""What the user is told of a document: that it is there twice, and which of its pages the model cannot be given.
 
 Sentences only, for the page and for the terminal; where they stand is theirs to say.
 """
@@ -9,6 +9,24 @@ from app.library.document import Document
 
 _NAMED_PAGES = 3
 _NUMBER_CHARACTERS = 6
+
+
+def addition_notes(document: Document, present: Sequence[Document]) -> list[str]:
+    """What to say when a document has been added.
+
+    Args:
+        document: the one that was added, or is among `present` because it was there already.
+        present: the conversation's documents before.
+
+    Returns:
+        Sentences; none if all is well.
+    """
+    name = document.name
+    if any(other is document for other in present):
+        return [f"{name} is among the documents already and was not added again."]
+    twins = [other.name for other in present if other.content_id == document.content_id]
+    notes = [f"{name} has the same content as {twins[0]}."] if twins else []
+    return notes + [f"In {name}, {note}." for note in page_notes(document)]
 
 
 def page_notes(document: Document) -> list[str]:

@@ -62,11 +62,21 @@ def test_pages_without_text_are_named(settings, book_path, capsys, monkeypatch):
     monkeypatch.setattr("app.assistant.read_document", lambda *arguments: document)
     run_ask(settings, arguments([book_path], json=True))
     shown = capsys.readouterr()
-    assert "harbour.txt: 2 pages are pictures: their text cannot be read (pages 2 and iv)" in shown.err
-    assert "harbour.txt: 1 page unreadable (page 9)" in shown.err
+    assert "In harbour.txt, 2 pages are pictures: their text cannot be read (pages 2 and iv)." in shown.err
+    assert "In harbour.txt, 1 page unreadable (page 9)." in shown.err
     report = json.loads(shown.out)["document"]
     assert report["picture_pages"] == [{"document": "harbour.txt", "page_label": label} for label in ("2", "iv")]
     assert report["unreadable_pages"] == [{"document": "harbour.txt", "page_label": "9"}]
+
+
+def test_the_same_content_twice_is_told(settings, book_path, capsys):
+    twin = book_path.with_name("twin.txt")
+    twin.write_bytes(book_path.read_bytes())
+    run_ask(settings, arguments([book_path, twin, book_path], json=True))
+    shown = capsys.readouterr()
+    assert "twin.txt has the same content as harbour.txt." in shown.err
+    assert "harbour.txt is among the documents already and was not added again." in shown.err
+    assert json.loads(shown.out)["document"]["pages"] == 2
 
 
 def test_questions_of_a_file_share_a_session(settings, book_path, tmp_path, capsys):

@@ -362,6 +362,33 @@ def test_closing_a_conversation_gives_its_pages_back(assistant, book_path):
         next(assistant.answer(conversation, "Who?", OPTIONS))
 
 
+def test_of_two_documents_with_the_same_content_the_right_one_is_removed(assistant, conversation, book_path):
+    """Equal bytes under other names are documents of their own, in every place that tells documents apart."""
+    paths = [book_path, book_path.with_name("twin.txt"), book_path.with_name("third.txt")]
+    for path in paths[1:]:
+        path.write_bytes(book_path.read_bytes())
+    one, twin, third = (assistant.add_document(conversation, path) for path in paths)
+    assert len({document.document_id for document in (one, twin, third)}) == 3
+    assert one.content_id == twin.content_id == third.content_id
+    assert assistant.add_document(conversation, paths[1]) is twin
+
+    report = answer(assistant, conversation)[1]
+    assert {page.document for page in report.pages_read} == {"harbour.txt", "twin.txt", "third.txt"}
+    plan = conversation.plan
+    assert [document.name for document, _ in plan.document_pages_in_context] == ["harbour.txt", "twin.txt", "third.txt"]
+    last = max(span.start_token for span in plan.spans if span.document is third)
+    (part,) = assistant.page_text(conversation.conversation_id, last // 4 + 1)["parts"]
+    assert (part["document"], part["document_id"]) == ("third.txt", third.document_id)
+
+    assistant.remove_document(conversation, one.document_id)
+    assert conversation.documents == [twin, third]
+    assert assistant.document_tokens(conversation, one.document_id) is None
+    again = assistant.add_document(conversation, book_path)
+    assert conversation.documents == [twin, third, again]
+    assistant.remove_document(conversation, third.document_id)
+    assert conversation.documents == [twin, again]
+
+
 def test_documents_are_added_once_and_removed(assistant, conversation, book_path):
     document = assistant.add_document(conversation, book_path)
     assert assistant.add_document(conversation, book_path) is document

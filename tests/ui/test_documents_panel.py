@@ -101,6 +101,16 @@ def test_remove(panel, conversation, tmp_path):
     assert "1,204" in meter
 
 
+def test_what_there_is_to_say_of_a_document_is_said_when_it_is_added(panel, conversation, tmp_path, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr("ui.documents_panel.warn", said.append)
+    add(panel, conversation, [upload(tmp_path, "one.txt")])
+    assert said == []
+    # The scripted assistant takes the stem for the content.
+    add(panel, conversation, [upload(tmp_path, "two.txt"), upload(tmp_path, "one.md")])
+    assert said == ["one.md has the same content as one.txt."]
+
+
 def test_before_the_model_is_loaded_documents_are_listed_without_tokens(panel, conversation, assistant, tmp_path):
     assistant.loaded = ModelStatus("loading", "Reading the weights", "tiny-model")
     listed, meter = add(panel, conversation, [upload(tmp_path, "one.txt")])[-1][4:]
