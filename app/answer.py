@@ -7,7 +7,7 @@ tokens come about is `app.answer_run`'s business.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.chat import DEFAULT_SYSTEM_PROMPT
@@ -99,6 +99,7 @@ class DocumentReport:
         tokens: of their text.
         tokens_in_context: how many of these the model had.
         picture_pages, unreadable_pages: pages without text that could be read; see `app.library.Document`.
+        tokens_are_exact: False if `tokens` is an estimate, as for texts that are far longer than the window.
     """
 
     pages: int
@@ -106,10 +107,29 @@ class DocumentReport:
     tokens_in_context: int
     picture_pages: tuple[PageReference, ...] = ()
     unreadable_pages: tuple[PageReference, ...] = ()
+    tokens_are_exact: bool = True
 
     def to_json(self) -> dict[str, Any]:
-        """For a JSON file; the lists of pages are there only if they name any."""
-        return {name: value for name, value in asdict(self).items() if value != ()}
+        """For a JSON file; lists of pages are there only if they name any, "tokens_estimated" only if it is true."""
+        values = {name: value for name, value in asdict(self).items() if value != ()}
+        return values if values.pop("tokens_are_exact") else {**values, "tokens_estimated": True}
+
+
+@dataclass(frozen=True)
+class PassagesReport:
+    """What a search brought into context of documents that are longer than the window.
+
+    Args:
+        pages: those of which at least a passage was in context, in order.
+        passages: how many there were.
+        found_words, missing_words: those of the question by whether they occur in the documents; see
+            `app.library.QuestionWords`. With no word found, the passages are the documents' beginnings.
+    """
+
+    pages: tuple[PageReference, ...]
+    passages: int
+    found_words: tuple[str, ...]
+    missing_words: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -129,7 +149,7 @@ class AnswerReport:
             prefill and is not counted.
         finish_reason: "stop", "length", "context" or "cancelled".
         pages_read: document pages by their share of the page reads.
-        context_pages: if the documents were too long for the window, the pages with passages in context; else None.
+        passages: what was in context if the documents were too long for the window; else None.
         stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
         thinking: what the model thought before it answered; `thinking_tokens` of it are not in `decode_tokens`.
     """
@@ -149,7 +169,7 @@ class AnswerReport:
     decode_tokens_per_s: float
     finish_reason: FinishReason
     pages_read: tuple[PageShare, ...] = ()
-    context_pages: tuple[PageReference, ...] | None = field(default=None)
+    passages: PassagesReport | None = None
     stretch_factor: float = 1.0
     thinking: str = ""
     thinking_tokens: int = 0
@@ -165,13 +185,13 @@ class AnswerReport:
         `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first.
         """
         values = {**asdict(self), "document": self.document.to_json()}
-        context_pages = values.pop("context_pages")
+        passages = values.pop("passages")
         del values["stretch_factor"]
         if not self.thinking_tokens:
             del values["thinking"], values["thinking_tokens"]
         values["pages_read"] = list(values["pages_read"])
-        if context_pages is not None:
-            values["context"] = {"mode": "passages", "pages": list(context_pages)}
+        if passages is not None:
+            values["context"] = {"mode": "passages", **passages}
         return values
 
 

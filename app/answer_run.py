@@ -7,7 +7,7 @@ events, telemetry and, at the end, the report. Knows nothing of conversations or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ from app.answer import (
     DocumentReport,
     FinishReason,
     PageReference,
+    PassagesReport,
     PrefillEvent,
     Queued,
     TokenEvent,
@@ -161,7 +162,6 @@ class AnswerRun:
         engine: for names and sizes.
         plan: the prompt.
         options: of the answer.
-        documents: of the conversation.
         publish: takes telemetry.
 
     Attributes:
@@ -174,7 +174,6 @@ class AnswerRun:
         engine: Engine,
         plan: PromptPlan,
         options: AnswerOptions,
-        documents: Sequence[Document],
         publish: Callable[[dict[str, Any]], None],
     ) -> None:
         self.token_ids: list[int] = []
@@ -182,7 +181,6 @@ class AnswerRun:
         self._engine = engine
         self._plan = plan
         self._options = options
-        self._documents = documents
         self._publish = publish
         self._submitted = time.perf_counter()
         self._timer = PrefillTimer()
@@ -293,32 +291,37 @@ class AnswerRun:
             decode_tokens_per_s=self._mean_tokens_per_s or 0.0,
             finish_reason=self._finish_reason or "cancelled",
             pages_read=self._reads.shares(plan, self._engine.page_size),
-            context_pages=self._context_pages(),
+            passages=self._passages_report(),
             stretch_factor=self._stretch_factor,
             thinking=self._thought,
             thinking_tokens=self._thinking_tokens,
         )
-        self._publish_end(report.finish_reason, [vars(page) for page in report.pages_read])
+        self._publish_end(report.finish_reason)
         return report
 
     def fail(self) -> None:
         """Publish the end of an answer that an error stopped."""
-        self._publish_end("failed", [])
+        self._publish_end("failed")
 
     def _document_report(self) -> DocumentReport:
-        documents = self._documents
+        documents = self._plan.documents
         return DocumentReport(
             sum(document.page_count for document in documents),
-            self._plan.document_tokens,
+            self._plan.document_tokens.tokens,
             self._plan.tokens_in_context,
             _references((document, label) for document in documents for label in document.picture_pages),
             _references((document, label) for document in documents for label in document.unreadable_pages),
+            self._plan.document_tokens.is_exact,
         )
 
-    def _context_pages(self) -> tuple[PageReference, ...] | None:
-        return None if self._plan.mode == "whole" else _references(self._plan.document_pages_in_context)
+    def _passages_report(self) -> PassagesReport | None:
+        plan = self._plan
+        if plan.question_words is None:
+            return None
+        found, missing = plan.question_words.found, plan.question_words.missing
+        return PassagesReport(_references(plan.document_pages_in_context), plan.passages, found, missing)
 
-    def _publish_end(self, finish_reason: str, pages_read: list[dict[str, Any]]) -> None:
+    def _publish_end(self, finish_reason: str) -> None:
         self._publish(
             {
                 "type": "finished",
@@ -327,7 +330,6 @@ class AnswerRun:
                 "mean_tokens_per_s": self._mean_tokens_per_s,
                 "time_to_first_token_s": self._first_token_s,
                 "steps": self._decode_steps + (self._first_token_s is not None),
-                "pages_read": pages_read,
             }
         )
 

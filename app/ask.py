@@ -19,6 +19,7 @@ from app.chat import DEFAULT_SYSTEM_PROMPT
 from app.conversation import Conversation
 from app.errors import UserFacingError
 from app.library import ReadProgress, addition_notes
+from app.passage_notes import passage_notes
 from app.settings import AppSettings
 from app.window import reread_note
 
@@ -141,16 +142,7 @@ def _summary(report: AnswerReport) -> str:
         parts.insert(0, "the model ended its answer before its first word")
     if report.stretch_factor != 1.0:
         parts.append(f"positions stretched {report.stretch_factor:.3g} times")
-    if report.pages_read:
-        most_read = ", ".join(f"{page.page_label} ({page.share:.0%})" for page in report.pages_read[:3])
-        parts.append(f"pages read most: {most_read}")
-    if report.context_pages is not None:
-        document = report.document
-        labels = ", ".join(page.page_label for page in report.context_pages)
-        parts.append(
-            f"the document is longer than the window: {document.tokens_in_context} of {document.tokens} tokens were in "
-            f"context, from pages {labels}"
-        )
+    parts.extend(passage_notes(report))
     return "; ".join(parts)
 
 

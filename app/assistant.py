@@ -20,6 +20,7 @@ from app.answer import AnswerEvent, AnswerOptions, Finished, Queued
 from app.answer_run import AnswerRun, answer_work
 from app.chat import ContextUsage, PromptPlan
 from app.conversation import Conversation, Turn
+from app.document_tokens import TokenCount
 from app.errors import UserFacingError, explain
 from app.library import Document, ReadProgress, read_document
 from app.model_loader import LoadedModel, ModelLoader, ModelStatus
@@ -205,11 +206,12 @@ class Assistant:
         options = options or AnswerOptions()
         model = self._loader.wait()
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        return model.planner.usage(
-            list(conversation.documents), list(conversation.turns), options.system_prompt, room_tokens
-        )
+        documents, turns, plan = list(conversation.documents), list(conversation.turns), conversation.plan
+        usage = model.planner.usage(documents, turns, options.system_prompt, room_tokens)
+        is_last_turn = turns and plan is not None and list(plan.documents) == documents
+        return usage.with_passages_of(plan) if is_last_turn else usage
 
-    def document_tokens(self, conversation: Conversation, document_id: str) -> int | None:
+    def document_tokens(self, conversation: Conversation, document_id: str) -> TokenCount | None:
         """Tokens of one document's text; None if it is not in the conversation, or the model is not ready to count."""
         model = self._loader.model
         for document in list(conversation.documents):
@@ -244,7 +246,6 @@ class Assistant:
                 model.engine,
                 plan,
                 options,
-                tuple(conversation.documents),
                 lambda event: self.telemetry.publish(conversation.conversation_id, event),
             )
             conversation.plan, conversation.generated = plan, run.token_ids

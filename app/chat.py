@@ -12,13 +12,13 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
-from weakref import WeakKeyDictionary
 
 import numpy as np
 
 from app.chat_template import ChatTokenizer, EncodedText
+from app.document_tokens import DocumentTokens, TokenCount
 from app.errors import UserFacingError
-from app.library import Document, retrieve_passages
+from app.library import Document, QuestionWords, question_words, retrieve_passages
 
 # Of several wordings and places tried on the embedded model and the sample book, this one behind the documents made the
 # fewest inventions and repetitions; labels before every document page made no difference.
@@ -72,13 +72,17 @@ class PromptPlan:
         document_tokens: tokens of all the documents' text.
         tokens_in_context: how many of them are in the prompt.
         mode: "whole" if that is all of them, else "passages".
+        documents: those of the conversation.
+        question_words: what the passages were searched with; None if there was no search.
     """
 
     token_ids: list[int]
     spans: tuple[PromptSpan, ...]
-    document_tokens: int
+    document_tokens: TokenCount
     tokens_in_context: int
     mode: Literal["whole", "passages"]
+    documents: tuple[Document, ...] = ()
+    question_words: QuestionWords | None = None
 
     def spans_between(self, start_token: int, end_token: int) -> tuple[PromptSpan, ...]:
         """The spans that have tokens in [start_token, end_token)."""
@@ -97,15 +101,51 @@ class PromptPlan:
         }
         return tuple(pages.values())
 
+    @property
+    def passages(self) -> int:
+        """Number of stretches of document text in the prompt."""
+        return sum(span.document is not None for span in self.spans)
+
+    @property
+    def heading_tokens(self) -> int:
+        """Tokens that introduce the documents' text: their names, page labels, the template's beginning."""
+        end = max((span.end_token for span in self.spans if span.document is not None), default=0)
+        return end - self.tokens_in_context
+
 
 @dataclass(frozen=True)
 class ContextUsage:
-    """What fills the window, in tokens, before the next question; `mode` as in `PromptPlan`."""
+    """What fills the window, in tokens, before the next question.
 
-    document_tokens: int
+    Args:
+        document_tokens: of all the documents' text.
+        conversation_tokens: of instructions and turns.
+        context_tokens: the window.
+        mode: "whole" if the next question gets the whole documents, else "passages".
+        passage_tokens: with passages, how many tokens of the documents the last answer had; before there is one, how
+            many the next can have at most.
+        passages_are_read: which of the two it is.
+        heading_tokens: what introduced these passages.
+    """
+
+    document_tokens: TokenCount
     conversation_tokens: int
     context_tokens: int
     mode: Literal["whole", "passages"]
+    passage_tokens: int = 0
+    passages_are_read: bool = False
+    heading_tokens: int = 0
+
+    def with_passages_of(self, plan: PromptPlan | None) -> ContextUsage:
+        """The usage after the answer to `plan`; the same if that had no passages, or has not been."""
+        if plan is None or self.mode != "passages" or plan.mode != "passages":
+            return self
+        return replace(
+            self,
+            passage_tokens=plan.tokens_in_context,
+            passages_are_read=True,
+            heading_tokens=plan.heading_tokens,
+        )
 
 
 class PromptPlanner:
@@ -119,8 +159,7 @@ class PromptPlanner:
     def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
-        # As long as a conversation holds the document.
-        self._encoded: WeakKeyDictionary[Document, tuple[EncodedText, ...]] = WeakKeyDictionary()
+        self._document_tokens = DocumentTokens(tokenizer, context_tokens)
 
     def plan(
         self,
@@ -136,35 +175,41 @@ class PromptPlanner:
             UserFacingError: if the conversation and the room for an answer leave too little of the window.
         """
         conversation = self._conversation(turns, question, _instructions(documents, system_prompt))
-        document_tokens = sum(self.document_tokens(document) for document in documents)
+        document_tokens = TokenCount.total(map(self.document_tokens, documents))
         left_tokens = self._left_tokens(conversation, max_new_tokens)
         if left_tokens < 0:
             raise self._window_is_full(conversation.length, max_new_tokens, "")
         prompt = _PromptPart()
         prompt.add(self._tokenizer.before_system, "instructions")
         mode: Literal["whole", "passages"] = "whole"
-        if documents:
-            whole = self._whole_documents(documents)
-            if whole.length <= left_tokens:
-                prompt.append(whole)
-            else:
-                mode = "passages"
-                if left_tokens < MIN_PASSAGE_TOKENS:
-                    raise self._window_is_full(conversation.length, max_new_tokens, " for the documents")
-                prompt.append(self._passages(documents, question, left_tokens))
+        words = None
+        whole = self._whole_documents(documents, left_tokens)
+        if whole is not None:
+            prompt.append(whole)
+        else:
+            mode = "passages"
+            if left_tokens < MIN_PASSAGE_TOKENS:
+                raise self._window_is_full(conversation.length, max_new_tokens, " for the documents")
+            prompt.append(self._passages(documents, question, left_tokens))
+            words = question_words(documents, question)
         prompt.append(conversation)
         in_context = sum(span.end_token - span.start_token for span in prompt.spans if span.document is not None)
-        return PromptPlan(prompt.token_ids, tuple(prompt.spans), document_tokens, in_context, mode)
+        return PromptPlan(
+            prompt.token_ids, tuple(prompt.spans), document_tokens, in_context, mode, tuple(documents), words
+        )
 
     def usage(
         self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
     ) -> ContextUsage:
         """How full the window is before the next question, which may be empty."""
         conversation = self._conversation(turns, "", _instructions(documents, system_prompt))
-        document_tokens = sum(self.document_tokens(document) for document in documents)
+        document_tokens = TokenCount.total(map(self.document_tokens, documents))
         left_tokens = self._left_tokens(conversation, max_new_tokens)
-        fits = not documents or self._whole_documents(documents).length <= left_tokens
-        return ContextUsage(document_tokens, conversation.length, self._context_tokens, "whole" if fits else "passages")
+        if self._whole_documents(documents, left_tokens) is not None:
+            return ContextUsage(document_tokens, conversation.length, self._context_tokens, "whole")
+        return ContextUsage(
+            document_tokens, conversation.length, self._context_tokens, "passages", passage_tokens=max(0, left_tokens)
+        )
 
     def _left_tokens(self, conversation: _PromptPart, max_new_tokens: int) -> int:
         """Room for documents beside the conversation and the answer."""
@@ -191,16 +236,23 @@ class PromptPlanner:
         part.add(tokenizer.before_answer, "instructions")
         return part
 
-    def _whole_documents(self, documents: Sequence[Document]) -> _PromptPart:
+    def _whole_documents(self, documents: Sequence[Document], limit_tokens: int) -> _PromptPart | None:
+        """All of the documents' text, or None if it does not fit `limit_tokens`."""
         part = _PromptPart()
+        if not documents:
+            return part
+        text_tokens = TokenCount.total(map(self.document_tokens, documents))
+        if text_tokens.tokens > limit_tokens or not text_tokens.is_exact:
+            return None
         for document in documents:
             part.add(self._tokenizer.encode(_title(document)).token_ids, "instructions")
-            for page, encoded in zip(document.document_pages, self._encoded_pages(document), strict=True):
+            pages = self._document_tokens.pages(document)
+            for page, encoded in zip(document.document_pages, pages, strict=True):
                 if encoded.token_ids:
                     part.add_page(document, page.index, encoded)
                     part.add(self._tokenizer.encode(_PAGE_END).token_ids, "instructions")
         part.add(self._tokenizer.encode(_DOCUMENTS_END).token_ids, "instructions")
-        return part
+        return part if part.length <= limit_tokens else None
 
     def _passages(self, documents: Sequence[Document], question: str, limit_tokens: int) -> _PromptPart:
         """The passages for the question that fit `limit_tokens`, each under its document's name and page label."""
@@ -229,16 +281,9 @@ class PromptPlanner:
         part.add(documents_end, "instructions")
         return part
 
-    def _encoded_pages(self, document: Document) -> tuple[EncodedText, ...]:
-        encoded = self._encoded.get(document)
-        if encoded is None:
-            encoded = tuple(self._tokenizer.encode(page.text) for page in document.document_pages)
-            self._encoded[document] = encoded
-        return encoded
-
-    def document_tokens(self, document: Document) -> int:
+    def document_tokens(self, document: Document) -> TokenCount:
         """Tokens of a document's text."""
-        return sum(len(encoded.token_ids) for encoded in self._encoded_pages(document))
+        return self._document_tokens.count(document)
 
 
 @dataclass

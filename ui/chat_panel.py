@@ -17,10 +17,11 @@ from app.answer import AnswerReport, Finished, PrefillEvent, Queued, TokenEvent
 from app.assistant import Assistant
 from app.conversation import Conversation, Turn
 from app.errors import UserFacingError, explain
+from app.passage_notes import passage_notes
 from ui.documents_panel import DocumentsPanel
 from ui.notices import shown_to_user, user_error, warn
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import prefill_line, queue_line, rate, seconds, sources_line, stretch_suffix
+from ui.wording import prefill_line, queue_line, rate, seconds, stretch_suffix
 
 # All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
 # a queue, and only from that one can the page tell how many are ahead.
@@ -266,7 +267,7 @@ def prefill_content(event: PrefillEvent) -> dict[str, Any]:
 
 
 def report_content(report: AnswerReport) -> dict[str, Any]:
-    """The line below an answer: how fast it came, what was reused, where it was read."""
+    """The lines below an answer: how fast it came, what was reused, and what was read of a text that is too long."""
     parts = []
     if report.decode_tokens_per_s:
         parts.append(rate(report.decode_tokens_per_s))
@@ -282,10 +283,7 @@ def report_content(report: AnswerReport) -> dict[str, Any]:
         parts.append("cut at the longest answer")
     elif report.finish_reason == "context":
         parts.append("the window is full")
-    lines = [" · ".join(parts)]
-    sources = sources_line(report.pages_read)
-    if sources:
-        lines.append(sources)
+    lines = [" · ".join(parts), *(f"{note[0].upper()}{note[1:]}." for note in passage_notes(report))]
     markup = f'<div class="answer-report">{"<br>".join(map(html.escape, lines))}</div>'
     if report.thinking:
         markup = (

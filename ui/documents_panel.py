@@ -14,7 +14,9 @@ from typing import Any
 import gradio as gr
 
 from app.assistant import Assistant
+from app.chat import ContextUsage
 from app.conversation import Conversation
+from app.document_tokens import TokenCount
 from app.errors import explain
 from app.library import (
     SUPPORTED_SUFFIXES,
@@ -100,14 +102,7 @@ class DocumentsPanel:
         except Exception as error:
             # The meter follows every answer, and must not take its end with it.
             return f'<p class="meter-note">{html.escape(explain(error, "The context meter").message)}</p>'
-        return meter_markup(
-            usage.document_tokens,
-            usage.conversation_tokens,
-            usage.context_tokens,
-            usage.mode,
-            conversation.documents,
-            status.note,
-        )
+        return meter_markup(usage, conversation.documents, status.note)
 
     def _list_markup(self, conversation: Conversation) -> str:
         return documents_markup(
@@ -219,7 +214,7 @@ def _password_label(locked: list[str]) -> str:
     return "These PDFs are encrypted. Their password:"
 
 
-def documents_markup(entries: list[tuple[Document, int | None]]) -> str:
+def documents_markup(entries: list[tuple[Document, TokenCount | None]]) -> str:
     """The list of documents with their sizes and remove buttons.
 
     Args:
@@ -230,7 +225,7 @@ def documents_markup(entries: list[tuple[Document, int | None]]) -> str:
     rows = []
     for document, tokens in entries:
         name = html.escape(document.name)
-        size = counted(document.page_count, "page") + (f", {tokens:,} tokens" if tokens is not None else "")
+        size = counted(document.page_count, "page") + (f", {tokens} tokens" if tokens is not None else "")
         missing = "".join(f'<span class="document-missing">{html.escape(note)}</span>' for note in page_notes(document))
         rows.append(
             f'<li><span class="document-name" title="{name}">{name}</span><span class="document-size">{size}</span>'
@@ -251,38 +246,37 @@ def progress_markup(place: str, done_pages: int, total_pages: int) -> str:
     )
 
 
-def meter_markup(
-    document_tokens: int,
-    conversation_tokens: int,
-    context_tokens: int,
-    mode: str,
-    documents: list[Document],
-    window_note: str = "",
-) -> str:
+def meter_markup(usage: ContextUsage, documents: list[Document], window_note: str = "") -> str:
     """How the window is filled: a bar of document, conversation and free tokens, what that means, and `window_note`."""
-    document_part = min(document_tokens, context_tokens) if mode == "whole" else context_tokens - conversation_tokens
-    free_tokens = max(0, context_tokens - document_part - conversation_tokens)
+    label = "Document"
     if not documents:
-        document_part, free_tokens = 0, max(0, context_tokens - conversation_tokens)
+        document_part = 0
         note, state = "Answers come from the model alone until a document is added.", "none"
-    elif mode == "whole":
+    elif usage.mode == "whole":
+        document_part = min(usage.document_tokens.tokens, usage.context_tokens)
         left_out = left_out_note(documents)
         note, state = f"The whole document is in context{f', except {left_out}' if left_out else ''}.", "whole"
     else:
-        note = (
-            f"The text has {document_tokens:,} tokens, more than the window holds: each question gets the passages "
-            "that fit it best, and the answer names their pages."
-        )
-        state = "passages"
+        document_part, state = usage.passage_tokens, "passages"
+        note = f"The text has {usage.document_tokens} tokens, more than the window holds: "
+        if usage.passages_are_read:
+            label = "Passages"
+            note += f"the last answer had {document_part:,} of them in context, and names their pages."
+        else:
+            label = "Passages, up to"
+            note += "each question gets the passages that fit it best, and the answer names their pages."
+    taken_tokens = document_part + usage.heading_tokens + usage.conversation_tokens
+    free_tokens = max(0, usage.context_tokens - taken_tokens)
+    conversation_tokens, context_tokens = usage.conversation_tokens, usage.context_tokens
     about_window = f'<p class="meter-note">{html.escape(window_note)}</p>' if window_note else ""
     bar = "".join(
-        f'<span class="meter-{name}" style="flex-grow:{max(0, tokens)}"></span>'
+        f'<span class="meter-{name}" style="flex-grow:{tokens}"></span>'
         for name, tokens in (("document", document_part), ("conversation", conversation_tokens), ("free", free_tokens))
     )
     figures = "".join(
         f'<span><i class="meter-{name}"></i>{label} <b>{value}</b></span>'
         for name, label, value in (
-            ("document", "Document" if state != "passages" else "Passages", f"{max(0, document_part):,}"),
+            ("document", label, f"{document_part:,}"),
             ("conversation", "Conversation", f"{conversation_tokens:,}"),
             ("free", "Free", f"{free_tokens:,}"),
         )

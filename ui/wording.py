@@ -1,12 +1,9 @@
-"""Numbers as sentences: how the page tells of progress, speed and sources.
+"""Numbers as sentences: how the page tells of progress, speed and sizes.
 
 Text only, without markup; the panels decide where it stands.
 """
 
-from collections.abc import Sequence
-
 from app.answer import PrefillEvent
-from app.provenance import PageShare
 from app.window import reread_note
 
 _KIBIBYTE = 1024
@@ -64,24 +61,3 @@ def percentage(share: float) -> str:
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: "1 page", "1,204 pages"."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
-
-
-def page_name(label: str) -> str:
-    """A document page by its label: "p. 12", "p. iv"; the title itself where a chapter has one."""
-    return f"p. {label}" if len(label) <= 6 and " " not in label else label
-
-
-def sources_line(pages_read: Sequence[PageShare], most: int = 3) -> str:
-    """The document pages that the answer read most: "Read most: p. 12 (31 %), p. 3 (14 %)"; "" if there are none.
-
-    Args:
-        pages_read: shares of the document pages, the most read first.
-        most: how many to name.
-    """
-    # With one document its name would only repeat itself.
-    several = len({page.document for page in pages_read}) > 1
-    names = [
-        f"{page.document + ' ' if several else ''}{page_name(page.page_label)} ({percentage(page.share)})"
-        for page in pages_read[:most]
-    ]
-    return "Read most: " + ", ".join(names) if names else ""

@@ -7,7 +7,7 @@ not installed everywhere.
 from typing import Any
 
 from app.library.document import Document, DocumentPage, Passage
-from app.library.document_notes import addition_notes, left_out_note, page_notes
+from app.library.document_notes import addition_notes, left_out_note, named_pages, page_notes
 from app.library.errors import (
     DamagedDocumentError,
     DocumentError,
@@ -20,7 +20,7 @@ from app.library.errors import (
 )
 from app.library.formats import SUPPORTED_SUFFIXES
 from app.library.limits import ReadLimits
-from app.library.passages import retrieve_passages
+from app.library.passages import QuestionWords, question_words, retrieve_passages
 from app.library.reader import ReadProgress, read_document
 
 __all__ = [
@@ -34,6 +34,7 @@ __all__ = [
     "NoTextError",
     "Passage",
     "PasswordRequired",
+    "QuestionWords",
     "ReadLimitExceeded",
     "ReadLimits",
     "ReadProgress",
@@ -41,7 +42,9 @@ __all__ = [
     "WrongPassword",
     "addition_notes",
     "left_out_note",
+    "named_pages",
     "page_notes",
+    "question_words",
     "read_document",
     "retrieve_passages",
 ]

@@ -41,11 +41,11 @@ def page_notes(document: Document) -> list[str]:
     notes = []
     pictures, unreadable = document.picture_pages, document.unreadable_pages
     if len(pictures) == 1:
-        notes.append(f"{_named(pictures)} is a picture: its text cannot be read")
+        notes.append(f"{named_pages(pictures)} is a picture: its text cannot be read")
     elif pictures:
-        notes.append(f"{len(pictures):,} pages are pictures: their text cannot be read ({_named(pictures)})")
+        notes.append(f"{len(pictures):,} pages are pictures: their text cannot be read ({named_pages(pictures)})")
     if unreadable:
-        notes.append(f"{_counted(len(unreadable))} unreadable ({_named(unreadable)})")
+        notes.append(f"{_counted(len(unreadable))} unreadable ({named_pages(unreadable)})")
     return notes
 
 
@@ -69,12 +69,11 @@ def _counted(pages: int) -> str:
     return f"{pages:,} page" if pages == 1 else f"{pages:,} pages"
 
 
-def _named(labels: Sequence[str]) -> str:
-    """Pages by their labels: "page 2", "pages 2 and 5", "pages 2, 5, 9 and 31 more"."""
+def named_pages(labels: Sequence[str], most: int = _NAMED_PAGES) -> str:
+    """Pages by their labels, `most` of them: "page 2", "pages 2 and 5", "pages 2, 5, 9 and 31 more"."""
     # A chapter's title is set off from the sentence around it.
     names = [
-        label if len(label) <= _NUMBER_CHARACTERS and " " not in label else f'"{label}"'
-        for label in labels[:_NAMED_PAGES]
+        label if len(label) <= _NUMBER_CHARACTERS and " " not in label else f'"{label}"' for label in labels[:most]
     ]
     more = len(labels) - len(names)
     *first, last = [*names, f"{more:,} more"] if more else names

@@ -1,6 +1,7 @@
 """Find the passages of documents that bear on a question, as many as fit a number of tokens.
 
-llama-index splits the document pages into chunks (SentenceSplitter) and ranks them (BM25Retriever); here the best are
+llama-index splits the document pages into chunks (SentenceSplitter), and what its BM25Retriever is made of (bm25s)
+ranks them; the retriever itself keeps each text three times over, too much for long documents. Here the best chunks are
 taken until the limit is reached, and neighbours are joined. Works offline: the splitter's default tokenizer and
 sentence model, which it may want to download, are replaced by regular expressions. Knows nothing of prompts.
 """
@@ -10,8 +11,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import zip_longest
-from typing import Any
+from itertools import count, zip_longest
 
 from app.errors import UserFacingError
 from app.library.document import Document, Passage
@@ -28,9 +28,24 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’»)\]]*(?:\s+|$)|\n+|$)|\s+", re.DOTALL)
 # BM25's words: as its default, of two characters or more; but scripts without spaces count by the character.
 _BM25_WORD = r"(?u)[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|\b\w\w+\b"
+# Left out of search: what nearly every passage has says nothing about any.
+_STOP_WORDS = "en"
 
 
 @dataclass(frozen=True)
+class QuestionWords:
+    """The words of a question that are searched for, in lower case, by whether they occur in the documents.
+
+    Attributes:
+        found: those that occur somewhere, also in another form ("boats" for "boat").
+        missing: the others. If both are empty, the question has none but stop words.
+    """
+
+    found: tuple[str, ...]
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class _Chunk:
     document_number: int
     page_index: int
@@ -40,32 +55,30 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _ChunkIndex:
-    """Chunks of a set of documents in document order, and the retriever over them (None if they have no words)."""
+    """Chunks of a set of documents in document order, and the search over them (None if they have no words)."""
 
     chunks: tuple[_Chunk, ...]
-    retriever: Any
+    search: "_WordSearch | None"
 
     def ranking(self, question: str) -> Iterator[_Chunk]:
-        """Yield chunks, best first: those with words of the question, then the neighbours of these.
+        """Yield all chunks, best first: those with words of the question, then what stands ever farther from these.
 
         If no chunk has any of its words, the beginnings of the documents in turn.
         """
-        hits = self._hits(question)
+        hits = self.search.hits(question) if self.search else []
         if not hits:
             yield from self._beginnings()
             return
         seen = set(hits)
         yield from (self.chunks[number] for number in hits)
-        for number in hits:
-            for neighbour in (number + 1, number - 1):
-                if 0 <= neighbour < len(self.chunks) and neighbour not in seen:
-                    seen.add(neighbour)
-                    yield self.chunks[neighbour]
-
-    def _hits(self, question: str) -> list[int]:
-        if self.retriever is None or not question.strip():
-            return []
-        return [int(hit.node.node_id) for hit in self.retriever.retrieve(question) if hit.score > 0]
+        for distance in count(1):
+            if len(seen) == len(self.chunks):
+                return
+            for number in hits:
+                for neighbour in (number + distance, number - distance):
+                    if 0 <= neighbour < len(self.chunks) and neighbour not in seen:
+                        seen.add(neighbour)
+                        yield self.chunks[neighbour]
 
     def _beginnings(self) -> Iterator[_Chunk]:
         by_document: dict[int, list[_Chunk]] = {}
@@ -73,6 +86,51 @@ class _ChunkIndex:
             by_document.setdefault(chunk.document_number, []).append(chunk)
         for chunks in zip_longest(*by_document.values()):
             yield from (chunk for chunk in chunks if chunk)
+
+
+class _WordSearch:
+    """BM25 over texts.
+
+    Args:
+        texts: what to search.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        import bm25s
+        import Stemmer
+
+        self._stemmer = Stemmer.Stemmer("english")
+        self._scores = bm25s.BM25()
+        words = bm25s.tokenize(
+            texts, stopwords=_STOP_WORDS, stemmer=self._stemmer, token_pattern=_BM25_WORD, show_progress=False
+        )
+        self._scores.index(words, show_progress=False)
+
+    def hits(self, question: str) -> list[int]:
+        """Numbers of the texts that have words of the question, best first."""
+        import numpy as np
+
+        stems = self._scores.get_tokens_ids(self._stemmer.stemWords(_words(question)))
+        if not stems:
+            return []
+        scores = self._scores.get_scores_from_ids(stems)
+        # Stable: of equal texts the first.
+        ranked = np.argsort(-scores, kind="stable")
+        return ranked[: np.count_nonzero(scores > 0)].tolist()
+
+    def has(self, word: str) -> bool:
+        """Whether any text has this word, in whatever form."""
+        return self._stemmer.stemWord(word) in self._scores.vocab_dict
+
+
+def _words(question: str) -> list[str]:
+    """The words of a question that are searched for, in lower case."""
+    import bm25s
+
+    (words,) = bm25s.tokenize(
+        [question], stopwords=_STOP_WORDS, token_pattern=_BM25_WORD, return_ids=False, show_progress=False
+    )
+    return [word for word in words if word]
 
 
 @dataclass
@@ -135,13 +193,14 @@ def retrieve_passages(
 
     Args:
         documents: where to look; all compete.
-        question: in the user's words. If none of its words occurs, the documents' beginnings are taken, evenly.
+        question: in the user's words. If none of its words occurs, the documents' beginnings are taken, evenly; see
+            `question_words`.
         token_limit: the most that `count_tokens`, summed over the passages' texts, may come to.
         count_tokens: tells how many tokens a text has for the model.
 
     Returns:
-        Passages that do not overlap, in the order of the documents and of their pages; fewer tokens than the limit if
-        the documents have no more that bears on the question. Empty if `token_limit` leaves room for nothing.
+        Passages that do not overlap, in the order of the documents and of their pages. They fill the limit as far as
+        whole chunks do: the best first, then what stands around them. Empty if `token_limit` leaves room for nothing.
 
     Raises:
         UserFacingError: llama-index is not installed.
@@ -160,6 +219,22 @@ def retrieve_passages(
         if misses == _MISSES:
             break
     return selection.passages()
+
+
+def question_words(documents: Sequence[Document], question: str) -> QuestionWords:
+    """Tell which of a question's words occur in the documents at all.
+
+    Args:
+        documents: where to look.
+        question: in the user's words.
+
+    Raises:
+        UserFacingError: llama-index is not installed.
+    """
+    search = _index(documents).search
+    words = dict.fromkeys(_words(question))
+    found = tuple(word for word in words if search and search.has(word))
+    return QuestionWords(found, tuple(word for word in words if word not in found))
 
 
 def _add_beginning(selection: _Selection, chunk: _Chunk) -> bool:
@@ -194,11 +269,8 @@ def _index(documents: Sequence[Document]) -> _ChunkIndex:
 
 def _build_index(documents: Sequence[Document]) -> _ChunkIndex:
     try:
+        import bm25s  # noqa: F401
         from llama_index.core.node_parser import SentenceSplitter
-        from llama_index.core.schema import TextNode
-        from llama_index.retrievers.bm25 import BM25Retriever
-
-        from app.library.llama_index_reader import to_llama_index
     except ImportError as error:
         raise UserFacingError(
             "The documents are longer than the model's window, and finding passages in them needs packages that are "
@@ -211,23 +283,22 @@ def _build_index(documents: Sequence[Document]) -> _ChunkIndex:
         tokenizer=_WORD.findall,
         chunking_tokenizer_fn=_SENTENCE.findall,
         paragraph_separator="\n\n",
-        include_metadata=False,
-        include_prev_next_rel=False,
     )
     chunks: list[_Chunk] = []
-    nodes: list[TextNode] = []
+    texts: list[str] = []
     for document_number, document in enumerate(documents):
-        for page, page_document in zip(document.document_pages, to_llama_index(document), strict=True):
-            for node in splitter.get_nodes_from_documents([page_document]):
-                # The splitter finds its chunk in the page's text again; one that it does not find has no place to cite.
-                if node.start_char_idx is None or not node.text.strip():
+        for page in document.document_pages:
+            search_from = 0
+            for text in splitter.split_text(page.text):
+                # The splitter returns texts without their places.
+                start = page.text.find(text, search_from)
+                # One that is not found has no place to cite.
+                if start < 0 or not text.strip():
                     continue
-                nodes.append(TextNode(id_=str(len(chunks)), text=node.text))
-                chunks.append(_Chunk(document_number, page.index, node.start_char_idx, node.end_char_idx))
-    has_words = any(re.search(_BM25_WORD, node.text) for node in nodes)
-    retriever = None
-    if has_words:
-        retriever = BM25Retriever.from_defaults(
-            nodes=nodes, similarity_top_k=len(nodes), token_pattern=_BM25_WORD, verbose=False
-        )
-    return _ChunkIndex(tuple(chunks), retriever)
+                chunks.append(_Chunk(document_number, page.index, start, start + len(text)))
+                texts.append(text)
+                # The next one begins in the overlap: in text that repeats itself, it stands further up, too.
+                words = list(_WORD.finditer(text))[-_CHUNK_OVERLAP_WORDS:]
+                search_from = start + (words[0].start() if words else 1)
+    has_words = any(re.search(_BM25_WORD, text) for text in texts)
+    return _ChunkIndex(tuple(chunks), _WordSearch(texts) if has_words else None)

@@ -105,10 +105,17 @@ def test_a_document_longer_than_the_window_says_what_was_read(settings, tmp_path
     run_ask(settings, arguments([path], json=True))
     report = json.loads(capsys.readouterr().out)
     assert list(report) == [*REPORT_KEYS, "context"]
-    assert report["context"]["mode"] == "passages" and report["context"]["pages"]
+    context = report["context"]
+    assert list(context) == ["mode", "pages", "passages", "found_words", "missing_words"]
+    assert context["mode"] == "passages" and context["passages"] >= len(context["pages"]) > 0
+    assert (context["found_words"], context["missing_words"]) == ([], ["who", "kept", "light"])
     assert report["document"]["tokens_in_context"] < report["document"]["tokens"]
-    run_ask(settings, arguments([path]))
-    assert "longer than the window" in capsys.readouterr().err
+    run_ask(settings, arguments([path], "Who is the keeper?"))
+    shown = capsys.readouterr().err
+    assert "longer than the window" in shown and "keeper, but not who" in shown
+    assert "read most" not in shown
+    run_ask(settings, arguments([path], "Wo liegt der Leuchtturm?"))
+    assert "none of the question's words occur in the document, so its beginning was read" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "\n  \n"])

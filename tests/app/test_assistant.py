@@ -362,6 +362,23 @@ def test_closing_a_conversation_gives_its_pages_back(assistant, book_path):
         next(assistant.answer(conversation, "Who?", OPTIONS))
 
 
+def test_usage_follows_the_passages_of_the_last_answer(assistant, conversation, tmp_path):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    path = tmp_path / "long.txt"
+    path.write_text("The boats came home one after the other. Nobody knew the keeper. " * 200)
+    document = assistant.add_document(conversation, path)
+    assert not assistant.context_usage(conversation).passages_are_read
+    report = answer(assistant, conversation)[1]
+    usage = assistant.context_usage(conversation)
+    assert (usage.passages_are_read, usage.passage_tokens) == (True, report.document.tokens_in_context)
+    # Other documents, or no turn: nothing has been read yet.
+    assistant.truncate_turns(conversation, 0)
+    assert not assistant.context_usage(conversation).passages_are_read
+    answer(assistant, conversation)
+    assistant.remove_document(conversation, document.document_id)
+    assert assistant.context_usage(conversation).mode == "whole"
+
+
 def test_of_two_documents_with_the_same_content_the_right_one_is_removed(assistant, conversation, book_path):
     """Equal bytes under other names are documents of their own, in every place that tells documents apart."""
     paths = [book_path, book_path.with_name("twin.txt"), book_path.with_name("third.txt")]
@@ -394,7 +411,8 @@ def test_documents_are_added_once_and_removed(assistant, conversation, book_path
     assert assistant.add_document(conversation, book_path) is document
     assert conversation.documents == [document]
     usage = assistant.context_usage(conversation, OPTIONS)
-    assert usage.document_tokens == assistant.document_tokens(conversation, document.document_id) > 0
+    assert usage.document_tokens == assistant.document_tokens(conversation, document.document_id)
+    assert usage.document_tokens.is_exact and usage.document_tokens.tokens > 0
     assert usage.mode == "whole" and usage.context_tokens == 1024
     assistant.remove_document(conversation, document.document_id)
     assert conversation.documents == []

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pytest
 
 from app.chat import PromptPlanner
+from app.document_tokens import TokenCount
 from app.errors import UserFacingError
 
 SYSTEM = "Answer from the text."
@@ -77,7 +78,8 @@ def test_whole_documents_are_accounted_for(planner, documents, turns, chat_token
     plan = planner.plan(documents, turns, "Where?", SYSTEM, 50)
     assert_spans_tell_the_truth(plan, chat_tokenizer)
     assert plan.mode == "whole"
-    assert plan.tokens_in_context == plan.document_tokens > 0
+    assert plan.tokens_in_context == plan.document_tokens.tokens > 0
+    assert plan.document_tokens.is_exact
     labels = [(document.name, label) for document, label in plan.document_pages_in_context]
     assert labels == [("a.txt", "1"), ("a.txt", "3"), ("b.txt", "1")]
 
@@ -97,7 +99,7 @@ def test_without_documents_it_is_a_plain_chat(planner, turns, chat_tokenizer):
     assert chat_tokenizer.decode(plan.token_ids, keep_control=True) == (
         f"<|im_start|>system\n{SYSTEM}<|im_end|>\n<|im_start|>user\nHello?<|im_end|>\n<|im_start|>assistant\n"
     )
-    assert (plan.mode, plan.document_tokens, plan.document_pages_in_context) == ("whole", 0, ())
+    assert (plan.mode, plan.document_tokens, plan.document_pages_in_context) == ("whole", TokenCount(0), ())
 
 
 def test_long_documents_give_way_to_passages_with_page_labels(planner, text_document, chat_tokenizer):
@@ -107,11 +109,57 @@ def test_long_documents_give_way_to_passages_with_page_labels(planner, text_docu
     plan = planner.plan([text_document(*pages)], [], "Where did the lighthouse keeper go?", SYSTEM, 50)
     assert_spans_tell_the_truth(plan, chat_tokenizer)
     assert plan.mode == "passages"
-    assert 0 < plan.tokens_in_context < plan.document_tokens
+    assert 0 < plan.tokens_in_context < plan.document_tokens.tokens
     assert len(plan.token_ids) + 50 <= WINDOW_TOKENS
     labels = [label for _, label in plan.document_pages_in_context]
     assert "8" in labels and labels == sorted(labels, key=int)
     assert "[harbour.txt, page 8]\n" in chat_tokenizer.decode(plan.token_ids)
+
+
+def test_passages_fill_the_window_and_the_search_is_reported(planner, text_document, chat_tokenizer):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    pages = [f"On day {day} the boats of harbour number {day} came home. " * 6 for day in range(12)]
+    pages[7] = "The lighthouse keeper had left the village in winter. " * 6
+    document = text_document(*pages)
+    # One page answers; what is left of the window goes to what stands around it.
+    plan = planner.plan([document], [], "Where did the LIGHTHOUSE keepers of Zanzibar go?", SYSTEM, 50)
+    assert len(plan.token_ids) + 50 > 0.75 * WINDOW_TOKENS
+    assert plan.question_words.found == ("lighthouse", "keepers") and "zanzibar" in plan.question_words.missing
+    nothing = planner.plan([document], [], "Wo ist der Leuchtturm?", SYSTEM, 50)
+    assert nothing.question_words.found == () and "leuchtturm" in nothing.question_words.missing
+    assert [label for _, label in nothing.document_pages_in_context][0] == "1"
+    assert planner.plan([], [], "Where?", SYSTEM, 50).question_words is None
+
+
+def test_usage_tells_what_passages_can_take_and_what_they_took(planner, text_document):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    document = text_document(*[f"On day {day} the boats of harbour {day} came home. " * 8 for day in range(12)])
+    usage = planner.usage([document], [], SYSTEM, 50)
+    assert (usage.mode, usage.passages_are_read) == ("passages", False)
+    assert 0 < usage.passage_tokens == WINDOW_TOKENS - 50 - len(planner.plan([], [], "", SYSTEM, 50).token_ids)
+    plan = planner.plan([document], [], "Which boats?", SYSTEM, 50)
+    after = usage.with_passages_of(plan)
+    assert (after.passage_tokens, after.passages_are_read) == (plan.tokens_in_context, True)
+    assert 0 < after.heading_tokens < len(plan.token_ids) - plan.tokens_in_context
+    assert usage.with_passages_of(None) is usage
+    assert usage.with_passages_of(planner.plan([], [], "Which?", SYSTEM, 50)) is usage
+
+
+def test_a_text_far_longer_than_the_window_is_never_tokenised_as_a_whole(chat_tokenizer, text_document, monkeypatch):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    planner = PromptPlanner(chat_tokenizer, WINDOW_TOKENS)
+    encode, encoded_characters = chat_tokenizer.encode, []
+    monkeypatch.setattr(chat_tokenizer, "encode", lambda text: encoded_characters.append(len(text)) or encode(text))
+    pages = [f"On day {day} the boats of harbour number {day} came home. " * 40 for day in range(300)]
+    document = text_document(*pages)
+    usage = planner.usage([document], [], SYSTEM, 50)
+    plan = planner.plan([document], [], "What of day 77?", SYSTEM, 50)
+    assert sum(encoded_characters) < 0.3 * document.text_characters
+    assert usage.mode == plan.mode == "passages" and "78" in [label for _, label in plan.document_pages_in_context]
+    exact_tokens = sum(len(encode(page).token_ids) for page in pages)
+    assert usage.document_tokens == plan.document_tokens and not plan.document_tokens.is_exact
+    assert plan.document_tokens.tokens == pytest.approx(exact_tokens, rel=0.05)
+    assert str(plan.document_tokens).startswith("about ")
 
 
 def test_a_conversation_that_outgrows_the_window_says_so(planner, documents, turns):
@@ -128,7 +176,7 @@ def test_usage_agrees_with_the_plan(planner, documents, turns):
     plan = planner.plan(documents, turns, "", SYSTEM, 50)
     assert (usage.document_tokens, usage.mode) == (plan.document_tokens, plan.mode)
     assert usage.context_tokens == WINDOW_TOKENS
-    assert usage.conversation_tokens < len(plan.token_ids) - plan.document_tokens
+    assert usage.conversation_tokens < len(plan.token_ids) - plan.document_tokens.tokens
     assert planner.usage(documents, turns * 30, SYSTEM, 50).mode == "passages"
     # At the edge of the window, token by token.
     free_tokens = WINDOW_TOKENS - len(plan.token_ids)

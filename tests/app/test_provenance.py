@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from app.chat import PromptPlan, PromptSpan
+from app.document_tokens import TokenCount
 from app.errors import UserFacingError
 from app.provenance import PageReadTotals, PageShare, page_text
 from quest_core.read_trace import StepReads
@@ -23,7 +24,7 @@ def plan(text_document) -> PromptPlan:
         return PromptSpan(start, end, "document", document, index, str(index + 1), characters)
 
     spans = (PromptSpan(0, 2, "instructions"), span(2, 8, 0), span(8, 18, 1), PromptSpan(18, 20, "conversation"))
-    return PromptPlan(list(range(20)), spans, 16, 16, "whole")
+    return PromptPlan(list(range(20)), spans, TokenCount(16), 16, "whole")
 
 
 def reads(*layers: list[int], always=(0, 4), dense_layers=1) -> StepReads:

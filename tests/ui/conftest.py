@@ -11,6 +11,7 @@ import pytest
 from app.answer import AnswerEvent, AnswerOptions, AnswerReport, DocumentReport, Finished, PrefillEvent, TokenEvent
 from app.chat import ContextUsage
 from app.conversation import Conversation, Turn
+from app.document_tokens import TokenCount
 from app.errors import UserFacingError
 from app.library import Document, DocumentPage, PasswordRequired, ReadProgress, WrongPassword
 from app.model_loader import ModelStatus
@@ -77,11 +78,11 @@ class ScriptedAssistant:
     def remove_document(self, conversation: Conversation, document_id: str) -> None:
         conversation.documents[:] = [one for one in conversation.documents if one.document_id != document_id]
 
-    def document_tokens(self, conversation: Conversation, document_id: str) -> int | None:
-        return 1204 if self.loaded.stage == "ready" else None
+    def document_tokens(self, conversation: Conversation, document_id: str) -> TokenCount | None:
+        return TokenCount(1204) if self.loaded.stage == "ready" else None
 
     def context_usage(self, conversation: Conversation) -> ContextUsage:
-        return ContextUsage(1204 * len(conversation.documents), 30, 4096, "whole")
+        return ContextUsage(TokenCount(1204 * len(conversation.documents)), 30, 4096, "whole")
 
     def truncate_turns(self, conversation: Conversation, count: int) -> None:
         del conversation.turns[count:]

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.answer import PrefillEvent, Queued, TokenEvent
+from app.answer import PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
 from app.errors import UserFacingError
 from ui.chat_panel import ChatPanel, paced_contents, prefill_content, report_content, turn_messages
 from ui.documents_panel import DocumentsPanel
@@ -241,8 +241,25 @@ def test_prefill_content_says_why_a_conversation_is_read_again():
 
 def test_the_line_below_an_answer(report):
     value = report_content(report)["value"]
-    for part in ("18.6 tokens/s", "0.31 s", "6,310 of 6,400", "Read most: p. 12 (31 %), p. iv (14 %)"):
+    for part in ("18.6 tokens/s", "0.31 s", "6,310 of 6,400"):
         assert part in value
+    # How often pages were read says too little of where the answer came from to be shown.
+    assert report.pages_read and "31 %" not in value and "Read" not in value
+
+
+def test_the_lines_below_an_answer_tell_of_passages(report):
+    pages = (PageReference("book.pdf", "3"), PageReference("book.pdf", "iv"))
+    read = replace(report, passages=PassagesReport(pages, 4, ("prince",), ("spider",)))
+    value = report_content(read)["value"]
+    assert "The text is longer than the window: 6,310 of 6,310 tokens were in context, " in value
+    assert "in context, 4 passages from pages 3 and iv." in value
+    assert "Of the question&#x27;s words, the document has prince, but not spider." in value
+    two = (PageReference("a.pdf", "3"), PageReference("b.pdf", "1"))
+    value = report_content(replace(report, passages=PassagesReport(two, 2, (), ("spinne",))))["value"]
+    assert "from a.pdf (page 3), b.pdf (page 1)." in value
+    assert "None of the question&#x27;s words occur in the documents, so their beginnings were read." in value
+    value = report_content(replace(report, passages=PassagesReport(pages, 2, (), ())))["value"]
+    assert "The question has no words to search the document for" in value
 
 
 def test_an_answer_stopped_before_its_first_token_has_a_line_too(report):
@@ -258,5 +275,6 @@ def test_the_line_below_an_answer_tells_of_stretched_positions(report):
 
 
 def test_file_names_cannot_bring_markup_into_the_line(report):
-    pages = tuple(replace(page, document="<img src=x>" + page.page_label) for page in report.pages_read)
-    assert "<img" not in report_content(replace(report, pages_read=pages))["value"]
+    pages = (PageReference("<img src=x>", "<img src=y>"), PageReference("b.pdf", "1"))
+    passages = PassagesReport(pages, 2, ("<img src=z>",), ())
+    assert "<img" not in report_content(replace(report, passages=passages))["value"]

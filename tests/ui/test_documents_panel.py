@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
+from app.chat import ContextUsage
+from app.document_tokens import TokenCount
 from app.library import Document, DocumentPage
 from app.model_loader import ModelStatus
 from ui.documents_panel import SAMPLE_BOOK, DocumentsPanel, documents_markup, meter_markup, progress_markup
@@ -120,7 +123,7 @@ def test_before_the_model_is_loaded_documents_are_listed_without_tokens(panel, c
 
 def test_file_names_are_escaped():
     document = Document("id", "<img src=x>.txt", SAMPLE_BOOK, (DocumentPage(0, "1", "text"),), ("1",))
-    listed = documents_markup([(document, 3)])
+    listed = documents_markup([(document, TokenCount(3))])
     assert "<img" not in listed
     assert "1 page unreadable" in listed
     assert "<img" not in progress_markup("<img src=x>.txt", 1, 2)
@@ -129,22 +132,30 @@ def test_file_names_are_escaped():
 def test_pages_without_text_are_named_in_the_list_and_counted_in_the_meter():
     pages = (DocumentPage(0, "1", "text"), DocumentPage(1, "<b>", ""), DocumentPage(2, "3", ""))
     document = Document("id", "book.pdf", SAMPLE_BOOK, pages, ("3",), ("<b>",))
-    listed = documents_markup([(document, 3)])
+    listed = documents_markup([(document, TokenCount(3))])
     assert "page &lt;b&gt; is a picture: its text cannot be read" in listed and "1 page unreadable (page 3)" in listed
-    meter = meter_markup(6310, 40, 8192, "whole", [document])
+    meter = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), [document])
     assert "in context, except 1 page that is a picture and 1 page that is unreadable." in meter
 
 
 def test_meter_tells_the_whole_document_from_passages(panel, conversation, assistant, tmp_path):
     add(panel, conversation, [upload(tmp_path, "one.txt")])
-    whole = meter_markup(6310, 40, 8192, "whole", conversation.documents)
+    whole = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), conversation.documents)
     assert "The whole document is in context" in whole
     assert "6,310" in whole and "1,842" in whole
-    passages = meter_markup(90_000, 40, 8192, "passages", conversation.documents)
-    assert "90,000 tokens" in passages and "passages" in passages
-    assert "90,000" not in meter_markup(0, 40, 8192, "whole", [])
+    before = ContextUsage(TokenCount(90_000), 40, 8192, "passages", passage_tokens=7700)
+    passages = meter_markup(before, conversation.documents)
+    assert "90,000 tokens" in passages and "Passages, up to <b>7,700</b>" in passages and "Free <b>452</b>" in passages
+    read = replace(before, passage_tokens=381, passages_are_read=True, heading_tokens=20)
+    passages = meter_markup(read, conversation.documents)
+    assert "Passages <b>381</b>" in passages and "Free <b>7,751</b>" in passages
+    assert "the last answer had 381 of them in context" in passages
+    estimated = replace(before, document_tokens=TokenCount(16_100_000, is_exact=False))
+    assert "The text has about 16,100,000 tokens" in meter_markup(estimated, conversation.documents)
+    assert "7,700" not in meter_markup(before, [])
 
 
 def test_meter_tells_of_a_stretched_window():
-    assert "read again &amp; again" in meter_markup(0, 40, 8192, "whole", [], "read again & again")
-    assert meter_markup(0, 40, 8192, "whole", []).count("meter-note") == 1
+    usage = ContextUsage(TokenCount(0), 40, 8192, "whole")
+    assert "read again &amp; again" in meter_markup(usage, [], "read again & again")
+    assert meter_markup(usage, []).count("meter-note") == 1

@@ -175,7 +175,7 @@ def test_an_answer_streams_while_the_panel_moves(page):
     assert 0 < float(figure(page, "missed-share")) < 100
     report = page.locator(".answer-report").inner_text()
     assert re.search(r"[\d.]+ tokens/s · first token after", report)
-    assert re.search(r"Read most: p\. \w+ \(\d+ %\)", report)
+    assert "%" not in report
 
 
 def test_a_click_on_the_map_shows_the_text_of_that_page(page):

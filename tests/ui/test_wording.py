@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.provenance import PageShare
-from ui.wording import byte_count, counted, duration, page_name, prefill_line, queue_line, rate, seconds, sources_line
+from ui.wording import byte_count, counted, duration, prefill_line, queue_line, rate, seconds
 
 
 def test_prefill_line_tells_how_far_and_how_long():
@@ -40,19 +39,3 @@ def test_measured_values_keep_the_digits_that_matter():
 
 def test_counted():
     assert (counted(1, "page"), counted(1204, "page")) == ("1 page", "1,204 pages")
-
-
-def test_page_names_are_labels_or_titles():
-    assert (page_name("iv"), page_name("A-3")) == ("p. iv", "p. A-3")
-    assert page_name("The Happy Prince") == "The Happy Prince"
-
-
-def test_sources_line_names_the_most_read_pages():
-    pages = [PageShare("book.pdf", "12", 0.31), PageShare("book.pdf", "3", 0.14), PageShare("book.pdf", "9", 0.01)]
-    assert sources_line(pages, most=2) == "Read most: p. 12 (31 %), p. 3 (14 %)"
-    assert sources_line([]) == ""
-
-
-def test_sources_line_names_the_documents_if_there_are_several():
-    pages = [PageShare("a.pdf", "12", 0.31), PageShare("b.pdf", "3", 0.14)]
-    assert sources_line(pages) == "Read most: a.pdf p. 12 (31 %), b.pdf p. 3 (14 %)"

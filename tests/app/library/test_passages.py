@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from app.library import QuestionWords, question_words, retrieve_passages
 from app.library import passages as passages_module
-from app.library import retrieve_passages
 
 pytest.importorskip("llama_index.retrievers.bm25")
 
@@ -72,7 +72,7 @@ def test_no_room_gives_nothing(sample_book):
 def test_question_without_hits_gets_the_beginnings_evenly(make_document, question):
     page = "Plain words stand here in a row, and more of them follow. " * 60
     documents = [make_document(page, page, name="a.txt"), make_document(page, page, name="b.txt")]
-    found = retrieve_passages(documents, question, 700, count_words)
+    found = retrieve_passages(documents, question, 560, count_words)
     words = {document.name: 0 for document in documents}
     for passage in found:
         words[passage.document.name] += count_words(passage.text)
@@ -81,6 +81,38 @@ def test_question_without_hits_gets_the_beginnings_evenly(make_document, questio
         ("a.txt", 0),
         ("b.txt", 0),
     ]
+
+
+def test_what_is_left_of_the_limit_goes_to_what_stands_around_the_hits(make_document):
+    pages = [f"Plain words of page {number} stand here in a row. " * 60 for number in range(30)]
+    pages[17] += "The parrot sleeps."
+    document = make_document(*pages)
+    found = retrieve_passages([document], "parrot", 2500, count_words)
+    assert 2300 < sum(count_words(passage.text) for passage in found) <= 2500
+    assert [passage.page_index for passage in found] == [16, 17, 18, 19]
+
+
+def test_text_that_repeats_itself_is_cut_to_its_end(make_document):
+    document = make_document("Plain words stand here in a row, and more of them follow. " * 200)
+    (found,) = retrieve_passages([document], "words", 100_000, count_words)
+    assert found.text == document.document_pages[0].text.strip()
+
+
+@pytest.mark.parametrize(
+    ("question", "found", "missing"),
+    [
+        ("Which PARROTS sleep in Peru? Parrots!", ("parrots", "sleep"), ("which", "peru")),
+        ("Wo schläft der Papagei?", (), ("wo", "schläft", "der", "papagei")),
+        ("the of and", (), ()),
+        ("", (), ()),
+        ("…", (), ()),
+    ],
+)
+def test_the_questions_words_are_told_by_whether_they_occur(make_document, question, found, missing):
+    documents = [make_document("Nothing of note is here."), make_document("The parrot sleeps.", name="b.txt")]
+    assert question_words(documents, question) == QuestionWords(found, missing)
+    without_words = question_words([make_document("…")], question)
+    assert without_words.found == () and set(without_words.missing) == {*found, *missing}
 
 
 def test_all_documents_compete(make_document, sample_book):
