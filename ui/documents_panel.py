@@ -25,6 +25,7 @@ from app.library import (
     ReadProgress,
     WrongPassword,
     addition_notes,
+    encoding_note,
     left_out_note,
     page_notes,
 )
@@ -227,9 +228,11 @@ def documents_markup(entries: list[tuple[Document, TokenCount | None]]) -> str:
         name = html.escape(document.name)
         size = counted(document.page_count, "page") + (f", {tokens} tokens" if tokens is not None else "")
         missing = "".join(f'<span class="document-missing">{html.escape(note)}</span>' for note in page_notes(document))
+        encoding = f'<span class="document-note">{html.escape(encoding_note(document))}</span>'
+        notes = missing + (encoding if document.assumed_encoding else "")
         rows.append(
             f'<li><span class="document-name" title="{name}">{name}</span><span class="document-size">{size}</span>'
-            f"{missing}"
+            f"{notes}"
             f'<button type="button" data-document-id="{html.escape(document.document_id)}" '
             f'aria-label="Remove {name}" title="Remove">&#x2715;</button></li>'
         )

@@ -7,7 +7,7 @@ not installed everywhere.
 from typing import Any
 
 from app.library.document import Document, DocumentPage, Passage
-from app.library.document_notes import addition_notes, left_out_note, named_pages, page_notes
+from app.library.document_notes import addition_notes, encoding_note, left_out_note, named_pages, page_notes
 from app.library.errors import (
     DamagedDocumentError,
     DocumentError,
@@ -41,6 +41,7 @@ __all__ = [
     "UnsupportedFormatError",
     "WrongPassword",
     "addition_notes",
+    "encoding_note",
     "left_out_note",
     "named_pages",
     "page_notes",

@@ -36,6 +36,7 @@ class Document:
         document_pages: all pages in order, with `document_pages[i].index == i`.
         unreadable_pages: labels of the pages that could not be read; their text is empty.
         picture_pages: labels of the pages that show something, but hold no text.
+        assumed_encoding: the encoding that a text was read in, if that is not certain; else "".
     """
 
     document_id: str
@@ -44,6 +45,7 @@ class Document:
     document_pages: tuple[DocumentPage, ...]
     unreadable_pages: tuple[str, ...] = ()
     picture_pages: tuple[str, ...] = ()
+    assumed_encoding: str = ""
 
     @property
     def content_id(self) -> str:

@@ -1,4 +1,4 @@
-"""What the user is told of a document: that it is there twice, and which of its pages the model cannot be given.
+"""What the user is told of a document: that it is there twice, what of its text is a guess, and what is missing.
 
 Sentences only, for the page and for the terminal; where they stand is theirs to say.
 """
@@ -26,7 +26,15 @@ def addition_notes(document: Document, present: Sequence[Document]) -> list[str]
         return [f"{name} is among the documents already and was not added again."]
     twins = [other.name for other in present if other.content_id == document.content_id]
     notes = [f"{name} has the same content as {twins[0]}."] if twins else []
+    if document.assumed_encoding:
+        notes.append(f"Of {name}, {encoding_note(document)}.")
     return notes + [f"In {name}, {note}." for note in page_notes(document)]
+
+
+def encoding_note(document: Document) -> str:
+    """What was assumed of a text's encoding: "its encoding is not certain: read as KOI8-R (Cyrillic)"; "" if it is."""
+    encoding = document.assumed_encoding
+    return f"its encoding is not certain: read as {encoding}" if encoding else ""
 
 
 def page_notes(document: Document) -> list[str]:

@@ -75,6 +75,7 @@ def read_document(
     document_pages: list[DocumentPage] = []
     unreadable_pages: list[str] = []
     picture_pages: list[str] = []
+    assumed_encoding = ""
     with closing(_pages_from_process(request, path, limits)) as pages:
         for page in pages:
             document_pages.append(DocumentPage(len(document_pages), page["label"], page["text"]))
@@ -82,12 +83,19 @@ def read_document(
                 unreadable_pages.append(page["label"])
             if page["is_picture"]:
                 picture_pages.append(page["label"])
+            assumed_encoding = page["assumed_encoding"]
             if on_progress:
                 on_progress(ReadProgress(page["done"], page["total"]))
     if not any(page.text.strip() for page in document_pages):
         raise EmptyDocumentError(f'"{path.name}" holds no text. Check that it was saved or downloaded completely.')
     return Document(
-        document_id, path.name, path, tuple(document_pages), tuple(unreadable_pages), tuple(picture_pages)
+        document_id,
+        path.name,
+        path,
+        tuple(document_pages),
+        tuple(unreadable_pages),
+        tuple(picture_pages),
+        assumed_encoding,
     )
 
 

@@ -138,6 +138,12 @@ def test_pages_without_text_are_named_in_the_list_and_counted_in_the_meter():
     assert "in context, except 1 page that is a picture and 1 page that is unreadable." in meter
 
 
+def test_an_encoding_that_is_a_guess_is_shown_in_the_list():
+    document = Document("id", "a.txt", SAMPLE_BOOK, (DocumentPage(0, "1", "text"),), assumed_encoding="Big5 <Chinese>")
+    assert "not certain: read as Big5 &lt;Chinese&gt;" in documents_markup([(document, None)])
+    assert "document-note" not in documents_markup([(replace(document, assumed_encoding=""), None)])
+
+
 def test_meter_tells_the_whole_document_from_passages(panel, conversation, assistant, tmp_path):
     add(panel, conversation, [upload(tmp_path, "one.txt")])
     whole = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), conversation.documents)

@@ -29,7 +29,10 @@ _PICTURES = ("img", "image", "svg", "object", "canvas")
 _TITLE_CHARACTERS = 60
 # A chapter up to this length stays one page.
 _CHAPTER_CHARACTERS = 2 * PAGE_CHARACTERS
-_READ_ERRORS = (zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError)
+# ValueError: a chapter that is not text.
+_READ_ERRORS = (
+    zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, ValueError
+)
 
 
 class _Archive:

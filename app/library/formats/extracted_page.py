@@ -14,6 +14,7 @@ class ExtractedPage:
         total: how much there is in the same units.
         readable: False if the page failed and its text was lost.
         is_picture: True if the page shows something but has no text that could be read.
+        assumed_encoding: the encoding in which the whole document was read, if that is not certain.
     """
 
     label: str
@@ -22,3 +23,4 @@ class ExtractedPage:
     total: int
     readable: bool = True
     is_picture: bool = False
+    assumed_encoding: str = ""

@@ -3,6 +3,7 @@
 Nothing is fetched: pictures, frames and style sheets are ignored.
 """
 
+import codecs
 import re
 import warnings
 from collections.abc import Iterator
@@ -11,11 +12,11 @@ from pathlib import Path
 from bs4 import BeautifulSoup, NavigableString, Tag
 from bs4.element import PreformattedString
 
-from app.library.errors import NoTextError
+from app.library.errors import DamagedDocumentError, NoTextError
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.pagination import split_into_pages
-from app.library.formats.plain_text import decode_text
 from app.library.formats.text_cleaning import clean_characters
+from app.library.formats.text_encoding import DecodedText, decode_text, is_utf_8
 from app.library.limits import ReadLimits
 
 # Not `head` and `form`: a page that leaves out `</head>`, or is one large form, would be lost.
@@ -32,33 +33,64 @@ _LINE_MARK = "\x1e"
 _LINE_MARKS = re.compile(rf"[ \n]*{_LINE_MARK}[ \n{_LINE_MARK}]*")
 _CELLS = frozenset(("td", "th"))
 _CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([\w.:-]{2,40})", re.IGNORECASE)
+# What browsers take these for: larger encodings, which agree with them.
+_READ_AS = {
+    "ascii": "cp1252",
+    "iso8859-1": "cp1252",
+    "iso8859-9": "cp1254",
+    "gb2312": "gb18030",
+    "gbk": "gb18030",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+    "tis-620": "cp874",
+}
 
 
 def parse_html(data: bytes) -> BeautifulSoup:
     """Parse HTML or XHTML (and, well enough for an EPUB's own files, XML).
 
     Args:
-        data: the file's bytes; UTF-8, or else as a declaration in them says, or else Windows-1252.
+        data: the file's bytes; see `decode_html`.
 
     Returns:
         The tree, with tag and attribute names in lower case.
     """
+    return _parse(decode_html(data).text)
+
+
+def _parse(markup: str) -> BeautifulSoup:
     with warnings.catch_warnings():
         # XHTML and an EPUB's package file are parsed as HTML on purpose: html.parser never fetches or expands entities.
         warnings.simplefilter("ignore")
-        return BeautifulSoup(_decode(data), "html.parser")
+        return BeautifulSoup(markup, "html.parser")
 
 
-def _decode(data: bytes) -> str:
+def decode_html(data: bytes) -> DecodedText:
+    """Decode a web page: as UTF-8 if it is, else as a declaration in it says, else as its bytes tell.
+
+    Args:
+        data: the file's bytes.
+
+    Raises:
+        ValueError: the bytes are not text.
+    """
+    if is_utf_8(data):
+        try:
+            # ASCII in UTF-16 is UTF-8, too.
+            return decode_text(data)
+        except ValueError:
+            return DecodedText(data.decode("utf-8-sig"))
+    # A page that is not UTF-8 although it says so was saved in the encoding of its time and place.
     declared = _CHARSET.search(data[:4096])
+    name = declared.group(1).decode("ascii").lower() if declared else "utf-8"
     try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        if declared:
-            try:
-                return data.decode(declared.group(1).decode("ascii"), "replace")
-            except LookupError:
-                pass
+        codec = codecs.lookup(name).name
+        # A declaration that can be read as ASCII is not in UTF-16.
+        if not codec.startswith("utf"):
+            return DecodedText(data.decode(_READ_AS.get(codec, codec), "replace"))
+    except (LookupError, UnicodeError):
+        # Unknown, or not an encoding of text.
+        pass
     return decode_text(data)
 
 
@@ -120,12 +152,19 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
 
     Raises:
         NoTextError: the page shows no text.
+        DamagedDocumentError: the content is not text.
     """
-    pages = split_into_pages(text_of(parse_html(path.read_bytes())))
+    try:
+        decoded = decode_html(path.read_bytes())
+    except ValueError:
+        raise DamagedDocumentError(
+            f'"{path.name}" does not contain text but binary data. Correct its name, or convert it to a PDF.'
+        ) from None
+    pages = split_into_pages(text_of(_parse(decoded.text)))
     if not pages:
         raise NoTextError(
             f'"{path.name}" holds no text: the page may draw its text by a script. '
             "Open it in a browser, print it to a PDF file, and add that."
         )
     for number, page in enumerate(pages, start=1):
-        yield ExtractedPage(str(number), page, number, len(pages))
+        yield ExtractedPage(str(number), page, number, len(pages), assumed_encoding=decoded.assumed_encoding)

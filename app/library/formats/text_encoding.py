@@ -1,14 +1,15 @@
 """What encoding a text is in: its mark, UTF-8, and else the likeliest of those that are in use.
 
 Two kinds of text need two kinds of judgement. Where most letters are bytes above 127 (Cyrillic, Greek, Chinese, ...),
-charset-normalizer tells the encodings apart. Where they are single accents among ASCII letters, it takes French for Big5;
-there the accented letters are compared with those of each language. Only the words that hold such bytes are looked at,
-so that tags, tables and English around them do not matter. Knows nothing of files.
+charset-normalizer tells the encodings apart. Where such bytes are accents among ASCII letters, it takes French for
+Big5; there the accented letters are compared with those of each language. Only the words that hold such bytes are
+looked at, so that tags, tables and English around them do not matter. Knows nothing of files.
 """
 
 import codecs
 import re
 import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 
 # UTF-32's mark begins with UTF-16's: the longer ones first.
@@ -23,26 +24,29 @@ _BINARY_CONTROLS = bytes(byte for byte in range(32) if byte not in b"\t\n\v\f\r\
 _BINARY_SHARE = 0.02
 _SAMPLE_BYTES = 1 << 16
 
-# Words with bytes above 127. Second bytes of Shift JIS, Big5 and GBK begin at 0x40, those of GB 18030 are digits, too.
-_HIGH_WORD = re.compile(
-    rb"(?:[\x40-\xff]|(?<=[\x81-\xfe])[0-9](?=[\x81-\xfe])|(?<=[\x81-\xfe][0-9][\x81-\xfe])[0-9])*[\x80-\xff]"
-    rb"(?:[\x40-\xff]|(?<=[\x81-\xfe])[0-9](?=[\x81-\xfe])|(?<=[\x81-\xfe][0-9][\x81-\xfe])[0-9])*"
+_HIGH_BYTE = re.compile(rb"[\x80-\xff]")
+# The rest of a word: second bytes of Shift JIS, Big5 and GBK begin at 0x40, and those of GB 18030 may be digits.
+_WORD_REST = re.compile(
+    rb"(?:[\x40-\xff]|(?<=[\x81-\xfe])[0-9](?=[\x81-\xfe])|(?<=[\x81-\xfe][0-9][\x81-\xfe])[0-9]){1,1000}"
 )
+_WORD_START_BYTES = 24
 _HIGH_RUN = re.compile(rb"[\x80-\xff]{2,}")
-# From this share of high bytes that have another beside them, words are not ASCII with accents. Finnish has the most.
-_ACCENTED_RUN_SHARE = 0.5
+# In accented words fewer bytes than this are high, or fewer of these beside another: Big5 has 0.6 and 0.8 at the least.
+_ACCENTED_HIGH_SHARE = 0.5
+_ACCENTED_RUN_SHARE = 0.75
 
-# Supersets stand for what they contain: GB 18030 for GB 2312 and GBK, cp932 for Shift JIS, cp949 for EUC-KR.
+# Supersets stand for what they contain: GB 18030 for GB 2312 and GBK, cp932 for Shift JIS, cp949 for EUC-KR. In the
+# order in which a few words that could be in any of them are taken to be.
 _OTHER_SCRIPTS = {
-    "gb18030": "GB 18030 (Chinese)",
-    "big5": "Big5 (Chinese)",
-    "cp932": "Shift JIS (Japanese)",
-    "euc_jp": "EUC-JP (Japanese)",
-    "cp949": "EUC-KR (Korean)",
     "cp1251": "Windows-1251 (Cyrillic)",
     "koi8_r": "KOI8-R (Cyrillic)",
     "koi8_u": "KOI8-U (Cyrillic)",
     "cp866": "DOS 866 (Cyrillic)",
+    "gb18030": "GB 18030 (Chinese)",
+    "cp932": "Shift JIS (Japanese)",
+    "euc_jp": "EUC-JP (Japanese)",
+    "cp949": "EUC-KR (Korean)",
+    "big5": "Big5 (Chinese)",
     "iso8859_5": "ISO 8859-5 (Cyrillic)",
     "mac_cyrillic": "Mac Cyrillic",
     "cp1253": "Windows-1253 (Greek)",
@@ -51,8 +55,6 @@ _OTHER_SCRIPTS = {
     "cp1256": "Windows-1256 (Arabic)",
     "iso8859_6": "ISO 8859-6 (Arabic)",
     "cp874": "Windows-874 (Thai)",
-    "utf_16_le": "UTF-16",
-    "utf_16_be": "UTF-16",
 }
 _WESTERN = (
     "àâæçéèêëîïôœùûüÿ",  # French
@@ -72,19 +74,20 @@ _CENTRAL = (
     "ăâîşţ",  # Romanian
     "čćđšž",  # Croatian, Slovene
 )
-# In order of preference: of equally likely ones, the first.
+# Name, languages, and what is taken off because the encoding is rare; of equally likely ones, the first.
 _ACCENTED = {
-    "cp1252": ("Windows-1252", _WESTERN),
-    "mac_roman": ("Mac Roman", _WESTERN),
-    "cp1250": ("Windows-1250", _CENTRAL),
-    "iso8859_2": ("ISO 8859-2", _CENTRAL),
-    "cp1254": ("Windows-1254 (Turkish)", ("âçğıîöşûü",)),
-    "cp1257": ("Windows-1257 (Baltic)", ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž")),
-    "cp850": ("DOS 850", _WESTERN),
-    "cp852": ("DOS 852", _CENTRAL),
-    "mac_latin2": ("Mac Latin 2", _CENTRAL),
+    "cp1252": ("Windows-1252", _WESTERN, 0.0),
+    "mac_roman": ("Mac Roman", _WESTERN, 0.05),
+    "cp1250": ("Windows-1250", _CENTRAL, 0.05),
+    "iso8859_2": ("ISO 8859-2", _CENTRAL, 0.1),
+    "cp1254": ("Windows-1254 (Turkish)", ("âçğıîöşûü",), 0.05),
+    "cp1257": ("Windows-1257 (Baltic)", ("ąčęėįšųūž", "āčēģīķļņšūž", "äõöüšž"), 0.1),
+    "cp850": ("DOS 850", _WESTERN, 0.15),
+    "cp852": ("DOS 852", _CENTRAL, 0.2),
 }
-_PUNCTUATION = frozenset("“”‘’„‚«»‹›–—…•·°§©®™€£¿¡†\u00a0\u00ad")
+_PUNCTUATION = frozenset("“”‘’„‚«»‹›–—…•·°§©®™€£¿¡†±×÷µ²³¼½¾\u00a0\u00ad")
+# Where Romance languages and English have one; elsewhere in a word it may be a letter of another encoding.
+_USUAL_APOSTROPHE = re.compile(r"(?<!\w)(?:\w|[Qq]u|[Dd]ell|[Aa]ll|[Uu]n)(’)(?=\w)|(’)(?:s|t|d|m|re|ll|ve)(?!\w)")
 # A second reading that is this close to the best one, and differs, leaves doubt.
 _CLEAR_LEAD = 0.15
 _LIKELY = 0.8
@@ -117,13 +120,21 @@ def decode_text(data: bytes) -> DecodedText:
             return DecodedText(data.decode(encoding, "replace"))
     if _has_binary_bytes(data):
         return _decode_wide(data)
-    try:
+    if is_utf_8(data):
         return DecodedText(data.decode("utf-8"))
-    except UnicodeDecodeError:
-        words = _words_with_high_bytes(data)
+    words = _words_with_high_bytes(data)
     encoding, name, is_certain = _likeliest_accented(words) if _is_accented(words) else _likeliest_script(words)
     text = data.decode(encoding, "replace")
     return DecodedText(text, "" if is_certain and "\ufffd" not in text else name)
+
+
+def is_utf_8(data: bytes) -> bool:
+    """Whether all of the bytes are UTF-8, which other encodings hardly ever are by chance."""
+    try:
+        data.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _has_binary_bytes(data: bytes) -> bool:
@@ -149,38 +160,45 @@ def _reads_like_text(text: str) -> bool:
         character.isspace() or unicodedata.category(character)[0] in "LMNPS" for character in text
     )
     # Bytes in the wrong order give letters, too, but of scripts from all over: U+0041 becomes U+4100.
-    scripts: dict[int, int] = {}
-    for character in text:
-        script = -1 if "\u3000" <= character <= "\u9fff" or character >= "\uff00" else ord(character) >> 8
-        scripts[script] = scripts.get(script, 0) + 1
-    main = scripts.get(0, 0) + max((count for script, count in scripts.items() if script), default=0)
-    has_blanks = any(character in " \n" for character in text)
+    scripts = Counter(_script(character) for character in text)
+    main = scripts.pop(0, 0) + max(scripts.values(), default=0)
+    has_blanks = any(character in " \n。、，" for character in text)
     return common >= 0.98 * len(text) and main >= 0.9 * len(text) and has_blanks
 
 
+def _script(character: str) -> int:
+    """A number for the script that a character is of: 256 characters in a row, or one of the large ones."""
+    if "\u3000" <= character <= "\u9fff" or character >= "\uff00":
+        return 0x4E
+    return 0xAC if "\uac00" <= character <= "\ud7af" else ord(character) >> 8
+
+
 def _words_with_high_bytes(data: bytes) -> bytes:
+    """The first words with bytes above 127, apart by blanks."""
     words: list[bytes] = []
-    left_bytes = _SAMPLE_BYTES
-    for match in _HIGH_WORD.finditer(data):
-        words.append(match.group())
-        left_bytes -= len(words[-1]) + 1
-        if left_bytes < 0:
-            break
+    size = end = 0
+    while size < _SAMPLE_BYTES and (high := _HIGH_BYTE.search(data, end)):
+        start = high.start()
+        while start > max(end, high.start() - _WORD_START_BYTES) and data[start - 1] >= 0x40:
+            start -= 1
+        end = _WORD_REST.match(data, high.start()).end()
+        words.append(data[start:end])
+        size += end - start + 1
     return b" ".join(words)
 
 
 def _is_accented(words: bytes) -> bool:
     high_bytes = len(words) - len(words.translate(None, bytes(range(128, 256))))
     in_runs = sum(len(run) for run in _HIGH_RUN.findall(words))
-    return in_runs < _ACCENTED_RUN_SHARE * high_bytes
+    return in_runs < _ACCENTED_RUN_SHARE * high_bytes or high_bytes < _ACCENTED_HIGH_SHARE * len(words)
 
 
 def _likeliest_accented(words: bytes) -> tuple[str, str, bool]:
     """(codec, name, whether that is certain) by the share of accented letters that one language has."""
     readings = []
-    for encoding, (name, alphabets) in _ACCENTED.items():
+    for encoding, (name, alphabets, rarity) in _ACCENTED.items():
         text = words.decode(encoding, "replace")
-        readings.append((_share_of_language(text, alphabets), encoding, name, text))
+        readings.append((_share_of_language(text, alphabets) - rarity, encoding, name, text))
     # Stable: of equals the first.
     best_share, encoding, name, best_text = max(readings, key=lambda reading: reading[0])
     second_share = max((share for share, _, _, text in readings if text != best_text), default=0.0)
@@ -189,18 +207,19 @@ def _likeliest_accented(words: bytes) -> tuple[str, str, bool]:
 
 def _share_of_language(text: str, alphabets: tuple[str, ...]) -> float:
     """How many of the characters beyond ASCII are punctuation, or of that language that has the most of them."""
-    total = punctuation = 0
-    letters: dict[str, int] = {}
-    for before, character in zip(" " + text, text, strict=False):
+    total, punctuation = 0, 0.0
+    letters: Counter[str] = Counter()
+    usual = {match.start(match.lastindex) for match in _USUAL_APOSTROPHE.finditer(text)}
+    for position, (before, character, after) in enumerate(zip(" " + text, text, text[1:] + " ", strict=False)):
         if character < "\x80":
             continue
         total += 1
         if character in _PUNCTUATION:
-            # Within a word it is a letter of another encoding, except for an apostrophe.
-            punctuation += character == "’" or not before.isalpha() or character in "”“»…–—"
+            within_word = before.isalpha() and after.isalpha() and character not in "–—" and position not in usual
+            punctuation += (0.5 if character == "’" else 0.0) if within_word else 1.0
         elif not (character.isupper() and before.islower()):
-            letters[character.lower()] = letters.get(character.lower(), 0) + 1
-    best = max(sum(letters.get(letter, 0) for letter in alphabet) for alphabet in alphabets)
+            letters[character.lower()] += 1
+    best = max(sum(letters[letter] for letter in alphabet) for alphabet in alphabets)
     return (punctuation + best) / max(1, total)
 
 
@@ -211,8 +230,15 @@ def _likeliest_script(words: bytes) -> tuple[str, str, bool]:
     matches = list(from_bytes(words, cp_isolation=list(_OTHER_SCRIPTS)))
     if not matches:
         return "cp1252", "Windows-1252", False
-    best = matches[0]
-    encoding = best.encoding
-    others = [match for match in matches[1:] if str(match) != str(best)]
+    order = list(_OTHER_SCRIPTS)
+    # It finds no language in less than a line, and then takes the first of its own list.
+    alike = [match for match in matches if (match.chaos, match.coherence) == (matches[0].chaos, matches[0].coherence)]
+    best = min(alike, key=lambda match: (_case_errors(str(match)), order.index(match.encoding)))
+    others = [match for match in matches if str(match) != str(best)]
     is_certain = best.chaos < 0.1 and all(best.coherence - other.coherence >= _CLEAR_LEAD for other in others)
-    return encoding, _OTHER_SCRIPTS.get(encoding, encoding), is_certain
+    return best.encoding, _OTHER_SCRIPTS[best.encoding], is_certain
+
+
+def _case_errors(text: str) -> int:
+    """Capitals behind small letters, as when Cyrillic is read in another order."""
+    return sum(before.islower() and after.isupper() for before, after in zip(text, text[1:], strict=False))

@@ -44,6 +44,14 @@ def test_deep_nesting_does_not_overflow():
         ('<meta charset="iso-8859-2">', "iso-8859-2", "Łódź"),
         ('<meta http-equiv="Content-Type" content="text/html; charset=shift_jis">', "shift_jis", "日本語"),
         ('<meta charset="no-such-encoding">', "cp1252", "Grüße"),
+        # Wrong, not of text, and narrower than what is written.
+        ('<meta charset="utf-8">', "cp1252", "Grüße"),
+        ('<meta charset="zip">', "cp1252", "Grüße"),
+        ('<meta charset="iso-8859-1">', "cp1252", "“Grüße”"),
+        ('<meta charset="gb2312">', "gbk", "朱镕基"),
+        ("", "utf-16-le", "Grüße aus der Stadt"),
+        ("", "utf-16", "Grüße"),
+        ("", "koi8-r", "Статуя Счастливого Принца"),
     ],
 )
 def test_encodings(tmp_path, declaration, encoding, words):

@@ -1,33 +1,8 @@
-"""Text and Markdown files: encodings and pages."""
+"""Text and Markdown files: pages, and the encoding that was assumed."""
 
 import pytest
 
-from app.library import read_document
-from app.library.formats.plain_text import decode_text
-
-WORDS = "Grüße – “naïve” café, 中文"
-
-
-@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
-def test_unicode_encodings_are_recognised(encoding):
-    assert decode_text(WORDS.encode(encoding)) == WORDS
-
-
-@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
-def test_utf16_by_its_mark(encoding):
-    assert decode_text(("\ufeff" + WORDS).encode(encoding)) == WORDS
-
-
-def test_other_bytes_are_windows_1252():
-    assert decode_text("“Café” – 5 €".encode("cp1252")) == "“Café” – 5 €"
-    # 0x81 means nothing in Windows-1252.
-    assert decode_text(b"caf\xe9 \x81!") == "café \ufffd!"
-
-
-@pytest.mark.parametrize("data", [b"\x00\x01\x02" * 100, b"MZ\x90\x00\x03" * 50, "no mark".encode("utf-16-le")])
-def test_binary_content_is_refused(data):
-    with pytest.raises(ValueError, match="binary"):
-        decode_text(data)
+from app.library import addition_notes, encoding_note, read_document
 
 
 def test_file_becomes_numbered_pages(tmp_path):
@@ -53,3 +28,21 @@ def test_form_feeds_mark_pages(tmp_path):
     path = tmp_path / "printed.txt"
     path.write_text("Page one.\n\fPage two.\n\f\n\fPage four.")
     assert [page.text for page in read_document(path).document_pages] == ["Page one.", "Page two.", "Page four."]
+
+
+@pytest.mark.parametrize(
+    ("name", "data", "words", "note"),
+    [
+        ("russian.txt", "Высоко над городом стояла статуя Принца, и все восхищались.".encode("koi8-r"), "Высоко", ""),
+        ("chinese.md", f"# 快乐王子\n{'雕像高高地耸立在城市上空的石柱上面。' * 4}".encode("gbk"), "# 快乐王子", ""),
+        ("table.txt", "id;name\n1;Élancée\n2;Château\n".encode("mac_roman"), "1;Élancée", ""),
+        ("page.html", "<p>Тра-ля-ля, <b>статуя</b> Принца, и все им восхищались".encode("cp1251"), "-ля, статуя П", ""),
+        ("short.txt", b"El ni\xf1o", "El niño", "its encoding is not certain: read as Windows-1252"),
+    ],
+)
+def test_encoding_is_found_and_told_if_it_is_a_guess(tmp_path, name, data, words, note):
+    (tmp_path / name).write_bytes(data)
+    document = read_document(tmp_path / name)
+    assert words in document.document_pages[0].text
+    assert encoding_note(document) == note
+    assert addition_notes(document, []) == ([f"Of {name}, {note}."] if note else [])
