@@ -47,6 +47,9 @@ def main() -> None:
             "otherwise split it into parts."
         )
         _answer(answers, kind="error", error=ReadLimitExceeded.__name__, message=message)
+    except RecursionError:
+        message = f'"{path.name}" is nested too deeply to be read. Print it to a PDF file, and add that.'
+        _answer(answers, kind="error", error=ReadLimitExceeded.__name__, message=message)
     except Exception as error:
         message = f'"{path.name}" is damaged and cannot be read ({type(error).__name__}). Get the file again.'
         _answer(answers, kind="error", error=DamagedDocumentError.__name__, message=message)
@@ -58,9 +61,14 @@ def _answer_pages(answers: TextIO, pages: Any, path: Path, limits: ReadLimits) -
         page_count += 1
         text_characters += len(page.text)
         if page_count > limits.document_pages or text_characters > limits.text_characters:
+            passed = (
+                f"{limits.document_pages:,} pages"
+                if page_count > limits.document_pages
+                else f"{limits.text_characters:,} characters"
+            )
             raise ReadLimitExceeded(
-                f'"{path.name}" is too long: at most {limits.document_pages:,} pages and {limits.text_characters:,} '
-                "characters are read. Split it into parts."
+                f'"{path.name}" has more than {passed}: at most {limits.document_pages:,} pages and '
+                f"{limits.text_characters:,} characters are read. Split it into parts."
             )
         _answer(answers, kind="page", **asdict(page))
 

@@ -19,7 +19,7 @@ from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.html import parse_html, text_of
 from app.library.formats.pagination import PAGE_CHARACTERS, split_into_pages
 from app.library.formats.text_cleaning import clean_characters
-from app.library.limits import ReadLimits
+from app.library.limits import MEBIBYTE, ReadLimits
 
 _CONTAINER = "META-INF/container.xml"
 _ENCRYPTION = "META-INF/encryption.xml"
@@ -40,7 +40,7 @@ class _Archive:
 
     def __init__(self, archive: zipfile.ZipFile, allowed_bytes: int):
         self._archive = archive
-        self._left_bytes = allowed_bytes
+        self._allowed_bytes = self._left_bytes = allowed_bytes
         # Books made on other systems disagree with their own index about upper and lower case.
         self._entries = {entry.filename.lower(): entry for entry in archive.infolist()}
 
@@ -54,8 +54,9 @@ class _Archive:
         self._left_bytes -= len(data)
         if self._left_bytes < 0:
             raise ReadLimitExceeded(
-                f'"{Path(self._archive.filename or "").name}" unpacks to more data than is allowed. '
-                "It may be a damaged or a malicious file."
+                f'"{Path(self._archive.filename or "").name}" unpacks to more data than the '
+                f"{self._allowed_bytes / MEBIBYTE:,.1f} MiB of text that are read. Split it into parts, unless it is "
+                "small: then it is damaged, or made to do harm."
             )
         return data
 
@@ -78,7 +79,9 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
     try:
         with zipfile.ZipFile(path) as zip_file:
             if len(zip_file.infolist()) > _MAX_ENTRIES:
-                raise ReadLimitExceeded(f'"{path.name}" holds more than {_MAX_ENTRIES:,} files: that is no book.')
+                raise ReadLimitExceeded(
+                    f'"{path.name}" holds more than {_MAX_ENTRIES:,} files, too many for a book. Split it into parts.'
+                )
             archive = _Archive(zip_file, limits.unpacked_bytes)
             _refuse_rights_management(path, archive)
             yield from _read_spine(path, archive)

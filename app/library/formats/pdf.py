@@ -8,8 +8,8 @@ with advice.
 from collections.abc import Iterator
 from pathlib import Path
 
-from pypdf import PasswordType, PdfReader
-from pypdf.errors import DependencyError
+from pypdf import PasswordType, PdfReader, get_configuration
+from pypdf.errors import DependencyError, LimitReachedError
 
 from app.library.errors import (
     DamagedDocumentError,
@@ -87,7 +87,7 @@ def _open(path: Path, file, password: str | None) -> tuple[PdfReader, int]:
             "Open it in a PDF viewer and print it to a new PDF file."
         ) from error
     except Exception as error:
-        raise _damaged(path, error) from error
+        raise _failure(path, error) from error
     if total == 0:
         raise EmptyDocumentError(f'"{path.name}" has no pages. Check that it was saved or downloaded completely.')
     return reader, total
@@ -115,7 +115,7 @@ def _page_labels(reader: PdfReader, total: int) -> list[str]:
 def _check_outcome(path: Path, total: int, pages_with_text: int, failures: list[BaseException]) -> None:
     if len(failures) == total:
         memory_error = next((error for error in failures if isinstance(error, MemoryError)), None)
-        raise memory_error or _damaged(path, failures[0])
+        raise memory_error or _failure(path, failures[0])
     is_scan = total >= _SCAN_PAGES and pages_with_text < _SCAN_TEXT_SHARE * total
     if pages_with_text == 0 or is_scan:
         found = "no text" if pages_with_text == 0 else f"text on only {pages_with_text} of its {total} pages"
@@ -125,8 +125,28 @@ def _check_outcome(path: Path, total: int, pages_with_text: int, failures: list[
         )
 
 
-def _damaged(path: Path, error: BaseException) -> DamagedDocumentError:
+def _failure(path: Path, error: BaseException) -> DocumentError:
+    """What to say of a file, or of all of its pages, that pypdf gave up with `error`."""
+    if isinstance(error, (LimitReachedError, RecursionError)):
+        return ReadLimitExceeded(
+            f'"{path.name}" goes beyond what is read of one PDF page or file: {_limit(error)}. Split it into parts, or '
+            "open it in a PDF viewer and print it to a new PDF file."
+        )
     return DamagedDocumentError(
         f'"{path.name}" is damaged and cannot be read ({type(error).__name__}). Get the file again, or open it in a '
         "PDF viewer and print it to a new PDF file."
     )
+
+
+def _limit(error: BaseException) -> str:
+    reason = str(error)
+    if isinstance(error, RecursionError):
+        return "its parts are nested too deeply"
+    if "decompressing" in reason or "output" in reason:
+        return f"a part of it unpacks to more than {get_configuration().zlib_maximum_output_length / 1e6:g} MB"
+    if "tokens" in reason:
+        return f"a page has more than {get_configuration().stream_parsing_work_maximum_count:,} drawing operations"
+    if "element count" in reason:
+        return f"a list in it has more than {get_configuration().array_maximum_element_count:,} entries"
+    # pypdf says which: "Maximum filter count 16 exceeded: 20."
+    return f"{reason[:1].lower()}{reason[1:]}".rstrip(".!")

@@ -158,12 +158,18 @@ def test_crash_of_the_process_is_a_clear_error(make_pdf, reader_processes, signa
     [
         (ReadLimits(file_bytes=100), "MiB"),
         (ReadLimits(document_pages=2), "3 pages; at most 2"),
-        (ReadLimits(text_characters=9), "at most 20,000 pages and 9 characters"),
+        (ReadLimits(text_characters=9), "more than 9 characters: at most 20,000 pages and 9 characters"),
     ],
 )
 def test_sizes_are_limited(make_pdf, reader_processes, limits, words):
     with pytest.raises(ReadLimitExceeded, match=words):
         read_document(make_pdf([["Some words."]] * 3), limits=limits)
+
+
+def test_text_with_too_many_pages_names_them(tmp_path):
+    (tmp_path / "pages.txt").write_text("words\f" * 5)
+    with pytest.raises(ReadLimitExceeded, match='"pages.txt" has more than 4 pages'):
+        read_document(tmp_path / "pages.txt", limits=ReadLimits(document_pages=4))
 
 
 def test_limits_must_be_positive():

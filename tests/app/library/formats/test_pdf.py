@@ -11,6 +11,7 @@ from app.library import (
     EmptyDocumentError,
     NoTextError,
     PasswordRequired,
+    ReadLimitExceeded,
     WrongPassword,
     read_document,
 )
@@ -106,6 +107,26 @@ def test_one_bad_page_does_not_cost_the_others(make_pdf):
 def test_file_of_which_all_pages_fail_is_damaged(make_pdf):
     with pytest.raises(DamagedDocumentError, match='"made.pdf" is damaged'):
         read_document(tear_pages(make_pdf([["One."], ["Two."]]), 0, 1))
+
+
+@pytest.mark.parametrize(
+    ("content", "filters", "limit"),
+    [
+        (b"\x81a" * 700_000, ["/RunLengthDecode"], "a part of it unpacks to more than 75 MB"),
+        (b"BT /F1 9 Tf [" + b"(a) " * 110_000 + b"] TJ ET", [], "a list in it has more than 100,000 entries"),
+        (b"", ["/FlateDecode"] * 20, "maximum filter count 16 exceeded"),
+    ],
+)
+def test_file_beyond_a_limit_of_the_pdf_reader_is_not_called_damaged(make_pdf, tmp_path, content, filters, limit):
+    from pypdf.generic import ArrayObject, NameObject
+
+    writer = pypdf.PdfWriter(clone_from=make_pdf([["Words."]]))
+    stream = writer.pages[0]["/Contents"].get_object()
+    stream.set_data(content)
+    stream[NameObject("/Filter")] = ArrayObject(map(NameObject, filters))
+    writer.write(tmp_path / "limits.pdf")
+    with pytest.raises(ReadLimitExceeded, match=f'"limits.pdf" goes beyond.*{limit}.*Split it into parts'):
+        read_document(tmp_path / "limits.pdf")
 
 
 @pytest.mark.parametrize("kept_share", [0.02, 0.5, 0.97])
