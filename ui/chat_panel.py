@@ -20,6 +20,8 @@ from app.errors import UserFacingError, explain
 from app.passage_notes import passage_notes
 from ui.documents_panel import DocumentsPanel
 from ui.notices import shown_to_user, user_error, warn
+from ui.raw_html import raw_html
+from ui.safe_markdown import safe_markdown
 from ui.settings_panel import SettingsPanel, options
 from ui.wording import prefill_line, queue_line, rate, seconds, stretch_suffix
 
@@ -39,6 +41,8 @@ EXAMPLE_QUESTIONS = (
     "Who are the main characters, and what do they want?",
     "How does it end?",
 )
+# Questions are edited in `assets/js/question-bubble.js`, which tells by an event what was sent.
+_TELL_EDITED = 'window.addEventListener("quest-edited", (event) => trigger("click", event.detail));'
 _EMPTY = (
     "### Ask a long document\n"
     "Add a document, or try the sample book, then ask. The model keeps the whole text in context "
@@ -66,18 +70,18 @@ class ChatPanel:
         self.messages = gr.Chatbot(
             show_label=False,
             container=False,
-            editable="user",
             buttons=["copy"],
             layout="bubble",
             placeholder=_EMPTY,
             examples=[{"text": question} for question in EXAMPLE_QUESTIONS],
-            # An answer about HTML should show its tags, and not lose them.
+            # What could be a tag comes as text; see `ui.safe_markdown`.
             allow_tags=False,
             # The line about an answer is a message of its own: Gradio offers to copy only what is all text.
             group_consecutive_messages=False,
             elem_id="messages",
             height=None,
         )
+        self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self.question = gr.Textbox(
             placeholder="Ask about the document",
             label="Question",
@@ -102,7 +106,7 @@ class ChatPanel:
         self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], shown, **engine)
         self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], shown, **engine)
         self.messages.retry(self._regenerate, [conversation_id, *option_inputs], shown, **engine)
-        self.messages.edit(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
+        self._edited.click(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
         # Not queued: a stop must not wait behind what it is to stop.
         self.question.stop(self._stop, conversation_id, None, queue=False, **plain)
         self.messages.clear(self._clear, conversation_id, shown, **plain)
@@ -126,21 +130,20 @@ class ChatPanel:
         self, event: gr.RetryData, conversation_id: str, *option_values: Any
     ) -> Iterator[tuple[Any, ...]]:
         with self._one_answer_at_a_time(conversation_id) as conversation:
-            yield from self._answer_again(conversation, event.index, None, option_values)
+            index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
+            yield from self._answer_again(conversation, int(index) // MESSAGES_PER_TURN, None, option_values)
 
     def _ask_edited(
-        self, event: gr.EditData, conversation_id: str, *option_values: Any
+        self, event: gr.EventData, conversation_id: str, *option_values: Any
     ) -> Iterator[tuple[Any, ...]]:
         with self._one_answer_at_a_time(conversation_id) as conversation:
-            yield from self._answer_again(conversation, event.index, str(event.value).strip(), option_values)
+            yield from self._answer_again(conversation, int(event.turn), str(event.question).strip(), option_values)
 
     def _answer_again(
-        self, conversation: Conversation, message_index: Any, question: str | None, option_values: tuple[Any, ...]
+        self, conversation: Conversation, turn: int, question: str | None, option_values: tuple[Any, ...]
     ) -> Iterator[tuple[Any, ...]]:
         """Go back to before a turn and ask its question, or the one that replaces it."""
-        index = message_index[0] if isinstance(message_index, (list, tuple)) else message_index
-        turn = int(index) // MESSAGES_PER_TURN
-        if turn >= len(conversation.turns):
+        if not 0 <= turn < len(conversation.turns):
             yield turn_messages(conversation.turns), gr.skip(), gr.skip()
             return
         question = question or conversation.turns[turn].question
@@ -153,7 +156,7 @@ class ChatPanel:
     ) -> Iterator[tuple[Any, ...]]:
         """Answer and yield (messages, question box, context meter) as it comes."""
         earlier = turn_messages(conversation.turns)
-        asked = {"role": "user", "content": question}
+        asked = {"role": "user", "content": question_content(question)}
 
         def shown(content: Any) -> list[dict[str, Any]]:
             return [*earlier, asked, {"role": "assistant", "content": content}]
@@ -229,17 +232,23 @@ def paced_contents(events: Iterator[Any]) -> Iterator[Any]:
             yield prefill_content(event)
         elif isinstance(event, TokenEvent):
             shown_at = time.monotonic()
-            yield event.answer or thinking_content(event)
+            yield safe_markdown(event.answer) or thinking_content(event)
 
 
 def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
     """The messages of finished turns: a question, and an answer with the line about it."""
     messages: list[dict[str, Any]] = []
-    for turn in turns:
-        messages.append({"role": "user", "content": turn.question})
-        messages.append({"role": "assistant", "content": turn.answer})
+    for number, turn in enumerate(turns):
+        messages.append({"role": "user", "content": question_content(turn.question, number)})
+        messages.append({"role": "assistant", "content": safe_markdown(turn.answer)})
         messages.append({"role": "assistant", "content": report_content(turn.report)})
     return messages
+
+
+def question_content(question: str, turn: int | None = None) -> dict[str, Any]:
+    """A question as it was typed, with a button to edit it once it belongs to a finished `turn`."""
+    editable = "" if turn is None else f' turn="{turn}"'
+    return _html_content(f"<quest-question{editable}>{html.escape(question)}</quest-question>")
 
 
 def waiting_content(line: str) -> dict[str, Any]:

@@ -1,11 +1,16 @@
-// Entry point of the page's own script: defines the custom elements that ui/ puts on the page.
+// Entry point of the page's own script: defines the custom elements that ui/ puts on the page, and what holds for all
+// of it.
 //
 // Plain modules, run as they stand; there is no build step. Gradio builds the page around them.
 
+import { askBeforeLinks } from "./links.js";
 import { LivePanel } from "./live-panel.js";
+import { QuestionBubble } from "./question-bubble.js";
 import { quietUploads } from "./quiet-uploads.js";
 import { shareGradioStreams } from "./shared-streams.js";
 
 quietUploads();
 shareGradioStreams();
 customElements.define("quest-live-panel", LivePanel);
+customElements.define("quest-question", QuestionBubble);
+askBeforeLinks("#messages");

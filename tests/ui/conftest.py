@@ -1,9 +1,12 @@
-"""A scripted assistant: answers at once, without a model, in real conversations."""
+"""A scripted assistant: answers at once, without a model, in real conversations; and the page over it in a browser."""
 
 from __future__ import annotations
 
+import shutil
 import threading
+import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ from app.settings import AppSettings
 from app.telemetry import TelemetryHub
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
 class ScriptedAssistant:
@@ -30,6 +35,7 @@ class ScriptedAssistant:
         failure: raised by the next answers, if set.
         pause: an answer waits for it after its first word.
         asked: questions and options of all answers.
+        words: what every answer says, a word a step.
     """
 
     def __init__(self) -> None:
@@ -39,6 +45,7 @@ class ScriptedAssistant:
         self.pause = threading.Event()
         self.pause.set()
         self.asked: list[tuple[str, AnswerOptions]] = []
+        self.words: tuple[str, ...] = ANSWER_WORDS
         self.conversations: dict[str, Conversation] = {}
 
     def status(self) -> ModelStatus:
@@ -98,7 +105,7 @@ class ScriptedAssistant:
             raise self.failure
         conversation.cancelled.clear()
         answer = ""
-        for step, word in enumerate(ANSWER_WORDS):
+        for step, word in enumerate(self.words):
             if conversation.cancelled.is_set():
                 break
             answer += word
@@ -153,3 +160,69 @@ def assistant() -> ScriptedAssistant:
 @pytest.fixture
 def settings(tmp_path) -> AppSettings:
     return AppSettings(data_dir=tmp_path)
+
+
+@contextmanager
+def serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
+    """Serve the page in a thread; gives its address."""
+    uvicorn = pytest.importorskip("uvicorn")
+    from app.server import create_app
+    from ui.layout import build_page
+
+    app = create_app(settings, assistant, build_page)
+    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.02)
+    try:
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory) -> Iterator[ScriptedAssistant]:
+    """A scripted assistant whose page is served at its `address`."""
+    with pytest.MonkeyPatch.context() as environment:
+        # The server sets it for Gradio; the context puts it back.
+        environment.setenv("GRADIO_TEMP_DIR", "")
+        assistant = ScriptedAssistant()
+        with serve_page(AppSettings(data_dir=tmp_path_factory.mktemp("data")), assistant) as assistant.address:
+            yield assistant
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator:
+    """Debian's Chromium, driven by Playwright."""
+    if CHROMIUM is None:
+        pytest.skip("needs Chromium (Debian: apt install chromium)")
+    with pytest.importorskip("playwright.sync_api").sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=BROWSER_ARGUMENTS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(chromium, served) -> Iterator[Callable]:
+    """Opens the scripted page in a browser context of its own, with the options of Playwright's `new_context`."""
+    contexts = []
+    served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
+    served.failure, served.words = None, ANSWER_WORDS
+    served.pause.set()
+
+    def opened(**options):
+        context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
+        context.set_default_timeout(30_000)
+        contexts.append(context)
+        page = context.new_page()
+        page.goto(served.address)
+        page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()

@@ -10,7 +10,14 @@ import pytest
 
 from app.answer import PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
 from app.errors import UserFacingError
-from ui.chat_panel import ChatPanel, paced_contents, prefill_content, report_content, turn_messages
+from ui.chat_panel import (
+    ChatPanel,
+    paced_contents,
+    prefill_content,
+    question_content,
+    report_content,
+    turn_messages,
+)
 from ui.documents_panel import DocumentsPanel
 from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
 
@@ -46,7 +53,7 @@ def question_box(updates) -> dict:
 def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     updates = ask(panel, conversation, "  Where does the prince stand? ")
     first, last = updates[0][0], updates[-1][0]
-    assert first[-2] == {"role": "user", "content": "Where does the prince stand?"}
+    assert first[-2] == {"role": "user", "content": question_content("Where does the prince stand?")}
     assert "answer-progress" in updates[1][0][-1]["content"]["value"]
     assert any(messages[-1]["content"] == "High " for messages, _, _ in updates[:-1])
     assert last == turn_messages(conversation.turns)
@@ -128,7 +135,7 @@ def test_a_second_question_waits_for_the_end_of_the_first(panel, conversation):
     with pytest.raises(gr.Error, match="still being written"):
         ask(panel, conversation, "Second?")
     running.close()
-    assert ask(panel, conversation, "Second?")[-1][0][0]["content"] == "Second?"
+    assert ask(panel, conversation, "Second?")[-1][0][0]["content"] == question_content("Second?", 0)
 
 
 def test_two_conversations_never_mix(panel, assistant):
@@ -176,7 +183,7 @@ def test_regenerate_asks_the_same_question_from_its_own_place(panel, conversatio
     for question in ("First?", "Second?"):
         ask(panel, conversation, question)
     messages = turn_messages(conversation.turns)
-    index = messages.index({"role": "user", "content": "First?"})
+    index = messages.index({"role": "user", "content": question_content("First?", 0)})
     last = list(panel._regenerate(SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS))[-1]
     assert [question for question, _ in assistant.asked] == ["First?", "Second?", "First?"]
     assert last[0] == turn_messages(conversation.turns)
@@ -186,8 +193,7 @@ def test_regenerate_asks_the_same_question_from_its_own_place(panel, conversatio
 def test_an_edited_question_replaces_its_turn_and_all_after_it(panel, conversation, assistant):
     for question in ("First?", "Second?", "Third?"):
         ask(panel, conversation, question)
-    index = turn_messages(conversation.turns).index({"role": "user", "content": "Second?"})
-    event = SimpleNamespace(index=index, value=" Other? ")
+    event = SimpleNamespace(turn=1, question=" Other? ")
     list(panel._ask_edited(event, conversation.conversation_id, *OPTIONS))
     assert [turn.question for turn in conversation.turns] == ["First?", "Other?"]
 
@@ -278,3 +284,16 @@ def test_file_names_cannot_bring_markup_into_the_line(report):
     pages = (PageReference("<img src=x>", "<img src=y>"), PageReference("b.pdf", "1"))
     passages = PassagesReport(pages, 2, ("<img src=z>",), ())
     assert "<img" not in report_content(replace(report, passages=passages))["value"]
+
+
+def test_questions_are_shown_as_text(conversation):
+    assert "<quest-question turn=\"2\">&lt;b&gt;?</quest-question>" in question_content("<b>?", 2)["value"]
+
+
+@pytest.mark.parametrize("turn", [-1, 1, 7])
+def test_an_edit_of_a_turn_that_is_gone_changes_nothing(panel, conversation, turn):
+    ask(panel, conversation, "First?")
+    event = SimpleNamespace(turn=turn, question="Other?")
+    (update,) = panel._ask_edited(event, conversation.conversation_id, *OPTIONS)
+    assert update[0] == turn_messages(conversation.turns)
+    assert [turn.question for turn in conversation.turns] == ["First?"]
