@@ -152,35 +152,44 @@ def summary_note(line: str, done: int = 0, total: int = 0) -> str:
 
 
 def running_summary(columns: dict[str, Column]) -> str:
-    """The speed ratio so far."""
+    """The speed ratio so far; whether it tells anything is not known before the end."""
     dense, quest = columns.get("dense"), columns.get("quest")
     if not dense or not quest or not dense.tokens_per_s or not quest.tokens_per_s:
         return summary_note("Both have started; the first steps warm up and do not count")
-    return _ratio_markup(quest.tokens_per_s / dense.tokens_per_s, "so far", "")
+    ratio = quest.tokens_per_s / dense.tokens_per_s
+    return _result_markup(ratio, f"{ratio:.2f}&times;", "Speed of Quest over that of dense attention, so far", "")
 
 
 def final_summary(event: RaceFinished) -> str:
-    """The speed ratio, the saved reading, and where the answers part."""
+    """Which side was faster, or why that cannot be told; the saved reading; where the answers part."""
     if event.first_difference is None:
         difference = "Both answers are the same, token for token."
     else:
         difference = f"The answers first differ at token {event.first_difference + 1:,}, marked in both."
+    ratio = event.speed_ratio
+    if event.fits_budget:
+        verdict = "The text fits the token budget and both sides read all of it: there is no speed to compare"
+        return _result_markup(ratio, "Same work", verdict, difference)
     saved = ""
     if event.quest.kv_bytes_per_token and event.dense.kv_bytes_per_token:
         share = event.quest.kv_bytes_per_token / event.dense.kv_bytes_per_token
         saved = f"Quest read {percentage(share)} of the KV cache that dense attention read. "
-    if event.speed_ratio is None:
-        return summary_note(f"Too short to compare the speed. {difference}")
-    return _ratio_markup(event.speed_ratio, "", saved + difference)
+    if ratio is None or event.noise is None:
+        verdict = "The answers have too few steps to compare the speed"
+        return _result_markup(ratio, "Too short", verdict, saved + difference)
+    if event.faster is None:
+        verdict = f"No clear winner: Quest had {ratio:.2f} times the speed of dense attention, and chance could do that"
+        return _result_markup(ratio, "Even", verdict, saved + difference)
+    comparison, factor = ("faster", ratio) if event.faster == "quest" else ("slower", 1 / ratio)
+    verdict = f"Quest is {factor:.2f} times {comparison} per token"
+    return _result_markup(ratio, f"{factor:.2f}&times;", verdict, saved + difference)
 
 
-def _ratio_markup(ratio: float, suffix: str, note: str) -> str:
-    comparison = "faster" if ratio >= 1 else "slower"
-    factor = ratio if ratio >= 1 else 1 / ratio if ratio else 0
+def _result_markup(ratio: float | None, headline: str, verdict: str, note: str) -> str:
+    measured = "" if ratio is None else f' data-ratio="{ratio:.3f}"'
     return (
-        f'<div class="race-result" data-ratio="{ratio:.3f}"><span class="race-ratio">{factor:.2f}&times;</span>'
-        f"<span>Quest is {factor:.2f} times {comparison} per token {suffix}</span>"
-        f'<span class="race-detail">{html.escape(note)}</span></div>'
+        f'<div class="race-result"{measured}><span class="race-ratio">{headline}</span>'
+        f'<span>{verdict}</span><span class="race-detail">{html.escape(note)}</span></div>'
     )
 
 

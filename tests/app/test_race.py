@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 import itertools
+import math
 
 import pytest
 
-from app.race import WARM_UP_STEPS, RaceFinished, RaceToken, run_race
+from app.race import LEAST_STEPS, WARM_UP_STEPS, RaceFinished, RaceToken, ratio_noise, run_race
 from app.text_stream import TextStream
 from quest_core.session_events import DecodeStep
 
 
-def steps_of(step_s, text, kv_bytes=10, end="stop"):
-    """A fake decode of one letter a step; the first token costs nothing."""
+def steps_of(step_s, text, kv_bytes=10, end="stop", context_tokens=20):
+    """A fake decode of one letter a step, after a prompt; the first token costs nothing."""
     for number, letter in enumerate(text):
         last = number == len(text) - 1 and end == "length"
         spent_s = step_s[number] if isinstance(step_s, list) else step_s
-        yield DecodeStep(number, ord(letter), spent_s if number else 0.0, 0, kv_bytes, 40, None, end if last else None)
+        context = context_tokens + number
+        reason = end if last else None
+        yield DecodeStep(number, ord(letter), spent_s if number else 0.0, context, kv_bytes, 40, None, reason)
     if end == "stop":
-        yield DecodeStep(len(text), 0, step_s if not isinstance(step_s, list) else 1.0, 0, kv_bytes, 40, None, "stop")
+        spent_s = step_s if not isinstance(step_s, list) else 1.0
+        yield DecodeStep(len(text), 0, spent_s, context_tokens, kv_bytes, 40, None, "stop")
 
 
-def run(dense, quest, stop=()):
-    events = list(run_race(dense, quest, lambda: TextStream(lambda ids: "".join(map(chr, ids)), stop)))
+def run(dense, quest, stop=(), token_budget=2):
+    """The race's tokens and its end; the fake contexts have as many tokens as `steps_of` says."""
+    events = list(run_race(dense, quest, lambda: TextStream(lambda ids: "".join(map(chr, ids)), stop), token_budget))
     assert isinstance(events[-1], RaceFinished) and all(isinstance(event, RaceToken) for event in events[:-1])
     return events[:-1], events[-1]
 
@@ -93,3 +98,43 @@ def test_a_cancelled_race_tells_what_there_is():
     _, finished = run(steps_of(1.0, "abc", end=None), steps_of(1.0, "abcd", end=None))
     assert (finished.dense.finish_reason, finished.quest.finish_reason) == ("cancelled", "cancelled")
     assert finished.quest.answer == "abcd"
+
+
+def alternating(first_s, second_s, steps=40):
+    return [1.0] * (WARM_UP_STEPS + 1) + [first_s, second_s] * (steps // 2)
+
+
+def race_of(dense_step_s, quest_step_s, **options):
+    text = "x" * len(dense_step_s)
+    return run(steps_of(dense_step_s, text, end="length"), steps_of(quest_step_s, text, end="length"), **options)[1]
+
+
+def test_a_difference_beyond_the_spread_of_the_steps_has_a_winner():
+    assert race_of(alternating(1.9, 2.1), alternating(0.9, 1.1)).faster == "quest"
+    assert race_of(alternating(0.9, 1.1), alternating(1.9, 2.1)).faster == "dense"
+
+
+def test_a_difference_inside_the_spread_of_the_steps_has_none():
+    finished = race_of(alternating(0.6, 1.76), alternating(0.5, 1.5))
+    assert finished.speed_ratio == pytest.approx(1.18)
+    assert finished.faster is None
+
+
+def test_few_steps_have_no_winner():
+    few = [1.0] * (WARM_UP_STEPS + LEAST_STEPS)
+    finished = race_of([2 * step for step in few], few)
+    assert (finished.speed_ratio, finished.noise, finished.faster) == (pytest.approx(2.0), None, None)
+
+
+def test_the_noise_falls_with_the_root_of_the_steps():
+    few, many = ratio_noise([1.0, 2.0] * 10, [1.0, 2.0] * 10), ratio_noise([1.0, 2.0] * 1000, [1.0, 2.0] * 1000)
+    assert math.log(few) / math.log(many) == pytest.approx(10, rel=0.05)
+    assert ratio_noise([1.0] * 20, [2.0] * 20) == 1.0
+
+
+def test_a_text_within_the_budget_is_told_and_has_no_winner():
+    dense, quest = alternating(1.9, 2.1, 20), alternating(0.9, 1.1, 20)
+    assert race_of(dense, quest, token_budget=100).fits_budget
+    assert race_of(dense, quest, token_budget=100).faster is None
+    # Its last steps went beyond the budget.
+    assert not race_of(dense, quest, token_budget=25).fits_budget

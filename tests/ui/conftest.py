@@ -123,7 +123,7 @@ class ScriptedAssistant:
         yield RaceToken("dense", "High ", "High ", 0, 0.02, None, None, None)
         dense = RaceSide("High above", 5, 25.0, 40.0, 3_145_728.0, "stop")
         quest = RaceSide("High over", 5, 50.0, 20.0, 1_048_576.0, "stop")
-        yield RaceFinished(dense, quest, 2.0, 2, 1, 5)
+        yield RaceFinished(dense, quest, 2.0, 2, 1, 5, 1.2)
 
 
 def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:

@@ -9,13 +9,13 @@ import pytest
 
 from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceSide
-from ui.compare_panel import Column, ComparePanel, answer_markup, final_summary, paced_race
+from ui.compare_panel import Column, ComparePanel, answer_markup, final_summary, paced_race, running_summary
 from ui.settings_panel import SettingsPanel
 
 OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
 DENSE = RaceSide("High above", 5, 25.0, 40.0, 3_145_728.0, "stop")
 QUEST = RaceSide("High over", 5, 50.0, 20.0, 1_048_576.0, "stop")
-FINISHED = RaceFinished(DENSE, QUEST, 2.0, 2, 1, 5)
+FINISHED = RaceFinished(DENSE, QUEST, 2.0, 2, 1, 5, 1.2)
 
 
 @pytest.fixture
@@ -71,6 +71,26 @@ def test_a_slower_quest_is_called_slower():
     summary = final_summary(replace(FINISHED, speed_ratio=0.8))
     assert "1.25 times slower" in summary
     assert 'data-ratio="0.800"' in summary
+
+
+def test_no_winner_is_named_inside_the_noise():
+    for ratio in (1.18, 0.85):
+        summary = final_summary(replace(FINISHED, speed_ratio=ratio))
+        assert "faster" not in summary and "slower" not in summary
+        assert "No clear winner" in summary and f"{ratio:.2f} times" in summary
+    assert "Too short" in final_summary(replace(FINISHED, noise=None))
+
+
+def test_a_text_that_fits_the_budget_has_no_winner():
+    summary = final_summary(replace(FINISHED, fits_budget=True))
+    assert "fits the token budget" in summary and "both sides read all" in summary
+    assert not any(word in summary for word in ("faster", "2.00 times", "2.00&times;"))
+
+
+def test_no_winner_is_named_while_it_runs():
+    columns = {"dense": Column("High", 25.0), "quest": Column("High", 50.0)}
+    assert "2.00" in running_summary(columns)
+    assert "faster" not in running_summary(columns)
 
 
 @pytest.mark.parametrize(
