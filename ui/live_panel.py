@@ -1,11 +1,12 @@
 """The live panel: a place on the page for the custom element that shows telemetry.
 
 All that moves is in `assets/js/live-panel.js`, which takes its data from the telemetry routes of `app.server`. Here is
-only what it must be told: which conversation, and how many tokens a KV page holds.
+only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be off.
 """
 
 import html
 
+from app.presets import MISSED_OVER_ESTIMATE
 from ui.raw_html import raw_html
 
 
@@ -23,7 +24,8 @@ class LivePanel:
 
     def markup(self, conversation_id: str) -> str:
         """The element for a conversation; with "" it shows its empty state and connects to nothing."""
+        least, most = MISSED_OVER_ESTIMATE
         return (
-            f'<quest-live-panel conversation-id="{html.escape(conversation_id)}" page-size="{self._page_size}">'
-            "</quest-live-panel>"
+            f'<quest-live-panel conversation-id="{html.escape(conversation_id)}" page-size="{self._page_size}" '
+            f'missed-factor="{least:.2f} to {most:.2f}"></quest-live-panel>'
         )

@@ -23,7 +23,7 @@ const MARKUP = `
     <div><dt>Average</dt><dd><b data-part="mean-speed">–</b> tokens/s</dd></div>
     <div><dt>First token</dt><dd><b data-part="first-token">–</b> s</dd></div>
     <div><dt>Cache read</dt><dd><b data-part="read-share">–</b> % a step</dd></div>
-    <div title="Estimated from the summaries of the unread pages. On novels the true share was 1.03 to 1.11 times the estimate.">
+    <div data-part="missed">
       <dt>Missed, about</dt><dd><b data-part="missed-share">–</b> % of attention</dd>
     </div>
   </dl>
@@ -71,6 +71,9 @@ export class LivePanel extends HTMLElement {
     root.innerHTML = MARKUP;
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
     this.pageSize = Number(this.getAttribute("page-size"));
+    this.parts.missed.title =
+      "Estimated from the summaries of the unread pages. On novels the true share was " +
+      `${this.getAttribute("missed-factor")} times the estimate.`;
     this.map = new PageMap(
       this.parts.canvas,
       (cell) => this.showTip(cell),
