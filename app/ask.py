@@ -19,6 +19,7 @@ from app.chat import DEFAULT_SYSTEM_PROMPT
 from app.conversation import Conversation
 from app.errors import UserFacingError
 from app.library import ReadProgress, addition_notes
+from app.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.passage_notes import passage_notes
 from app.settings import AppSettings
 from app.window import reread_note
@@ -61,6 +62,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
         assistant.wait_until_ready()
         status = assistant.status()
         progress.show(f"{status.message} {status.warning}".strip(), last=True)
+        if status.demonstration:
+            progress.show(f"{DEMONSTRATION_NOTE} {LARGER_MODEL}", last=True)
         for question in questions:
             if not arguments.json and len(questions) > 1:
                 print(f"> {question}", flush=True)

@@ -23,12 +23,18 @@ if TYPE_CHECKING:
     from quest_core.engine import Engine
 
 
+# The embedded model answers 2 of 16 plain questions about the sample book. Whoever meets it must know.
+DEMONSTRATION_NOTE = "A demonstration model, often wrong. For a larger one:"
+LARGER_MODEL = "--model Qwen/Qwen3-4B"
+
+
 @dataclass(frozen=True)
 class ModelStatus:
     """How far loading has come; device and window (in tokens) are known once it is "ready".
 
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
-    name a setting that does nothing here, and are empty where there is nothing to say.
+    name a setting that does nothing here, and are empty where there is nothing to say. `demonstration` is true of the
+    embedded model.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -38,6 +44,7 @@ class ModelStatus:
     context_tokens: int = 0
     note: str = ""
     warning: str = ""
+    demonstration: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,7 +77,10 @@ class ModelLoader:
     """
 
     def __init__(self, settings: AppSettings) -> None:
-        self.status = ModelStatus("starting", "The model is not loaded yet.", settings.model)
+        self._demonstration = settings.model == AppSettings.model
+        self.status = ModelStatus(
+            "starting", "The model is not loaded yet.", settings.model, demonstration=self._demonstration
+        )
         self.model: LoadedModel | None = None
         self._settings = settings
         self._lock = threading.Lock()
@@ -139,10 +149,10 @@ class ModelLoader:
             if not self._closed:
                 self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))
                 self.status = ModelStatus(
-                    "ready", f"{name} is ready on {device}.", name, device, window, note, warning
+                    "ready", f"{name} is ready on {device}.", name, device, window, note, warning, self._demonstration
                 )
         if self.model is None:
             engine.close()
 
     def _report(self, stage: Literal["loading", "failed"], message: str) -> None:
-        self.status = ModelStatus(stage, message, self._settings.model)
+        self.status = ModelStatus(stage, message, self._settings.model, demonstration=self._demonstration)

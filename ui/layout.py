@@ -11,6 +11,7 @@ import gradio as gr
 
 from app.assistant import Assistant, ConversationEvicted
 from app.errors import UserFacingError
+from app.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.server import PAGE_FILES_PATH, Page
 from app.settings import AppSettings
 from ui.chat_panel import ChatPanel, turn_messages
@@ -131,11 +132,16 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
 
 
 def status_markup(assistant: Assistant) -> str:
-    """The model's name and device, or how far loading has come, or why it failed."""
+    """The model's name and device, or how far loading has come, or why it failed; what not to expect of it."""
     status = assistant.status()
     if status.stage == "ready":
         window = f"{status.context_tokens:,}-token window" if status.context_tokens else ""
         text = " · ".join(filter(None, (status.model, status.device, window)))
     else:
         text = status.message or "Loading the model"
-    return f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>{html.escape(text)}</div>'
+    note = ""
+    if status.demonstration:
+        command = html.escape(f"python launch.py {LARGER_MODEL}")
+        note = f'<p class="model-note">{DEMONSTRATION_NOTE} <code>{command}</code></p>'
+    chip = f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>{html.escape(text)}</div>'
+    return chip + note

@@ -46,6 +46,19 @@ def test_the_answer_goes_to_stdout_and_progress_to_stderr(settings, book_path, c
     assert "Read harbour.txt" in shown.err and "Prefill" in shown.err and "tokens/s" in shown.err
 
 
+def test_the_embedded_model_is_called_a_demonstration_once(settings, book_path, tmp_path, capsys, monkeypatch):
+    questions = tmp_path / "questions.txt"
+    questions.write_text("Who kept the light?\nWhy?\n", encoding="utf-8")
+    run_ask(settings, arguments([book_path], None, questions=questions))
+    assert "demonstration" not in capsys.readouterr().err
+    # As if the small model of the test were the embedded one.
+    monkeypatch.setattr(AppSettings, "model", settings.model)
+    run_ask(settings, arguments([book_path], None, questions=questions))
+    shown = capsys.readouterr()
+    assert shown.err.count("demonstration model, often wrong. For a larger one: --model Qwen/Qwen3-4B") == 1
+    assert "demonstration" not in shown.out
+
+
 def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path, capsys):
     run_ask(settings, arguments([book_path], json=True))
     lines = capsys.readouterr().out.splitlines()

@@ -81,3 +81,11 @@ def test_the_page_opens_without_torch():
     script = "import sys; import ui.layout, app.server, app.assistant; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
+
+
+def test_the_embedded_model_is_called_a_demonstration_and_a_larger_one_is_named(assistant):
+    assert "demonstration" not in status_markup(assistant)
+    for stage in ("starting", "loading", "ready", "failed"):
+        assistant.loaded = ModelStatus(stage, "Loading", "embedded", demonstration=True)
+        assert "often wrong" in status_markup(assistant)
+        assert "<code>python launch.py --model Qwen/Qwen3-4B</code>" in status_markup(assistant)
