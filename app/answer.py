@@ -203,6 +203,13 @@ class Queued:
 
 
 @dataclass(frozen=True)
+class ModelLoading:
+    """The question waits for the model; `message` says how far it is."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class PrefillEvent:
     """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
 
@@ -263,4 +270,4 @@ class Finished:
     report: AnswerReport
 
 
-AnswerEvent = Queued | PrefillEvent | TokenEvent | Finished
+AnswerEvent = ModelLoading | Queued | PrefillEvent | TokenEvent | Finished

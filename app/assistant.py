@@ -16,7 +16,7 @@ from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.answer import AnswerEvent, AnswerOptions, Finished, Queued
+from app.answer import AnswerEvent, AnswerOptions, Finished, ModelLoading, Queued
 from app.answer_run import AnswerRun, answer_work
 from app.chat import ContextUsage, PromptPlan
 from app.conversation import Conversation, Turn
@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
 # How often a waiting question looks at its place in the queue.
 _QUEUE_POLL_S = 0.25
+# And one that waits for the model at how far that is.
+_LOADING_POLL_S = 0.25
 
 
 # Enough for every tab that is really open; each keeps its documents' text in memory.
@@ -225,14 +227,15 @@ class Assistant:
         An answer without a word leaves no turn, and its question in `Conversation.unanswered`.
 
         Yields:
-            `Queued` while others are served, `PrefillEvent`, `TokenEvent`, and last `Finished`. Closing the generator
-            cancels the answer.
+            `ModelLoading` until the model is there, `Queued` while others are served, `PrefillEvent`, `TokenEvent`, and
+            last `Finished`. Closing the generator cancels the answer.
 
         Raises:
             UserFacingError: empty question, options out of range, window full, conversation busy, model failed.
         """
         with self._occupy(conversation):
             conversation.unanswered = question
+            yield from self._loading_events(conversation)
             model = self._loader.wait()
             plan = self._plan(model, conversation, question, options)
             quest = options.quest_config(model.engine.page_size, self.settings.dense_layers)
@@ -271,12 +274,14 @@ class Assistant:
         """Answer a question twice, with dense attention and with Quest; the conversation stays as it is.
 
         Yields:
-            `Queued`, `RacePrefill`, `RaceToken` of either side, and last `RaceFinished`. Closing the generator cancels.
+            `ModelLoading`, `Queued`, `RacePrefill`, `RaceToken` of either side, and last `RaceFinished`. Closing the
+            generator cancels.
 
         Raises:
             UserFacingError: as `answer`.
         """
         with self._occupy(conversation):
+            yield from self._loading_events(conversation)
             model = self._loader.wait()
             plan = self._plan(model, conversation, question, options)
             if options.seed is None:
@@ -295,6 +300,21 @@ class Assistant:
             )
             with closing(self._run_job(conversation, model.engine, work)) as events:
                 yield from race_events(events)
+
+    def _loading_events(self, conversation: Conversation) -> Iterator[ModelLoading]:
+        """Wait for the model and tell how far it is, each step once.
+
+        Raises:
+            UserFacingError: if it was cancelled meanwhile.
+        """
+        self._loader.start()
+        told = None
+        while (status := self._loader.status).stage in ("starting", "loading"):
+            if conversation.cancelled.wait(_LOADING_POLL_S if status.message == told else 0):
+                raise UserFacingError("Stopped before the model was loaded. Ask again when it is.")
+            if status.message != told:
+                told = status.message
+                yield ModelLoading(told)
 
     def cancel(self, conversation: Conversation) -> None:
         """Stop what runs in a conversation at its next chance; does nothing if nothing does."""

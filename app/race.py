@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.answer import FinishReason, PrefillEvent, Queued
+from app.answer import FinishReason, ModelLoading, PrefillEvent, Queued
 from app.answer_run import read_step
 from app.text_stream import TextStream
 from app.time_left import PrefillTimer
@@ -109,7 +109,7 @@ class RaceFinished:
         return "quest" if self.speed_ratio > 1 else "dense"
 
 
-RaceEvent = Queued | RacePrefill | RaceToken | RaceFinished
+RaceEvent = ModelLoading | Queued | RacePrefill | RaceToken | RaceFinished
 
 
 @dataclass

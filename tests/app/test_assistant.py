@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.answer import AnswerOptions, Finished, PrefillEvent, Queued, TokenEvent
+from app.answer import AnswerOptions, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
 from app.assistant import MAX_CONVERSATIONS, Assistant, ConversationEvicted
 from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceToken
@@ -144,6 +144,24 @@ def test_truncating_turns_and_asking_again_repeats_the_answer(assistant, reading
     assert again.answer == first.answer
     assert again.reused_tokens == again.prompt_tokens - 1
     assert len(reading.turns) == 1
+
+
+def test_a_question_that_comes_before_the_model_hears_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch):
+    assistant = Assistant(AppSettings(data_dir=tmp_path))
+    # Nothing is loaded: only the steps are told.
+    monkeypatch.setattr(assistant._loader, "start", lambda: None)
+    conversation = assistant.open_conversation()
+    events = assistant.answer(conversation, "Who?", OPTIONS)
+    assert next(events) == ModelLoading("The model is not loaded yet.")
+    assistant._loader._report("loading", "Reading the weights")
+    assert next(events) == ModelLoading("Reading the weights")
+    assistant.cancel(conversation)
+    with pytest.raises(UserFacingError, match="Stopped before"):
+        next(events)
+    assert conversation.turns == []
+    assistant._loader._report("failed", "There is no such model.")
+    with pytest.raises(UserFacingError, match="no such model"):
+        list(assistant.race(conversation, "Who?", OPTIONS))
 
 
 def test_cancel_keeps_what_there_is(assistant, reading):
@@ -332,6 +350,7 @@ def test_a_race_with_the_whole_budget_is_a_draw(assistant, reading):
     finished = list(assistant.race(reading, "Who?", replace(OPTIONS, token_budget=1024, temperature=0.8)))[-1]
     assert finished.dense.answer == finished.quest.answer
     assert finished.first_difference is None
+    assert finished.fits_budget and finished.faster is None
 
 
 def test_closing_a_race_gives_its_pages_back(assistant, reading):
