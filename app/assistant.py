@@ -203,6 +203,31 @@ class Assistant:
             del conversation.turns[max(0, count) :]
             conversation.unanswered = ""
 
+    def clear_turns(self, conversation: Conversation) -> int:
+        """Forget all turns, but so that `restore_turns` can bring them back; returns how many there were.
+
+        Raises:
+            UserFacingError: if the conversation is busy.
+        """
+        with self._occupy(conversation):
+            conversation.cleared_turns[:] = conversation.turns
+            conversation.turns.clear()
+            self.telemetry.set_aside(conversation.conversation_id)
+        return len(conversation.cleared_turns)
+
+    def restore_turns(self, conversation: Conversation) -> None:
+        """Bring back what `clear_turns` has taken, unless the conversation has begun anew.
+
+        Raises:
+            UserFacingError: if it has, or the conversation is busy.
+        """
+        with self._occupy(conversation):
+            if conversation.turns or not conversation.cleared_turns:
+                raise UserFacingError("The cleared conversation is gone: a new one has begun.")
+            conversation.turns[:] = conversation.cleared_turns
+            conversation.cleared_turns.clear()
+            self.telemetry.bring_back(conversation.conversation_id)
+
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
         """What fills the window before the next question; waits for the model."""
         options = options or AnswerOptions()

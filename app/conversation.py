@@ -38,6 +38,7 @@ class Conversation:
         documents: in the order they were added.
         turns: finished ones; none is empty.
         unanswered: the question whose answer is under way or was never begun; "" if there is none.
+        cleared_turns: those that were cleared last, until they are brought back.
         busy: held while an answer or a comparison is made.
         cancelled: set by whoever wants the running answer to stop.
         session: the engine's; touched only inside jobs.
@@ -50,6 +51,7 @@ class Conversation:
     documents: list[Document] = field(default_factory=list)
     turns: list[Turn] = field(default_factory=list)
     unanswered: str = ""
+    cleared_turns: list[Turn] = field(default_factory=list)
     busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     session: Session | None = field(default=None, repr=False)

@@ -146,6 +146,19 @@ def test_truncating_turns_and_asking_again_repeats_the_answer(assistant, reading
     assert len(reading.turns) == 1
 
 
+def test_cleared_turns_come_back_until_a_new_one_is_there(assistant, reading):
+    answer(assistant, reading)
+    turns = list(reading.turns)
+    assert assistant.clear_turns(reading) == 1
+    assert reading.turns == [] and assistant.telemetry.step(reading.conversation_id, 1) is None
+    assistant.restore_turns(reading)
+    assert reading.turns == turns and assistant.telemetry.step(reading.conversation_id, 1) is not None
+    assistant.clear_turns(reading)
+    answer(assistant, reading)
+    with pytest.raises(UserFacingError, match="a new one has begun"):
+        assistant.restore_turns(reading)
+
+
 def test_a_question_that_comes_before_the_model_hears_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch):
     assistant = Assistant(AppSettings(data_dir=tmp_path))
     # Nothing is loaded: only the steps are told.

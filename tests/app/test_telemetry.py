@@ -105,3 +105,26 @@ def test_watchers_of_a_forgotten_conversation_are_told_to_go():
     hub.forget("a")
     assert subscription.closed
     assert not hub.is_watched("a")
+
+
+def test_steps_that_are_set_aside_are_not_kept_until_they_are_brought_back(hub):
+    subscription = hub.subscribe("a")
+    hub.publish("a", step(0))
+    hub.publish("a", {"type": "finished"})
+    all_events(subscription)
+    hub.set_aside("a")
+    assert all_events(subscription) == [{"type": "idle", "steps": 0}]
+    assert hub.step("a", 0) is None
+    hub.bring_back("a")
+    assert all_events(subscription) == [{"type": "idle", "steps": 1}]
+    assert hub.step("a", 0)["step"] == 0
+
+
+def test_a_new_answer_forgets_what_was_set_aside(hub):
+    hub.publish("a", step(0))
+    hub.publish("a", {"type": "finished"})
+    hub.set_aside("a")
+    hub.publish("a", {"type": "prefill"})
+    hub.publish("a", {"type": "finished"})
+    hub.bring_back("a")
+    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": 0}
