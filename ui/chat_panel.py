@@ -13,17 +13,17 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer import AnswerReport, Finished, PrefillEvent, Queued, TokenEvent
+from app.answer import AnswerReport, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
 from app.assistant import Assistant
 from app.conversation import Conversation, Turn
 from app.errors import UserFacingError, explain
 from app.passage_notes import passage_notes
 from ui.documents_panel import DocumentsPanel
-from ui.notices import shown_to_user, user_error, warn
+from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.raw_html import raw_html
 from ui.safe_markdown import safe_markdown
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import prefill_line, queue_line, rate, seconds, stretch_suffix
+from ui.wording import counted, loading_line, prefill_line, queue_line, rate, seconds, stretch_suffix
 
 # All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
 # a queue, and only from that one can the page tell how many are ahead.
@@ -43,6 +43,11 @@ EXAMPLE_QUESTIONS = (
 )
 # Questions are edited in `assets/js/question-bubble.js`, which tells by an event what was sent.
 _TELL_EDITED = 'window.addEventListener("quest-edited", (event) => trigger("click", event.detail));'
+# How long a cleared conversation can be brought back; `assets/js/undo.js` takes the offer away then.
+_UNDO_S = 10
+_TELL_UNDO = """
+element.addEventListener("click", (event) => event.target.closest("button") && trigger("click"));
+"""
 _EMPTY = (
     "### Ask a long document\n"
     "Add a document, or try the sample book, then ask. The model keeps the whole text in context "
@@ -81,6 +86,7 @@ class ChatPanel:
             elem_id="messages",
             height=None,
         )
+        self._cleared = raw_html(js_on_load=_TELL_UNDO, elem_id="cleared")
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self.question = gr.Textbox(
             placeholder="Ask about the document",
@@ -92,6 +98,7 @@ class ChatPanel:
             submit_btn="Ask",
             elem_id="question",
         )
+        notice_line("question")
 
     def connect(self, conversation_id: gr.Textbox) -> None:
         """Attach the handlers.
@@ -109,7 +116,8 @@ class ChatPanel:
         self._edited.click(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
         # Not queued: a stop must not wait behind what it is to stop.
         self.question.stop(self._stop, conversation_id, None, queue=False, **plain)
-        self.messages.clear(self._clear, conversation_id, shown, **plain)
+        self.messages.clear(self._clear, conversation_id, [*shown, self._cleared], **plain)
+        self._cleared.click(self._undo_clear, conversation_id, [*shown, self._cleared], **plain)
 
     def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[tuple[Any, ...]]:
         # Whoever calls without a browser may send nothing at all.
@@ -195,12 +203,20 @@ class ChatPanel:
     def _clear(self, conversation_id: str) -> tuple[Any, ...]:
         with shown_to_user():
             conversation = self._assistant.conversation(conversation_id)
+        offer = ""
         try:
-            self._assistant.truncate_turns(conversation, 0)
+            cleared_turns = self._assistant.clear_turns(conversation)
+            offer = undo_markup(cleared_turns) if cleared_turns else ""
         except UserFacingError as error:
             # The browser has emptied its list already; it gets back what is still there.
             warn(error.message)
-        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation)
+        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation), offer
+
+    def _undo_clear(self, conversation_id: str) -> tuple[Any, ...]:
+        with shown_to_user():
+            conversation = self._assistant.conversation(conversation_id)
+            self._assistant.restore_turns(conversation)
+        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation), ""
 
     @contextmanager
     def _one_answer_at_a_time(self, conversation_id: str) -> Iterator[Conversation]:
@@ -226,7 +242,9 @@ def paced_contents(events: Iterator[Any]) -> Iterator[Any]:
         # Progress is rare and always shown; tokens are many, and each carries the whole answer so far.
         if isinstance(event, TokenEvent) and time.monotonic() - shown_at < _UPDATE_S:
             continue
-        if isinstance(event, Queued):
+        if isinstance(event, ModelLoading):
+            yield waiting_content(loading_line(event.message))
+        elif isinstance(event, Queued):
             yield waiting_content(queue_line(event.jobs_ahead))
         elif isinstance(event, PrefillEvent):
             yield prefill_content(event)
@@ -249,6 +267,15 @@ def question_content(question: str, turn: int | None = None) -> dict[str, Any]:
     """A question as it was typed, with a button to edit it once it belongs to a finished `turn`."""
     editable = "" if turn is None else f' turn="{turn}"'
     return _html_content(f"<quest-question{editable}>{html.escape(question)}</quest-question>")
+
+
+def undo_markup(turn_count: int) -> str:
+    """What stands above the question box after a conversation was cleared."""
+    # Markup that is the same as before would not be put in again: hence the time.
+    return (
+        f'<quest-undo seconds="{_UNDO_S}" since="{time.monotonic_ns()}" role="status">'
+        f'{counted(turn_count, "answer")} cleared. <button type="button">Undo</button></quest-undo>'
+    )
 
 
 def waiting_content(line: str) -> dict[str, Any]:

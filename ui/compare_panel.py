@@ -13,15 +13,15 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer import Queued
+from app.answer import ModelLoading, Queued
 from app.assistant import Assistant
 from app.errors import explain
 from app.race import RaceFinished, RacePrefill, RaceToken
 from ui.chat_panel import ENGINE_QUEUE
-from ui.notices import shown_to_user, user_error, warn
+from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import byte_count, percentage, prefill_line, queue_line, rate, stretch_suffix
+from ui.wording import byte_count, loading_line, percentage, prefill_line, queue_line, rate, stretch_suffix
 
 _UPDATE_S = 0.08
 _TITLES = {"dense": "Dense attention", "quest": "Quest"}
@@ -68,6 +68,7 @@ class ComparePanel:
                 submit_btn="Compare",
                 elem_id="compare-question",
             )
+            notice_line("comparison")
             self._summary = raw_html(summary_note("Ask one question and watch dense attention and Quest answer it."))
             with gr.Row(elem_id="compare-columns", equal_height=True):
                 self._dense = raw_html(column_markup("dense", Column(), 0), elem_classes="compare-column")
@@ -88,10 +89,10 @@ class ComparePanel:
     def _compare(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[list[Any]]:
         question = (question or "").strip()
         if not question:
-            warn("Write a question first.")
+            warn("Write a question first.", "comparison")
             yield [gr.skip()] * 4
             return
-        with shown_to_user():
+        with shown_to_user("comparison"):
             conversation = self._assistant.conversation(conversation_id)
         yield [gr.update(submit_btn=False, stop_btn="Stop"), summary_note(queue_line(0)), *columns_markup({})]
         failure = None
@@ -107,10 +108,10 @@ class ComparePanel:
             yield [idle, gr.skip(), gr.skip(), gr.skip()]
             return
         yield [idle, summary_note("The comparison could not be made."), gr.skip(), gr.skip()]
-        raise user_error(str(failure)) from failure
+        raise user_error(str(failure), "comparison") from failure
 
     def _stop(self, conversation_id: str) -> None:
-        with shown_to_user():
+        with shown_to_user("comparison"):
             self._assistant.cancel(self._assistant.conversation(conversation_id))
 
 
@@ -119,7 +120,9 @@ def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]
     columns: dict[str, Column] = {}
     shown_at = 0.0
     for event in events:
-        if isinstance(event, Queued):
+        if isinstance(event, ModelLoading):
+            yield summary_note(loading_line(event.message)), columns
+        elif isinstance(event, Queued):
             yield summary_note(queue_line(event.jobs_ahead)), columns
         elif isinstance(event, RacePrefill):
             line = prefill_line(event.done_tokens, event.total_tokens, event.remaining_s, "once for both")

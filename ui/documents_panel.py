@@ -29,7 +29,7 @@ from app.library import (
     left_out_note,
     page_notes,
 )
-from ui.notices import shown_to_user, user_error, warn
+from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.raw_html import raw_html
 from ui.uploaded_files import upload_folder, uploaded_paths
 from ui.wording import counted
@@ -62,6 +62,7 @@ class DocumentsPanel:
                 height=112,
                 elem_id="document-files",
             )
+            notice_line("documents")
             self._progress = raw_html(elem_id="document-progress", visible=False)
             with gr.Column(visible=False, elem_id="password-form") as self._password_form:
                 self._password = gr.Textbox(
@@ -120,7 +121,7 @@ class DocumentsPanel:
         self, conversation_id: str, files: list[dict[str, Any] | str] | None, password: str = ""
     ) -> Iterator[list[Any]]:
         """Read the files one after the other; those that need a password stay in the drop zone."""
-        with shown_to_user():
+        with shown_to_user("documents"):
             conversation = self._assistant.conversation(conversation_id)
         locked: list[str] = []
         failures: list[str] = []
@@ -135,12 +136,12 @@ class DocumentsPanel:
             except (PasswordRequired, WrongPassword) as error:
                 locked.append(str(file))
                 if isinstance(error, WrongPassword) or password:
-                    warn(error.message)
+                    warn(error.message, "documents")
                 continue
             except Exception as error:
                 failures.append(explain(error, f"Reading {file.name}").message)
             _forget_upload(file)
-        with shown_to_user():
+        with shown_to_user("documents"):
             list_markup, meter = self.refresh(conversation)
         yield [
             gr.update(value=locked or None),
@@ -151,9 +152,9 @@ class DocumentsPanel:
             meter,
         ]
         if notes:
-            warn("\n".join(notes))
+            warn("\n".join(notes), "documents")
         if failures:
-            raise user_error("\n".join(failures))
+            raise user_error("\n".join(failures), "documents")
 
     @staticmethod
     def _shown(progress: str) -> list[Any]:
@@ -161,7 +162,7 @@ class DocumentsPanel:
         return [nothing, nothing, nothing, gr.update(value=progress, visible=True), nothing, nothing]
 
     def _remove(self, conversation_id: str, event: gr.EventData) -> tuple[str, str]:
-        with shown_to_user():
+        with shown_to_user("documents"):
             conversation = self._assistant.conversation(conversation_id)
             self._assistant.remove_document(conversation, event.document_id)
             return self.refresh(conversation)

@@ -24,7 +24,7 @@ from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
-_STYLE_SHEETS = ("page.css", "panels.css", "messages.css")
+_STYLE_SHEETS = ("page.css", "panels.css", "messages.css", "notices.css")
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
@@ -33,6 +33,7 @@ _HEAD = "\n".join(
     ]
 )
 _LOADING_POLL_S = 1.0
+_LOST = "Quest Chat cannot be reached. Is it still running?"
 
 
 def _call_script(module: str, function: str) -> str:
@@ -143,5 +144,7 @@ def status_markup(assistant: Assistant) -> str:
     if status.demonstration:
         command = html.escape(f"python launch.py {LARGER_MODEL}")
         note = f'<p class="model-note">{DEMONSTRATION_NOTE} <code>{command}</code></p>'
-    chip = f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>{html.escape(text)}</div>'
+    chip = f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>'
+    # Shown instead while the server is gone: then nobody is there to say so.
+    chip += f'<span class="model-text">{html.escape(text)}</span><span class="model-lost">{_LOST}</span></div>'
     return chip + note

@@ -20,6 +20,11 @@ def stretch_suffix(event: PrefillEvent) -> str:
     return f" ({reread_note(event.stretch_factor)})" if event.stretch_changed else ""
 
 
+def loading_line(message: str) -> str:
+    """What a question waits for that was asked before the model was there."""
+    return f"Waiting for the model: {message}"
+
+
 def queue_line(jobs_ahead: int) -> str:
     """How many questions of other tabs are answered first."""
     if jobs_ahead <= 0:

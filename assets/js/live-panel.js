@@ -4,6 +4,7 @@
 // root, because Gradio patches what stands below its own elements. Events arrive faster than the screen refreshes: each
 // only notes what is new, and one animation frame draws it.
 
+import { checkServer, server } from "./connection.js";
 import { rememberConversation } from "./conversation.js";
 import { PageMap } from "./page-map.js";
 import { decodePageReads, fetchPage, fetchStep, TelemetryStream } from "./telemetry.js";
@@ -60,6 +61,9 @@ const MARKUP = `
 
 // How the panel calls the end of an answer; any other is just "Finished".
 const ENDINGS = { cancelled: "Stopped", failed: "Failed" };
+// What an idle panel says of a model that is not there.
+const SERVER_STATES = { starting: "Loading the model", loading: "Loading the model", failed: "No model" };
+const FIGURES = ["speed", "mean-speed", "first-token", "read-share", "missed-share"];
 const EMPTY_TEXT = "Ask a question: here you see which parts of the text each token of the answer reads.";
 const STEP_0_TEXT = "The first token comes from reading the prompt; the map starts with the second.";
 
@@ -83,10 +87,13 @@ export class LivePanel extends HTMLElement {
     this.parts.slider.addEventListener("input", () => this.goToStep(Number(this.parts.slider.value)));
     this.parts.follow.addEventListener("change", () => this.follow());
     this.parts["page-close"].addEventListener("click", () => this.closePage());
+    this.followServer = () => this.showState();
+    window.addEventListener("quest-server", this.followServer);
     this.open(this.getAttribute("conversation-id"));
   }
 
   disconnectedCallback() {
+    window.removeEventListener("quest-server", this.followServer);
     this.stream?.close();
     this.map.close();
     cancelAnimationFrame(this.frame);
@@ -103,9 +110,9 @@ export class LivePanel extends HTMLElement {
     this.stepCount = 0;
     this.drawnAt = 0;
     this.shown = this.pending = null;
-    this.running = this.fetching = false;
-    this.showEmpty(EMPTY_TEXT);
-    this.showSlider();
+    this.fetching = false;
+    this.setState("idle", "Idle");
+    this.showNothing();
     if (!conversationId) return;
     rememberConversation(conversationId);
     this.stream = new TelemetryStream(
@@ -171,7 +178,7 @@ export class LivePanel extends HTMLElement {
     this.parts.follow.checked = true;
     this.parts.steps.hidden = true;
     this.closePage();
-    for (const name of ["speed", "mean-speed", "first-token", "read-share", "missed-share"]) this.parts[name].textContent = "–";
+    for (const name of FIGURES) this.setFigure(name, null);
     this.parts["map-caption"].textContent = "";
     this.parts["map-empty"].textContent = "";
     this.shown = null;
@@ -204,22 +211,44 @@ export class LivePanel extends HTMLElement {
     this.parts.prefill.hidden = true;
     this.stepCount = event.steps ?? 0;
     this.showSlider();
-    // After a refresh of the page: the last answer's map is still there.
-    if (this.stepCount && !this.shown) await this.goToStep(this.stepCount - 1, true);
+    // After a refresh of the page: the last answer's map is still there. After "clear" there is none any more.
+    if (!this.stepCount) this.showNothing();
+    else if (!this.shown) await this.goToStep(this.stepCount - 1, true);
   }
 
   // What is shown.
 
   setState(state, text) {
     this.running = state !== "idle";
+    this.state = [state, text];
+    this.showState();
+  }
+
+  /** What the answer is doing, unless the server or the model cannot do anything. */
+  showState() {
+    let [state, text] = this.state;
+    if (!server.reachable) [state, text] = ["lost", "Not connected"];
+    else if (state === "idle" && server.stage in SERVER_STATES) text = SERVER_STATES[server.stage];
     this.dataset.state = state;
-    this.parts.state.textContent = text;
+    if (this.parts.state.textContent !== text) this.parts.state.textContent = text;
   }
 
   showConnection(open) {
-    this.classList.toggle("live-lost", !open);
-    if (!open && !this.running) this.parts.state.textContent = "Connecting";
-    else if (open && this.parts.state.textContent === "Connecting") this.parts.state.textContent = "Idle";
+    // The stream breaks with the server, and comes back with it: so this is the time to look.
+    if (open !== server.reachable) checkServer();
+  }
+
+  /** As before the first answer. */
+  showNothing() {
+    this.stepCount = 0;
+    this.shown = null;
+    this.closePage();
+    for (const name of FIGURES) this.setFigure(name, null);
+    this.parts.context.hidden = true;
+    this.parts.prefill.hidden = true;
+    this.parts.follow.checked = true;
+    this.showEmpty(EMPTY_TEXT);
+    this.showSlider();
   }
 
   setFigure(part, value, format) {
@@ -367,9 +396,14 @@ export class LivePanel extends HTMLElement {
     this.parts["page-after"].textContent = found?.text_after ?? "";
   }
 
+  /** Hide the text of a page; false if none is shown. */
   closePage() {
+    if (this.parts.page.hidden) return false;
+    const hadFocus = this.parts.page.contains(this.shadowRoot.activeElement);
     this.parts.page.hidden = true;
     this.map.markPage(null);
+    if (hadFocus) this.parts.canvas.focus();
+    return true;
   }
 }
 

@@ -1,79 +1,96 @@
 // A question of the conversation: its text as it was typed, and a box to edit it.
 //
-// The text comes from Python as the element's own text and is never taken for markup. What is sent goes to Python as an
-// event on the window (`ui/chat_panel.py`); the page that comes back brings the new bubble.
+// The text comes from Python as the element's own text, and is never taken for markup. Button and box are in a shadow
+// root: Gradio patches what stands in the open whenever the conversation changes. What is sent goes to Python as an
+// event on the window (`ui/chat_panel.py`).
+
+const STYLE_SHEET = new URL("../css/question-bubble.css", import.meta.url);
+const SHOWN = `
+  <link rel="stylesheet" href="${STYLE_SHEET}">
+  <slot></slot><button type="button" class="edit" data-part="edit" hidden>Edit</button>
+  <div data-part="form" hidden>
+    <textarea data-part="box" aria-label="Edit the question" aria-describedby="note"></textarea>
+    <div class="actions">
+      <p id="note" data-part="note"></p>
+      <button type="button" data-part="cancel">Cancel</button>
+      <button type="button" data-part="send">Ask</button>
+    </div>
+  </div>
+`;
 
 export class QuestionBubble extends HTMLElement {
+  static observedAttributes = ["turn"];
+
   connectedCallback() {
-    if (this.question === undefined) this.question = this.textContent;
-    this.show();
+    if (this.parts) return;
+    const root = this.attachShadow({ mode: "open" });
+    root.innerHTML = SHOWN;
+    this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
+    this.slotted = root.querySelector("slot");
+    this.parts.edit.addEventListener("click", () => this.edit());
+    this.parts.send.addEventListener("click", () => this.send());
+    this.parts.cancel.addEventListener("click", () => this.leave());
+    this.parts.box.addEventListener("input", () => this.fit());
+    this.parts.form.addEventListener("keydown", (event) => this.press(event));
+    this.show(false);
   }
 
-  show() {
-    const text = Object.assign(document.createElement("span"), { className: "question-text", textContent: this.question });
-    this.replaceChildren(text);
-    if (!this.hasAttribute("turn")) return;
-    const edit = Object.assign(document.createElement("button"), {
-      type: "button",
-      className: "question-edit",
-      textContent: "Edit",
-    });
-    edit.addEventListener("click", () => this.edit());
-    this.append(edit);
+  attributeChangedCallback() {
+    // The conversation has changed: what was edited may not be there any more.
+    if (this.parts) this.show(false);
+  }
+
+  show(editing) {
+    this.toggleAttribute("editing", editing);
+    this.slotted.hidden = editing;
+    this.parts.form.hidden = !editing;
+    this.parts.edit.hidden = editing || !this.hasAttribute("turn");
   }
 
   edit() {
-    const box = document.createElement("textarea");
-    box.value = this.question;
-    box.setAttribute("aria-label", "Edit the question");
-    const note = Object.assign(document.createElement("p"), { className: "question-note", textContent: this.note() });
-    note.id = `question-note-${this.getAttribute("turn")}`;
-    box.setAttribute("aria-describedby", note.id);
-    const send = Object.assign(document.createElement("button"), { type: "button", className: "question-send", textContent: "Ask" });
-    const leave = Object.assign(document.createElement("button"), { type: "button", textContent: "Cancel" });
-    const row = Object.assign(document.createElement("div"), { className: "question-actions" });
-    row.append(note, leave, send);
-    this.replaceChildren(box, row);
-    box.addEventListener("keydown", (event) => {
-      // An input method takes Enter for its own choice.
-      if (event.isComposing || event.key !== "Enter" || event.shiftKey) return;
-      event.preventDefault();
-      this.send(box.value);
-    });
-    this.onkeydown = (event) => {
-      if (event.key !== "Escape" || event.isComposing) return;
-      event.preventDefault();
-      this.leave();
-    };
-    send.addEventListener("click", () => this.send(box.value));
-    leave.addEventListener("click", () => this.leave());
-    const fit = () => {
-      box.style.height = "auto";
-      box.style.height = `${box.scrollHeight + 2}px`;
-    };
-    box.addEventListener("input", fit);
-    fit();
+    const { box, note } = this.parts;
+    box.value = this.textContent;
+    note.textContent = this.describeLoss();
+    this.show(true);
+    this.fit();
     box.focus();
     box.setSelectionRange(box.value.length, box.value.length);
   }
 
-  leave() {
-    this.onkeydown = null;
-    this.show();
-    this.querySelector(".question-edit")?.focus();
+  /** As high as its text. */
+  fit() {
+    const { box } = this.parts;
+    box.style.height = "auto";
+    box.style.height = `${box.scrollHeight + 2}px`;
   }
 
-  send(question) {
+  press(event) {
+    // An input method takes both keys for its own choice.
+    if (event.isComposing) return;
+    if (event.key === "Escape") {
+      event.preventDefault();
+      this.leave();
+    } else if (event.key === "Enter" && !event.shiftKey && event.target === this.parts.box) {
+      event.preventDefault();
+      this.send();
+    }
+  }
+
+  leave() {
+    this.show(false);
+    this.parts.edit.focus();
+  }
+
+  send() {
+    const question = this.parts.box.value;
     if (!question.trim()) return;
     const turn = Number(this.getAttribute("turn"));
-    this.onkeydown = null;
-    this.show();
+    this.show(false);
     document.querySelector("#question textarea")?.focus();
     window.dispatchEvent(new CustomEvent("quest-edited", { detail: { turn, question } }));
   }
 
-  /** What will be lost. */
-  note() {
+  describeLoss() {
     const questions = [...document.querySelectorAll("#messages quest-question")];
     const answers = questions.length - questions.indexOf(this);
     return answers === 1 ? "The answer below will be replaced." : `The ${answers} answers below will be replaced.`;

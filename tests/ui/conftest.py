@@ -11,7 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from app.answer import AnswerEvent, AnswerOptions, AnswerReport, DocumentReport, Finished, PrefillEvent, TokenEvent
+from app.answer import (
+    AnswerEvent,
+    AnswerOptions,
+    AnswerReport,
+    DocumentReport,
+    Finished,
+    ModelLoading,
+    PrefillEvent,
+    TokenEvent,
+)
 from app.chat import ContextUsage
 from app.conversation import Conversation, Turn
 from app.document_tokens import TokenCount
@@ -94,12 +103,25 @@ class ScriptedAssistant:
     def truncate_turns(self, conversation: Conversation, count: int) -> None:
         del conversation.turns[count:]
 
+    def clear_turns(self, conversation: Conversation) -> int:
+        conversation.cleared_turns[:] = conversation.turns
+        conversation.turns.clear()
+        self.telemetry.set_aside(conversation.conversation_id)
+        return len(conversation.cleared_turns)
+
+    def restore_turns(self, conversation: Conversation) -> None:
+        conversation.turns[:] = conversation.cleared_turns
+        self.telemetry.bring_back(conversation.conversation_id)
+
     def cancel(self, conversation: Conversation) -> None:
         conversation.cancelled.set()
         self.pause.set()
 
     def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[AnswerEvent]:
         self.asked.append((question, options))
+        while self.loaded.stage == "loading":
+            yield ModelLoading(self.loaded.message)
+            time.sleep(0.05)
         yield PrefillEvent(0, 100, 200, 0.5, 0.5)
         if self.failure is not None:
             raise self.failure
@@ -163,7 +185,7 @@ def settings(tmp_path) -> AppSettings:
 
 
 @contextmanager
-def serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
+def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
     """Serve the page in a thread; gives its address."""
     uvicorn = pytest.importorskip("uvicorn")
     from app.server import create_app
@@ -184,6 +206,12 @@ def serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 
         thread.join()
 
 
+@pytest.fixture
+def serve_page() -> Callable:
+    """Serves a page for as long as a `with` lasts."""
+    return _serve_page
+
+
 @pytest.fixture(scope="module")
 def served(tmp_path_factory) -> Iterator[ScriptedAssistant]:
     """A scripted assistant whose page is served at its `address`."""
@@ -191,7 +219,7 @@ def served(tmp_path_factory) -> Iterator[ScriptedAssistant]:
         # The server sets it for Gradio; the context puts it back.
         environment.setenv("GRADIO_TEMP_DIR", "")
         assistant = ScriptedAssistant()
-        with serve_page(AppSettings(data_dir=tmp_path_factory.mktemp("data")), assistant) as assistant.address:
+        with _serve_page(AppSettings(data_dir=tmp_path_factory.mktemp("data")), assistant) as assistant.address:
             yield assistant
 
 

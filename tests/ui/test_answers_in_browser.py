@@ -149,7 +149,7 @@ def test_questions_and_file_names_are_text(open_page, served, tmp_path):
     page.set_input_files("#document-files input[type=file]", str(file))
     page.wait_for_selector("#document-list li")
     ask(page, f"{HOSTILE[0]} **stars** <img src=x onerror='window.stolen = 1'>")
-    assert page.locator("#messages .user-row .question-text").inner_text().startswith(HOSTILE[0] + " **stars**")
+    assert page.locator("#messages .user-row quest-question").inner_text().startswith(HOSTILE[0] + " **stars**")
     assert page.locator("#messages .user-row :is(a, img)").count() == 0
     assert page.locator("#document-list img").count() == 0
     page.click("#main-tabs button[role=tab]:has-text('Compare')")

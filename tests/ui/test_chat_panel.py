@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.answer import PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
+from app.answer import ModelLoading, PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
 from app.errors import UserFacingError
 from ui.chat_panel import (
     ChatPanel,
@@ -201,8 +201,21 @@ def test_an_edited_question_replaces_its_turn_and_all_after_it(panel, conversati
 def test_clear_forgets_the_turns_and_keeps_the_documents(panel, conversation, assistant, tmp_path):
     assistant.add_document(conversation, tmp_path / "book.txt")
     ask(panel, conversation, "Where?")
-    messages, _, _ = panel._clear(conversation.conversation_id)
+    messages, _, _, offer = panel._clear(conversation.conversation_id)
     assert (messages, conversation.turns, len(conversation.documents)) == ([], [], 1)
+    assert "1 answer cleared" in offer and "Undo" in offer
+
+
+def test_what_was_cleared_comes_back(panel, conversation):
+    ask(panel, conversation, "Where?")
+    before = turn_messages(conversation.turns)
+    panel._clear(conversation.conversation_id)
+    messages, _, _, offer = panel._undo_clear(conversation.conversation_id)
+    assert (messages, offer) == (before, "")
+
+
+def test_nothing_is_offered_where_nothing_was_cleared(panel, conversation):
+    assert panel._clear(conversation.conversation_id)[3] == ""
 
 
 def test_settings_reach_the_answer(panel, conversation, assistant):
@@ -215,10 +228,11 @@ def test_settings_reach_the_answer(panel, conversation, assistant):
 def test_tokens_that_come_faster_than_the_page_draws_are_skipped(monkeypatch):
     monkeypatch.setattr("ui.chat_panel._UPDATE_S", 60.0)
     tokens = [TokenEvent("x", "x" * (step + 1), step, 0.001, 1000.0, 1000.0) for step in range(200)]
-    shown = list(paced_contents(iter([Queued(2), PrefillEvent(0, 1, 2, 0.1, None), *tokens])))
-    assert "2 questions" in shown[0]["value"]
-    assert "1 of 2 tokens" in shown[1]["value"]
-    assert len(shown[2:]) <= 1
+    shown = list(paced_contents(iter([ModelLoading("Reading"), Queued(2), PrefillEvent(0, 1, 2, 0.1, None), *tokens])))
+    assert "Waiting for the model: Reading" in shown[0]["value"]
+    assert "2 questions" in shown[1]["value"]
+    assert "1 of 2 tokens" in shown[2]["value"]
+    assert len(shown[3:]) <= 1
 
 
 def test_a_thought_is_shown_while_it_lasts_and_folded_up_afterwards(report):

@@ -1,0 +1,40 @@
+// Whether the server can be reached, and how far its model is: one state for all of the page.
+//
+// Asked of /healthz while the tab is visible. The root element's data-server is "lost" while nobody answers, which the
+// style sheets follow; scripts hear "quest-server" on the window. A slow answer is no loss: the machine may be busy.
+
+const POLL_MS = 3000;
+const LOST_POLL_MS = 1000;
+const PATIENCE_MS = 10_000;
+
+/** The last known state; `stage` as in ModelStatus, "" until it is known. */
+export const server = { reachable: true, stage: "" };
+
+let timer = null;
+
+/** Begin to watch. */
+export function watchServer() {
+  document.addEventListener("visibilitychange", checkServer);
+  checkServer();
+}
+
+/** Ask now, because something failed, and go on from there. */
+export async function checkServer() {
+  clearTimeout(timer);
+  if (document.hidden) return;
+  try {
+    const response = await fetch("healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
+    tell(true, (await response.json()).status);
+  } catch (error) {
+    if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage);
+  }
+  clearTimeout(timer);
+  timer = setTimeout(checkServer, server.reachable ? POLL_MS : LOST_POLL_MS);
+}
+
+function tell(reachable, stage) {
+  if (server.reachable === reachable && server.stage === stage) return;
+  Object.assign(server, { reachable, stage });
+  document.documentElement.dataset.server = reachable ? "reached" : "lost";
+  window.dispatchEvent(new Event("quest-server"));
+}

@@ -1,0 +1,56 @@
+// The keyboard on the page as a whole: Escape leaves what is open or running, and the focus is never lost.
+//
+// What has an Escape of its own (an edit box, the dialog of a link) has taken it before it comes here.
+
+const STOP_BUTTONS = "#question .stop-button, #compare-question .stop-button";
+// Where the focus goes when the element that had it vanishes from inside of one of these.
+const HEIRS = [
+  ["#document-list", nextDocument],
+  ["#documents-panel", () => dropZone()],
+  ["#compare-panel", () => document.querySelector("#compare-question textarea")],
+  ["#chat-column", () => document.querySelector("#question textarea")],
+];
+
+/** Let Escape close the page detail, or else stop what runs. */
+export function listenForEscape() {
+  document.addEventListener("keydown", (event) => {
+    // An input method takes Escape for its own choice.
+    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+    if (document.querySelector("quest-live-panel")?.closePage()) return;
+    [...document.querySelectorAll(STOP_BUTTONS)].find((button) => button.offsetParent)?.click();
+  });
+}
+
+/** Hand the focus on when its element is taken away: to the question box, the next document, the drop zone. */
+export function keepFocus() {
+  let last = null;
+  document.addEventListener("focusin", ({ target }) => {
+    const heir = HEIRS.find(([selector]) => target.closest(selector));
+    last = heir && { element: target, find: heir[1], index: indexInList(target) };
+  });
+  // Whoever clicks elsewhere gives the focus up.
+  document.addEventListener("pointerdown", ({ target }) => last && !last.element.contains(target) && (last = null), true);
+  new MutationObserver(() => {
+    if (!last || document.activeElement !== document.body || isThere(last.element)) return;
+    const { find, index } = last;
+    last = null;
+    find(index)?.focus({ preventScroll: true });
+  }).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["class", "style"] });
+}
+
+function isThere(element) {
+  return element.isConnected && element.offsetParent !== null && !element.disabled;
+}
+
+function indexInList(element) {
+  return [...document.querySelectorAll("#document-list button")].indexOf(element);
+}
+
+function nextDocument(index) {
+  const buttons = document.querySelectorAll("#document-list button");
+  return buttons[Math.min(Math.max(0, index), buttons.length - 1)] ?? dropZone();
+}
+
+function dropZone() {
+  return document.querySelector("#document-files button");
+}

@@ -1,0 +1,101 @@
+"""What keeps people from using the page: axe-core's findings, and content that jumps while the page loads."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+axe_playwright_python = pytest.importorskip("axe_playwright_python")
+
+pytestmark = [pytest.mark.browser, pytest.mark.slow]
+
+AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
+SIZES = [(1440, 900), (390, 844)]
+# Colours that are on their way from one theme to the other are no findings.
+AT_REST = "*, *::before, *::after { transition: none !important; animation: none !important; }"
+ANSWER = "Hi, [a link](https://example.org) `code`\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+RUN_AXE = "() => axe.run(document, { resultTypes: ['violations'], preload: false })"
+WATCH_SHIFTS = """
+window.layoutShift = 0;
+new PerformanceObserver((list) => {
+  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
+}).observe({ type: "layout-shift", buffered: true });
+"""
+
+
+def check(page, where: str) -> None:
+    """Fail with what axe calls serious or critical."""
+    findings = [
+        f"{where}: {rule['id']}: {node['target']} {node['failureSummary']}"
+        for rule in page.evaluate(RUN_AXE)["violations"]
+        if rule["impact"] in ("serious", "critical")
+        for node in rule["nodes"]
+    ]
+    assert findings == []
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
+    served.words = (ANSWER,)
+    served.loaded = replace(served.loaded, demonstration=True)
+    page = open_page(viewport={"width": width, "height": height})
+    page.add_style_tag(content=AT_REST)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    check(page, "empty")
+    files = []
+    for name in ("book.txt", "broken.pdf", "locked.pdf"):
+        (tmp_path / name).write_text("High above the city")
+        files.append(str(tmp_path / name))
+    page.set_input_files("#document-files input[type=file]", files)
+    page.wait_for_selector("#document-list li")
+    page.wait_for_selector("#password")
+    page.fill("#question textarea", "Where?")
+    page.press("#question textarea", "Enter")
+    page.get_by_role("button", name="Edit").wait_for()
+    page.click("#settings-panel button")
+    page.get_by_text("Longest answer").wait_for()
+    for dark in (False, True):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
+        theme = "dark" if dark else "light"
+        check(page, f"chat, {theme}")
+        page.get_by_role("button", name="Edit").click()
+        check(page, f"edit, {theme}")
+        page.keyboard.press("Escape")
+        page.click("#messages .md a")
+        check(page, f"link, {theme}")
+        page.keyboard.press("Escape")
+        page.click("#main-tabs button[role=tab]:has-text('Compare')")
+        page.fill("#compare-question textarea", "Where?")
+        page.press("#compare-question textarea", "Enter")
+        page.wait_for_selector(".race-answer mark")
+        check(page, f"comparison, {theme}")
+        page.click("#main-tabs button[role=tab]:has-text('Chat')")
+
+
+@pytest.mark.parametrize(("width", "height"), SIZES)
+def test_nothing_jumps_while_the_page_loads(open_page, width, height):
+    page = open_page(viewport={"width": width, "height": height})
+    page.add_init_script(WATCH_SHIFTS)
+    page.reload()
+    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+    page.wait_for_selector("#messages .examples")
+    # What comes late would jump late.
+    page.wait_for_timeout(1500)
+    assert page.evaluate("window.layoutShift") < 0.05
+
+
+def test_settings_scroll_by_themselves(open_page):
+    page = open_page()
+    before = page.locator("#question").bounding_box()
+    page.click("#settings-panel button")
+    page.get_by_text("Longest answer").wait_for()
+    assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
+    budget = page.get_by_label("number input for Token budget")
+    budget.fill("512")
+    budget.press("Enter")
+    page.get_by_label("Instructions to the model").scroll_into_view_if_needed()
+    page.get_by_label("Instructions to the model").focus()
+    assert page.evaluate("window.scrollY") == 0
+    assert page.locator("#question").bounding_box() == before
