@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from quest_core.value_checks import check_number, check_whole
+
 SUPPORTED_FAMILIES = {
     "llama": "Llama 2, Llama 3.x, SmolLM2",
     "mistral": "Mistral",
@@ -27,6 +29,10 @@ PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)
 KV_BITS = (16, 8)
+# Far above every model's, and low enough that products of them are numbers a machine can hold.
+MAX_DIMENSION = 1 << 24
+# Positions are 32-bit in the kernels.
+MAX_CONTEXT_TOKENS = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
@@ -58,10 +64,25 @@ class RopeConfig:
     def __post_init__(self) -> None:
         if self.kind not in ("default", "linear", "llama3", "yarn"):
             raise ValueError(f"RoPE type {self.kind!r} is not supported; default, linear, llama3 and yarn are")
+        check_whole("original_max_tokens", self.original_max_tokens, 0, MAX_CONTEXT_TOKENS)
         if self.kind in ("llama3", "yarn") and self.original_max_tokens < 1:
             raise ValueError(f"RoPE type {self.kind!r} needs original_max_tokens, got {self.original_max_tokens}")
-        if self.factor < 1.0:
+        if check_number("RoPE theta", self.theta) <= 1.0:
+            raise ValueError(f"RoPE theta must be above 1, got {self.theta}")
+        if check_number("RoPE factor", self.factor) < 1.0:
             raise ValueError(f"RoPE factor must be at least 1, got {self.factor}")
+        for name in ("low_freq_factor", "high_freq_factor", "beta_fast", "beta_slow", "attention_factor"):
+            value = getattr(self, name)
+            if value is None and name == "attention_factor":
+                continue
+            # Within these bounds no step of the scaling overflows.
+            if not 1e-6 <= check_number(f"RoPE {name}", value) <= 1e6:
+                raise ValueError(f"RoPE {name} must be from 1e-6 to 1e6, got {value}")
+        if self.low_freq_factor >= self.high_freq_factor:
+            raise ValueError(
+                f"RoPE low_freq_factor must be below high_freq_factor, got {self.low_freq_factor} and "
+                f"{self.high_freq_factor}"
+            )
 
 
 @dataclass(frozen=True)
@@ -89,6 +110,27 @@ class ModelConfig:
     shorter_ropes: tuple[tuple[int, RopeConfig], ...] = ()
 
     def __post_init__(self) -> None:
+        for name in (
+            "vocab_size",
+            "hidden_size",
+            "intermediate_size",
+            "num_layers",
+            "num_query_heads",
+            "num_kv_heads",
+            "head_dim",
+        ):
+            check_whole(name, getattr(self, name), 1, MAX_DIMENSION)
+        check_whole("context_tokens", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
+        for token_id in self.eos_token_ids:
+            # Some say -1 where there is none; a step compares it and finds nothing.
+            check_whole("eos_token_id", token_id, -1, MAX_DIMENSION)
+        lengths = [tokens for tokens, _ in self.ropes]
+        for length in lengths:
+            check_whole("the length of a RoPE", length, 1, self.context_tokens)
+        if lengths != sorted(set(lengths)):
+            raise ValueError(f"the lengths of shorter_ropes must ascend, got {lengths}")
+        if not 0.0 < check_number("rms_norm_eps", self.rms_norm_epsilon) < 1.0:
+            raise ValueError(f"rms_norm_eps must be above 0 and below 1, got {self.rms_norm_epsilon}")
         if self.num_query_heads % self.num_kv_heads:
             raise ValueError(f"{self.num_query_heads} query heads cannot share {self.num_kv_heads} kv heads evenly")
         if self.head_dim % 2 or self.head_dim > 256:
@@ -103,17 +145,17 @@ class ModelConfig:
         """Read a `transformers.PretrainedConfig`.
 
         Raises:
-            ValueError: for a family, activation, or RoPE type this decoder does not implement.
+            ValueError: for a family, activation, kind of attention or RoPE type this decoder does not implement, and
+                for values that no model has.
         """
         if config.model_type not in SUPPORTED_FAMILIES:
             supported = "; ".join(f"{name} ({models})" for name, models in SUPPORTED_FAMILIES.items())
             raise ValueError(f"Model family {config.model_type!r} is not supported. Supported families: {supported}.")
         if getattr(config, "hidden_act", "silu") != "silu":
             raise ValueError(f"Activation {config.hidden_act!r} is not supported; silu (SwiGLU) is.")
-        window = int(config.max_position_embeddings)
-        # Inside its sliding window Mistral's attention is plain causal attention, so the window is the honest limit.
-        if getattr(config, "sliding_window", None) and getattr(config, "use_sliding_window", True):
-            window = min(window, int(config.sliding_window))
+        check_whole("max_position_embeddings", config.max_position_embeddings, 1, MAX_CONTEXT_TOKENS)
+        check_whole("num_attention_heads", config.num_attention_heads, 1, MAX_DIMENSION)
+        check_whole("hidden_size", config.hidden_size, 1, MAX_DIMENSION)
         eos = config.eos_token_id
         return cls(
             family=config.model_type,
@@ -122,14 +164,16 @@ class ModelConfig:
             intermediate_size=config.intermediate_size,
             num_layers=config.num_hidden_layers,
             num_query_heads=config.num_attention_heads,
-            num_kv_heads=getattr(config, "num_key_value_heads", None) or config.num_attention_heads,
-            head_dim=getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads,
+            num_kv_heads=_or_default(getattr(config, "num_key_value_heads", None), config.num_attention_heads),
+            head_dim=_or_default(
+                getattr(config, "head_dim", None), config.hidden_size // config.num_attention_heads
+            ),
             rms_norm_epsilon=config.rms_norm_eps,
-            rope=_read_rope(config.rope_parameters or {}, int(config.max_position_embeddings)),
-            context_tokens=window,
+            rope=_read_rope(config.rope_parameters, config.max_position_embeddings),
+            context_tokens=_read_window(config),
             tied_embeddings=bool(config.tie_word_embeddings),
             qk_norm=config.model_type == "qwen3",
-            eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (int(eos),),
+            eos_token_ids=() if eos is None else tuple(eos) if isinstance(eos, (list, tuple)) else (eos,),
         )
 
     def to_json(self) -> str:
@@ -202,22 +246,49 @@ class ModelConfig:
         return replace(self.rope, kind="yarn", factor=factor, original_max_tokens=self.context_tokens)
 
 
-def _read_rope(parameters: dict[str, Any], max_position_tokens: int) -> RopeConfig:
-    kind = parameters.get("rope_type", "default")
-    if float(parameters.get("partial_rotary_factor", 1.0)) != 1.0:
+def _or_default(value: Any, default: Any) -> Any:
+    return default if value is None else value
+
+
+def _read_window(config: Any) -> int:
+    """Tokens that the model attends to as this decoder does."""
+    window = config.max_position_embeddings
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if unknown := kinds - {"full_attention", "sliding_attention"}:
+        raise ValueError(f"Layers of the type {min(unknown, key=str)!r} are not supported; full attention is.")
+    sliding = getattr(config, "sliding_window", None) if getattr(config, "use_sliding_window", True) else None
+    if sliding is None or sliding == 0:
+        if "sliding_attention" in kinds:
+            raise ValueError("layer_types asks for sliding attention, and sliding_window says none.")
+        return window
+    check_whole("sliding_window", sliding, 1)
+    # Inside its sliding window a model's attention is plain causal attention, so the window is the honest limit.
+    return min(window, sliding)
+
+
+def _read_rope(parameters: Any, max_position_tokens: int) -> RopeConfig:
+    parameters = _or_default(parameters, {})
+    if not isinstance(parameters, dict):
+        raise ValueError(f"rope_parameters must be a table of values, got {parameters!r}")
+
+    def read(name: str, default: float | None) -> float | None:
+        value = _or_default(parameters.get(name), default)
+        return None if value is None else check_number(f"RoPE {name}", value)
+
+    if read("partial_rotary_factor", 1.0) != 1.0:
         raise ValueError("Partial rotary embeddings are not supported.")
-    attention_factor = parameters.get("attention_factor")
+    attention_factor = read("attention_factor", None)
     if attention_factor is None and parameters.get("mscale") and parameters.get("mscale_all_dim"):
         raise ValueError("YaRN with mscale and mscale_all_dim is not supported.")
     return RopeConfig(
-        theta=float(parameters.get("rope_theta", 10000.0)),
-        kind=kind,
-        factor=float(parameters.get("factor") or 1.0),
-        original_max_tokens=int(parameters.get("original_max_position_embeddings") or max_position_tokens),
-        low_freq_factor=float(parameters.get("low_freq_factor") or 1.0),
-        high_freq_factor=float(parameters.get("high_freq_factor") or 4.0),
-        beta_fast=float(parameters.get("beta_fast") or 32.0),
-        beta_slow=float(parameters.get("beta_slow") or 1.0),
+        theta=read("rope_theta", 10000.0),
+        kind=parameters.get("rope_type", "default"),
+        factor=read("factor", 1.0),
+        original_max_tokens=_or_default(parameters.get("original_max_position_embeddings"), max_position_tokens),
+        low_freq_factor=read("low_freq_factor", 1.0),
+        high_freq_factor=read("high_freq_factor", 4.0),
+        beta_fast=read("beta_fast", 32.0),
+        beta_slow=read("beta_slow", 1.0),
         attention_factor=attention_factor,
         truncate=bool(parameters.get("truncate", True)),
     )
@@ -245,11 +316,9 @@ class QuestConfig:
     def __post_init__(self) -> None:
         if self.attention not in ("quest", "dense"):
             raise ValueError(f"attention must be 'quest' or 'dense', got {self.attention!r}")
-        # Written so that NaN, which no comparison is true of, is refused as well.
-        if not 1 <= self.token_budget < math.inf:
-            raise ValueError(f"token_budget must be positive, got {self.token_budget}")
-        if min(self.dense_layers, self.sink_pages, self.recent_pages) < 0:
-            raise ValueError("dense_layers, sink_pages and recent_pages must not be negative")
+        check_whole("token_budget", self.token_budget, 1)
+        for name in ("dense_layers", "sink_pages", "recent_pages"):
+            check_whole(name, getattr(self, name), 0)
 
     def budget_pages(self, page_size: int) -> int:
         """Pages read per layer and kv head.
@@ -281,22 +350,19 @@ class SamplingConfig:
     stop_token_ids: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        # Written so that NaN, which no comparison is true of, is refused as well.
-        if not 0.0 <= self.temperature < math.inf:
-            raise ValueError(f"temperature must be a number that is not negative, got {self.temperature}")
-        if not 0.0 < self.top_p <= 1.0:
+        if check_number("temperature", self.temperature) < 0.0:
+            raise ValueError(f"temperature must not be negative, got {self.temperature}")
+        if not 0.0 < check_number("top_p", self.top_p) <= 1.0:
             raise ValueError(f"top_p must be in (0, 1], got {self.top_p}")
-        if not 0 <= self.top_k < math.inf:
-            raise ValueError(f"top_k must not be negative, got {self.top_k}")
-        if not 0.0 <= self.min_p < 1.0:
+        check_whole("top_k", self.top_k, 0)
+        if not 0.0 <= check_number("min_p", self.min_p) < 1.0:
             raise ValueError(f"min_p must be in [0, 1), got {self.min_p}")
-        if not 0.0 < self.repetition_penalty < math.inf:
+        if check_number("repetition_penalty", self.repetition_penalty) <= 0.0:
             raise ValueError(f"repetition_penalty must be positive, got {self.repetition_penalty}")
-        if not 1 <= self.max_new_tokens < math.inf:
-            raise ValueError(f"max_new_tokens must be at least 1, got {self.max_new_tokens}")
-        # What torch's generators take.
-        if self.seed is not None and not -(2**63) <= self.seed < 2**64:
-            raise ValueError(f"seed must have at most 64 bits, got {self.seed}")
+        check_whole("max_new_tokens", self.max_new_tokens, 1)
+        if self.seed is not None:
+            # What torch's generators take.
+            check_whole("seed", self.seed, -(1 << 63), (1 << 64) - 1)
 
 
 @dataclass(frozen=True)
@@ -356,7 +422,10 @@ class EngineConfig:
             raise ValueError(f"kv_bits must be one of {KV_BITS}, got {self.kv_bits}")
         if self.selection not in SELECTIONS:
             raise ValueError(f"selection must be one of {', '.join(SELECTIONS)}, got {self.selection!r}")
-        if self.context_tokens is not None and self.context_tokens < self.page_size:
-            raise ValueError(f"context_tokens must be at least one page, got {self.context_tokens}")
-        if (self.prefill_chunk_tokens or 1) < 1 or self.cached_contexts < 1:
-            raise ValueError("prefill_chunk_tokens and cached_contexts must be positive")
+        if self.context_tokens is not None:
+            check_whole("context_tokens", self.context_tokens, 1, MAX_CONTEXT_TOKENS)
+            if self.context_tokens < self.page_size:
+                raise ValueError(f"context_tokens must be at least one page, got {self.context_tokens}")
+        if self.prefill_chunk_tokens is not None:
+            check_whole("prefill_chunk_tokens", self.prefill_chunk_tokens, 1)
+        check_whole("cached_contexts", self.cached_contexts, 1)

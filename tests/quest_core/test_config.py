@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import fields
+
 import pytest
 from transformers import LlamaConfig, MistralConfig, Qwen2Config
 
@@ -88,3 +92,81 @@ def test_a_model_that_stretches_itself_is_taken_as_it_is():
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 1024}
     model = ModelConfig.from_transformers(Qwen2Config(max_position_embeddings=4096, rope_parameters=rope))
     assert (model.trained_tokens, model.stretch_factor) == (4096, 1.0)
+
+
+MODEL = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192))
+NO_NUMBERS = [math.nan, math.inf, -math.inf, "4", None, [4], True, 10**400]
+
+
+@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: str(value)[:8])
+@pytest.mark.parametrize(
+    ("make", "name"),
+    [
+        (lambda value: RopeConfig(theta=value), "theta"),
+        (lambda value: RopeConfig(kind="linear", factor=value), "factor"),
+        (lambda value: RopeConfig(kind="yarn", factor=2.0, original_max_tokens=64, beta_fast=value), "beta_fast"),
+        (lambda value: RopeConfig(kind="llama3", original_max_tokens=64, high_freq_factor=value), "high_freq_factor"),
+        (lambda value: SamplingConfig(temperature=value), "temperature"),
+        (lambda value: SamplingConfig(top_p=value), "top_p"),
+        (lambda value: SamplingConfig(min_p=value), "min_p"),
+        (lambda value: SamplingConfig(repetition_penalty=value), "repetition_penalty"),
+        (lambda value: ModelConfig.from_json(_changed(rms_norm_epsilon=value)), "rms_norm_eps"),
+    ],
+)
+def test_what_is_no_finite_number_is_refused(make, name, value):
+    with pytest.raises(ValueError, match=name):
+        make(value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 2.0, "4", [4], True, 0, -1, 10**30], ids=str)
+@pytest.mark.parametrize("name", [each.name for each in fields(ModelConfig) if each.type == "int"])
+def test_what_is_no_size_is_refused(name, value):
+    with pytest.raises(ValueError, match=name):
+        ModelConfig.from_json(_changed(**{name: value}))
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: RopeConfig(theta=0.0), "theta must be above 1, got 0.0"),
+        (lambda: RopeConfig(kind="linear", factor=0.0), "factor must be at least 1, got 0.0"),
+        (lambda: RopeConfig(kind="llama3", original_max_tokens=64, low_freq_factor=4.0), "must be below"),
+        (lambda: RopeConfig(kind="yarn", factor=2.0, original_max_tokens=64, attention_factor=0.0), "attention_factor"),
+        (lambda: RopeConfig(kind="yarn", factor=2.0, original_max_tokens=math.nan), "original_max_tokens"),
+        (lambda: ModelConfig.from_json(_changed(rms_norm_epsilon=0.0)), "rms_norm_eps must be above 0"),
+        (lambda: ModelConfig.from_json(_changed(rms_norm_epsilon=-1e-5)), "rms_norm_eps must be above 0"),
+        (lambda: ModelConfig.from_json(_changed(eos_token_ids=["2"])), "eos_token_id must be a whole number"),
+        (lambda: QuestConfig(token_budget=math.nan), "token_budget must be a whole number, got nan"),
+        (lambda: QuestConfig(dense_layers=1.5), "dense_layers must be a whole number, got 1.5"),
+        (lambda: SamplingConfig(top_k=math.nan), "top_k must be a whole number"),
+        (lambda: SamplingConfig(seed=1 << 64), "seed must be at most"),
+        (lambda: SamplingConfig(max_new_tokens=math.inf), "max_new_tokens must be a whole number"),
+        (lambda: EngineConfig(context_tokens=math.nan), "context_tokens must be a whole number"),
+        (lambda: EngineConfig(context_tokens=10**12), "context_tokens must be at most"),
+        (lambda: EngineConfig(prefill_chunk_tokens=0), "prefill_chunk_tokens must be positive, got 0"),
+    ],
+)
+def test_values_that_comparisons_let_pass_are_quoted(make, complaint):
+    with pytest.raises(ValueError, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("settings", "complaint"),
+    [
+        ({"sliding_window": -4096}, "sliding_window must be positive, got -4096"),
+        ({"layer_types": ["linear_attention"] * 32}, "linear_attention.*not supported"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": [4]}}, "factor must be a finite"),
+        ({"rope_parameters": {"rope_type": "linear", "rope_theta": 1e4, "factor": 0}}, "factor must be at least 1"),
+    ],
+)
+def test_what_transformers_lets_pass_is_refused(settings, complaint):
+    config = Qwen2Config(use_sliding_window=True, sliding_window=4096)
+    for name, value in settings.items():
+        setattr(config, name, value)
+    with pytest.raises(ValueError, match=complaint):
+        ModelConfig.from_transformers(config)
+
+
+def _changed(**values) -> str:
+    return json.dumps(json.loads(MODEL.to_json()) | values)
