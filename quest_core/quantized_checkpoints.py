@@ -7,14 +7,14 @@ output channels, less one. Sources: arXiv 2306.00978 and 2210.17323, and the lay
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 
-from quest_core.model_source import ModelError
+from quest_core.errors import ModelError
+from quest_core.model_folder import read_json
 from quest_core.quantization import GROUP_SIZES, QuantizedMatrix
 
 # The output channel, of each eight, in a word's fields from the lowest.
@@ -90,10 +90,12 @@ class CheckpointPacking:
         Raises:
             ModelError: for another method, version or number of bits.
         """
-        packing = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("quantization_config")
+        packing = read_json(folder / "config.json").get("quantization_config")
         if packing is None:
             return None
-        method, bits = packing.get("quant_method"), packing.get("bits")
+        if not isinstance(packing, dict):
+            raise ModelError(f"The model in {folder} has a quantization_config that is no table of values.")
+        method, bits = str(packing.get("quant_method")), packing.get("bits")
         version = packing.get("version", "gemm") if method == "awq" else packing.get("checkpoint_format", "gptq")
         known = {("awq", "gemm"): (4,), ("gptq", "gptq"): (4, 8), ("gptq", "gptq_v2"): (4, 8)}
         if bits not in known.get((method, str(version).lower()), ()):
@@ -118,6 +120,9 @@ class CheckpointPacking:
             ModelError: if the shapes do not fit, or GPTQ has spread its groups over the input (desc_act).
         """
         scales = tensors["scales"]
+        if any(tensors[part].dim() != 2 for part in PACKED_PARTS) or 0 in scales.shape:
+            shapes = ", ".join(f"{part} {tuple(tensors[part].shape)}" for part in PACKED_PARTS)
+            raise ModelError(f"Quantised tensors must be matrices: {shapes}.")
         if self.method == "awq":
             values = _unpack_columns(tensors["qweight"], self.bits, AWQ_ORDER)
             zeros = _unpack_columns(tensors["qzeros"], self.bits, AWQ_ORDER)

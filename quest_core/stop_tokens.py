@@ -7,7 +7,10 @@ needed to run a model, so that a damaged one is passed over. Knows nothing of ch
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
+
+from quest_core.config import ModelConfig
 
 GENERATION_CONFIG_FILE = "generation_config.json"
 # Real ones have some hundred bytes.
@@ -28,3 +31,9 @@ def read_stop_token_ids(folder: Path, vocab_size: int) -> tuple[int, ...]:
         return ()
     ids = ids if isinstance(ids, list) else [ids]
     return tuple(sorted({number for number in ids if type(number) is int and 0 <= number < vocab_size}))
+
+
+def with_all_stop_tokens(model_config: ModelConfig, folder: Path) -> ModelConfig:
+    """The same model with the stop tokens of `folder`'s generation_config.json beside its own."""
+    both = {*model_config.eos_token_ids, *read_stop_token_ids(folder, model_config.vocab_size)}
+    return replace(model_config, eos_token_ids=tuple(sorted(both)))

@@ -7,19 +7,19 @@ nothing of how the tensors are used.
 
 from __future__ import annotations
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
 import torch
 from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
-from safetensors import safe_open
 from torch import nn
 
 from kernels.reference import Matrix
+from quest_core.checkpoint_tensors import check_tensors
 from quest_core.config import ModelConfig
-from quest_core.model_source import ModelError
+from quest_core.errors import ModelError
+from quest_core.model_folder import open_checkpoint
 from quest_core.quantization import QuantizedMatrix, quantize, quantize_finely, quantized_bytes
 from quest_core.quantized_checkpoints import CheckpointPacking, GroupedWeights
 
@@ -123,7 +123,12 @@ def load_weights(
     """
     packing = CheckpointPacking.read(folder)
     with ExitStack() as stack:
-        checkpoint = _open_checkpoint(folder, stack)
+        checkpoint = open_checkpoint(folder, stack)
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name, file in checkpoint.items()}
+        try:
+            check_tensors(config, shapes)
+        except ValueError as error:
+            raise ModelError(f"The model in {folder} does not fit its config: {error}.") from error
         with init_empty_weights():
             weights = DecoderWeights(
                 config,
@@ -138,9 +143,14 @@ def load_weights(
             sources = _sources(name)
             packed = [packing.tensors_of(source, checkpoint) for source in sources] if packing else []
             if packed and all(packed):
-                value = _read_packed(packed, checkpoint, packing, device)
-                shape = value.values.shape
                 sources = tuple(tensor for names in packed for tensor in names)
+                try:
+                    value = _read_packed(packed, checkpoint, packing, device)
+                except ModelError:
+                    raise
+                except (ValueError, RuntimeError, ZeroDivisionError) as error:
+                    raise ModelError(f"The model in {folder} has {' + '.join(sources)} damaged: {error}.") from error
+                shape = value.values.shape
             else:
                 value = _read_plain(sources, checkpoint, folder)
                 shape = value.shape
@@ -150,15 +160,19 @@ def load_weights(
                     f"{tuple(parameter.shape)}."
                 )
             unread.difference_update(sources)
+            value = value.to(device) if isinstance(value, torch.Tensor) else value
             layer, _, part = name.rpartition(".")
             if weight_bits < 16 and part in QUANTIZED:
+                _check_finite(value, sources, folder)
                 matrix = _to_matrix(value, weight_bits, packing, device)
                 delattr(weights.get_submodule(layer), part)
                 setattr(weights.get_submodule(layer), part, matrix)
             else:
                 plain = value.dequantize() if isinstance(value, GroupedWeights) else value
                 # A copy: one tensor that is taken as it is would keep the whole file mapped.
-                set_module_tensor_to_device(weights, name, device, value=plain.to(dtype, copy=True), dtype=dtype)
+                placed = plain.to(dtype, copy=True)
+                _check_finite(placed, sources, folder)
+                set_module_tensor_to_device(weights, name, device, value=placed, dtype=dtype)
         if weight_bits < HEAD_BITS:
             weights.quantize_head()
         # Some GPTQ checkpoints carry a bias of zeros for every matrix.
@@ -175,7 +189,22 @@ def _read_plain(sources: tuple[str, ...], checkpoint: dict, folder: Path) -> tor
         parts = [checkpoint[source].get_tensor(source) for source in sources]
     except KeyError as error:
         raise ModelError(f"The model in {folder} lacks the tensor {error.args[0]}.") from error
+    for source, part in zip(sources, parts, strict=True):
+        if not part.is_floating_point():
+            raise ModelError(f"The model in {folder} has {source} as {part.dtype}; floating-point weights are read.")
     return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def _check_finite(value: torch.Tensor | GroupedWeights, sources: tuple[str, ...], folder: Path) -> None:
+    """Refuse NaN and infinity: one of them makes every answer nothing, and nobody would know why."""
+    parts = (value,) if isinstance(value, torch.Tensor) else (value.scales, value.minimums)
+    for part in parts:
+        # The quickest way on every device: NaN comes out of it as both ends.
+        if not torch.stack(torch.aminmax(part)).isfinite().all():
+            raise ModelError(
+                f"The model in {folder} has numbers in {' + '.join(sources)} that are not finite as {part.dtype}. "
+                "Download or copy it again, or choose another --dtype."
+            )
 
 
 def _read_packed(
@@ -206,23 +235,6 @@ def _sources(name: str) -> tuple[str, ...]:
         return GLOBAL_SOURCES[name]
     _, layer, part = name.split(".")
     return tuple(f"model.layers.{layer}.{source}" for source in LAYER_SOURCES[part])
-
-
-def _open_checkpoint(folder: Path, stack: ExitStack) -> dict:
-    """Tensor name -> the open safetensors file that holds it."""
-    index = folder / "model.safetensors.index.json"
-    if index.is_file():
-        files = sorted(set(json.loads(index.read_text())["weight_map"].values()))
-    else:
-        files = ["model.safetensors"]
-    if missing := [name for name in files if not (folder / name).is_file()]:
-        hint = "; only safetensors are read, not pickled .bin files" if list(folder.glob("*.bin")) else ""
-        raise ModelError(f"The model folder {folder} lacks {missing[0]}{hint}.")
-    checkpoint = {}
-    for name in files:
-        file = stack.enter_context(safe_open(folder / name, framework="pt"))
-        checkpoint.update(dict.fromkeys(file.keys(), file))
-    return checkpoint
 
 
 def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype, weight_bits: int) -> None:
