@@ -1,22 +1,28 @@
-"""Convert a GGUF file once into a Hugging Face folder (config.json, tokenizer, safetensors) and keep it.
+"""Convert a GGUF model once into a Hugging Face folder (config.json, tokenizer, safetensors).
 
-Dequantises with the gguf package; the config and the tokenizer are read by transformers. The tensor names and the
-interleaved query/key rows of the llama architecture follow llama.cpp's conversion (docs/gguf in ggml).
+Dequantises with the gguf package; the tokenizer is built by transformers. The tensor names and the interleaved
+query/key rows of the llama architecture follow llama.cpp's conversion (docs/gguf in ggml). One tensor is in memory at
+a time.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
+import math
+import re
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from quest_core.checkpoint_tensors import check_layers, check_tensors
 from quest_core.config import ModelConfig
-
-# GGUF architecture -> whether its query and key rows are stored interleaved for ggml's RoPE.
-ARCHITECTURES = {"llama": True, "mistral": True, "qwen2": False, "qwen3": False}
+from quest_core.converted_models import find_or_make
+from quest_core.gguf_config import ARCHITECTURES, GgufMetadata, transformers_config
+from quest_core.gguf_file import GgufFile, GgufTensor, gguf_name, gguf_parts, read_gguf
+from quest_core.safetensors_writer import write_safetensors
 
 GLOBAL_TENSORS = {
     "token_embd.weight": "model.embed_tokens.weight",
@@ -36,138 +42,168 @@ LAYER_TENSORS = {
     "ffn_up": "mlp.up_proj",
     "ffn_down": "mlp.down_proj",
 }
+LAYER_NAME = re.compile(r"blk\.(0|[1-9]\d{0,8})\.(\w+)\.(weight|bias)")
 ROPE_FACTORS = "rope_freqs.weight"
 # Raised whenever the converted folder would come out different, so that old conversions are not reused.
-CONVERSION_VERSION = 2
+CONVERSION_VERSION = 3
 # Beside config.json, and in our own terms: transformers takes two seconds of imports to read the other.
 MODEL_CONFIG_FILE = "quest_config.json"
 
 
 def convert_gguf(path: Path, cache_dir: Path, on_progress: Callable[[str], None] = lambda message: None) -> Path:
-    """Convert `path`, or find its conversion in `cache_dir`.
+    """Convert the model that `path` is, or is a part of, or find its conversion in `cache_dir`.
 
     Returns:
         A folder with config.json, quest_config.json, tokenizer.json and model.safetensors (matrices as float16, the
         precision of the quantised formats' own scales; vectors as float32).
 
     Raises:
-        ValueError: for an architecture the decoder does not implement.
+        ValueError: for a damaged file, a missing part, or a model the decoder does not implement.
         OSError: if the cache folder cannot be written.
     """
-    folder = cache_dir / f"{path.stem}-{_fingerprint(path)}"
-    if (folder / "config.json").is_file():
-        return folder
-    on_progress(f"Converting {path.name} (once)")
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    _write_folder(path, partial)
-    # The finished folder appears in one step, so that an interrupted conversion is never mistaken for one.
-    partial.rename(folder)
-    return folder
+    parts = gguf_parts(path)
+    name = gguf_name(path)
+    return find_or_make(
+        cache_dir / f"{name}-{_fingerprint(parts)}",
+        lambda folder: _write_folder(parts, folder),
+        on_make=lambda: on_progress(f"Converting {name} (once)"),
+        on_wait=lambda: on_progress(f"Waiting for another process that converts {name}"),
+    )
 
 
-def _write_folder(path: Path, folder: Path) -> None:
-    reader = _open_gguf(path)
-    architecture = str(reader.fields["general.architecture"].contents())
-    if architecture not in ARCHITECTURES:
-        raise ValueError(f"GGUF architecture {architecture!r} is not supported; {', '.join(ARCHITECTURES)} are")
+@dataclass(frozen=True)
+class _Conversion:
+    """How a tensor of the file becomes one of the checkpoint.
 
-    from safetensors.torch import save_file
-    from transformers import AutoConfig, AutoTokenizer
+    Args:
+        heads: whose rows are interleaved; 0 if none are.
+    """
 
-    with _parsed_once(path, reader):
-        config = AutoConfig.from_pretrained(path.parent, gguf_file=path.name)
-        tokenizer = AutoTokenizer.from_pretrained(path.parent, gguf_file=path.name)
-    if (head_dim := reader.fields.get(f"{architecture}.attention.key_length")) is not None:
-        config.head_dim = int(head_dim.contents())  # transformers takes the family's usual one
-    tensors = _read_tensors(reader, config, interleaved=ARCHITECTURES[architecture])
-    config.tie_word_embeddings = "lm_head.weight" not in tensors
-    if (frequency_factors := tensors.pop(ROPE_FACTORS, None)) is not None:
-        # llama.cpp keeps llama3's scaling only as its result; the factor is its largest value, the bands are Meta's.
-        config.rope_parameters = {
-            "rope_type": "llama3",
-            "rope_theta": config.rope_parameters["rope_theta"],
-            "factor": float(frequency_factors.max()),
-            "low_freq_factor": 1.0,
-            "high_freq_factor": 4.0,
-            "original_max_position_embeddings": 8192,
-        }
-    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    tensor: GgufTensor
+    heads: int = 0
+
+    @property
+    def dtype(self) -> str:
+        return "F16" if len(self.tensor.shape) > 1 else "F32"
+
+    def read(self) -> Any:
+        """The numbers, as a numpy array.
+
+        Raises:
+            ValueError: if some are not finite, or too large for float16.
+        """
+        import torch
+
+        values = torch.from_numpy(_dequantize(self.tensor))
+        if self.heads:
+            values = _deinterleave_rows(values, self.heads)
+        values = values.to(torch.float16 if self.dtype == "F16" else torch.float32).contiguous()
+        if not torch.stack(torch.aminmax(values)).isfinite().all():
+            raise ValueError(f"tensor {self.tensor.name} has numbers that are not finite, or too large for float16")
+        return values.numpy()
+
+
+def _write_folder(parts: tuple[Path, ...], folder: Path) -> None:
+    file = read_gguf(parts)
+    metadata = GgufMetadata(file.metadata)
+    names = {name: _checkpoint_name(name) for name in file.tensors}
+    factors = file.tensors.get(ROPE_FACTORS)
+    shapes = {names[name]: tensor.shape for name, tensor in file.tensors.items() if tensor is not factors}
+    check_layers(metadata.whole("block_count"), shapes)
+    config = transformers_config(metadata, shapes, None if factors is None else _dequantize(factors))
+    model_config = ModelConfig.from_transformers(config)
+    check_tensors(model_config, shapes)
+    _check_vocabulary(file, model_config)
+    heads = {}
+    if ARCHITECTURES[metadata.architecture]:
+        heads = {"attn_q": model_config.num_query_heads, "attn_k": model_config.num_kv_heads}
+    conversions = {
+        names[name]: _Conversion(tensor, heads.get(name.split(".")[-2], 0))
+        for name, tensor in file.tensors.items()
+        if tensor is not factors
+    }
+    _check_kinds(file)
+    _check_room(folder, conversions)
+    tokenizer = _read_tokenizer(parts[0])
+    write_safetensors(
+        folder / "model.safetensors",
+        {name: (each.dtype, each.tensor.shape, each.read) for name, each in conversions.items()},
+    )
     tokenizer.save_pretrained(folder)
+    _keep_flags(folder / "tokenizer_config.json", file)
     config.save_pretrained(folder)
-    _write_model_config(folder)
+    (folder / MODEL_CONFIG_FILE).write_text(model_config.to_json(), encoding="utf-8")
 
 
-def _write_model_config(folder: Path) -> None:
-    from transformers import AutoConfig
+def _checkpoint_name(name: str) -> str:
+    if name in GLOBAL_TENSORS:
+        return GLOBAL_TENSORS[name]
+    match = LAYER_NAME.fullmatch(name)
+    if match is not None and match[2] in LAYER_TENSORS:
+        return f"model.layers.{match[1]}.{LAYER_TENSORS[match[2]]}.{match[3]}"
+    if name == ROPE_FACTORS:
+        return name
+    raise ValueError(f"tensor {name} has no place in the decoder")
 
-    # Read back, as transformers completes it from the file.
-    with suppress(ValueError):  # of a model that the decoder lacks; whoever loads it is told
-        model_config = ModelConfig.from_transformers(AutoConfig.from_pretrained(folder))
-        (folder / MODEL_CONFIG_FILE).write_text(model_config.to_json())
+
+def _check_vocabulary(file: GgufFile, config: ModelConfig) -> None:
+    tokens = file.metadata["tokenizer.ggml.tokens"]
+    if tokens > config.vocab_size:
+        raise ValueError(f"it has {tokens} tokens, and its embedding {config.vocab_size} rows")
 
 
-def _open_gguf(path: Path) -> Any:
-    """A GGUFReader of `path`.
-
-    Raises:
-        ValueError: if the file ends too early.
-    """
+def _check_kinds(file: GgufFile) -> None:
     import numpy as np
-    from gguf import GGUFReader
+    from gguf import GGML_QUANT_SIZES, dequantize
 
-    class QuickReader(GGUFReader):
-        # A vocabulary takes some 200,000 of these, and slicing a memory map is the slow way to make an array of it.
-        def _get(self, offset: int, dtype: Any, count: int = 1, override_order: str | None = None) -> np.ndarray:
-            ordered = np.dtype(dtype).newbyteorder(override_order or self.byte_order)
-            try:
-                return np.ndarray(int(count), ordered, self.data, int(offset))
-            except TypeError as error:
-                raise ValueError(f"{path.name} ends too early") from error
-
-    return QuickReader(path)
+    for tensor in {tensor.kind: tensor for tensor in file.tensors.values()}.values():
+        try:
+            dequantize(np.zeros((1, GGML_QUANT_SIZES[tensor.kind][1]), np.uint8), tensor.kind)
+        except NotImplementedError as error:
+            raise ValueError(f"tensor {tensor.name} is in the format {tensor.kind.name}, which is not read") from error
 
 
-@contextmanager
-def _parsed_once(path: Path, reader: Any) -> Iterator[None]:
-    """Inside, whoever opens `path` with the gguf package gets `reader`.
+def _check_room(folder: Path, conversions: dict[str, _Conversion]) -> None:
+    needed_bytes = sum(
+        math.prod(conversion.tensor.shape) * (2 if conversion.dtype == "F16" else 4)
+        for conversion in conversions.values()
+    )
+    free_bytes = shutil.disk_usage(folder).free
+    if needed_bytes > free_bytes:
+        raise ValueError(
+            f"its conversion takes {needed_bytes / 2**30:.1f} GiB and {free_bytes / 2**30:.1f} GiB are free in "
+            f"{folder.parent}"
+        )
 
-    transformers parses the file anew for the config and for the tokenizer, seconds each for a large vocabulary.
-    """
-    import gguf
 
-    opens_anew = gguf.GGUFReader
-    gguf.GGUFReader = lambda other, *rest: reader if Path(other) == path else opens_anew(other, *rest)
+def _read_tokenizer(path: Path) -> Any:
+    from transformers import PreTrainedTokenizerFast
+
     try:
-        yield
-    finally:
-        gguf.GGUFReader = opens_anew
+        return PreTrainedTokenizerFast.from_pretrained(path.parent, gguf_file=path.name, local_files_only=True)
+    except Exception as error:  # transformers and tokenizers raise many kinds for a vocabulary they cannot read
+        reason = str(error).strip().partition("\n")[0] or type(error).__name__
+        raise ValueError(f"its tokenizer cannot be built: {reason}") from error
 
 
-def _read_tensors(reader: Any, config: Any, interleaved: bool) -> dict[str, Any]:
-    import torch
+def _keep_flags(path: Path, file: GgufFile) -> None:
+    """Say of BOS and EOS what the file says; transformers keeps it in the tokenizer alone."""
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    if file.metadata.get("tokenizer.ggml.model") == "llama":
+        settings["add_bos_token"] = True  # where nothing is said: llama.cpp's rule for a sentencepiece vocabulary
+    for name in ("add_bos_token", "add_eos_token"):
+        if isinstance(flag := file.metadata.get(f"tokenizer.ggml.{name}"), bool):
+            settings[name] = flag
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _dequantize(tensor: GgufTensor) -> Any:
+    """float32, a copy."""
+    import numpy as np
     from gguf import dequantize
 
-    heads = {"attn_q": config.num_attention_heads, "attn_k": config.num_key_value_heads}
-    tensors = {}
-    for tensor in reader.tensors:
-        values = torch.from_numpy(dequantize(tensor.data, tensor.tensor_type).copy())
-        if tensor.name in GLOBAL_TENSORS:
-            name = GLOBAL_TENSORS[tensor.name]
-        elif tensor.name.startswith("blk."):
-            _, layer, part, kind = tensor.name.split(".")
-            if part not in LAYER_TENSORS:
-                raise ValueError(f"tensor {tensor.name} has no place in the decoder")
-            name = f"model.layers.{layer}.{LAYER_TENSORS[part]}.{kind}"
-            if interleaved and part in heads:
-                values = _deinterleave_rows(values, heads[part])
-        elif tensor.name == ROPE_FACTORS:
-            name = ROPE_FACTORS
-        else:
-            raise ValueError(f"tensor {tensor.name} has no place in the decoder")
-        tensors[name] = values.to(torch.float16 if values.dim() > 1 else torch.float32).contiguous()
-    return tensors
+    blocks = tensor.data.reshape(*tensor.shape[:-1], -1)
+    return np.array(dequantize(blocks, tensor.kind), np.float32).reshape(tensor.shape)
 
 
 def _deinterleave_rows(values: Any, heads: int) -> Any:
@@ -176,12 +212,14 @@ def _deinterleave_rows(values: Any, heads: int) -> Any:
     return values.reshape(heads, rows // heads // 2, 2, *values.shape[1:]).transpose(1, 2).reshape(values.shape)
 
 
-def _fingerprint(path: Path) -> str:
-    """Tells one file from another without reading gigabytes: size, head and tail."""
-    size = path.stat().st_size
-    digest = hashlib.sha256(f"{CONVERSION_VERSION} {size}".encode())
-    with path.open("rb") as file:
-        digest.update(file.read(1 << 20))
-        file.seek(max(0, size - (1 << 20)))
-        digest.update(file.read())
+def _fingerprint(parts: tuple[Path, ...]) -> str:
+    """Tells one model from another without reading gigabytes: size, head and tail of each file."""
+    digest = hashlib.sha256(str(CONVERSION_VERSION).encode())
+    for path in parts:
+        size = path.stat().st_size
+        digest.update(f" {size}".encode())
+        with path.open("rb") as file:
+            digest.update(file.read(1 << 20))
+            file.seek(max(0, size - (1 << 20)))
+            digest.update(file.read())
     return digest.hexdigest()[:16]

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from quest_core.errors import ModelError
 from quest_core.gguf_conversion import convert_gguf
+from quest_core.gguf_file import gguf_name
 from quest_core.model_folder import check_model_folder
 
 EMBEDDED_MODEL = "embedded"
@@ -56,7 +57,7 @@ def find_model(
     if path.suffix.lower() == ".gguf":
         if not path.is_file():
             raise ModelError(f"There is no model file {path}.")
-        return path.stem, _convert(path, cache_dir, on_progress)
+        return gguf_name(path), _convert(path, cache_dir, on_progress)
     if path.is_dir():
         check_model_folder(path)
         return path.resolve().name, path

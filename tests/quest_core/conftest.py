@@ -172,3 +172,83 @@ def generate(never) -> Callable[..., list[int]]:
         return [step.token_id for step in session.decode(quest, sampling, never)]
 
     return run
+
+
+@pytest.fixture(scope="session")
+def write_gguf() -> Callable[..., Path]:
+    """Writes a GGUF model of 2 layers and 259 tokens; see `write_small_gguf`."""
+    return write_small_gguf
+
+
+def write_small_gguf(
+    path: Path,
+    architecture: str = "llama",
+    values: dict[str, object] | None = None,
+    tensors: dict[str, object] | None = None,
+    part: tuple[int, int] | None = None,
+) -> Path:
+    """Write a GGUF file.
+
+    Args:
+        values: metadata that differs or is new, by key; `{a}` stands for the architecture, and None leaves one out.
+        tensors: numpy arrays that differ or are new, by name; None leaves one out.
+        part: (number from 0, count) writes one part of a split model, as gguf-split does: only the first has the
+            other metadata, and each has every count-th tensor.
+    """
+    import gguf
+    import numpy as np
+    from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+    tokens = [*bytes_to_unicode().values(), "<s>", "</s>", "he"]
+    metadata = {
+        "{a}.block_count": 2,
+        "{a}.context_length": 256,
+        "{a}.embedding_length": 64,
+        "{a}.feed_forward_length": 96,
+        "{a}.attention.head_count": 4,
+        "{a}.attention.head_count_kv": 2,
+        "{a}.attention.layer_norm_rms_epsilon": 1e-6,
+        "{a}.rope.freq_base": 10000.0,
+        "tokenizer.ggml.model": "gpt2",
+        "tokenizer.ggml.pre": "smollm",
+        "tokenizer.ggml.tokens": tokens,
+        "tokenizer.ggml.token_type": [1] * 256 + [3, 3, 1],
+        "tokenizer.ggml.merges": ["h e"],
+        "tokenizer.ggml.bos_token_id": 256,
+        "tokenizer.ggml.eos_token_id": 257,
+    } | (values or {})
+    shapes = {"token_embd.weight": (len(tokens), 64), "output_norm.weight": (64,)}
+    for layer in range(2):
+        shapes |= {
+            f"blk.{layer}.attn_q.weight": (64, 64),
+            f"blk.{layer}.attn_k.weight": (32, 64),
+            f"blk.{layer}.attn_v.weight": (32, 64),
+            f"blk.{layer}.attn_output.weight": (64, 64),
+            f"blk.{layer}.attn_norm.weight": (64,),
+            f"blk.{layer}.ffn_norm.weight": (64,),
+            f"blk.{layer}.ffn_gate.weight": (96, 64),
+            f"blk.{layer}.ffn_up.weight": (96, 64),
+            f"blk.{layer}.ffn_down.weight": (64, 96),
+        }
+    random = np.random.default_rng(0)
+    arrays = {name: random.standard_normal(shape, np.float32) * 0.2 for name, shape in shapes.items()}
+    arrays |= tensors or {}
+    number, count = part or (0, 1)
+    writer = gguf.GGUFWriter(path, architecture)
+    if part is not None:
+        metadata = metadata if number == 0 else {}
+        writer.add_uint16("split.no", number)
+        writer.add_uint16("split.count", count)
+        writer.add_int32("split.tensors.count", len(arrays))
+    kinds = {str: writer.add_string, float: writer.add_float32, list: writer.add_array, bool: writer.add_bool}
+    for key, value in metadata.items():
+        if value is not None:
+            kinds.get(type(value), writer.add_uint64)(key.format(a=architecture), value)
+    for name, array in list(arrays.items())[number::count]:
+        if array is not None:
+            writer.add_tensor(name, array)
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    return path
