@@ -145,8 +145,8 @@ def test_llama3s_frequency_factors_become_its_scaling(tmp_path):
     assert (rope.kind, rope.factor, rope.original_max_tokens, rope.theta) == ("llama3", 8.0, 8192, 10000.0)
 
 
-def test_an_unknown_tensor_leaves_no_folder_behind(tmp_path):
-    write_tiny_gguf(tmp_path / "tiny.gguf", "llama", {"blk.0.ffn_gate_exps.weight": torch.zeros(2, 2)})
+def test_an_unknown_tensor_leaves_no_folder_behind(tmp_path, write_gguf):
+    write_gguf(tmp_path / "tiny.gguf", tensors={"blk.0.ffn_gate_exps.weight": torch.zeros(2, 2).numpy()})
     with pytest.raises(ModelError, match="tiny.gguf cannot be read.*ffn_gate_exps"):
         Engine.load(str(tmp_path / "tiny.gguf"), EngineConfig(device="cpu", cache_dir=tmp_path / "cache"))
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
