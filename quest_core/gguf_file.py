@@ -33,6 +33,7 @@ MAX_ARRAY_LENGTH = 1 << 22
 MAX_ARRAY_STRING_BYTES = 4096
 # The least that a value and a tensor take in the header: lengths, types and offsets.
 MIN_VALUE_BYTES, MIN_TENSOR_BYTES = 13, 24
+AGAIN = ": download or copy it again"
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class _Header:
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < 24:
-                raise ValueError(f"{path.name} ends too early")
+                raise ValueError(f"{path.name} ends too early{AGAIN}")
             self._data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         self._at = 0
 
@@ -155,7 +156,7 @@ class _Header:
     def _take(self, count: int) -> bytes:
         end = self._at + count
         if end > len(self._data):
-            raise ValueError(f"{self._name} ends too early")
+            raise ValueError(f"{self._name} ends too early{AGAIN}")
         taken = self._data[self._at : end]
         self._at = end
         return taken
@@ -167,11 +168,11 @@ class _Header:
         try:
             return self._take(self._take_number("<Q")).decode("utf-8")
         except UnicodeDecodeError as error:
-            raise ValueError(f"{self._name} is damaged: a text in its header is none") from error
+            raise ValueError(f"{self._name} has a text in its header that is none{AGAIN}") from error
 
     def _check_room(self, what: str, count: int, item_bytes: int) -> None:
         if count * item_bytes > len(self._data) - self._at:
-            raise ValueError(f"{self._name} ends too early for the {count} {what} that it says it has")
+            raise ValueError(f"{self._name} ends too early for the {count} {what} that it says it has{AGAIN}")
 
     def _take_value(self, key: str, kind: int) -> Any:
         if kind == STRING:
@@ -198,7 +199,7 @@ class _Header:
         for _ in range(count):
             length = self._take_number("<Q")
             if length > MAX_ARRAY_STRING_BYTES:
-                raise ValueError(f"{self._name} has a text of {length} bytes in {key}, longer than any token")
+                raise ValueError(f"{self._name} has a text of {length} bytes in {key}, longer than any token{AGAIN}")
             self._at += length
         self._take(0)  # the last one may end behind the file
 
@@ -231,7 +232,7 @@ class _Header:
             total_bytes += tensor_bytes
             # All together too, or many names for the same bytes would fill the memory.
             if offset + tensor_bytes > bytes_left or total_bytes > bytes_left:
-                raise ValueError(f"{self._name} ends too early for the tensor {name}")
+                raise ValueError(f"{self._name} ends too early for the tensor {name}{AGAIN}")
             data = np.frombuffer(self._data, np.uint8, tensor_bytes, start + offset)
             tensors[name] = GgufTensor(name, shape[::-1], kind, data)
         return tensors

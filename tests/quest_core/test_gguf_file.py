@@ -54,7 +54,7 @@ def array(key: str, kind: int, length: int, items: bytes = b"") -> bytes:
         (header([array("a", 8, 1, struct.pack("<Q", 100) + b"short")]), "ends too early"),
         (header([array("a", 9, 1, bytes(40))]), "array of the unknown type 9"),
         (header([text("a") + struct.pack("<I", 77) + bytes(9)]), "unknown type 77"),
-        (header([text("a") + struct.pack("<IQ", 8, 2) + b"\xff\xfe"]), "is damaged"),
+        (header([text("a") + struct.pack("<IQ", 8, 2) + b"\xff\xfe"]), "a text in its header that is none"),
         (header([text("a") + struct.pack("<IB", 0, 1)] * 2), "has a twice"),
         (header([text("general.alignment") + struct.pack("<II", 4, 3)]), "general.alignment 3"),
         (header([text("general.alignment") + struct.pack("<If", 6, 32.0)]), "general.alignment 32.0"),
