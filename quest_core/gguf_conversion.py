@@ -61,12 +61,15 @@ def convert_gguf(path: Path, cache_dir: Path, on_progress: Callable[[str], None]
         ValueError: for a damaged file, a missing part, or a model the decoder does not implement.
         OSError: if the cache folder cannot be written.
     """
-    parts = gguf_parts(path)
-    name = gguf_name(path)
+    parts, name = gguf_parts(path), gguf_name(path)
+    folder = cache_dir / f"{name}-{_fingerprint(parts)}"
     return find_or_make(
-        cache_dir / f"{name}-{_fingerprint(parts)}",
-        lambda folder: _write_folder(parts, folder),
-        on_make=lambda: on_progress(f"Converting {name} (once)"),
+        folder,
+        lambda empty: _write_folder(parts, empty),
+        on_make=lambda: on_progress(
+            f"Converting {name} again, as its converted files are damaged" if folder.exists()
+            else f"Converting {name} (once)"
+        ),
         on_wait=lambda: on_progress(f"Waiting for another process that converts {name}"),
     )
 
@@ -164,16 +167,22 @@ def _check_kinds(file: GgufFile) -> None:
 
 
 def _check_room(folder: Path, conversions: dict[str, _Conversion]) -> None:
+    import psutil
+
     needed_bytes = sum(
-        math.prod(conversion.tensor.shape) * (2 if conversion.dtype == "F16" else 4)
-        for conversion in conversions.values()
+        math.prod(each.tensor.shape) * (2 if each.dtype == "F16" else 4) for each in conversions.values()
     )
-    free_bytes = shutil.disk_usage(folder).free
-    if needed_bytes > free_bytes:
-        raise ValueError(
-            f"its conversion takes {needed_bytes / 2**30:.1f} GiB and {free_bytes / 2**30:.1f} GiB are free in "
-            f"{folder.parent}"
-        )
+    # In float32, and what is made of it.
+    largest_bytes = max(math.prod(each.tensor.shape) for each in conversions.values()) * 8
+    rooms = {
+        f"on the disk of {folder.parent}": (needed_bytes, shutil.disk_usage(folder).free),
+        "in memory": (largest_bytes, psutil.virtual_memory().available),
+    }
+    for place, (needed, free) in rooms.items():
+        if needed > free:
+            raise ValueError(
+                f"its conversion takes {needed / 2**30:.1f} GiB {place}, and {free / 2**30:.1f} GiB are free"
+            )
 
 
 def _read_tokenizer(path: Path) -> Any:
@@ -198,12 +207,11 @@ def _keep_flags(path: Path, file: GgufFile) -> None:
 
 
 def _dequantize(tensor: GgufTensor) -> Any:
-    """float32, a copy."""
-    import numpy as np
+    """float32, and no view of the file."""
     from gguf import dequantize
 
-    blocks = tensor.data.reshape(*tensor.shape[:-1], -1)
-    return np.array(dequantize(blocks, tensor.kind), np.float32).reshape(tensor.shape)
+    values = dequantize(tensor.data.reshape(*tensor.shape[:-1], -1), tensor.kind).reshape(tensor.shape)
+    return values if values.flags.writeable else values.copy()
 
 
 def _deinterleave_rows(values: Any, heads: int) -> Any:

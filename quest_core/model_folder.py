@@ -53,9 +53,13 @@ def check_model_folder(folder: Path) -> None:
     Raises:
         ModelError: naming a file that is missing or damaged, or a link that leaves the folder.
     """
+    try:
+        entries = list(folder.iterdir())
+    except OSError as error:
+        raise ModelError(f"The folder {folder} cannot be read: {error.strerror}.") from error
     if not (folder / CONFIG).is_file():
         raise ModelError(f"The folder {folder} holds no config.json; a Hugging Face model folder is expected.")
-    for path in folder.iterdir():
+    for path in entries:
         if path.suffix in READ_SUFFIXES:
             _check_inside(folder, path)
     for name in (CONFIG, *TOKENIZER_FILES):

@@ -7,6 +7,7 @@ comes out holds config.json, tokenizer files and safetensors. Never pickle, neve
 from __future__ import annotations
 
 import importlib.util
+import reprlib
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -54,11 +55,15 @@ def find_model(
     path = Path(model)
     with suppress(RuntimeError):  # there is no such user, and so no such file
         path = path.expanduser()
+    try:
+        is_file, is_folder = path.is_file(), path.is_dir()
+    except OSError as error:  # a name that is too long, or in a folder that may not be read
+        raise ModelError(f"There is no model {reprlib.repr(model)} that can be read: {error.strerror}.") from error
     if path.suffix.lower() == ".gguf":
-        if not path.is_file():
+        if not is_file:
             raise ModelError(f"There is no model file {path}.")
         return gguf_name(path), _convert(path, cache_dir, on_progress)
-    if path.is_dir():
+    if is_folder:
         check_model_folder(path)
         return path.resolve().name, path
     if path.is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
@@ -91,11 +96,19 @@ def embedded_model_path() -> Path | None:
 
 def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
+    from huggingface_hub.errors import (
+        GatedRepoError,
+        HfHubHTTPError,
+        HFValidationError,
+        LocalEntryNotFoundError,
+        RepositoryNotFoundError,
+    )
 
     on_progress(f"Looking for {model}" + (" in the local cache" if offline else " on the Hugging Face hub"))
     try:
         folder = Path(snapshot_download(model, allow_patterns=HUB_FILES, local_files_only=offline))
+    except HFValidationError as error:
+        raise ModelError(f"There is no model {reprlib.repr(model)}: {error}.") from error
     except GatedRepoError as error:
         raise ModelError(f"{model} wants its licence accepted on its hub page, then `hf auth login`.") from error
     except RepositoryNotFoundError as error:

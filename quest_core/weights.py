@@ -104,6 +104,8 @@ GLOBAL_SOURCES = {
     "final_norm": ("model.norm.weight",),
     "lm_head": ("lm_head.weight",),
 }
+# What a matrix may be stored as, in safetensors' words.
+PLAIN_TYPES = ("F64", "F32", "F16", "BF16")
 # Buffers that old checkpoints carry and that the config states better.
 IGNORED_SUFFIXES = ("rotary_emb.inv_freq",)
 
@@ -186,12 +188,13 @@ def load_weights(
 
 def _read_plain(sources: tuple[str, ...], checkpoint: dict, folder: Path) -> torch.Tensor:
     try:
-        parts = [checkpoint[source].get_tensor(source) for source in sources]
+        files = [checkpoint[source] for source in sources]
     except KeyError as error:
         raise ModelError(f"The model in {folder} lacks the tensor {error.args[0]}.") from error
-    for source, part in zip(sources, parts, strict=True):
-        if not part.is_floating_point():
-            raise ModelError(f"The model in {folder} has {source} as {part.dtype}; floating-point weights are read.")
+    for source, file in zip(sources, files, strict=True):
+        if (kind := file.get_slice(source).get_dtype()) not in PLAIN_TYPES:
+            raise ModelError(f"The model in {folder} has {source} as {kind}; {', '.join(PLAIN_TYPES)} are read.")
+    parts = [file.get_tensor(source) for source, file in zip(sources, files, strict=True)]
     return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 

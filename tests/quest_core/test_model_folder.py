@@ -220,11 +220,12 @@ def test_numbers_that_are_not_finite_are_named(folder, value, bits):
         load_weights(folder, read_model_config(folder), torch.device("cpu"), torch.float32, bits)
 
 
-def test_whole_numbers_are_no_weights(folder):
+@pytest.mark.parametrize(("dtype", "name"), [(torch.int64, "I64"), (torch.float8_e4m3fn, "F8_E4M3")])
+def test_what_is_no_plain_number_is_no_weight(folder, dtype, name):
     tensors = load_file(folder / WEIGHTS)
-    tensors["model.norm.weight"] = torch.ones(72, dtype=torch.int64)
+    tensors["model.norm.weight"] = torch.ones(72).to(dtype)
     save_file(tensors, folder / WEIGHTS)
-    assert "model.norm.weight as torch.int64" in complaint(folder)
+    assert f"model.norm.weight as {name}; F64" in complaint(folder)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="this user may read every file")
@@ -233,6 +234,9 @@ def test_a_file_that_may_not_be_read_is_named(folder):
     assert f"{folder / 'config.json'} cannot be read: Permission denied" in complaint(folder)
 
 
-def test_a_home_that_is_not_there_is_no_model(tmp_path):
+@pytest.mark.parametrize(
+    "model", ["~nobody-here/model/x", "x" * 5000, "x" * 5000 + ".gguf", "x\0y", "x\0y.gguf", "owner/" + "x" * 300]
+)
+def test_a_strange_name_is_no_model(tmp_path, model):
     with pytest.raises(ModelError, match="There is no model"):
-        find_model("~nobody-here/model", tmp_path)
+        find_model(model, tmp_path, offline=True)
