@@ -30,7 +30,7 @@ MAX_HEADER_ITEMS = 1 << 17
 # Above every vocabulary, and low enough that a list of as many Python objects does not fill the memory.
 MAX_ARRAY_LENGTH = 1 << 22
 # Of a token or a merge: the time that a tokenizer takes to be built grows with the square of it.
-MAX_ARRAY_STRING_BYTES = 4096
+MAX_ARRAY_STRING_BYTES = 1024
 # The least that a value and a tensor take in the header: lengths, types and offsets.
 MIN_VALUE_BYTES, MIN_TENSOR_BYTES = 13, 24
 AGAIN = ": download or copy it again"

@@ -13,6 +13,8 @@ import torch
 
 from quest_core.config import ModelConfig, RopeConfig
 
+BLOCK_TOKENS = 1 << 16
+
 
 def rope_tables(config: ModelConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """Cosines and sines for every position of the window.
@@ -20,13 +22,15 @@ def rope_tables(config: ModelConfig, device: torch.device) -> tuple[torch.Tensor
     Returns:
         Two float32 tensors [context_tokens, head_dim // 2] on `device`.
     """
-    # In float64 on the CPU: positions times frequencies lose digits in float32 past 100,000 tokens.
     frequencies, scale = inverse_frequencies(config.rope, config.head_dim)
-    angles = torch.outer(torch.arange(config.context_tokens, dtype=torch.float64), frequencies)
-    return (
-        (angles.cos() * scale).to(device, torch.float32),
-        (angles.sin() * scale).to(device, torch.float32),
-    )
+    cosines, sines = torch.empty(2, config.context_tokens, len(frequencies), dtype=torch.float32, device=device)
+    # In float64 on the CPU: positions times frequencies lose digits in float32 past 100,000 tokens. In blocks, so that
+    # a long window's take little more memory than the tables.
+    for positions in torch.arange(config.context_tokens, dtype=torch.float64).split(BLOCK_TOKENS):
+        angles, block = torch.outer(positions, frequencies), slice(int(positions[0]), int(positions[-1]) + 1)
+        cosines[block] = angles.cos() * scale
+        sines[block] = angles.sin() * scale
+    return cosines, sines
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> tuple[torch.Tensor, float]:

@@ -116,6 +116,7 @@ find_or_make(Path({str(tmp_path)!r}) / sys.argv[1], make)
     assert is_whole(tmp_path / "model")
 
 
+@pytest.mark.slow
 def test_two_processes_convert_one_file_once(tmp_path, write_gguf):
     pytest.importorskip("gguf")
     path = write_gguf(tmp_path / "model.gguf")

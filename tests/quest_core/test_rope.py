@@ -7,6 +7,7 @@ import torch
 from transformers import LlamaConfig
 from transformers.models.llama.modeling_llama import LlamaRotaryEmbedding
 
+from quest_core import rope
 from quest_core.config import ModelConfig
 from quest_core.rope import inverse_frequencies, rope_tables
 
@@ -48,3 +49,12 @@ def test_tables_equal_transformers(name, head_dim):
     torch.testing.assert_close(sines[positions[0]], expected_sines[0, :, :half], rtol=0, atol=2e-3)
     frequencies, _ = inverse_frequencies(model.rope, head_dim)
     torch.testing.assert_close(frequencies.float(), LlamaRotaryEmbedding(config).inv_freq, rtol=1e-5, atol=0)
+
+
+def test_tables_in_blocks_are_the_same(monkeypatch):
+    config = LlamaConfig(head_dim=64, max_position_embeddings=1000, rope_parameters=PARAMETERS["default"])
+    model = ModelConfig.from_transformers(config)
+    expected = rope_tables(model, torch.device("cpu"))
+    monkeypatch.setattr(rope, "BLOCK_TOKENS", 7)
+    for table, same in zip(expected, rope_tables(model, torch.device("cpu")), strict=True):
+        torch.testing.assert_close(table, same, rtol=0, atol=0)
