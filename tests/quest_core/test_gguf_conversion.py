@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoConfig, AutoTokenizer
 
+from quest_core import gguf_conversion
 from quest_core.config import EngineConfig, ModelConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
 from quest_core.gguf_conversion import GLOBAL_TENSORS, LAYER_TENSORS, MODEL_CONFIG_FILE, convert_gguf
-from quest_core.model_source import ModelError, embedded_model_path
+from quest_core.model_source import ModelError, embedded_model_path, find_model
 
 gguf = pytest.importorskip("gguf")  # only those who read such files need it
 
@@ -150,3 +154,16 @@ def test_an_unknown_tensor_leaves_no_folder_behind(tmp_path, write_gguf):
     with pytest.raises(ModelError, match="tiny.gguf cannot be read.*ffn_gate_exps"):
         Engine.load(str(tmp_path / "tiny.gguf"), EngineConfig(device="cpu", cache_dir=tmp_path / "cache"))
     assert not [each for each in (tmp_path / "cache").iterdir() if each.is_dir()]
+
+
+def test_a_full_disk_is_one_sentence(tmp_path, write_gguf, monkeypatch):
+    def fail(path, tensors):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(gguf_conversion, "write_safetensors", fail)
+    with pytest.raises(ModelError, match="tiny.gguf cannot be converted: No space left on device .*--data-dir"):
+        find_model(str(write_gguf(tmp_path / "tiny.gguf")), tmp_path / "cache")
+    monkeypatch.undo()
+    monkeypatch.setattr(gguf_conversion.shutil, "disk_usage", lambda path: SimpleNamespace(free=1))
+    with pytest.raises(ModelError, match="takes 0.0 GiB on the disk of .*cache, and 0.0 GiB are free"):
+        find_model(str(tmp_path / "tiny.gguf"), tmp_path / "cache")
