@@ -1,8 +1,8 @@
 """Folders that are made once from a model's file and kept: one process makes them, and damaged ones are made again.
 
 A manifest beside the files has the size, the time and the hash of each. A start compares all sizes, and the hashes of
-small files; that of a large one only where its time has changed, which takes a quarter of a second for the embedded
-model and half a minute for a model of 8 billion parameters. Knows nothing of what the files hold.
+small files; that of a large one only where its time has changed: it takes a second for each gigabyte, a quarter of one
+for the embedded model. Knows nothing of what the files hold.
 """
 
 from __future__ import annotations
