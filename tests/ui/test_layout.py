@@ -11,6 +11,8 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from app.assistant import ConversationEvicted
+from app.errors import UserFacingError
 from app.model_loader import ModelStatus
 from app.server import PAGE_FILES_PATH
 from ui.layout import build_page, status_markup
@@ -61,6 +63,31 @@ def test_a_reloaded_page_has_the_unanswered_question_in_its_box(page, assistant)
     assert load.fn(conversation.conversation_id)[box] == gr.skip()
     conversation.unanswered = "Where?"
     assert load.fn(conversation.conversation_id)[box] == "Where?"
+
+
+def handler(page, name: str):
+    return next(function.fn for function in page.blocks.fns.values() if function.name == name)
+
+
+def test_a_tab_whose_conversation_made_room_is_told_when_it_is_reloaded(page, assistant, monkeypatch):
+    def evicted(conversation_id):
+        raise ConversationEvicted("This conversation is closed.")
+
+    monkeypatch.setattr(assistant, "conversation", evicted)
+    open_conversation = handler(page, "open_conversation")
+    with pytest.warns(UserWarning, match="closed to make room"):
+        opened_id = open_conversation("an-earlier-one")[0]
+    assert opened_id in assistant.conversations
+
+
+def test_a_tab_for_which_there_is_no_room_is_told(page, assistant, monkeypatch):
+    def no_room():
+        raise UserFacingError("64 conversations are open.")
+
+    monkeypatch.setattr(assistant, "open_conversation", no_room)
+    open_conversation = handler(page, "open_conversation")
+    with pytest.raises(gr.Error, match="64 conversations are open"):
+        open_conversation("")
 
 
 def test_no_handler_is_offered_as_a_public_interface(page):
