@@ -68,6 +68,9 @@ _SERVED_ROUTES = (
     "/gradio_api/upload",
     "/gradio_api/upload_progress",
 )
+_UPLOAD_PATH = "/gradio_api/upload"
+# Of all other requests, which are parsed as a whole, and by the thread that serves everybody.
+_MAX_BYTES = 8 << 20
 _SERVED_PATHS = frozenset(_SERVED_ROUTES)
 _SERVED_FOLDERS = tuple(route for route in _SERVED_ROUTES if route != "/" and route.endswith("/"))
 _ANY_ADDRESS = ("0.0.0.0", "::")
@@ -112,6 +115,9 @@ class RequestGuard:
             return 403, "This server fetches nothing for others."
         if path not in _SERVED_PATHS and not path.startswith(_SERVED_FOLDERS):
             return 404, "Nothing is served here."
+        is_long = "transfer-encoding" in headers or int(headers.get("content-length", 0)) > _MAX_BYTES
+        if is_long and path != _UPLOAD_PATH:
+            return 413, f"A request may have at most {_MAX_BYTES >> 20} MiB, and must say how many."
         return None
 
 

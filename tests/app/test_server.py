@@ -166,6 +166,12 @@ def test_what_the_page_never_posts_is_closed(client, path):
     assert client.post(f"/gradio_api/{path}", json={}).status_code == 404
 
 
+def test_a_request_as_large_as_a_file_is_no_call(client):
+    large = b'{"data": ["' + b"x" * (9 << 20) + b'"]}'
+    assert client.post("/gradio_api/call/shout", content=large).status_code == 413
+    assert client.post("/gradio_api/call/shout", content=iter([b'{"data": ', b'["x"]}'])).status_code == 413
+
+
 def test_the_page_is_served_while_the_model_loads(client):
     page = client.get("/")
     assert page.status_code == 200
