@@ -27,14 +27,14 @@ def addition_notes(document: Document, present: Sequence[Document]) -> list[str]
     twins = [other.name for other in present if other.content_id == document.content_id]
     notes = [f"{name} has the same content as {twins[0]}."] if twins else []
     if document.assumed_encoding:
-        notes.append(f"Of {name}, {encoding_note(document)}.")
+        notes.append(f"{name}: {encoding_note(document)}.")
     return notes + [f"In {name}, {note}." for note in page_notes(document)]
 
 
 def encoding_note(document: Document) -> str:
-    """What was assumed of a text's encoding: "its encoding is not certain: read as KOI8-R (Cyrillic)"; "" if it is."""
+    """What was assumed of a text's encoding: "encoding not certain, read as KOI8-R (Cyrillic)"; "" if it is."""
     encoding = document.assumed_encoding
-    return f"its encoding is not certain: read as {encoding}" if encoding else ""
+    return f"encoding not certain, read as {encoding}" if encoding else ""
 
 
 def page_notes(document: Document) -> list[str]:

@@ -28,8 +28,8 @@ _WORD = re.compile(r"\w+|[^\w\s]")
 _SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’»)\]]*(?:\s+|$)|\n+|$)|\s+", re.DOTALL)
 # BM25's words: as its default, of two characters or more; but scripts without spaces count by the character.
 _BM25_WORD = r"(?u)[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|\b\w\w+\b"
-# Left out of search: what nearly every passage has says nothing about any.
-_STOP_WORDS = "en"
+# Left out of search with bm25s' own list: they belong to the question, not to what it asks for.
+_QUESTION_WORDS = "who whom whose what which when where why how do does did can could".split()
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class _WordSearch:
         self._stemmer = Stemmer.Stemmer("english")
         self._scores = bm25s.BM25()
         words = bm25s.tokenize(
-            texts, stopwords=_STOP_WORDS, stemmer=self._stemmer, token_pattern=_BM25_WORD, show_progress=False
+            texts, stopwords=_stop_words(), stemmer=self._stemmer, token_pattern=_BM25_WORD, show_progress=False
         )
         self._scores.index(words, show_progress=False)
 
@@ -123,12 +123,18 @@ class _WordSearch:
         return self._stemmer.stemWord(word) in self._scores.vocab_dict
 
 
+def _stop_words() -> list[str]:
+    from bm25s.stopwords import STOPWORDS_EN
+
+    return [*STOPWORDS_EN, *_QUESTION_WORDS]
+
+
 def _words(question: str) -> list[str]:
     """The words of a question that are searched for, in lower case."""
     import bm25s
 
     (words,) = bm25s.tokenize(
-        [question], stopwords=_STOP_WORDS, token_pattern=_BM25_WORD, return_ids=False, show_progress=False
+        [question], stopwords=_stop_words(), token_pattern=_BM25_WORD, return_ids=False, show_progress=False
     )
     return [word for word in words if word]
 

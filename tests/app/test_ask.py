@@ -121,11 +121,11 @@ def test_a_document_longer_than_the_window_says_what_was_read(settings, tmp_path
     context = report["context"]
     assert list(context) == ["mode", "pages", "passages", "found_words", "missing_words"]
     assert context["mode"] == "passages" and context["passages"] >= len(context["pages"]) > 0
-    assert (context["found_words"], context["missing_words"]) == ([], ["who", "kept", "light"])
+    assert (context["found_words"], context["missing_words"]) == ([], ["kept", "light"])
     assert report["document"]["tokens_in_context"] < report["document"]["tokens"]
-    run_ask(settings, arguments([path], "Who is the keeper?"))
+    run_ask(settings, arguments([path], "Is the keeper of Zanzibar known?"))
     shown = capsys.readouterr().err
-    assert "longer than the window" in shown and "keeper, but not who" in shown
+    assert "longer than the window" in shown and "has keeper, but not zanzibar, known" in shown
     assert "read most" not in shown
     run_ask(settings, arguments([path], "Wo liegt der Leuchtturm?"))
     assert "none of the question's words occur in the document, so its beginning was read" in capsys.readouterr().err

@@ -140,7 +140,7 @@ def test_pages_without_text_are_named_in_the_list_and_counted_in_the_meter():
 
 def test_an_encoding_that_is_a_guess_is_shown_in_the_list():
     document = Document("id", "a.txt", SAMPLE_BOOK, (DocumentPage(0, "1", "text"),), assumed_encoding="Big5 <Chinese>")
-    assert "not certain: read as Big5 &lt;Chinese&gt;" in documents_markup([(document, None)])
+    assert "not certain, read as Big5 &lt;Chinese&gt;" in documents_markup([(document, None)])
     assert "document-note" not in documents_markup([(replace(document, assumed_encoding=""), None)])
 
 

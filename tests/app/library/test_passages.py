@@ -101,7 +101,7 @@ def test_text_that_repeats_itself_is_cut_to_its_end(make_document):
 @pytest.mark.parametrize(
     ("question", "found", "missing"),
     [
-        ("Which PARROTS sleep in Peru? Parrots!", ("parrots", "sleep"), ("which", "peru")),
+        ("Which PARROTS sleep in Peru? Parrots!", ("parrots", "sleep"), ("peru",)),
         ("Wo schläft der Papagei?", (), ("wo", "schläft", "der", "papagei")),
         ("the of and", (), ()),
         ("", (), ()),

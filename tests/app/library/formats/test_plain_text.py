@@ -37,7 +37,7 @@ def test_form_feeds_mark_pages(tmp_path):
         ("chinese.md", f"# 快乐王子\n{'雕像高高地耸立在城市上空的石柱上面。' * 4}".encode("gbk"), "# 快乐王子", ""),
         ("table.txt", "id;name\n1;Élancée\n2;Château\n".encode("mac_roman"), "1;Élancée", ""),
         ("page.html", "<p>Тра-ля-ля, <b>статуя</b> Принца, и все им восхищались".encode("cp1251"), "-ля, статуя П", ""),
-        ("short.txt", b"El ni\xf1o", "El niño", "its encoding is not certain: read as Windows-1252"),
+        ("short.txt", b"El ni\xf1o", "El niño", "encoding not certain, read as Windows-1252"),
     ],
 )
 def test_encoding_is_found_and_told_if_it_is_a_guess(tmp_path, name, data, words, note):
@@ -45,4 +45,4 @@ def test_encoding_is_found_and_told_if_it_is_a_guess(tmp_path, name, data, words
     document = read_document(tmp_path / name)
     assert words in document.document_pages[0].text
     assert encoding_note(document) == note
-    assert addition_notes(document, []) == ([f"Of {name}, {note}."] if note else [])
+    assert addition_notes(document, []) == ([f"{name}: {note}."] if note else [])
