@@ -20,8 +20,9 @@ from app.library.errors import (
 )
 from app.library.formats import SUPPORTED_SUFFIXES
 from app.library.limits import ReadLimits
-from app.library.passages import QuestionWords, question_words, retrieve_passages
+from app.library.passages import question_words, retrieve_passages
 from app.library.reader import ReadProgress, read_document
+from app.library.word_search import QuestionWords
 
 __all__ = [
     "SUPPORTED_SUFFIXES",

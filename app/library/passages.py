@@ -1,9 +1,8 @@
 """Find the passages of documents that bear on a question, as many as fit a number of tokens.
 
-llama-index splits the document pages into chunks (SentenceSplitter), and what its BM25Retriever is made of (bm25s)
-ranks them; the retriever itself keeps each text three times over, too much for long documents. Here the best chunks are
-taken until the limit is reached, and neighbours are joined. Works offline: the splitter's default tokenizer and
-sentence model, which it may want to download, are replaced by regular expressions. Knows nothing of prompts.
+llama-index splits the document pages into chunks (SentenceSplitter), BM25 ranks them; here the best are taken until
+the limit is reached, and neighbours are joined. Works offline: the splitter's default tokenizer and sentence model,
+which it may want to download, are replaced by regular expressions. Knows nothing of prompts.
 """
 
 import re
@@ -15,6 +14,7 @@ from itertools import count, zip_longest
 
 from app.errors import UserFacingError
 from app.library.document import Document, Passage
+from app.library.word_search import QuestionWords, WordSearch, searched_words
 
 # In words and punctuation marks: about a paragraph or two, 200 to 300 tokens of a model.
 _CHUNK_WORDS = 180
@@ -26,23 +26,6 @@ _CACHED_INDEXES = 4
 _WORD = re.compile(r"\w+|[^\w\s]")
 # Sentences keep the blanks after them, so that the pieces still make up the text.
 _SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’»)\]]*(?:\s+|$)|\n+|$)|\s+", re.DOTALL)
-# BM25's words: as its default, of two characters or more; but scripts without spaces count by the character.
-_BM25_WORD = r"(?u)[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af]|\b\w\w+\b"
-# Left out of search with bm25s' own list: they belong to the question, not to what it asks for.
-_QUESTION_WORDS = "who whom whose what which when where why how do does did can could".split()
-
-
-@dataclass(frozen=True)
-class QuestionWords:
-    """The words of a question that are searched for, in lower case, by whether they occur in the documents.
-
-    Attributes:
-        found: those that occur somewhere, also in another form ("boats" for "boat").
-        missing: the others. If both are empty, the question has none but stop words.
-    """
-
-    found: tuple[str, ...]
-    missing: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,17 +38,17 @@ class _Chunk:
 
 @dataclass(frozen=True)
 class _ChunkIndex:
-    """Chunks of a set of documents in document order, and the search over them (None if they have no words)."""
+    """Chunks of a set of documents in document order, and the search over them."""
 
     chunks: tuple[_Chunk, ...]
-    search: "_WordSearch | None"
+    search: WordSearch
 
     def ranking(self, question: str) -> Iterator[_Chunk]:
         """Yield all chunks, best first: those with words of the question, then what stands ever farther from these.
 
         If no chunk has any of its words, the beginnings of the documents in turn.
         """
-        hits = self.search.hits(question) if self.search else []
+        hits = self.search.hits(question)
         if not hits:
             yield from self._beginnings()
             return
@@ -86,57 +69,6 @@ class _ChunkIndex:
             by_document.setdefault(chunk.document_number, []).append(chunk)
         for chunks in zip_longest(*by_document.values()):
             yield from (chunk for chunk in chunks if chunk)
-
-
-class _WordSearch:
-    """BM25 over texts.
-
-    Args:
-        texts: what to search.
-    """
-
-    def __init__(self, texts: Sequence[str]) -> None:
-        import bm25s
-        import Stemmer
-
-        self._stemmer = Stemmer.Stemmer("english")
-        self._scores = bm25s.BM25()
-        words = bm25s.tokenize(
-            texts, stopwords=_stop_words(), stemmer=self._stemmer, token_pattern=_BM25_WORD, show_progress=False
-        )
-        self._scores.index(words, show_progress=False)
-
-    def hits(self, question: str) -> list[int]:
-        """Numbers of the texts that have words of the question, best first."""
-        import numpy as np
-
-        stems = self._scores.get_tokens_ids(self._stemmer.stemWords(_words(question)))
-        if not stems:
-            return []
-        scores = self._scores.get_scores_from_ids(stems)
-        # Stable: of equal texts the first.
-        ranked = np.argsort(-scores, kind="stable")
-        return ranked[: np.count_nonzero(scores > 0)].tolist()
-
-    def has(self, word: str) -> bool:
-        """Whether any text has this word, in whatever form."""
-        return self._stemmer.stemWord(word) in self._scores.vocab_dict
-
-
-def _stop_words() -> list[str]:
-    from bm25s.stopwords import STOPWORDS_EN
-
-    return [*STOPWORDS_EN, *_QUESTION_WORDS]
-
-
-def _words(question: str) -> list[str]:
-    """The words of a question that are searched for, in lower case."""
-    import bm25s
-
-    (words,) = bm25s.tokenize(
-        [question], stopwords=_stop_words(), token_pattern=_BM25_WORD, return_ids=False, show_progress=False
-    )
-    return [word for word in words if word]
 
 
 @dataclass
@@ -238,8 +170,8 @@ def question_words(documents: Sequence[Document], question: str) -> QuestionWord
         UserFacingError: llama-index is not installed.
     """
     search = _index(documents).search
-    words = dict.fromkeys(_words(question))
-    found = tuple(word for word in words if search and search.has(word))
+    words = dict.fromkeys(searched_words(question))
+    found = tuple(word for word in words if search.has(word))
     return QuestionWords(found, tuple(word for word in words if word not in found))
 
 
@@ -306,5 +238,4 @@ def _build_index(documents: Sequence[Document]) -> _ChunkIndex:
                 # The next one begins in the overlap: in text that repeats itself, it stands further up, too.
                 words = list(_WORD.finditer(text))[-_CHUNK_OVERLAP_WORDS:]
                 search_from = start + (words[0].start() if words else 1)
-    has_words = any(re.search(_BM25_WORD, text) for text in texts)
-    return _ChunkIndex(tuple(chunks), _WordSearch(texts) if has_words else None)
+    return _ChunkIndex(tuple(chunks), WordSearch(texts))

@@ -129,7 +129,9 @@ def test_the_name_of_the_file_is_not_searched(make_document):
 
 
 def test_pages_without_words_and_other_scripts_work(make_document):
-    assert retrieve_passages([make_document("", "…", "—")], "anything", 100, count_words)
+    for text in ("…", "the of and", "a b"):
+        assert retrieve_passages([make_document("", text, "—")], "anything", 100, count_words)
+    assert retrieve_passages([make_document("", " ")], "anything", 100, count_words) == []
     chinese = make_document("天地玄黄。" * 60, "春眠不觉晓，处处闻啼鸟。夜来风雨声，花落知多少。")
     (found, *_) = retrieve_passages([chinese], "花落", 60, len)
     assert found.page_index == 1
