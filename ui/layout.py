@@ -24,7 +24,7 @@ from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
-_STYLE_SHEETS = ("page.css", "panels.css", "messages.css", "notices.css")
+_STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css")
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),

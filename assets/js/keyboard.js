@@ -3,6 +3,7 @@
 // What has an Escape of its own (an edit box, the dialog of a link) has taken it before it comes here.
 
 const STOP_BUTTONS = "#question .stop-button, #compare-question .stop-button";
+const FOCUSABLE = "button, a, input, textarea, [tabindex], quest-question";
 // Where the focus goes when the element that had it vanishes from inside of one of these.
 const HEIRS = [
   ["#document-list", nextDocument],
@@ -24,12 +25,13 @@ export function listenForEscape() {
 /** Hand the focus on when its element is taken away: to the question box, the next document, the drop zone. */
 export function keepFocus() {
   let last = null;
-  document.addEventListener("focusin", ({ target }) => {
-    const heir = HEIRS.find(([selector]) => target.closest(selector));
-    last = heir && { element: target, find: heir[1], index: indexInList(target) };
-  });
-  // Whoever clicks elsewhere gives the focus up.
-  document.addEventListener("pointerdown", ({ target }) => last && !last.element.contains(target) && (last = null), true);
+  const remember = (element) => {
+    const heir = HEIRS.find(([selector]) => element?.closest(selector));
+    last = heir ? { element, find: heir[1], index: indexInList(element) } : null;
+  };
+  document.addEventListener("focusin", ({ target }) => remember(target));
+  // Not every browser focuses a button that is clicked. Whoever clicks on nothing gives the focus up.
+  document.addEventListener("pointerdown", ({ target }) => remember(target.closest(FOCUSABLE)), true);
   new MutationObserver(() => {
     if (!last || document.activeElement !== document.body || isThere(last.element)) return;
     const { find, index } = last;

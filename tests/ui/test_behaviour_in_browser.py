@@ -19,6 +19,15 @@ FOCUSED = """() => {
 }"""
 QUESTION = "Ask about the document"
 STATE = "quest-live-panel [data-part=state]"
+# What an answer publishes.
+STEP = {
+    "type": "step", "step": 1, "page_reads": None, "layers": 2, "pages": 4, "kv_heads": 1, "dense_layers": 0,
+    "context_tokens": 60, "window_tokens": 4096, "tokens_per_s": 20.0, "mean_tokens_per_s": 20.0,
+    "time_to_first_token_s": 0.3, "read_share": 0.5, "missed_share": 0.1,
+}  # fmt: skip
+FINISHED = {
+    "type": "finished", "finish_reason": "stop", "mean_tokens_per_s": 20.0, "time_to_first_token_s": 0.3, "steps": 2,
+}  # fmt: skip
 
 
 def press_ask(page, question: str) -> None:
@@ -123,12 +132,8 @@ def test_clear_can_be_undone_and_empties_the_panel(open_page, served):
     page = open_page()
     ask(page, "First?")
     conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
-    step = {"type": "step", "step": 1, "page_reads": None, "layers": 2, "pages": 4, "kv_heads": 1, "dense_layers": 0,
-            "context_tokens": 60, "window_tokens": 4096, "tokens_per_s": 20.0, "mean_tokens_per_s": 20.0,
-            "time_to_first_token_s": 0.3, "read_share": 0.5, "missed_share": 0.1}  # fmt: skip
-    served.telemetry.publish(conversation_id, step)
-    served.telemetry.publish(conversation_id, {"type": "finished", "finish_reason": "stop", "mean_tokens_per_s": 20.0,
-                                               "time_to_first_token_s": 0.3, "steps": 2})  # fmt: skip
+    served.telemetry.publish(conversation_id, STEP)
+    served.telemetry.publish(conversation_id, FINISHED)
     caption = page.locator("quest-live-panel [data-part=map-caption]")
     page.locator(STATE, has_text="Finished").wait_for()
     assert "at step 1" in caption.inner_text()
@@ -146,6 +151,23 @@ def test_clear_can_be_undone_and_empties_the_panel(open_page, served):
     page.wait_for_selector("quest-undo")
     ask(page, "Anew?")
     assert page.locator("quest-undo").count() == 0
+
+
+def test_escape_closes_the_text_of_a_page_and_the_focus_stays_on_the_map(open_page, served):
+    page = open_page()
+    conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    served.telemetry.publish(conversation_id, STEP)
+    served.telemetry.publish(conversation_id, FINISHED)
+    page.locator(STATE, has_text="Finished").wait_for()
+    detail = page.locator("quest-live-panel .page-detail")
+    for focus in ("canvas", "[data-part=page-close]"):
+        page.focus("quest-live-panel canvas")
+        page.keyboard.press("Enter")
+        detail.wait_for()
+        page.focus(f"quest-live-panel {focus}")
+        page.keyboard.press("Escape")
+        detail.wait_for(state="hidden")
+        assert page.evaluate("document.activeElement.shadowRoot.activeElement.localName") == "canvas"
 
 
 DROP = """([selector, kind, text]) => {
