@@ -144,8 +144,10 @@ class ChatPanel:
     def _ask_edited(
         self, event: gr.EventData, conversation_id: str, *option_values: Any
     ) -> Iterator[tuple[Any, ...]]:
+        # Our own script sends a number; whoever else calls may send anything.
+        turn = event.turn if isinstance(event.turn, int) else -1
         with self._one_answer_at_a_time(conversation_id) as conversation:
-            yield from self._answer_again(conversation, int(event.turn), str(event.question).strip(), option_values)
+            yield from self._answer_again(conversation, turn, str(event.question).strip(), option_values)
 
     def _answer_again(
         self, conversation: Conversation, turn: int, question: str | None, option_values: tuple[Any, ...]

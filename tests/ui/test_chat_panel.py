@@ -304,7 +304,7 @@ def test_questions_are_shown_as_text(conversation):
     assert "<quest-question turn=\"2\">&lt;b&gt;?</quest-question>" in question_content("<b>?", 2)["value"]
 
 
-@pytest.mark.parametrize("turn", [-1, 1, 7])
+@pytest.mark.parametrize("turn", [-1, 1, 7, "x", None])
 def test_an_edit_of_a_turn_that_is_gone_changes_nothing(panel, conversation, turn):
     ask(panel, conversation, "First?")
     event = SimpleNamespace(turn=turn, question="Other?")
