@@ -15,7 +15,7 @@ from app.chat_template import ChatTokenizer
 from app.data_folder import explain_storage_error
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
-from app.summary_levels import idle_levels_note
+from app.summary_levels import idle_levels_note, levels_scope_note
 from app.thought_stream import thinking_limit
 from app.window import stretch_warning, window_note
 
@@ -142,9 +142,11 @@ class ModelLoader:
             self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")
             raise
         name, device, window = engine.model_name, engine.device_name, engine.context_tokens
-        levels_note = idle_levels_note(settings, engine.device.type, (settings.token_budget,), window)
+        device_type = engine.device.type
+        idle_note = idle_levels_note(settings, device_type, (settings.token_budget,), window)
+        levels_note = levels_scope_note(settings, device_type, window)
         note = f"{window_note(engine.trained_tokens, window, engine.stretch_factor)} {levels_note}".strip()
-        warning = f"{stretch_warning(engine.stretch_factor)} {levels_note}".strip()
+        warning = f"{stretch_warning(engine.stretch_factor)} {idle_note}".strip()
         with self._lock:
             if not self._closed:
                 self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))

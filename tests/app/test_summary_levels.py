@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from app.settings import AppSettings
-from app.summary_levels import idle_levels_note, most_narrowed_tokens
+from app.summary_levels import idle_levels_note, levels_scope_note
 from kernels.reference import narrows
 
 LONG = 131072
@@ -34,8 +34,15 @@ def test_a_cpu_a_short_window_and_large_budgets_are_named():
 
 @pytest.mark.parametrize("page_size", [4, 16, 64])
 def test_it_says_what_the_kernels_do(page_size):
-    most = most_narrowed_tokens(page_size)
-    for budget in (most, most + page_size):
-        for context in (4096 * page_size, 4097 * page_size):
-            works = narrows(2, context // page_size, budget // page_size)
-            assert bool(note(budgets=(budget,), context_tokens=context, page_size=page_size)) != works
+    for budget_pages in (256, 257):
+        for pages in (4096, 4097):
+            budgets, context = (budget_pages * page_size,), pages * page_size
+            works = narrows(2, pages, budget_pages)
+            assert bool(note(budgets=budgets, context_tokens=context, page_size=page_size)) != works
+
+
+def test_where_budgets_may_change_the_page_says_when_it_takes_part():
+    settings = AppSettings(data_dir=Path("data"), summary_levels=2)
+    assert "above 16,384 tokens and with budgets up to 1,024" in levels_scope_note(settings, "cuda", LONG)
+    assert "does nothing on a CPU" in levels_scope_note(settings, "cpu", LONG)
+    assert levels_scope_note(AppSettings(data_dir=Path("data")), "cuda", LONG) == ""

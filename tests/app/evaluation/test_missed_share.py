@@ -1,4 +1,4 @@
-"""What the page and EVALUATION.md say about the estimate of missed attention is what was measured."""
+"""What the app and EVALUATION.md say about the estimate of missed attention is what was measured."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import pytest
 from app.evaluation.missed_share import range_of_truth_over_estimate
 from app.presets import MISSED_OVER_ESTIMATE
 from quest_core.config import EngineConfig
-from ui.live_panel import LivePanel
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -24,13 +23,6 @@ def measured() -> tuple[float, float]:
 
 def test_the_constant_is_what_was_measured(measured):
     assert tuple(round(bound, 2) for bound in measured) == MISSED_OVER_ESTIMATE
-
-
-def test_the_live_panel_tells_that_range(measured):
-    least, most = measured
-    assert f'missed-factor="{least:.2f} to {most:.2f}"' in LivePanel(4).markup("")
-    script = (ROOT / "assets" / "js" / "live-panel.js").read_text(encoding="utf-8")
-    assert "missed-factor" in script and not re.search(r"\d\.\d+ to \d\.\d+ times", script)
 
 
 def test_the_evaluation_tells_that_range(measured):

@@ -1,0 +1,18 @@
+"""What the live panel is told beside its conversation."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from app.presets import MISSED_OVER_ESTIMATE
+from ui.live_panel import LivePanel
+
+SCRIPT = Path(__file__).resolve().parents[2] / "assets" / "js" / "live-panel.js"
+
+
+def test_it_tells_the_measured_range_of_missed_attention():
+    least, most = MISSED_OVER_ESTIMATE
+    assert f'missed-factor="{least:.2f} to {most:.2f}"' in LivePanel(4).markup("")
+    script = SCRIPT.read_text(encoding="utf-8")
+    assert "missed-factor" in script and not re.search(r"\d\.\d+ to \d\.\d+ times", script)
