@@ -51,7 +51,8 @@ MODULES = {
     "bench": ["-m", "app.cli", "bench"],
     "eval": ["-m", "app.cli", "eval"],
     "doctor": ["-m", "app.cli", "doctor"],
-    "test": ["-m", "pytest"],
+    # Two at a time: the kernels' interpreter and the browser tests keep one core busy each. -n 0 runs one by one.
+    "test": ["-m", "pytest", "-n", "2", "--dist", "loadfile"],
 }
 USAGE = """\
 usage: python launch.py [serve] [options]                    the app in the browser (the default)

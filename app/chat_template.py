@@ -62,6 +62,8 @@ class ChatTokenizer:
         try:
             tokenizer = _load_tokenizer(model_folder, config)
             self._with_control = Tokenizer.from_str(tokenizer.backend_tokenizer.to_str())
+        except ImportError:
+            raise  # which says what to install
         except Exception as error:  # transformers and tokenizers raise many kinds for a damaged file
             raise UserFacingError(
                 f"The tokenizer in {model_folder} cannot be read. The model needs a tokenizer.json beside its weights."

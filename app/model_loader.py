@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Literal
 from app.answer_run import Thinking
 from app.chat import PromptPlanner
 from app.chat_template import ChatTokenizer
-from app.data_folder import explain_storage_error
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
 from app.summary_levels import idle_levels_note, levels_scope_note
@@ -126,10 +125,7 @@ class ModelLoader:
             config = settings.engine_config()
             engine = Engine.load(settings.model, config, lambda message: self._report("loading", message))
             tokenizer = ChatTokenizer(engine.model_folder)
-        except OSError as error:
-            self._report("failed", explain_storage_error(error, settings.data_dir))
-            return
-        except (UserFacingError, ValueError) as error:
+        except (UserFacingError, ValueError, OSError) as error:
             self._report("failed", str(error))
             return
         except ImportError as error:

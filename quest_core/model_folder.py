@@ -96,6 +96,8 @@ def read_model_config(folder: Path) -> ModelConfig:
     values = read_json(folder / CONFIG)
     try:
         return ModelConfig.from_transformers(_transformers_config(values))
+    except ImportError:
+        raise  # of transformers itself, which says what to install
     except Exception as error:  # transformers raises many kinds for a broken or unknown config.json
         reason = str(error).strip().partition("\n")[0] or type(error).__name__
         raise ModelError(f"The model in {folder} cannot be read: {reason}") from error

@@ -80,8 +80,8 @@ def _convert(path: Path, cache_dir: Path, on_progress: Callable[[str], None]) ->
         raise ModelError(f"{path.name} cannot be read as a GGUF model: {error}.") from error
     except OSError as error:
         raise ModelError(
-            f"{path.name} cannot be converted: {error.strerror or error} ({error.filename or cache_dir}). It needs a "
-            "file that can be read and room in the data folder; another one is chosen with --data-dir."
+            f"{path.name} cannot be converted: {error.strerror or error} ({error.filename or cache_dir}). Check "
+            "that the file can be read and the data folder written to, or choose another folder with --data-dir."
         ) from error
 
 

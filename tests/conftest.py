@@ -33,7 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def embedded_data_dir(tmp_path_factory) -> Path:
-    """A data folder for `--data-dir`, in which the embedded model is converted once for all tests."""
+    """A data folder for `--data-dir`, in which the embedded model is converted once for all tests.
+
+    Processes that share the tests share it too: the first one converts.
+    """
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = tmp_path_factory.getbasetemp().parent / "embedded-data"
+        folder.mkdir(exist_ok=True)
+        return folder
     return tmp_path_factory.mktemp("data")
 
 

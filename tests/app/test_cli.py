@@ -10,6 +10,7 @@ from types import ModuleType
 import pytest
 
 from app import cli
+from app.chat_template import ChatTokenizer
 from app.errors import UserFacingError
 from app.model_loader import ModelLoader
 from app.ports import ensure_port_is_free
@@ -104,13 +105,13 @@ def test_a_module_of_our_own_that_is_missing_is_no_missing_package(name):
         cli.run_cleanly(fail)
 
 
-def test_the_model_loader_names_a_missing_package(monkeypatch, tmp_path):
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    path = tmp_path / "model.gguf"
-    path.write_bytes(b"GGUF" + bytes(100))
-    loader = ModelLoader(AppSettings(data_dir=tmp_path, model=str(path), device="cpu"))
-    with pytest.raises(UserFacingError, match="The package gguf is not installed. Run"):
+def test_the_model_loader_names_a_missing_package(monkeypatch, tmp_path, tiny_model_folder):
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    loader = ModelLoader(AppSettings(data_dir=tmp_path, model=str(tiny_model_folder), device="cpu"))
+    with pytest.raises(UserFacingError, match="The package transformers is not installed. Run"):
         loader.wait()
+    with pytest.raises(ImportError):
+        ChatTokenizer(tiny_model_folder)
 
 
 def test_a_port_in_use_is_named():

@@ -56,5 +56,5 @@ def test_the_page_is_not_opened(settings):
 
 def test_the_model_is_not_loaded(settings):
     assistant = Assistant(settings)
-    with pytest.raises(UserFacingError, match="The data folder .*data cannot be written to.*--data-dir"):
+    with pytest.raises(UserFacingError, match=r"cannot be converted: .*data/models\). Check .*--data-dir"):
         assistant.wait_until_ready()

@@ -106,7 +106,7 @@ def test_remove(panel, conversation, tmp_path):
 
 def test_what_there_is_to_say_of_a_document_is_said_when_it_is_added(panel, conversation, tmp_path, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr("ui.documents_panel.warn", said.append)
+    monkeypatch.setattr("ui.documents_panel.warn", lambda sentence, place: said.append(sentence))
     add(panel, conversation, [upload(tmp_path, "one.txt")])
     assert said == []
     # The scripted assistant takes the stem for the content.
