@@ -20,6 +20,7 @@ from app.errors import UserFacingError, explain
 from app.passage_notes import passage_notes
 from ui.documents_panel import DocumentsPanel
 from ui.notices import notice_line, shown_to_user, user_error, warn
+from ui.page_script import WITH_CONVERSATION
 from ui.raw_html import raw_html
 from ui.safe_markdown import safe_markdown
 from ui.settings_panel import SettingsPanel, options
@@ -110,8 +111,9 @@ class ChatPanel:
         option_inputs = self._settings_panel.inputs
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         engine = plain | ENGINE_QUEUE
-        self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], shown, **engine)
-        self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], shown, **engine)
+        quick = engine | {"js": WITH_CONVERSATION}
+        self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], shown, **quick)
+        self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], shown, **quick)
         self.messages.retry(self._regenerate, [conversation_id, *option_inputs], shown, **engine)
         self._edited.click(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
         # Not queued: a stop must not wait behind what it is to stop.

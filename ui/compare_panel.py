@@ -19,6 +19,7 @@ from app.errors import explain
 from app.race import RaceFinished, RacePrefill, RaceToken
 from ui.chat_panel import ENGINE_QUEUE
 from ui.notices import notice_line, shown_to_user, user_error, warn
+from ui.page_script import WITH_CONVERSATION
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel, options
 from ui.wording import byte_count, loading_line, percentage, prefill_line, queue_line, rate, stretch_suffix
@@ -83,7 +84,7 @@ class ComparePanel:
         shown = [self._question, self._summary, self._dense, self._quest]
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         inputs = [conversation_id, self._question, *self._settings_panel.inputs]
-        self._question.submit(self._compare, inputs, shown, **plain, **ENGINE_QUEUE)
+        self._question.submit(self._compare, inputs, shown, js=WITH_CONVERSATION, **plain, **ENGINE_QUEUE)
         self._question.stop(self._stop, conversation_id, None, queue=False, **plain)
 
     def _compare(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[list[Any]]:

@@ -30,6 +30,7 @@ from app.library import (
     page_notes,
 )
 from ui.notices import notice_line, shown_to_user, user_error, warn
+from ui.page_script import WITH_CONVERSATION
 from ui.raw_html import raw_html
 from ui.uploaded_files import upload_folder, uploaded_paths
 from ui.wording import counted
@@ -80,14 +81,15 @@ class DocumentsPanel:
         """
         shown = [self._files, self._password_form, self._password, self._progress, self.list, self.meter]
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self._files.upload(self._add_files, [conversation_id, self._files], shown, preprocess=False, **plain)
+        quick: dict[str, Any] = plain | {"js": WITH_CONVERSATION}
+        self._files.upload(self._add_files, [conversation_id, self._files], shown, preprocess=False, **quick)
         self._password.submit(
             self._add_files, [conversation_id, self._files, self._password], shown, preprocess=False, **plain
         )
         # Whoever takes the encrypted file out again is not asked for its password any more.
         for event in (self._files.clear, self._files.delete):
             event(lambda: gr.update(visible=False), None, self._password_form, **plain)
-        self._sample.click(self._add_sample_book, conversation_id, shown, **plain)
+        self._sample.click(self._add_sample_book, conversation_id, shown, **quick)
         self.list.click(self._remove, conversation_id, [self.list, self.meter], **plain)
 
     def refresh(self, conversation: Conversation) -> tuple[str, str]:

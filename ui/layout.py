@@ -19,6 +19,7 @@ from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
 from ui.live_panel import LivePanel
 from ui.notices import shown_to_user, warn
+from ui.page_script import call_script
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.theme import quest_theme
@@ -28,23 +29,14 @@ _STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notic
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
+        # Used inside the live panel alone, which appears with the page and must not be seen without it.
+        f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/live-panel.css">',
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
         f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
     ]
 )
 _LOADING_POLL_S = 1.0
 _LOST = "Quest Chat cannot be reached. Is it still running?"
-
-
-def _call_script(module: str, function: str) -> str:
-    """JavaScript that calls a function of the page's own.
-
-    It imports the module by itself, because Gradio puts the page's scripts in only while the page is already running.
-    """
-    return f"""async () => {{
-  const script = new URL("{PAGE_FILES_PATH}/js/{module}.js", document.baseURI);
-  return (await import(script)).{function}();
-}}"""
 
 
 def build_page(assistant: Assistant, settings: AppSettings) -> Page:
@@ -117,10 +109,10 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 documents_panel.list,
                 documents_panel.meter,
             ],
-            js=_call_script("conversation", "rememberedConversation"),
+            js=call_script("conversation", "rememberedConversation"),
             **hidden,
         )
-        blocks.load(None, js=_call_script("question", "focusQuestion"))
+        blocks.load(None, js=call_script("question", "focusQuestion"))
         loading_timer.tick(
             show_loading,
             conversation_id,

@@ -7,6 +7,19 @@
 const STORAGE_KEY = "quest-chat-conversation";
 // The page that is being refreshed may still hold the lock for a moment.
 const LOCK_WAIT_MS = 400;
+const OPENING_WAIT_MS = 20_000;
+
+let tellOpened;
+const opened = new Promise((resolve) => (tellOpened = resolve));
+
+/**
+ * The values of an event's inputs, the conversation's id first: whoever is quicker than the server, which opens the
+ * conversation as the page loads, waits for it. If it never does, the server says what is wrong.
+ */
+export async function withConversation(conversationId, ...values) {
+  const tooLong = new Promise((resolve) => setTimeout(resolve, OPENING_WAIT_MS, ""));
+  return [conversationId || (await Promise.race([opened, tooLong])), ...values];
+}
 
 /** The id to reopen, or "" for a new conversation. */
 export async function rememberedConversation() {
@@ -17,6 +30,7 @@ export async function rememberedConversation() {
 
 /** Remember the conversation that the server has opened for this tab. */
 export function rememberConversation(conversationId) {
+  tellOpened(conversationId);
   if (sessionStorage.getItem(STORAGE_KEY) === conversationId) return;
   sessionStorage.setItem(STORAGE_KEY, conversationId);
   holdLock(conversationId);

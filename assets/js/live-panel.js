@@ -13,7 +13,9 @@ import { decodePageReads, fetchPage, fetchStep, TelemetryStream } from "./teleme
 const CALM_REDRAW_MS = 1000;
 
 const STYLE_SHEET = new URL("../css/live-panel.css", import.meta.url);
+// Nothing is seen before the sheet is there, which makes it visible.
 const MARKUP = `
+  <style>.live-header, .live-figures, .live-bar, .live-map { visibility: hidden; }</style>
   <link rel="stylesheet" href="${STYLE_SHEET}">
   <header class="live-header">
     <h2>Live</h2>

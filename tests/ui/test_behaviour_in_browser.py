@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import threading
 
 import pytest
 
@@ -204,6 +205,20 @@ def test_a_question_that_comes_before_the_model_waits_for_it(open_page, served):
     served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
     page.locator("#messages .md", has_text="High above the city").wait_for()
     page.locator(STATE, has_text="Idle").wait_for()
+
+
+def test_a_question_that_comes_before_the_conversation_is_opened_waits_for_it(open_page, served, monkeypatch):
+    page = open_page()
+    may_open, open_conversation = threading.Event(), served.open_conversation
+    monkeypatch.setattr(served, "open_conversation", lambda: may_open.wait(20) and open_conversation())
+    # A new tab: nothing to reopen.
+    page.evaluate("sessionStorage.clear()")
+    page.reload()
+    press_ask(page, "Where?")
+    page.wait_for_timeout(300)
+    may_open.set()
+    page.locator("#messages .md", has_text="High above the city").wait_for()
+    assert page.locator("#notice-at-question").inner_text() == ""
 
 
 def test_a_server_that_is_gone_is_told_until_it_is_back(chromium, assistant, serve_page, tmp_path, monkeypatch):
