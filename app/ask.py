@@ -94,7 +94,7 @@ def _add_document(
 
     present = tuple(conversation.documents)
     document = assistant.add_document(conversation, path, password, on_progress)
-    progress.show(f"Read {document.name}: {document.page_count} pages", last=True)
+    progress.show(f"Read {document.name}: {document.page_count} page{'s' * (document.page_count != 1)}", last=True)
     for note in addition_notes(document, present):
         progress.show(note, last=True)
 
