@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 import threading
-from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
@@ -24,6 +23,7 @@ from app.document_tokens import TokenCount
 from app.errors import UserFacingError, explain
 from app.library import Document, ReadProgress, read_document
 from app.model_loader import LoadedModel, ModelLoader, ModelStatus
+from app.open_conversations import OpenConversations
 from app.provenance import page_text
 from app.race import RaceEvent, race_events, race_work
 from app.settings import AppSettings
@@ -41,16 +41,6 @@ _QUEUE_POLL_S = 0.25
 _LOADING_POLL_S = 0.25
 
 
-# Enough for every tab that is really open; each keeps its documents' text in memory.
-MAX_CONVERSATIONS = 64
-# Of conversations that made room, so many are remembered, to tell their tabs.
-_KEPT_EVICTIONS = 1024
-
-
-class ConversationEvicted(UserFacingError):
-    """A conversation was closed to make room for others."""
-
-
 class Assistant:
     """Answers questions about documents.
 
@@ -65,10 +55,7 @@ class Assistant:
     def __init__(self, settings: AppSettings) -> None:
         self.settings = settings
         self.telemetry = TelemetryHub()
-        self._lock = threading.Lock()
-        self._conversations: dict[str, Conversation] = {}  # the one unused for longest first
-        self._reading: Counter[str] = Counter()
-        self._evicted: deque[str] = deque(maxlen=_KEPT_EVICTIONS)
+        self._conversations = OpenConversations(self.telemetry.is_watched)
         self._loader = ModelLoader(settings)
 
     def start_loading(self) -> None:
@@ -88,62 +75,28 @@ class Assistant:
         self._loader.wait()
 
     def open_conversation(self) -> Conversation:
-        """A new conversation.
-
-        Browser tabs vanish without a word, so of those that nobody uses the one unused for longest makes room for it.
+        """A new conversation; one that nobody uses may make room for it.
 
         Raises:
-            UserFacingError: if there are `MAX_CONVERSATIONS` and all are in use.
+            UserFacingError: if there is no room, and all are in use.
         """
-        conversation = Conversation()
-        evicted = None
-        with self._lock:
-            if len(self._conversations) >= MAX_CONVERSATIONS:
-                evicted = self._take_unused()
-            self._conversations[conversation.conversation_id] = conversation
-            self.telemetry.open(conversation.conversation_id)
+        conversation, evicted = self._conversations.open()
+        self.telemetry.open(conversation.conversation_id)
         if evicted is not None:
             self._release(evicted)
         return conversation
-
-    def _take_unused(self) -> Conversation:
-        for conversation_id, conversation in self._conversations.items():
-            if self._reading[conversation_id] or self.telemetry.is_watched(conversation_id):
-                continue
-            # Whoever has it is answering; whoever takes it after us finds the conversation closed.
-            if conversation.busy.acquire(blocking=False):
-                del self._conversations[conversation_id]
-                self._evicted.append(conversation_id)
-                conversation.busy.release()
-                return conversation
-        raise UserFacingError(
-            f"{MAX_CONVERSATIONS} conversations are open, and all of them are in use. Close a tab, and reload this one."
-        )
 
     def conversation(self, conversation_id: str) -> Conversation:
         """The open conversation of that id.
 
         Raises:
-            UserFacingError: if there is none.
+            UserFacingError: if there is none; `ConversationEvicted` if it made room for another.
         """
-        with self._lock:
-            conversation = self._conversations.pop(conversation_id, None)
-            if conversation is not None:
-                self._conversations[conversation_id] = conversation  # now the one used last
-            evicted = conversation_id in self._evicted
-        if evicted:
-            raise ConversationEvicted(
-                f"This conversation is closed: nobody used it, and there are {MAX_CONVERSATIONS} newer ones. "
-                "Reload the page to begin another."
-            )
-        if conversation is None:
-            raise UserFacingError("This conversation is closed. Reload the page to begin a new one.")
-        return conversation
+        return self._conversations.find(conversation_id)
 
     def close_conversation(self, conversation_id: str) -> None:
         """Cancel what runs in it and free its part of the cache; unknown ids are ignored."""
-        with self._lock:
-            conversation = self._conversations.pop(conversation_id, None)
+        conversation = self._conversations.take(conversation_id)
         if conversation is not None:
             self._release(conversation)
 
@@ -172,7 +125,7 @@ class Assistant:
         Raises:
             UserFacingError: one of `app.library`'s errors, or the conversation is busy.
         """
-        with self._kept_open(conversation):
+        with self._conversations.kept_open(conversation):
             document = read_document(path, password, on_progress)
         with self._occupy(conversation):
             for present in conversation.documents:
@@ -364,8 +317,7 @@ class Assistant:
 
     def close(self) -> None:
         """Cancel everything and let the engine go."""
-        with self._lock:
-            self._conversations.clear()
+        self._conversations.clear()
         self._loader.close()
 
     def _plan(
@@ -377,18 +329,6 @@ class Assistant:
         return model.planner.plan(
             conversation.documents, conversation.turns, question, options.system_prompt, room_tokens
         )
-
-    @contextmanager
-    def _kept_open(self, conversation: Conversation) -> Iterator[None]:
-        """Let a conversation make room for no other."""
-        with self._lock:
-            self._reading[conversation.conversation_id] += 1
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._reading[conversation.conversation_id] -= 1
-                self._reading += Counter()  # without zeros
 
     @contextmanager
     def _occupy(self, conversation: Conversation) -> Iterator[None]:

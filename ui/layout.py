@@ -9,9 +9,10 @@ import html
 
 import gradio as gr
 
-from app.assistant import Assistant, ConversationEvicted
+from app.assistant import Assistant
 from app.errors import UserFacingError
 from app.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
+from app.open_conversations import ConversationEvicted
 from app.server import PAGE_FILES_PATH, Page
 from app.settings import AppSettings
 from ui.chat_panel import ChatPanel, turn_messages

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from app.answer import AnswerOptions, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
-from app.assistant import MAX_CONVERSATIONS, Assistant, ConversationEvicted
+from app.assistant import Assistant
 from app.errors import UserFacingError
 from app.race import RaceFinished, RacePrefill, RaceToken
 from app.settings import AppSettings
@@ -485,28 +485,16 @@ def test_a_model_that_is_not_there_fails_with_a_sentence(tmp_path):
     assistant.close()
 
 
-def test_the_conversation_unused_for_longest_makes_room(assistant):
-    first, second = assistant.open_conversation(), assistant.open_conversation()
-    for _ in range(MAX_CONVERSATIONS - 2):
-        assistant.open_conversation()
-    assert assistant.conversation(first.conversation_id) is first  # used just now
-    assistant.open_conversation()
-    assert assistant.conversation(first.conversation_id) is first
-    with pytest.raises(UserFacingError, match="conversation is closed"):
-        assistant.conversation(second.conversation_id)
-
-
 @pytest.fixture
 def crowded(assistant, monkeypatch):
     """An assistant with room for three conversations, and those."""
-    with assistant._lock:
-        assistant._conversations.clear()
-    monkeypatch.setattr("app.assistant.MAX_CONVERSATIONS", 3)
+    assistant._conversations.clear()
+    monkeypatch.setattr("app.open_conversations.MAX_CONVERSATIONS", 3)
     return [assistant.open_conversation() for _ in range(3)]
 
 
 def is_open(assistant, conversation) -> bool:
-    return conversation.conversation_id in assistant._conversations
+    return conversation.conversation_id in assistant._conversations._conversations
 
 
 def test_a_conversation_that_is_watched_or_answering_makes_no_room(assistant, crowded):
@@ -517,17 +505,10 @@ def test_a_conversation_that_is_watched_or_answering_makes_no_room(assistant, cr
     assistant.conversation(unused.conversation_id)
     newer = assistant.open_conversation()
     assert [is_open(assistant, one) for one in (watched, answering, unused, newer)] == [True, True, False, True]
-    with pytest.raises(ConversationEvicted, match="nobody used it"):
-        assistant.conversation(unused.conversation_id)
-    with newer.busy, pytest.raises(UserFacingError, match="all of them are in use. Close a tab"):
-        assistant.open_conversation()
-    assert len(assistant._conversations) == 3
     assert list(events)[-1].report.answer
     assistant.open_conversation()
     assert not is_open(assistant, answering)
     subscription.close()
-    for conversation in list(assistant._conversations.values()):
-        assistant.close_conversation(conversation.conversation_id)
 
 
 def test_a_conversation_whose_document_is_being_read_makes_no_room(assistant, crowded, book_path):

@@ -11,9 +11,9 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
-from app.assistant import ConversationEvicted
 from app.errors import UserFacingError
 from app.model_loader import ModelStatus
+from app.open_conversations import ConversationEvicted
 from app.server import PAGE_FILES_PATH
 from ui.layout import build_page, status_markup
 
