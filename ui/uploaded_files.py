@@ -27,7 +27,7 @@ class CheckedBlocks(gr.Blocks):
     async def preprocess_data(self, block_fn: Any, inputs: list[Any], *state: Any, **options: Any) -> Any:
         """As Gradio's, after the check."""
         uploads = upload_folder()
-        with shown_to_user():
+        with shown_to_user("documents"):
             for path in _named_paths(inputs):
                 uploads.check(path)
         return await super().preprocess_data(block_fn, inputs, *state, **options)

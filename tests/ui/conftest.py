@@ -206,7 +206,7 @@ def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int =
         thread.join()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def serve_page() -> Callable:
     """Serves a page for as long as a `with` lasts."""
     return _serve_page

@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from collections.abc import Iterator
 
 import pytest
-
-from app.server import create_app
-from ui.layout import build_page
 
 uvicorn = pytest.importorskip("uvicorn")
 
@@ -27,19 +22,10 @@ pytestmark = [
 
 
 @pytest.fixture
-def address(assistant, settings, monkeypatch) -> Iterator[str]:
+def address(assistant, settings, serve_page, monkeypatch) -> Iterator[str]:
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
-    app = create_app(settings, assistant, build_page)
-    config = uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    with serve_page(settings, assistant) as address:
+        yield address
 
 
 def open_page(context, address):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import socket
-import threading
 import time
 import uuid
 from collections.abc import Iterator
@@ -15,9 +14,7 @@ from pathlib import Path
 import pytest
 
 from app.assistant import Assistant
-from app.server import create_app
 from app.settings import AppSettings
-from ui.layout import build_page
 
 httpx = pytest.importorskip("httpx")
 uvicorn = pytest.importorskip("uvicorn")
@@ -63,7 +60,7 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[tuple[str, Assistant, Path]]:
+def server(tmp_path_factory, serve_page) -> Iterator[tuple[str, Assistant, Path]]:
     """Address, assistant and the folder that uploads go to."""
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("GRADIO_TEMP_DIR", "")
@@ -71,19 +68,8 @@ def server(tmp_path_factory) -> Iterator[tuple[str, Assistant, Path]]:
         # Its model is never loaded: reading documents needs none.
         settings = AppSettings(data_dir=tmp_path_factory.mktemp("data"))
         assistant = Assistant(settings)
-        app = create_app(settings, assistant, build_page)
-        uploads = Path(os.environ["GRADIO_TEMP_DIR"])
-        server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-        )
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}", assistant, uploads
-        server.should_exit = True
-        thread.join(10)
+        with serve_page(settings, assistant) as address:
+            yield address, assistant, Path(os.environ["GRADIO_TEMP_DIR"])
 
 
 @pytest.fixture
