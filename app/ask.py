@@ -13,16 +13,16 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from app.answer import AnswerOptions, AnswerReport, Finished, PrefillEvent, TokenEvent
-from app.assistant import Assistant
-from app.chat import DEFAULT_SYSTEM_PROMPT
-from app.conversation import Conversation
+from app.chat.answer import AnswerOptions, AnswerReport, Finished, PrefillEvent, TokenEvent
+from app.chat.assistant import Assistant
+from app.chat.conversation import Conversation
+from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
+from app.chat.prompt.passage_notes import passage_notes
+from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
+from app.chat.stretch_notes import reread_note
 from app.errors import UserFacingError
 from app.library import ReadProgress, addition_notes
-from app.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
-from app.passage_notes import passage_notes
 from app.settings import AppSettings
-from app.window import reread_note
 
 # Between two lines of progress in a log.
 _LOG_INTERVAL_S = 5.0

@@ -41,12 +41,12 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         add_arguments(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     if chosen == "bench":
-        from app.benchmarks.command import add_bench_arguments, run_bench
+        from app.measure.benchmarks.command import add_bench_arguments, run_bench
 
         add_bench_arguments(bench)
         bench.set_defaults(run=lambda parsed: run_bench(settings_from(parsed), parsed))
     if chosen == "eval":
-        from app.evaluation.command import add_eval_arguments, run_eval
+        from app.measure.evaluation.command import add_eval_arguments, run_eval
 
         add_eval_arguments(evaluation)
         evaluation.set_defaults(run=lambda parsed: run_eval(settings_from(parsed), parsed))

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 
 from app.errors import UserFacingError
-from app.ports import ensure_port_is_free
 from app.settings import AppSettings
+from app.web.free_port import ensure_port_is_free
 
 GIB = 1 << 30
 PACKAGES = (

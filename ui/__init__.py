@@ -1,1 +1,1 @@
-"""The page: Gradio Blocks, one module per panel. Speaks to `app.assistant` and never imports torch."""
+"""The page: Gradio Blocks, one module per panel. Speaks to `app.chat.assistant` and never imports torch."""

@@ -4,9 +4,9 @@ import argparse
 import sys
 
 from app.cli import run_cleanly
-from app.gradio_stubs import skip_gradio_stubs
-from app.ports import ensure_port_is_free
 from app.settings import add_arguments, add_server_arguments, set_library_defaults, settings_from
+from app.web.free_port import ensure_port_is_free
+from app.web.gradio_stubs import skip_gradio_stubs
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,8 +24,8 @@ def main(arguments: list[str] | None = None) -> int:
     set_library_defaults(settings.offline)
     skip_gradio_stubs()
 
-    from app.assistant import Assistant
-    from app.server import serve
+    from app.chat.assistant import Assistant
+    from app.web.server import serve
     from ui.layout import build_page
 
     assistant = Assistant(settings)

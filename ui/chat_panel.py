@@ -13,11 +13,11 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer import AnswerReport, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
-from app.assistant import Assistant
-from app.conversation import Conversation, Turn
+from app.chat.answer import AnswerReport, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
+from app.chat.assistant import Assistant
+from app.chat.conversation import Conversation, Turn
+from app.chat.prompt.passage_notes import passage_notes
 from app.errors import UserFacingError, explain
-from app.passage_notes import passage_notes
 from ui.documents_panel import DocumentsPanel
 from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION

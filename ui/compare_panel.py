@@ -13,10 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer import ModelLoading, Queued
-from app.assistant import Assistant
+from app.chat.answer import ModelLoading, Queued
+from app.chat.assistant import Assistant
+from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import explain
-from app.race import RaceFinished, RacePrefill, RaceToken
 from ui.chat_panel import ENGINE_QUEUE
 from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION

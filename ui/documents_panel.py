@@ -13,10 +13,10 @@ from typing import Any
 
 import gradio as gr
 
-from app.assistant import Assistant
-from app.chat import ContextUsage
-from app.conversation import Conversation
-from app.document_tokens import TokenCount
+from app.chat.assistant import Assistant
+from app.chat.conversation import Conversation
+from app.chat.prompt.document_tokens import TokenCount
+from app.chat.prompt.plan import ContextUsage
 from app.errors import explain
 from app.library import (
     SUPPORTED_SUFFIXES,

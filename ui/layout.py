@@ -9,12 +9,12 @@ import html
 
 import gradio as gr
 
-from app.assistant import Assistant
+from app.chat.assistant import Assistant
+from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
+from app.chat.open_conversations import ConversationEvicted
 from app.errors import UserFacingError
-from app.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
-from app.open_conversations import ConversationEvicted
-from app.server import PAGE_FILES_PATH, Page
 from app.settings import AppSettings
+from app.web.server import PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel, turn_messages
 from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
@@ -41,7 +41,7 @@ _LOST = "Quest Chat cannot be reached. Is it still running?"
 
 
 def build_page(assistant: Assistant, settings: AppSettings) -> Page:
-    """The whole page for `app.server`."""
+    """The whole page for `app.web.server`."""
     with CheckedBlocks(
         title="Quest Chat", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
     ) as blocks:

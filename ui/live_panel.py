@@ -1,12 +1,12 @@
 """The live panel: a place on the page for the custom element that shows telemetry.
 
-All that moves is in `assets/js/live-panel.js`, which takes its data from the telemetry routes of `app.server`. Here is
-only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be off.
+All that moves is in `assets/js/live-panel.js`, which takes its data from the telemetry routes of `app.web.server`. Here
+is only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be off.
 """
 
 import html
 
-from app.presets import MISSED_OVER_ESTIMATE
+from app.chat.presets import MISSED_OVER_ESTIMATE
 from ui.raw_html import raw_html
 
 

@@ -1,6 +1,6 @@
 """JavaScript that Gradio runs for an event: calls of the page's own modules in `assets/js/`."""
 
-from app.server import PAGE_FILES_PATH
+from app.web.server import PAGE_FILES_PATH
 
 
 def call_script(module: str, function: str) -> str:

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.answer import AnswerOptions
+from app.chat.answer import AnswerOptions
+from app.chat.presets import PRESETS, find_preset
 from app.errors import UserFacingError
-from app.presets import PRESETS, find_preset
 from app.settings import AppSettings
 
 MIN_BUDGET_TOKENS = 128

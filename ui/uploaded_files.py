@@ -1,8 +1,8 @@
 """Files that a browser names: checked before Gradio or a handler opens one.
 
 A request may name any path for any input of any handler, and Gradio trusts it further than it should: it fetches what
-looks like an address, and follows links. What may be opened is `app.uploads`' business; the folder is the one that
-`app.server` has set for Gradio.
+looks like an address, and follows links. What may be opened is `app.web.uploads`' business; the folder is the one that
+`app.web.server` has set for Gradio.
 """
 
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 from gradio.utils import get_upload_folder
 
-from app.uploads import UploadFolder
+from app.web.uploads import UploadFolder
 from ui.notices import shown_to_user
 
 

@@ -3,8 +3,8 @@
 Text only, without markup; the panels decide where it stands.
 """
 
-from app.answer import PrefillEvent
-from app.window import reread_note
+from app.chat.answer import PrefillEvent
+from app.chat.stretch_notes import reread_note
 
 _KIBIBYTE = 1024
 

@@ -1,4 +1,4 @@
-// Event streams of this tab, over the connection that all tabs share (stream-worker.js); see app/shared_streams.py.
+// Event streams of this tab, over the connection that all tabs share (stream-worker.js); see app/web/shared_streams.py.
 //
 // Where a browser has no shared workers, each stream is a connection of its own, and six tabs are the limit.
 

@@ -1,4 +1,4 @@
-// Holds the one connection over which the server sends the event streams of all tabs (app/shared_streams.py).
+// Holds the one connection over which the server sends the event streams of all tabs (app/web/shared_streams.py).
 //
 // A shared worker: one for all tabs of a browser. A tab tells it which streams it wants, by numbers of its own; here
 // they get numbers of this worker's. The connection is open while anybody wants a stream.

@@ -1,4 +1,4 @@
-// Telemetry of one conversation: the event stream of app/server.py and the look-ups beside it.
+// Telemetry of one conversation: the event stream of app/web/server.py and the look-ups beside it.
 //
 // The stream is open only while the tab is visible: a hidden panel has no use for one. What events mean is for others to
 // know.

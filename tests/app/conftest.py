@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.assistant import Assistant
-from app.chat_template import ChatTokenizer
+from app.chat.assistant import Assistant
+from app.chat.prompt.template import ChatTokenizer
 from app.library import Document, DocumentPage
 from app.settings import AppSettings
 

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from app.ask import ProgressLine, run_ask
+from app.chat.model_loader import LoadedModel
 from app.errors import UserFacingError
 from app.library import read_document
-from app.model_loader import LoadedModel
 from app.settings import AppSettings
 
 REPORT_KEYS = [
@@ -72,7 +72,7 @@ def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path
 
 def test_pages_without_text_are_named(settings, book_path, capsys, monkeypatch):
     document = replace(read_document(book_path), picture_pages=("2", "iv"), unreadable_pages=("9",))
-    monkeypatch.setattr("app.assistant.read_document", lambda *arguments: document)
+    monkeypatch.setattr("app.chat.assistant.read_document", lambda *arguments: document)
     run_ask(settings, arguments([book_path], json=True))
     shown = capsys.readouterr()
     assert "In harbour.txt, 2 pages are pictures: their text cannot be read (pages 2 and iv)." in shown.err

@@ -10,11 +10,11 @@ from types import ModuleType
 import pytest
 
 from app import cli
-from app.chat_template import ChatTokenizer
+from app.chat.model_loader import ModelLoader
+from app.chat.prompt.template import ChatTokenizer
 from app.errors import UserFacingError
-from app.model_loader import ModelLoader
-from app.ports import ensure_port_is_free
 from app.settings import AppSettings
+from app.web.free_port import ensure_port_is_free
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from app.answer import (
+from app.chat.answer import (
     AnswerEvent,
     AnswerOptions,
     AnswerReport,
@@ -21,16 +21,16 @@ from app.answer import (
     PrefillEvent,
     TokenEvent,
 )
-from app.chat import ContextUsage
-from app.conversation import Conversation, Turn
-from app.document_tokens import TokenCount
+from app.chat.conversation import Conversation, Turn
+from app.chat.model_loader import ModelStatus
+from app.chat.prompt.document_tokens import TokenCount
+from app.chat.prompt.plan import ContextUsage
+from app.chat.provenance import PageShare
+from app.chat.race import RaceEvent, RaceFinished, RaceSide, RaceToken
+from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.library import Document, DocumentPage, PasswordRequired, ReadProgress, WrongPassword
-from app.model_loader import ModelStatus
-from app.provenance import PageShare
-from app.race import RaceEvent, RaceFinished, RaceSide, RaceToken
 from app.settings import AppSettings
-from app.telemetry import TelemetryHub
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -38,7 +38,7 @@ BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-netw
 
 
 class ScriptedAssistant:
-    """Stands in for `app.assistant.Assistant`.
+    """Stands in for `app.chat.assistant.Assistant`.
 
     Attributes:
         failure: raised by the next answers, if set.
@@ -188,7 +188,7 @@ def settings(tmp_path) -> AppSettings:
 def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
     """Serve the page in a thread; gives its address."""
     uvicorn = pytest.importorskip("uvicorn")
-    from app.server import create_app
+    from app.web.server import create_app
     from ui.layout import build_page
 
     app = create_app(settings, assistant, build_page)

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.answer import ModelLoading, PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
+from app.chat.answer import ModelLoading, PageReference, PassagesReport, PrefillEvent, Queued, TokenEvent
 from app.errors import UserFacingError
 from ui.chat_panel import (
     ChatPanel,

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.chat import ContextUsage
-from app.document_tokens import TokenCount
+from app.chat.model_loader import ModelStatus
+from app.chat.prompt.document_tokens import TokenCount
+from app.chat.prompt.plan import ContextUsage
 from app.library import Document, DocumentPage
-from app.model_loader import ModelStatus
 from ui.documents_panel import SAMPLE_BOOK, DocumentsPanel, documents_markup, meter_markup, progress_markup
 
 

@@ -11,10 +11,10 @@ from pathlib import Path
 import gradio as gr
 import pytest
 
+from app.chat.model_loader import ModelStatus
+from app.chat.open_conversations import ConversationEvicted
 from app.errors import UserFacingError
-from app.model_loader import ModelStatus
-from app.open_conversations import ConversationEvicted
-from app.server import PAGE_FILES_PATH
+from app.web.server import PAGE_FILES_PATH
 from ui.layout import build_page, status_markup
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -105,7 +105,7 @@ def test_the_model_status_is_shown_at_every_stage(assistant):
 
 
 def test_the_page_opens_without_torch():
-    script = "import sys; import ui.layout, app.server, app.assistant; print('torch' in sys.modules)"
+    script = "import sys; import ui.layout, app.web.server, app.chat.assistant; print('torch' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "False"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from app.presets import MISSED_OVER_ESTIMATE
+from app.chat.presets import MISSED_OVER_ESTIMATE
 from ui.live_panel import LivePanel
 
 SCRIPT = Path(__file__).resolve().parents[2] / "assets" / "js" / "live-panel.js"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.assistant import Assistant
+from app.chat.assistant import Assistant
 from app.settings import AppSettings
 
 httpx = pytest.importorskip("httpx")

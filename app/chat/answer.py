@@ -1,0 +1,273 @@
+"""An answer: its options, the events it sends, and the report on how it was made.
+
+Plain data, without torch or a model, so that the page, the server and the terminal can build and read it. How the
+tokens come about is `app.chat.answer_run`'s business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
+from app.chat.provenance import PageShare
+from app.errors import UserFacingError
+from quest_core.config import QuestConfig, SamplingConfig
+
+if TYPE_CHECKING:
+    from quest_core.session_events import PrefillProgress
+
+FinishReason = Literal["stop", "length", "context", "cancelled"]
+
+
+@dataclass(frozen=True)
+class AnswerOptions:
+    """What may change from one answer to the next.
+
+    Args:
+        attention: "quest" or "dense".
+        token_budget: tokens attended per layer and kv head with Quest.
+        temperature: 0 is greedy.
+        top_p, top_k, min_p, repetition_penalty, seed: as in `quest_core.config.SamplingConfig`.
+        max_new_tokens: the longest answer, without a thought before it; that much of the window is kept free for it.
+        system_prompt: what the model is told about its task.
+        stop: texts that end the answer and are not part of it.
+    """
+
+    attention: Literal["quest", "dense"] = "quest"
+    token_budget: int = 1024
+    temperature: float = 0.0
+    top_p: float = 1.0
+    top_k: int = 0
+    min_p: float = 0.0
+    repetition_penalty: float = 1.0
+    max_new_tokens: int = 256
+    system_prompt: str = DEFAULT_SYSTEM_PROMPT
+    seed: int | None = None
+    stop: Sequence[str] = ()
+
+    def quest_config(self, page_size: int, dense_layers: int) -> QuestConfig:
+        """The engine's part of the options; page size and dense layers are the program's.
+
+        Raises:
+            UserFacingError: for a value out of range.
+        """
+        try:
+            quest = QuestConfig(attention=self.attention, token_budget=self.token_budget, dense_layers=dense_layers)
+            if self.attention == "quest":
+                quest.budget_pages(page_size)
+        except ValueError as error:
+            raise UserFacingError(f"{error}".rstrip(".") + ". Change the setting.") from error
+        return quest
+
+    def sampling_config(self, stop_token_ids: Sequence[int]) -> SamplingConfig:
+        """How tokens are drawn.
+
+        Raises:
+            UserFacingError: for a value out of range.
+        """
+        try:
+            return SamplingConfig(
+                temperature=self.temperature,
+                top_p=self.top_p,
+                top_k=self.top_k,
+                min_p=self.min_p,
+                repetition_penalty=self.repetition_penalty,
+                seed=self.seed,
+                max_new_tokens=self.max_new_tokens,
+                stop_token_ids=tuple(stop_token_ids),
+            )
+        except ValueError as error:
+            raise UserFacingError(f"{error}. Change the setting.") from error
+
+
+@dataclass(frozen=True)
+class PageReference:
+    """A document page, by the name of its document and its label."""
+
+    document: str
+    page_label: str
+
+
+@dataclass(frozen=True)
+class DocumentReport:
+    """The conversation's documents together.
+
+    Args:
+        pages: document pages.
+        tokens: of their text.
+        tokens_in_context: how many of these the model had.
+        picture_pages, unreadable_pages: pages without text that could be read; see `app.library.Document`.
+        tokens_are_exact: False if `tokens` is an estimate, as for texts that are far longer than the window.
+    """
+
+    pages: int
+    tokens: int
+    tokens_in_context: int
+    picture_pages: tuple[PageReference, ...] = ()
+    unreadable_pages: tuple[PageReference, ...] = ()
+    tokens_are_exact: bool = True
+
+    def to_json(self) -> dict[str, Any]:
+        """For a JSON file; lists of pages are there only if they name any, "tokens_estimated" only if it is true."""
+        values = {name: value for name, value in asdict(self).items() if value != ()}
+        return values if values.pop("tokens_are_exact") else {**values, "tokens_estimated": True}
+
+
+@dataclass(frozen=True)
+class PassagesReport:
+    """What a search brought into context of documents that are longer than the window.
+
+    Args:
+        pages: those of which at least a passage was in context, in order.
+        passages: how many there were.
+        found_words, missing_words: those of the question by whether they occur in the documents; see
+            `app.library.QuestionWords`. With no word found, the passages are the documents' beginnings.
+    """
+
+    pages: tuple[PageReference, ...]
+    passages: int
+    found_words: tuple[str, ...]
+    missing_words: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AnswerReport:
+    """How an answer was made.
+
+    Args:
+        answer: its text.
+        model, device: names.
+        attention, token_budget, page_size: as asked for.
+        document: sizes of the documents.
+        prompt_tokens: length of the prompt; `reused_tokens` of them were in the cache already.
+        prefill_s: seconds spent on the others.
+        time_to_first_token_s: from the submission, waiting in the queue included.
+        decode_tokens: tokens of the answer, without the stop token.
+        decode_tokens_per_s: decode steps over their own time; 0 if there were none. The first token comes from the
+            prefill and is not counted.
+        finish_reason: "stop", "length", "context" or "cancelled".
+        pages_read: document pages by their share of the page reads.
+        passages: what was in context if the documents were too long for the window; else None.
+        stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
+        thinking: what the model thought before it answered; `thinking_tokens` of it are not in `decode_tokens`.
+    """
+
+    answer: str
+    model: str
+    device: str
+    attention: str
+    token_budget: int
+    page_size: int
+    document: DocumentReport
+    prompt_tokens: int
+    reused_tokens: int
+    prefill_s: float
+    time_to_first_token_s: float | None
+    decode_tokens: int
+    decode_tokens_per_s: float
+    finish_reason: FinishReason
+    pages_read: tuple[PageShare, ...] = ()
+    passages: PassagesReport | None = None
+    stretch_factor: float = 1.0
+    thinking: str = ""
+    thinking_tokens: int = 0
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was said: stopped before the first token, or ended by the model at once."""
+        return not self.answer.strip()
+
+    def to_json(self) -> dict[str, Any]:
+        """The report for a JSON file, without `stretch_factor`.
+
+        `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first.
+        """
+        values = {**asdict(self), "document": self.document.to_json()}
+        passages = values.pop("passages")
+        del values["stretch_factor"]
+        if not self.thinking_tokens:
+            del values["thinking"], values["thinking_tokens"]
+        values["pages_read"] = list(values["pages_read"])
+        if passages is not None:
+            values["context"] = {"mode": "passages", **passages}
+        return values
+
+
+@dataclass(frozen=True)
+class Queued:
+    """The question waits for `jobs_ahead` others."""
+
+    jobs_ahead: int
+
+
+@dataclass(frozen=True)
+class ModelLoading:
+    """The question waits for the model; `message` says how far it is."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class PrefillEvent:
+    """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
+
+    `remaining_s` is an estimate, None until one chunk has been timed. `stretch_factor` and `stretch_changed` are as in
+    `quest_core.session_events.PrefillProgress`.
+    """
+
+    reused_tokens: int
+    done_tokens: int
+    total_tokens: int
+    elapsed_s: float
+    remaining_s: float | None
+    stretch_factor: float = 1.0
+    stretch_changed: bool = False
+
+    @classmethod
+    def of(cls, progress: PrefillProgress, remaining_s: float | None) -> PrefillEvent:
+        """The engine's progress with the time left."""
+        return cls(
+            progress.reused_tokens,
+            progress.done_tokens,
+            progress.total_tokens,
+            progress.elapsed_s,
+            remaining_s,
+            progress.stretch_factor,
+            progress.stretch_changed,
+        )
+
+
+@dataclass(frozen=True)
+class TokenEvent:
+    """One token more.
+
+    Args:
+        text_delta: new text; may be empty while a character or a possible stop string is incomplete.
+        answer: all text so far.
+        step: 0 for the first token.
+        step_s: seconds this step took.
+        tokens_per_s: 1 / step_s, smoothed over the last steps; None for the first token.
+        mean_tokens_per_s: over all decode steps so far; None for the first token.
+        thinking: all that the model has thought so far before its answer, in `thinking_tokens`.
+    """
+
+    text_delta: str
+    answer: str
+    step: int
+    step_s: float
+    tokens_per_s: float | None
+    mean_tokens_per_s: float | None
+    thinking: str = ""
+    thinking_tokens: int = 0
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The answer is complete, or was cancelled. If `report.is_empty`, it is not kept as a turn."""
+
+    report: AnswerReport
+
+
+AnswerEvent = ModelLoading | Queued | PrefillEvent | TokenEvent | Finished

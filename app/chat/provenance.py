@@ -1,0 +1,132 @@
+"""Which document pages an answer read, and what a KV page holds.
+
+Adds up the KV pages that decode steps chose to read and shares them out over the document pages they hold. Knows
+nothing of sessions or of how a prompt is made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from app.chat.prompt.plan import PromptPlan
+from app.errors import UserFacingError
+
+if TYPE_CHECKING:
+    from quest_core.read_trace import StepReads
+
+# A page of four tokens means little without its surroundings.
+TOKENS_AROUND = 16
+
+
+@dataclass(frozen=True)
+class PageShare:
+    """One document page's part, 0 to 1, of an answer's page reads beyond what every step reads anyway."""
+
+    document: str
+    page_label: str
+    share: float
+
+
+class PageReadTotals:
+    """Reads of each KV page, summed over the steps of an answer."""
+
+    def __init__(self) -> None:
+        self._totals = np.zeros(0, dtype=np.int64)
+
+    def add(self, reads: StepReads) -> None:
+        """Add a step; its dense layers and the pages that every step reads are left out."""
+        counts = reads.page_reads[reads.dense_layers :].sum(axis=0, dtype=np.int64)  # [pages]
+        counts[list(reads.always_read_pages)] = 0
+        if len(counts) > len(self._totals):
+            self._totals = np.pad(self._totals, (0, len(counts) - len(self._totals)))
+        self._totals[: len(counts)] += counts
+
+    def shares(self, plan: PromptPlan, page_size: int) -> tuple[PageShare, ...]:
+        """Document pages by share, largest first; pages never read are left out.
+
+        A KV page across several document pages counts for each by the tokens it holds of it, out of `page_size`. What
+        is missing to 1 went to instructions and conversation.
+        """
+        total = int(self._totals.sum())
+        if not total:
+            return ()
+        reads_per_token = np.repeat(self._totals, page_size) / (page_size * total)
+        running = np.concatenate(([0.0], np.cumsum(reads_per_token)))
+        shares: dict[tuple[str, int], float] = {}
+        labels: dict[tuple[str, int], tuple[str, str]] = {}
+        for span in plan.spans:
+            if span.document is None:
+                continue
+            start, end = min(span.start_token, len(running) - 1), min(span.end_token, len(running) - 1)
+            key = (span.document.document_id, span.page_index)
+            labels[key] = (span.document.name, span.page_label)
+            shares[key] = shares.get(key, 0.0) + float(running[end] - running[start])
+        ranked = sorted(shares.items(), key=lambda item: -item[1])
+        return tuple(PageShare(*labels[key], share) for key, share in ranked if share > 0.0)
+
+
+def page_text(
+    plan: PromptPlan,
+    generated: Sequence[int],
+    page: int,
+    page_size: int,
+    decode: Callable[[Sequence[int]], str],
+) -> dict[str, Any]:
+    """What a KV page holds.
+
+    Args:
+        plan: the prompt.
+        generated: tokens of the answer after it.
+        page: number of the KV page.
+        page_size: tokens in one.
+        decode: token ids -> text.
+
+    Returns:
+        page, first_token, last_token, text; text_before and text_after: some tokens around it; parts: its document
+        pages (document, document_id, page_label, page_index and the characters start_char to end_char of that page's
+        text); role: what most of its tokens are, "document", "conversation" or "instructions".
+
+    Raises:
+        UserFacingError: if there is no such page.
+    """
+    prompt_tokens = len(plan.token_ids)
+    total_tokens = prompt_tokens + len(generated)
+    first, end = page * page_size, min((page + 1) * page_size, total_tokens)
+    if page < 0 or first >= total_tokens:
+        raise UserFacingError(f"There is no KV page {page}; the last one is {(total_tokens - 1) // page_size}.")
+
+    def decode_span(start: int, stop: int) -> str:
+        answer = generated[max(0, start - prompt_tokens) : max(0, stop - prompt_tokens)]
+        return decode([*plan.token_ids[start:stop], *answer])
+
+    role_tokens = {"conversation": max(0, end - max(first, prompt_tokens))}
+    parts = []
+    for span in plan.spans_between(first, end):
+        start_token, end_token = max(first, span.start_token), min(end, span.end_token)
+        role_tokens[span.role] = role_tokens.get(span.role, 0) + end_token - start_token
+        if span.document is not None:
+            characters = span.characters[start_token - span.start_token : end_token - span.start_token]
+            parts.append(
+                {
+                    "document": span.document.name,
+                    "document_id": span.document.document_id,
+                    "page_label": span.page_label,
+                    "page_index": span.page_index,
+                    "start_char": int(characters[0, 0]),
+                    "end_char": int(characters[-1, 1]),
+                }
+            )
+    return {
+        "page": page,
+        "first_token": first,
+        "last_token": end - 1,
+        "text": decode_span(first, end),
+        "text_before": decode_span(max(0, first - TOKENS_AROUND), first),
+        "text_after": decode_span(end, min(end + TOKENS_AROUND, total_tokens)),
+        "parts": parts,
+        "role": max(role_tokens, key=lambda role: role_tokens[role]),
+    }

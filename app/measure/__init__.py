@@ -1,0 +1,1 @@
+"""Measurements: `bench` for speed, `eval` for accuracy."""

@@ -1,0 +1,60 @@
+"""One contestant of `bench cpu`: how it decodes, and the row that comes of it.
+
+Each decoding runs steps after a prefill, returns the seconds of those after the warm-up, and leaves the prefill's cache
+as it was. Knows nothing of who else takes part.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_fork
+from app.measure.benchmarks.llamacpp_rival import LlamaCppModel
+from app.measure.benchmarks.process_memory import MemoryAccount
+from quest_core.config import QuestConfig
+from quest_core.session import Session
+
+
+@dataclass
+class Contender:
+    """A row in the making.
+
+    Args:
+        engine, attention, dtype, token_budget: of the row.
+        memory: what it has taken so far.
+        prefill_s: of the whole context.
+        decode: runs that many steps, gives the seconds of those after the warm-up, and leaves the cache as it was.
+    """
+
+    engine: str
+    attention: str
+    dtype: str
+    token_budget: int | None
+    memory: MemoryAccount
+    prefill_s: float
+    decode: Callable[[int], list[float]]
+    times: list[float] = field(default_factory=list)
+
+    def row(self, context: int) -> dict[str, Any]:
+        return {
+            "engine": self.engine,
+            "attention": self.attention,
+            "dtype": self.dtype,
+            "context_tokens": context,
+            "token_budget": self.token_budget,
+            "prefill_tokens_per_s": context / self.prefill_s,
+            "decode_tokens_per_s": 1 / statistics.median(self.times),
+            "peak_memory_bytes": self.memory.peak_bytes,
+        }
+
+
+def decode_ours(session: Session, quest: QuestConfig, steps: int) -> list[float]:
+    """Of a fork."""
+    return [step.step_s for step in decode_fork(session, quest, steps)]
+
+
+def decode_llamacpp(llama: LlamaCppModel, steps: int) -> list[float]:
+    return llama.time_decode_steps(WARM_UP_STEPS + steps)[WARM_UP_STEPS:]

@@ -1,0 +1,230 @@
+"""Decoding speed of well-known shapes with random weights over a random cache: ours dense, ours Quest, Transformers.
+
+Each engine has the device to itself, so that a long context fits, and its peak memory is its own. Times are per token,
+on the host's clock, from one token id to the next.
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from app.errors import UserFacingError
+from app.measure.benchmarks.byte_bounds import dense_attention_bytes, step_kv_bytes
+from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_fork, tokens_before_steps
+from app.measure.benchmarks.random_model import fill_session
+from app.measure.benchmarks.shapes import ModelShape
+from app.measure.benchmarks.subjects import RandomSubject, transformers_weight_bytes_read
+from app.measure.benchmarks.timing import (
+    free_device_memory,
+    measure_copy_bandwidth,
+    peak_memory_bytes,
+    reset_peak_memory,
+)
+from app.measure.benchmarks.transformers_rival import random_dynamic_cache, random_static_cache, time_decode_steps
+from app.measure.machine import describe_machine
+from app.settings import AppSettings
+from quest_core.config import QuestConfig
+from quest_core.engine import Engine, choose_device
+from quest_core.model_source import ModelError
+
+CONTEXTS = [8192, 32768, 131072]
+
+
+def measure_decode_shapes(
+    settings: AppSettings,
+    *,
+    shapes: list[ModelShape],
+    contexts: list[int],
+    budgets: list[int],
+    weight_bits: list[int],
+    steps: int,
+    rounds: int,
+    rivals: tuple[str, ...],
+    on_progress: Callable[[str], None] = lambda message: None,
+) -> dict[str, Any]:
+    """Measure milliseconds a token of each shape at each context length.
+
+    Args:
+        rivals: of "transformers" (a dynamic cache) and "transformers-compiled" (a static one).
+
+    Returns:
+        `rows`, `skipped` (what was left out, and why), `copy_bytes_per_s` and `machine`.
+
+    Raises:
+        UserFacingError: if this version has no weights of these bits.
+    """
+    device = choose_device(settings.device)
+    bandwidth = measure_copy_bandwidth(device)
+    rows: list[dict[str, Any]] = []
+    skipped: list[dict[str, Any]] = []
+
+    def attempt(row: dict[str, Any], measure: Callable[..., None], *arguments: Any) -> None:
+        on_progress(", ".join(str(part) for part in row.values()))
+        try:
+            measure(*arguments)
+        except UserFacingError:
+            raise
+        except Exception as error:  # whatever a rival raises; ours may only lack the memory
+            if row["engine"] == "quest-chat" and not isinstance(error, (torch.OutOfMemoryError, ModelError)):
+                raise
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+            skipped.append({**row, "reason": reason})
+
+    for shape in shapes:
+        for bits in weight_bits:
+            subject = RandomSubject(shape, settings, bits)
+            for context in contexts:
+                row = {"engine": "quest-chat", "shape": shape.name, "weight_bits": bits, "context_tokens": context}
+                attempt(row, _measure_ours, subject, context, budgets, steps, rounds, bandwidth, rows)
+            subject.release()
+        for engine in rivals:
+            for context in contexts:
+                row = {"engine": engine, "shape": shape.name, "weight_bits": 16, "context_tokens": context}
+                rival = RandomSubject(shape, settings)
+                attempt(row, _measure_rival, engine, rival, context, steps, rounds, bandwidth, rows, skipped)
+    free_device_memory(device)
+    return {
+        "benchmark": "decode",
+        "model": ",".join(shape.name for shape in shapes),
+        "dtype": str(RandomSubject(shapes[0], settings).dtype).removeprefix("torch."),
+        "page_size": settings.page_size,
+        "kv_bits": settings.kv_bits,
+        "selection": settings.selection,
+        "summary_levels": settings.summary_levels,
+        "steps": steps,
+        "rounds": rounds,
+        "copy_bytes_per_s": bandwidth,
+        "machine": describe_machine(device),
+        "skipped": skipped,
+        "rows": rows,
+    }
+
+
+def _measure_ours(
+    subject: RandomSubject,
+    context: int,
+    budgets: list[int],
+    steps: int,
+    rounds: int,
+    bandwidth: float,
+    rows: list[dict[str, Any]],
+) -> None:
+    """Append a row for dense attention, and one for each budget."""
+    engine = subject.engine(context)
+    try:
+        job = engine.submit(lambda _: iter([_decode_in_turn(engine, context, budgets, steps, rounds)]))
+        measured = next(job)
+    finally:
+        engine.close()
+    for quest, (seconds, kv_bytes, peak) in measured.items():
+        bound_s = (subject.weight_bytes_read() + kv_bytes) / bandwidth
+        budget = quest.token_budget if quest.attention == "quest" else None
+        row = ("quest-chat", subject.name, quest.attention, subject.weight_bits, context, budget)
+        rows.append(_row(*row, seconds, bound_s, peak))
+
+
+def _decode_in_turn(
+    engine: Engine, context: int, budgets: list[int], steps: int, rounds: int
+) -> dict[QuestConfig, tuple[float, int, int | None]]:
+    """Median seconds a token, bytes read of the cache and peak memory of each setting."""
+    session = engine.new_session()
+    fill_session(session, tokens_before_steps(context, steps), engine.model_config.vocab_size)
+    settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
+    times: dict[QuestConfig, list[float]] = {quest: [] for quest in settings}
+    peaks: dict[QuestConfig, int | None] = {}
+    for _ in range(rounds):
+        for quest in settings:
+            reset_peak_memory(engine.device)
+            times[quest] += [step.step_s for step in decode_fork(session, quest, steps)]
+            peaks[quest] = peak_memory_bytes(engine.device)
+    pool = session.cache.pool
+    session.close()
+    return {
+        quest: (statistics.median(times[quest]), step_kv_bytes(engine.model_config, quest, context, pool), peaks[quest])
+        for quest in settings
+    }
+
+
+def _measure_rival(
+    engine: str,
+    subject: RandomSubject,
+    context: int,
+    steps: int,
+    rounds: int,
+    bandwidth: float,
+    rows: list[dict[str, Any]],
+    skipped: list[dict[str, Any]],
+) -> None:
+    """Append a row for Transformers, with a dynamic cache or compiled with a static one."""
+    all_steps = rounds * (WARM_UP_STEPS + steps)
+    model = subject.transformers_model(context + all_steps)
+    token = torch.zeros((1, 1), dtype=torch.long, device=subject.device)
+    reset_peak_memory(subject.device)
+    if engine == "transformers":
+        with torch.inference_mode():
+            times = _time_rounds(model, random_dynamic_cache(model, context), token, steps, rounds)
+    else:
+        # Under no_grad: inference mode makes tensors that compiled code may not update in place.
+        skips_before = _cuda_graph_skips()
+        try:
+            with torch.no_grad():
+                cache = random_static_cache(model, context, all_steps)
+                compiled = torch.compile(model, mode="reduce-overhead", dynamic=False)
+                times = _time_rounds(compiled, cache, token, steps, rounds)
+            skipped_graphs = _cuda_graph_skips() > skips_before
+        finally:
+            # Else the code for this length would be tried first at the next, and its graphs keep their memory.
+            torch.compiler.reset()
+        if skipped_graphs:
+            note = "timed, but torch.compile made no CUDA graphs"
+            skipped.append({"engine": engine, "shape": subject.name, "context_tokens": context, "reason": note})
+    config = model.config
+    kv_bytes = config.num_hidden_layers * dense_attention_bytes(
+        config.num_key_value_heads, config.head_dim * model.dtype.itemsize, context
+    )
+    bound_s = (transformers_weight_bytes_read(model) + kv_bytes) / bandwidth
+    row = (engine, subject.name, "sdpa", 16, context, None)
+    rows.append(_row(*row, statistics.median(times), bound_s, peak_memory_bytes(subject.device)))
+
+
+def _time_rounds(model: Any, cache: Any, token: torch.Tensor, steps: int, rounds: int) -> list[float]:
+    times: list[float] = []
+    for _ in range(rounds):
+        times += time_decode_steps(model, cache, token, WARM_UP_STEPS + steps)[WARM_UP_STEPS:]
+    return times
+
+
+def _cuda_graph_skips() -> int:
+    from torch._dynamo.utils import counters
+
+    return counters["inductor"]["cudagraph_skips"]
+
+
+def _row(
+    engine: str,
+    shape: str,
+    attention: str,
+    weight_bits: int,
+    context: int,
+    budget: int | None,
+    seconds: float,
+    bound_s: float,
+    peak: int | None,
+) -> dict[str, Any]:
+    return {
+        "engine": engine,
+        "shape": shape,
+        "attention": attention,
+        "weight_bits": weight_bits,
+        "context_tokens": context,
+        "token_budget": budget,
+        "ms_per_token": seconds * 1e3,
+        "tokens_per_s": 1 / seconds,
+        "byte_bound_ms": bound_s * 1e3,
+        "bound_fraction": bound_s / seconds,
+        "peak_memory_bytes": peak,
+    }

@@ -1,0 +1,1 @@
+"""The page's server: routes, what it refuses, uploads, and the event streams."""

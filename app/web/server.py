@@ -1,0 +1,250 @@
+"""The web server: the page, its files, the telemetry stream, and a health check.
+
+The page is Gradio, mounted on a FastAPI app; what it looks like is `ui`'s business, which hands over a function that
+builds it. Telemetry does not go through Gradio's queue: its events come dozens of times a second, and the queue is for
+answers. The page is served before the model is loaded, and shows how far loading has come.
+"""
+
+from __future__ import annotations
+
+import json
+import mimetypes
+import os
+import webbrowser
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.errors import UserFacingError
+from app.store.data_folder import explain_storage_error
+from app.web.uploads import MAX_UPLOAD_BYTES, UploadFolder
+
+if TYPE_CHECKING:
+    import gradio
+    from fastapi import FastAPI
+
+    from app.chat.assistant import Assistant
+    from app.settings import AppSettings
+
+ASSETS_FOLDER = Path(__file__).resolve().parents[2] / "assets"
+# Below this address, so that Gradio's own /assets and /static stay its own.
+PAGE_FILES_PATH = "/quest"
+_PAGE_FILE_FOLDERS = ("css", "js", "icons")
+# The panel redraws at most this often; a faster model only makes it skip steps.
+_STEPS_PER_S = 30
+# How long a stream may be silent. Proxies close silent ones, and a vanished browser is noticed only on sending.
+_KEEP_ALIVE_S = 10.0
+# A stream waits for its next event in a thread of its own pool, so that open pages never starve Gradio's handlers.
+_MAX_STREAMS = 64
+
+
+@dataclass(frozen=True)
+class Page:
+    """What `ui` hands over to be mounted.
+
+    Args:
+        blocks: the Gradio page.
+        theme: its theme; must name no font that is fetched.
+        head: HTML for the page's head, which links our style sheets and scripts below `PAGE_FILES_PATH`.
+    """
+
+    blocks: gradio.Blocks
+    theme: gradio.themes.Base
+    head: str
+
+
+def serve(
+    settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
+) -> None:
+    """Serve the page until the user stops the program. Once it is served, begins to load the model.
+
+    Args:
+        settings: host, port, data folder, no_browser.
+        assistant: what answers; closed by the caller.
+        build_page: makes the page.
+    """
+    import uvicorn
+
+    from app.web.http_server import Server, TimedProtocol
+
+    def on_open() -> None:
+        _announce(settings)
+        # Not before: what the page and the model import would wait for each other, and the page comes first.
+        assistant.start_loading()
+
+    app = create_app(settings, assistant, build_page)
+    config = uvicorn.Config(
+        app,
+        host=settings.host.strip("[]"),
+        port=settings.port,
+        http=TimedProtocol,
+        log_level="critical",
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        # An open page holds its telemetry stream forever; stopping must not wait for it.
+        timeout_graceful_shutdown=1,
+    )
+    Server(config, on_open).run()
+
+
+def create_app(
+    settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
+) -> FastAPI:
+    """The whole web application, ready for an ASGI server.
+
+    Raises:
+        UserFacingError: if the data folder cannot be written to.
+    """
+    try:
+        uploads = UploadFolder.open(settings.data_dir / "uploads")
+    except OSError as error:
+        raise UserFacingError(explain_storage_error(error, settings.data_dir)) from error
+    # Before Gradio is imported. Its folder for uploads is by default one that all users of a machine share.
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.root)
+
+    import gradio
+    from fastapi import FastAPI
+
+    from app.web.request_guard import RequestGuard, allowed_hosts
+    from app.web.shared_streams import add_shared_streams
+    from app.web.upload_route import add_upload
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        yield
+        uploads.close()
+
+    app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
+    _add_page_files(app)
+    _add_health(app, assistant)
+    _add_telemetry(app, assistant)
+    add_shared_streams(app)
+    page = build_page(assistant, settings)
+    add_upload(app, uploads, page.blocks)
+    # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
+    page.blocks.has_launched = True
+    return gradio.mount_gradio_app(
+        app,
+        page.blocks,
+        path="/",
+        server_name=settings.host,
+        server_port=settings.port,
+        theme=page.theme,
+        head=page.head,
+        footer_links=[],
+        run_history=False,
+        # Exceptions that we did not foresee stay in the terminal; `gr.Error` is shown in any case.
+        show_error=False,
+        max_file_size=MAX_UPLOAD_BYTES,
+        # Gradio would serve what lies below the working folder to whoever asks for it.
+        allowed_paths=[],
+        enable_monitoring=False,
+        ssr_mode=False,
+        mcp_server=False,
+        pwa=False,
+    )
+
+
+def _add_page_files(app: FastAPI) -> None:
+    from fastapi.responses import FileResponse
+    from fastapi.staticfiles import StaticFiles
+
+    # Some Windows registries say text/plain, and with nosniff a browser then refuses to run a script.
+    mimetypes.add_type("text/javascript", ".js")
+    for folder in _PAGE_FILE_FOLDERS:
+        app.mount(f"{PAGE_FILES_PATH}/{folder}", StaticFiles(directory=ASSETS_FOLDER / folder), name=folder)
+
+    @app.get("/favicon.ico")
+    def favicon() -> FileResponse:
+        return FileResponse(ASSETS_FOLDER / "icons" / "quest-chat.svg", media_type="image/svg+xml")
+
+
+def _add_health(app: FastAPI, assistant: Assistant) -> None:
+    @app.get("/healthz")
+    def health() -> dict[str, Any]:
+        status = assistant.status()
+        return {
+            "status": status.stage,
+            "message": status.message,
+            "model": status.model,
+            "device": status.device,
+            "context_tokens": status.context_tokens,
+        }
+
+
+def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
+    import anyio
+    from fastapi import Request
+    from fastapi.responses import JSONResponse, StreamingResponse
+
+    streams = anyio.CapacityLimiter(_MAX_STREAMS)
+
+    @app.exception_handler(UserFacingError)
+    def refuse(request: Request, error: UserFacingError) -> JSONResponse:
+        return JSONResponse({"error": error.message}, 404)
+
+    # Plain `def` routes run in a thread: telling a page's text decodes tokens.
+    @app.get("/telemetry/{conversation_id}/steps/{step}")
+    def step(conversation_id: str, step: int) -> JSONResponse:
+        assistant.conversation(conversation_id)
+        event = assistant.telemetry.step(conversation_id, step)
+        if event is None:
+            return JSONResponse({"error": f"Step {step} is not kept."}, 404)
+        return JSONResponse(event)
+
+    @app.get("/telemetry/{conversation_id}/pages/{page}")
+    def page(conversation_id: str, page: int) -> JSONResponse:
+        return JSONResponse(assistant.page_text(conversation_id, page))
+
+    @app.get("/telemetry/{conversation_id}/events")
+    def events(conversation_id: str) -> StreamingResponse:
+        assistant.conversation(conversation_id)
+
+        async def stream() -> AsyncIterator[str]:
+            # Starlette cancels this when the browser goes away, wherever it waits.
+            subscription = assistant.telemetry.subscribe(conversation_id)
+            try:
+                # Closed from the other side when the conversation is.
+                while not subscription.closed:
+                    event = await anyio.to_thread.run_sync(
+                        subscription.next, _KEEP_ALIVE_S, abandon_on_cancel=True, limiter=streams
+                    )
+                    yield ": still here\n\n" if event is None else f"data: {json.dumps(event)}\n\n"
+                    if event is not None and event["type"] == "step":
+                        await anyio.sleep(1 / _STEPS_PER_S)
+            finally:
+                subscription.close()
+
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
+
+
+def _announce(settings: AppSettings) -> None:
+    address = page_address(settings.host, settings.port)
+    everywhere = settings.host in ("0.0.0.0", "::")
+    note = f" and on this machine's other addresses, port {settings.port}" if everywhere else ""
+    print(f"Quest Chat is open at {address}{note} (Ctrl+C stops it).", flush=True)
+    if not settings.no_browser:
+        _open_in_browser(address)
+
+
+def page_address(host: str, port: int) -> str:
+    """The address to open in a browser on this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"http://{name}:{port}"
+
+
+def _open_in_browser(address: str) -> None:
+    try:
+        browser = webbrowser.get()
+    except webbrowser.Error:
+        return
+    # Without a display Python offers text browsers, which are of exactly this class and would take over our terminal.
+    if type(browser) is not webbrowser.GenericBrowser:
+        browser.open(address)

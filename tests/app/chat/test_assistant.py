@@ -1,0 +1,520 @@
+"""Conversations over a tiny random model: answers, reuse, cancelling, queueing, and that they never mix."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from dataclasses import replace
+
+import pytest
+
+from app.chat.answer import AnswerOptions, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
+from app.chat.assistant import Assistant
+from app.chat.race import RaceFinished, RacePrefill, RaceToken
+from app.errors import UserFacingError
+from app.settings import AppSettings
+from quest_core.config import EngineConfig
+from quest_core.sampling import NotANumberError
+
+OPTIONS = AnswerOptions(token_budget=64, max_new_tokens=24)
+
+
+@pytest.fixture
+def conversation(assistant):
+    conversation = assistant.open_conversation()
+    yield conversation
+    assistant.close_conversation(conversation.conversation_id)
+
+
+@pytest.fixture
+def reading(assistant, conversation, book_path):
+    """A conversation with a document."""
+    assistant.add_document(conversation, book_path)
+    return conversation
+
+
+def answer(assistant, conversation, question="Who kept the light?", options=OPTIONS):
+    events = list(assistant.answer(conversation, question, options))
+    assert isinstance(events[-1], Finished)
+    return events, events[-1].report
+
+
+@pytest.fixture
+def blocked_engine(assistant):
+    """Occupies the engine until the returned function is called."""
+    release = threading.Event()
+
+    def work(cancellation):
+        release.wait(60)
+        yield None
+
+    assistant._loader.model.engine.submit(work)
+    yield release.set
+    release.set()
+
+
+def test_an_answer_streams_and_ends_with_its_report(assistant, reading):
+    events, report = answer(assistant, reading)
+    prefills = [event for event in events if isinstance(event, PrefillEvent)]
+    tokens = [event for event in events if isinstance(event, TokenEvent)]
+    assert prefills[0].done_tokens == 0
+    assert prefills[-1].done_tokens == prefills[-1].total_tokens == report.prompt_tokens
+    assert prefills[-1].remaining_s == 0
+    assert "".join(token.text_delta for token in tokens) == report.answer == tokens[-1].answer
+    assert [token.step for token in tokens] == list(range(len(tokens)))
+    assert tokens[0].tokens_per_s is None and tokens[-1].mean_tokens_per_s == report.decode_tokens_per_s
+    assert (report.finish_reason, report.decode_tokens) == ("length", 24)
+    assert 0 < report.prefill_s < report.time_to_first_token_s
+    assert report.document.tokens == report.document.tokens_in_context > 0
+    assert 0 < sum(page.share for page in report.pages_read) <= 1
+
+
+def test_a_conversation_that_outgrows_the_models_own_window_is_read_again(tiny_model_folder, tmp_path):
+    settings = AppSettings(
+        data_dir=tmp_path, model=str(tiny_model_folder), device="cpu", dtype="float32", context_tokens=2048
+    )
+    assistant = Assistant(settings)
+    try:
+        assistant.wait_until_ready()
+        status = assistant.status()
+        assert "trained on 1,024 tokens" in status.note and status.warning == ""
+        conversation = assistant.open_conversation()
+        path = tmp_path / "long.txt"
+        path.write_text("The boats came home one after the other. " * 130)
+        _, first = answer(assistant, conversation)
+        assistant.add_document(conversation, path)
+        events, second = answer(assistant, conversation)
+        prefill = next(event for event in events if isinstance(event, PrefillEvent))
+        assert 1000 < second.prompt_tokens < 2048
+        assert (first.stretch_factor, second.stretch_factor) == (1.0, 2.0)
+        assert (prefill.stretch_factor, prefill.stretch_changed, second.reused_tokens) == (2.0, True, 0)
+        # The race reads under the same stretch.
+        raced = next(iter(assistant.race(conversation, "Who kept the light?", OPTIONS)))
+        assert isinstance(raced, RacePrefill) and raced.stretch_factor == 2.0 and raced.reused_tokens > 0
+        # The room for the answer counts: the model's own window would hold the prompt.
+        assistant.remove_document(conversation, conversation.documents[0].document_id)
+        assistant.truncate_turns(conversation, 0)
+        _, roomy = answer(assistant, conversation, options=replace(OPTIONS, max_new_tokens=1000, stop=["e", "a"]))
+        assert roomy.prompt_tokens < 200 and roomy.stretch_factor == 2.0
+    finally:
+        assistant.close()
+
+
+def test_report_has_exactly_the_documented_keys(assistant, reading):
+    keys = set(answer(assistant, reading)[1].to_json())
+    assert keys == {
+        "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens",
+        "reused_tokens", "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason",
+        "pages_read",
+    }  # fmt: skip
+
+
+def test_a_second_question_prefills_only_what_is_new(assistant, reading):
+    first = answer(assistant, reading)[1]
+    second = answer(assistant, reading, "And why?")[1]
+    # The last token of an answer that ran to its limit was never fed back.
+    assert second.reused_tokens == first.prompt_tokens + first.decode_tokens - 1
+    assert second.prompt_tokens - second.reused_tokens < 40
+
+
+def test_a_reused_prompt_answers_as_a_fresh_one(assistant, reading, book_path):
+    # With Quest the first answer's own keys and values would be those of what it read.
+    options = replace(OPTIONS, attention="dense")
+    answer(assistant, reading, options=options)
+    reused = answer(assistant, reading, "And why?", options)[1]
+    fresh = assistant.open_conversation()
+    fresh.documents, fresh.turns = reading.documents, reading.turns[:1]
+    assert answer(assistant, fresh, "And why?", options)[1].answer == reused.answer
+    assert reused.reused_tokens > 0
+
+
+def test_stop_strings_end_the_answer_and_stay_out_of_the_history(assistant, reading):
+    whole = answer(assistant, reading)[1].answer
+    stop = whole[len(whole) // 2 :][:3]
+    assistant.truncate_turns(reading, 0)
+    report = answer(assistant, reading, options=replace(OPTIONS, stop=(stop,)))[1]
+    assert report.answer == whole[: whole.index(stop)]
+    assert (report.finish_reason, len(reading.turns[0].answer_token_ids)) == ("stop", report.decode_tokens)
+
+
+def test_truncating_turns_and_asking_again_repeats_the_answer(assistant, reading):
+    first = answer(assistant, reading)[1]
+    assistant.truncate_turns(reading, 0)
+    again = answer(assistant, reading)[1]
+    assert again.answer == first.answer
+    assert again.reused_tokens == again.prompt_tokens - 1
+    assert len(reading.turns) == 1
+
+
+def test_cleared_turns_come_back_until_a_new_one_is_there(assistant, reading):
+    answer(assistant, reading)
+    turns = list(reading.turns)
+    assert assistant.clear_turns(reading) == 1
+    assert reading.turns == [] and assistant.telemetry.step(reading.conversation_id, 1) is None
+    assistant.restore_turns(reading)
+    assert reading.turns == turns and assistant.telemetry.step(reading.conversation_id, 1) is not None
+    assistant.clear_turns(reading)
+    answer(assistant, reading)
+    with pytest.raises(UserFacingError, match="a new one has begun"):
+        assistant.restore_turns(reading)
+
+
+def test_a_question_that_comes_before_the_model_hears_how_far_it_is_and_can_be_stopped(tmp_path, monkeypatch):
+    assistant = Assistant(AppSettings(data_dir=tmp_path))
+    # Nothing is loaded: only the steps are told.
+    monkeypatch.setattr(assistant._loader, "start", lambda: None)
+    conversation = assistant.open_conversation()
+    events = assistant.answer(conversation, "Who?", OPTIONS)
+    assert next(events) == ModelLoading("The model is not loaded yet.")
+    assistant._loader._report("loading", "Reading the weights")
+    assert next(events) == ModelLoading("Reading the weights")
+    assistant.cancel(conversation)
+    with pytest.raises(UserFacingError, match="Stopped before"):
+        next(events)
+    assert conversation.turns == []
+    assistant._loader._report("failed", "There is no such model.")
+    with pytest.raises(UserFacingError, match="no such model"):
+        list(assistant.race(conversation, "Who?", OPTIONS))
+
+
+def test_cancel_keeps_what_there_is(assistant, reading):
+    events = []
+    for event in assistant.answer(reading, "Who?", replace(OPTIONS, max_new_tokens=500)):
+        events.append(event)
+        if isinstance(event, TokenEvent) and event.step == 3:
+            assistant.cancel(reading)
+    report = events[-1].report
+    assert report.finish_reason == "cancelled" and 4 <= report.decode_tokens < 500
+    assert reading.turns[0].answer == report.answer
+    assert answer(assistant, reading)[1].finish_reason == "length"
+
+
+def test_closing_the_generator_cancels_the_job_and_keeps_the_turn(assistant, reading):
+    events = assistant.answer(reading, "Who?", replace(OPTIONS, max_new_tokens=500))
+    for event in events:
+        if isinstance(event, TokenEvent) and event.answer.strip():
+            job = reading.job
+            break
+    events.close()
+    assert [turn.report.finish_reason for turn in reading.turns] == ["cancelled"]
+    assert reading.job is None and not reading.busy.locked()
+    list(job)
+    assert job.done
+    answer(assistant, reading)
+
+
+@pytest.mark.parametrize(
+    ("failure", "sentence"),
+    [
+        (RuntimeError("device lost"), r"RuntimeError: device lost\)\. Try again"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to."), "not enough memory"),
+        (MemoryError(), "memory for KV pages"),
+        (NotANumberError(float("nan")), "not a number"),
+    ],
+)
+def test_what_fails_in_the_engine_is_told_in_a_sentence(assistant, reading, monkeypatch, caplog, failure, sentence):
+    def fail(*arguments):
+        raise failure
+
+    decoder = assistant._loader.model.engine._decoder
+    for stage in ("prefill", "decode"):
+        with monkeypatch.context() as patch:
+            patch.setattr(decoder, stage, fail)
+            with pytest.raises(UserFacingError, match=sentence):
+                list(assistant.answer(reading, f"Who failed in {stage}?", OPTIONS))
+            with pytest.raises(UserFacingError, match=sentence):
+                list(assistant.race(reading, f"Who failed in {stage} again?", OPTIONS))
+        assert reading.turns == [] and not reading.busy.locked()
+    assert ("device lost" in caplog.text) == ("device lost" in str(failure))
+    assert answer(assistant, reading)[1].finish_reason == "length"
+
+
+def test_weights_that_overflow_are_named(tiny_model_folder, tmp_path):
+    from safetensors.torch import load_file, save_file
+
+    folder = tmp_path / "damaged"
+    shutil.copytree(tiny_model_folder, folder)
+    tensors = load_file(folder / "model.safetensors")
+    # Numbers each; what is computed with them is none.
+    tensors["model.norm.weight"][:] = 3e38
+    save_file(tensors, folder / "model.safetensors", {"format": "pt"})
+    assistant = Assistant(AppSettings(data_dir=tmp_path, model=str(folder), device="cpu", dtype="float32"))
+    try:
+        conversation = assistant.open_conversation()
+        for options in (OPTIONS, replace(OPTIONS, temperature=0.7)):
+            with pytest.raises(UserFacingError, match="not a number.*weights are damaged"):
+                list(assistant.answer(conversation, "Who?", options))
+        with pytest.raises(UserFacingError, match="not a number"):
+            list(assistant.race(conversation, "Who?", OPTIONS))
+        assert conversation.turns == []
+    finally:
+        assistant.close()
+
+
+def test_a_waiting_question_tells_its_place_and_can_be_cancelled(assistant, reading, blocked_engine):
+    events = assistant.answer(reading, "Who?", OPTIONS)
+    assert next(events) == Queued(1)
+    assistant.cancel(reading)
+    (finished,) = list(events)
+    assert (finished.report.finish_reason, finished.report.answer) == ("cancelled", "")
+    assert finished.report.time_to_first_token_s is None and finished.report.is_empty
+    assert (reading.turns, reading.unanswered) == ([], "Who?")
+    blocked_engine()
+    assert answer(assistant, reading)[1].finish_reason == "length"
+    assert (len(reading.turns), reading.unanswered) == (1, "")
+
+
+def test_closing_the_generator_while_the_document_is_read_keeps_the_question_and_no_turn(assistant, reading):
+    events = assistant.answer(reading, "Who?", OPTIONS)
+    assert isinstance(next(events), PrefillEvent) and reading.unanswered == "Who?"
+    events.close()
+    assert (reading.turns, reading.unanswered) == ([], "Who?")
+    assistant.truncate_turns(reading, 0)
+    assert reading.unanswered == ""
+
+
+def test_an_answer_that_the_model_ends_at_once_is_not_kept(assistant, reading, monkeypatch):
+    monkeypatch.setattr(type(assistant._loader.model), "stop_token_ids", tuple(range(512)))
+    report = answer(assistant, reading)[1]
+    assert (report.finish_reason, report.is_empty, report.decode_tokens) == ("stop", True, 0)
+    assert (reading.turns, reading.unanswered) == ([], "Who kept the light?")
+
+
+def test_conversations_queue_and_never_mix(assistant, book_path, tmp_path):
+    other_path = tmp_path / "other.txt"
+    other_path.write_text("The winter was long, and every night the daughter climbed the stairs. " * 9)
+    conversations = [assistant.open_conversation() for _ in range(2)]
+    for conversation, path in zip(conversations, (book_path, other_path), strict=True):
+        assistant.add_document(conversation, path)
+    alone = [answer(assistant, conversation)[1].answer for conversation in conversations]
+    assert alone[0] != alone[1]
+    for conversation in conversations:
+        assistant.truncate_turns(conversation, 0)
+    together = [None, None]
+
+    def ask(index):
+        together[index] = answer(assistant, conversations[index])[1].answer
+
+    threads = [threading.Thread(target=ask, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert together == alone
+
+
+def test_a_conversation_does_one_thing_at_a_time(assistant, reading, book_path, blocked_engine):
+    events = assistant.answer(reading, "Who?", OPTIONS)
+    next(events)
+    for busy in (
+        lambda: next(assistant.answer(reading, "Why?", OPTIONS)),
+        lambda: assistant.truncate_turns(reading, 0),
+        lambda: assistant.remove_document(reading, reading.documents[0].document_id),
+    ):
+        with pytest.raises(UserFacingError, match="still answering"):
+            busy()
+    events.close()
+    assistant.truncate_turns(reading, 0)
+
+
+def test_telemetry_follows_the_answer(assistant, reading):
+    subscription = assistant.telemetry.subscribe(reading.conversation_id)
+    report = answer(assistant, reading)[1]
+    events = []
+    while (event := subscription.next(0)) is not None:
+        events.append(event)
+    kinds = [event["type"] for event in events]
+    assert (kinds[0], kinds[1], kinds[-2], kinds[-1]) == ("idle", "prefill", "step", "finished")
+    step = assistant.telemetry.step(reading.conversation_id, 5)
+    assert step["page_reads"] is not None and 0 < step["read_share"] <= 1.5
+    assert 0 <= step["missed_share"] < 1
+    assert (step["layers"], step["kv_heads"], step["dense_layers"]) == (3, 2, 0)
+    assert step["pages"] == -(-step["context_tokens"] // EngineConfig.page_size)
+    assert step["always_read_pages"] == [0, step["pages"] - 2, step["pages"] - 1]
+    assert assistant.telemetry.step(reading.conversation_id, 0)["page_reads"] is None
+    assert events[-1]["steps"] == report.decode_tokens
+
+
+def test_every_kv_page_has_its_text(assistant, reading):
+    report = answer(assistant, reading)[1]
+    pages = -(-(report.prompt_tokens + report.decode_tokens) // EngineConfig.page_size)
+    texts = [assistant.page_text(reading.conversation_id, page) for page in range(pages)]
+    assert {text["role"] for text in texts} >= {"document", "conversation"}
+    text = reading.documents[0].document_pages[0].text
+    held = [part for page in texts for part in page["parts"] if part["page_index"] == 0]
+    assert "".join(text[part["start_char"] : part["end_char"]] for part in held) == text
+
+
+def test_a_race_runs_both_sides_and_changes_nothing(assistant, reading):
+    first = answer(assistant, reading)[1]
+    turns = list(reading.turns)
+    events = list(assistant.race(reading, "And why?", OPTIONS))
+    assert isinstance(events[0], RacePrefill) and events[0].reused_tokens >= first.prompt_tokens
+    assert {event.side for event in events if isinstance(event, RaceToken)} == {"dense", "quest"}
+    finished = events[-1]
+    assert isinstance(finished, RaceFinished) and finished.speed_ratio > 0
+    assert finished.quest.kv_bytes_per_token < finished.dense.kv_bytes_per_token
+    assert reading.turns == turns
+    dense = answer(assistant, reading, "And why?", replace(OPTIONS, attention="dense"))[1]
+    assert finished.dense.answer == dense.answer
+    assert dense.reused_tokens == dense.prompt_tokens - 1 or dense.reused_tokens == dense.prompt_tokens
+
+
+def test_a_race_with_the_whole_budget_is_a_draw(assistant, reading):
+    finished = list(assistant.race(reading, "Who?", replace(OPTIONS, token_budget=1024, temperature=0.8)))[-1]
+    assert finished.dense.answer == finished.quest.answer
+    assert finished.first_difference is None
+    assert finished.fits_budget and finished.faster is None
+
+
+def test_closing_a_race_gives_its_pages_back(assistant, reading):
+    answer(assistant, reading)
+    free_pages = assistant._loader.model.engine.memory()["free_pages"]
+    events = assistant.race(reading, "Why?", replace(OPTIONS, max_new_tokens=300))
+    for event in events:
+        if isinstance(event, RaceToken):
+            break
+    events.close()
+    answer(assistant, reading, "Why?", replace(OPTIONS, max_new_tokens=2))
+    kept_pages = free_pages - assistant._loader.model.engine.memory()["free_pages"]
+    assert kept_pages * EngineConfig.page_size <= 24  # the question and what it was answered
+
+
+def test_closing_a_conversation_gives_its_pages_back(assistant, book_path):
+    engine = assistant._loader.model.engine
+    list(engine.submit(lambda cancellation: iter([None])))
+    free_pages = engine.memory()["free_pages"]
+    conversation = assistant.open_conversation()
+    assistant.add_document(conversation, book_path)
+    answer(assistant, conversation)
+    assert engine.memory()["free_pages"] < free_pages
+    assistant.close_conversation(conversation.conversation_id)
+    list(engine.submit(lambda cancellation: iter([None])))
+    assert engine.memory()["free_pages"] == free_pages
+    with pytest.raises(UserFacingError, match="closed"):
+        next(assistant.answer(conversation, "Who?", OPTIONS))
+
+
+def test_usage_follows_the_passages_of_the_last_answer(assistant, conversation, tmp_path):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    path = tmp_path / "long.txt"
+    path.write_text("The boats came home one after the other. Nobody knew the keeper. " * 200)
+    document = assistant.add_document(conversation, path)
+    assert not assistant.context_usage(conversation).passages_are_read
+    report = answer(assistant, conversation)[1]
+    usage = assistant.context_usage(conversation)
+    assert (usage.passages_are_read, usage.passage_tokens) == (True, report.document.tokens_in_context)
+    # Other documents, or no turn: nothing has been read yet.
+    assistant.truncate_turns(conversation, 0)
+    assert not assistant.context_usage(conversation).passages_are_read
+    answer(assistant, conversation)
+    assistant.remove_document(conversation, document.document_id)
+    assert assistant.context_usage(conversation).mode == "whole"
+
+
+def test_of_two_documents_with_the_same_content_the_right_one_is_removed(assistant, conversation, book_path):
+    """Equal bytes under other names are documents of their own, in every place that tells documents apart."""
+    paths = [book_path, book_path.with_name("twin.txt"), book_path.with_name("third.txt")]
+    for path in paths[1:]:
+        path.write_bytes(book_path.read_bytes())
+    one, twin, third = (assistant.add_document(conversation, path) for path in paths)
+    assert len({document.document_id for document in (one, twin, third)}) == 3
+    assert one.content_id == twin.content_id == third.content_id
+    assert assistant.add_document(conversation, paths[1]) is twin
+
+    report = answer(assistant, conversation)[1]
+    assert {page.document for page in report.pages_read} == {"harbour.txt", "twin.txt", "third.txt"}
+    plan = conversation.plan
+    assert [document.name for document, _ in plan.document_pages_in_context] == ["harbour.txt", "twin.txt", "third.txt"]
+    last = max(span.start_token for span in plan.spans if span.document is third)
+    (part,) = assistant.page_text(conversation.conversation_id, last // 4 + 1)["parts"]
+    assert (part["document"], part["document_id"]) == ("third.txt", third.document_id)
+
+    assistant.remove_document(conversation, one.document_id)
+    assert conversation.documents == [twin, third]
+    assert assistant.document_tokens(conversation, one.document_id) is None
+    again = assistant.add_document(conversation, book_path)
+    assert conversation.documents == [twin, third, again]
+    assistant.remove_document(conversation, third.document_id)
+    assert conversation.documents == [twin, again]
+
+
+def test_documents_are_added_once_and_removed(assistant, conversation, book_path):
+    document = assistant.add_document(conversation, book_path)
+    assert assistant.add_document(conversation, book_path) is document
+    assert conversation.documents == [document]
+    usage = assistant.context_usage(conversation, OPTIONS)
+    assert usage.document_tokens == assistant.document_tokens(conversation, document.document_id)
+    assert usage.document_tokens.is_exact and usage.document_tokens.tokens > 0
+    assert usage.mode == "whole" and usage.context_tokens == 1024
+    assistant.remove_document(conversation, document.document_id)
+    assert conversation.documents == []
+    assert answer(assistant, conversation)[1].document.pages == 0
+
+
+@pytest.mark.parametrize(
+    ("question", "options", "message"),
+    [
+        ("  ", OPTIONS, "empty"),
+        ("Who?", replace(OPTIONS, token_budget=8), "token budget"),
+        ("Who?", replace(OPTIONS, top_p=0.0), "top_p"),
+        ("Who?", replace(OPTIONS, temperature=float("nan")), "temperature"),
+        ("Who?", replace(OPTIONS, temperature=float("inf")), "temperature"),
+        ("Who?", replace(OPTIONS, seed=2**70), "seed"),
+        ("Who?", replace(OPTIONS, token_budget=float("nan")), "token_budget"),
+        ("Who?", replace(OPTIONS, max_new_tokens=2000), "window"),
+    ],
+)
+def test_what_cannot_be_answered_says_why(assistant, conversation, question, options, message):
+    with pytest.raises(UserFacingError, match=message):
+        next(assistant.answer(conversation, question, options))
+    assert conversation.turns == [] and not conversation.busy.locked()
+
+
+def test_an_unknown_conversation_is_refused(assistant):
+    with pytest.raises(UserFacingError, match="closed"):
+        assistant.conversation("0" * 32)
+
+
+def test_a_model_that_is_not_there_fails_with_a_sentence(tmp_path):
+    assistant = Assistant(AppSettings(data_dir=tmp_path, model=str(tmp_path / "nothing")))
+    assert assistant.status().stage == "starting"
+    with pytest.raises(UserFacingError, match="nothing"):
+        assistant.wait_until_ready()
+    assert assistant.status().stage == "failed"
+    assistant.close()
+
+
+@pytest.fixture
+def crowded(assistant, monkeypatch):
+    """An assistant with room for three conversations, and those."""
+    assistant._conversations.clear()
+    monkeypatch.setattr("app.chat.open_conversations.MAX_CONVERSATIONS", 3)
+    return [assistant.open_conversation() for _ in range(3)]
+
+
+def is_open(assistant, conversation) -> bool:
+    return conversation.conversation_id in assistant._conversations._conversations
+
+
+def test_a_conversation_that_is_watched_or_answering_makes_no_room(assistant, crowded):
+    watched, answering, unused = crowded
+    subscription = assistant.telemetry.subscribe(watched.conversation_id)
+    events = assistant.answer(answering, "Who?", OPTIONS)
+    next(events)
+    assistant.conversation(unused.conversation_id)
+    newer = assistant.open_conversation()
+    assert [is_open(assistant, one) for one in (watched, answering, unused, newer)] == [True, True, False, True]
+    assert list(events)[-1].report.answer
+    assistant.open_conversation()
+    assert not is_open(assistant, answering)
+    subscription.close()
+
+
+def test_a_conversation_whose_document_is_being_read_makes_no_room(assistant, crowded, book_path):
+    def open_another(progress):
+        assistant.open_conversation()
+        assert is_open(assistant, crowded[0]) and not is_open(assistant, crowded[1])
+
+    assistant.add_document(crowded[0], book_path, on_progress=open_another)
+    assert crowded[0].documents
