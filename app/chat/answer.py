@@ -7,7 +7,7 @@ tokens come about is `app.chat.answer_run`'s business.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
@@ -141,7 +141,8 @@ class AnswerReport:
         model, device: names.
         attention, token_budget, page_size: as asked for.
         document: sizes of the documents.
-        prompt_tokens: length of the prompt; `reused_tokens` of them were in the cache already.
+        prompt_tokens: length of the prompt; `reused_tokens` of them had not to be computed, because the cache had them
+            or the disk: `restored_tokens` came from there, in `restored_bytes`.
         prefill_s: seconds spent on the others.
         time_to_first_token_s: from the submission, waiting in the queue included.
         decode_tokens: tokens of the answer, without the stop token.
@@ -152,6 +153,9 @@ class AnswerReport:
         passages: what was in context if the documents were too long for the window; else None.
         stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
         thinking: what the model thought before it answered; `thinking_tokens` of it are not in `decode_tokens`.
+        left_out: names of the documents that were still being read for the first time and are not in the prompt.
+        warning: sentences about what went wrong beside the answer: it could not be saved, or a document of the
+            conversation cannot be read; "" if all is well.
     """
 
     answer: str
@@ -173,6 +177,10 @@ class AnswerReport:
     stretch_factor: float = 1.0
     thinking: str = ""
     thinking_tokens: int = 0
+    restored_tokens: int = 0
+    restored_bytes: int = 0
+    left_out: tuple[str, ...] = ()
+    warning: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -182,17 +190,58 @@ class AnswerReport:
     def to_json(self) -> dict[str, Any]:
         """The report for a JSON file, without `stretch_factor`.
 
-        `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first.
+        `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first,
+        `left_out` and `warning` only if they say something.
         """
         values = {**asdict(self), "document": self.document.to_json()}
         passages = values.pop("passages")
         del values["stretch_factor"]
         if not self.thinking_tokens:
             del values["thinking"], values["thinking_tokens"]
+        for name in ("left_out", "warning"):
+            if not values[name]:
+                del values[name]
         values["pages_read"] = list(values["pages_read"])
         if passages is not None:
             values["context"] = {"mode": "passages", **passages}
         return values
+
+    def to_stored(self) -> dict[str, Any]:
+        """All of the report for `from_stored`, in what JSON has."""
+        return asdict(self)
+
+    @classmethod
+    def from_stored(cls, values: dict[str, Any]) -> AnswerReport | None:
+        """The report that `to_stored` made; None if another version made it, and what it lacks is needed."""
+        try:
+            document = _of_known_fields(DocumentReport, values["document"])
+            passages = values.get("passages")
+            return replace(
+                _of_known_fields(cls, values),
+                document=replace(
+                    document,
+                    picture_pages=_page_references(document.picture_pages),
+                    unreadable_pages=_page_references(document.unreadable_pages),
+                ),
+                pages_read=tuple(PageShare(**share) for share in values.get("pages_read", ())),
+                passages=passages and _passages_report(passages),
+                left_out=tuple(values.get("left_out", ())),
+            )
+        except (AttributeError, KeyError, TypeError):
+            return None
+
+
+def _of_known_fields(report_class: type, values: dict[str, Any]) -> Any:
+    return report_class(**{field.name: values[field.name] for field in fields(report_class) if field.name in values})
+
+
+def _page_references(values: Sequence[dict[str, Any]]) -> tuple[PageReference, ...]:
+    return tuple(PageReference(**value) for value in values)
+
+
+def _passages_report(values: dict[str, Any]) -> PassagesReport:
+    found, missing = tuple(values["found_words"]), tuple(values["missing_words"])
+    return PassagesReport(_page_references(values["pages"]), values["passages"], found, missing)
 
 
 @dataclass(frozen=True)
@@ -210,8 +259,18 @@ class ModelLoading:
 
 
 @dataclass(frozen=True)
+class DocumentReading:
+    """The question waits for the text of a document: `share` of it, 0 to 1, has come; None if nobody can say."""
+
+    name: str
+    share: float | None
+
+
+@dataclass(frozen=True)
 class PrefillEvent:
     """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
+
+    `restored_tokens` of those came from the disk, in `restored_bytes`.
 
     `remaining_s` is an estimate, None until one chunk has been timed. `stretch_factor` and `stretch_changed` are as in
     `quest_core.session_events.PrefillProgress`.
@@ -224,6 +283,8 @@ class PrefillEvent:
     remaining_s: float | None
     stretch_factor: float = 1.0
     stretch_changed: bool = False
+    restored_tokens: int = 0
+    restored_bytes: int = 0
 
     @classmethod
     def of(cls, progress: PrefillProgress, remaining_s: float | None) -> PrefillEvent:
@@ -236,6 +297,8 @@ class PrefillEvent:
             remaining_s,
             progress.stretch_factor,
             progress.stretch_changed,
+            progress.restored_tokens,
+            progress.restored_bytes,
         )
 
 
@@ -270,4 +333,4 @@ class Finished:
     report: AnswerReport
 
 
-AnswerEvent = ModelLoading | Queued | PrefillEvent | TokenEvent | Finished
+AnswerEvent = ModelLoading | DocumentReading | Queued | PrefillEvent | TokenEvent | Finished

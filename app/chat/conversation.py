@@ -1,6 +1,7 @@
 """A conversation: its documents, its turns, and the engine session that remembers them.
 
-Data and a lock; what happens in it is `app.chat.assistant`'s business.
+Data and locks; what happens in it is `app.chat.assistant`'s business, and how it is kept on the disk
+`app.chat.stored_conversations`'.
 """
 
 from __future__ import annotations
@@ -8,25 +9,42 @@ from __future__ import annotations
 import threading
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from app.chat.answer import AnswerReport
+from app.chat.answer import AnswerOptions, AnswerReport
 from app.chat.prompt.plan import PromptPlan
 from app.library import Document
 
 if TYPE_CHECKING:
+    from app.chat.running_answer import RunningAnswer
     from quest_core.engine import Job
     from quest_core.session import Session
+
+TurnState = Literal["answering", "finished", "stopped", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
 class Turn:
-    """A question, its answer, how it was made, and the answer's tokens without its thought and the stop token."""
+    """A question and what was answered.
+
+    Args:
+        question, answer: their texts.
+        report: how the answer was made; None of one that was interrupted or has failed.
+        answer_token_ids: the answer's tokens without its thought and the stop token.
+        turn_id: names it in the store.
+        state: "stopped" by the user, "interrupted" by the end of the server, "failed" on an error after its first
+            words; an answer that is under way is no turn yet, see `RunningAnswer`.
+        siblings: ids of all turns that continue the conversation from the same point, in the order they were asked,
+            its own included. More than one where a question was edited or asked again.
+    """
 
     question: str
     answer: str
-    report: AnswerReport
+    report: AnswerReport | None
     answer_token_ids: tuple[int, ...]
+    turn_id: str = ""
+    state: TurnState = "finished"
+    siblings: tuple[str, ...] = ()
 
 
 @dataclass
@@ -35,26 +53,42 @@ class Conversation:
 
     Args:
         conversation_id: 32 hexadecimal digits, hard to guess.
-        documents: in the order they were added.
-        turns: finished ones; none is empty.
-        unanswered: the question whose answer is under way or was never begun; "" if there is none.
-        cleared_turns: those that were cleared last, until they are brought back.
+        document_ids: in the order they were added; whether the text of one is there, the library knows.
+        read_ids: those of them that the model has read once in this conversation.
+        turns: those of the active branch, without the one that is being answered; none is empty.
+        unanswered: the question that was never begun to be answered; "" if there is none.
+        title: what the list of conversations shows; "" before the first question.
+        is_kept: whether it is stored, and read ahead of its questions; one of the terminal is not.
+        is_deleted: whether it was deleted, and not brought back.
         busy: held while an answer or a comparison is made.
+        lock: held for as long as a field is changed, never longer.
         cancelled: set by whoever wants the running answer to stop.
         session: the engine's; touched only inside jobs.
         job: the running one.
+        running: the answer that is being made, or None.
+        documents_in_use: ids of those that the running answer or comparison has in its prompt, or waits for.
+        options: of the last question, None before it.
         plan: prompt of the last answer, finished or not.
         generated: tokens of that answer so far.
+        texts: the documents whose text was needed, by id, so that what is known of them stays known.
     """
 
     conversation_id: str = field(default_factory=lambda: uuid.uuid4().hex)
-    documents: list[Document] = field(default_factory=list)
+    document_ids: list[str] = field(default_factory=list)
+    read_ids: set[str] = field(default_factory=set)
     turns: list[Turn] = field(default_factory=list)
     unanswered: str = ""
-    cleared_turns: list[Turn] = field(default_factory=list)
+    title: str = ""
+    is_kept: bool = True
+    is_deleted: bool = False
     busy: threading.Lock = field(default_factory=threading.Lock, repr=False)
+    lock: threading.RLock = field(default_factory=threading.RLock, repr=False)
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     session: Session | None = field(default=None, repr=False)
     job: Job | None = field(default=None, repr=False)
+    running: RunningAnswer | None = field(default=None, repr=False)
+    documents_in_use: tuple[str, ...] = ()
+    options: AnswerOptions | None = None
     plan: PromptPlan | None = field(default=None, repr=False)
     generated: list[int] = field(default_factory=list, repr=False)
+    texts: dict[str, Document] = field(default_factory=dict, repr=False)
