@@ -29,6 +29,8 @@ DEFAULT_SYSTEM_PROMPT = (
 PLAIN_SYSTEM_PROMPT = "You are a helpful assistant."
 # Passages shorter than this in all tell too little to answer from.
 MIN_PASSAGE_TOKENS = 128
+# What is reckoned for a question that has not come yet.
+LIKELY_QUESTION_TOKENS = 64
 _PAGE_END = "\n\n"
 _DOCUMENTS_END = "---\n"
 
@@ -63,6 +65,19 @@ class PromptSpan:
 
 
 @dataclass(frozen=True)
+class DocumentEnd:
+    """Where a prompt has the whole of its first documents, and nothing else yet that another would not have.
+
+    Args:
+        end_token: the tokens before it are the beginning of every prompt with these documents.
+        document_ids: of the documents up to there, in order.
+    """
+
+    end_token: int
+    document_ids: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class PromptPlan:
     """A prompt, and where its tokens come from.
 
@@ -74,6 +89,7 @@ class PromptPlan:
         mode: "whole" if that is all of them, else "passages".
         documents: those of the conversation.
         question_words: what the passages were searched with; None if there was no search.
+        document_ends: the end of each document, where they are there as a whole.
     """
 
     token_ids: list[int]
@@ -83,6 +99,7 @@ class PromptPlan:
     mode: Literal["whole", "passages"]
     documents: tuple[Document, ...] = ()
     question_words: QuestionWords | None = None
+    document_ends: tuple[DocumentEnd, ...] = ()
 
     def spans_between(self, start_token: int, end_token: int) -> tuple[PromptSpan, ...]:
         """The spans that have tokens in [start_token, end_token)."""
@@ -111,6 +128,21 @@ class PromptPlan:
         """Tokens that introduce the documents' text: their names, page labels, the template's beginning."""
         end = max((span.end_token for span in self.spans if span.document is not None), default=0)
         return end - self.tokens_in_context
+
+
+@dataclass(frozen=True)
+class ReadingPlan:
+    """What can be read before a question comes: the documents, as every prompt of the conversation begins.
+
+    Args:
+        token_ids: that beginning.
+        document_ends: the end of each document; the last is that of all tokens.
+        room_tokens: how many more the next question, its answer and the turns before it are likely to take.
+    """
+
+    token_ids: list[int]
+    document_ends: tuple[DocumentEnd, ...]
+    room_tokens: int
 
 
 @dataclass(frozen=True)
@@ -195,8 +227,31 @@ class PromptPlanner:
         prompt.append(conversation)
         in_context = sum(span.end_token - span.start_token for span in prompt.spans if span.document is not None)
         return PromptPlan(
-            prompt.token_ids, tuple(prompt.spans), document_tokens, in_context, mode, tuple(documents), words
+            prompt.token_ids,
+            tuple(prompt.spans),
+            document_tokens,
+            in_context,
+            mode,
+            tuple(documents),
+            words,
+            tuple(prompt.document_ends),
         )
+
+    def reading_plan(
+        self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
+    ) -> ReadingPlan | None:
+        """What of the next prompt is known before its question; None if passages will take the documents' place."""
+        conversation = self._conversation(turns, "", _instructions(documents, system_prompt))
+        left_tokens = self._left_tokens(conversation, max_new_tokens)
+        whole = self._whole_documents(documents, left_tokens)
+        if whole is None or not documents:
+            return None
+        prompt = _PromptPart()
+        prompt.add(self._tokenizer.before_system, "instructions")
+        prompt.append(whole)
+        ends = tuple(prompt.document_ends)
+        room_tokens = conversation.length + LIKELY_QUESTION_TOKENS + max_new_tokens
+        return ReadingPlan(prompt.token_ids[: ends[-1].end_token], ends, room_tokens)
 
     def usage(
         self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
@@ -228,6 +283,9 @@ class PromptPlanner:
         part.add(tokenizer.encode(system_prompt).token_ids, "instructions")
         part.add(tokenizer.before_question, "instructions")
         for turn in turns:
+            if not turn.answer_token_ids:
+                # It was interrupted before its first word.
+                continue
             part.add(tokenizer.encode(turn.question).token_ids, "conversation")
             part.add(tokenizer.before_past_answer, "instructions")
             part.add(turn.answer_token_ids, "conversation")
@@ -251,6 +309,7 @@ class PromptPlanner:
                 if encoded.token_ids:
                     part.add_page(document, page.index, encoded)
                     part.add(self._tokenizer.encode(_PAGE_END).token_ids, "instructions")
+            part.end_document(document)
         part.add(self._tokenizer.encode(_DOCUMENTS_END).token_ids, "instructions")
         return part if part.length <= limit_tokens else None
 
@@ -292,6 +351,7 @@ class _PromptPart:
 
     token_ids: list[int] = field(default_factory=list)
     spans: list[PromptSpan] = field(default_factory=list)
+    document_ends: list[DocumentEnd] = field(default_factory=list)
 
     @property
     def length(self) -> int:
@@ -310,8 +370,14 @@ class _PromptPart:
         self.spans.append(PromptSpan(self.length, end, "document", document, page_index, label, characters))
         self.token_ids.extend(encoded.token_ids)
 
+    def end_document(self, document: Document) -> None:
+        """Note that the document is whole."""
+        before = self.document_ends[-1].document_ids if self.document_ends else ()
+        self.document_ends.append(DocumentEnd(self.length, (*before, document.document_id)))
+
     def append(self, part: _PromptPart) -> None:
         start = self.length
+        self.document_ends.extend(replace(end, end_token=end.end_token + start) for end in part.document_ends)
         self.token_ids.extend(part.token_ids)
         self.spans.extend(
             replace(span, start_token=span.start_token + start, end_token=span.end_token + start) for span in part.spans

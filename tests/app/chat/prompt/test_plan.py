@@ -193,3 +193,39 @@ def test_spans_between_finds_those_that_overlap(planner, documents):
     for start in range(0, len(plan.token_ids), 16):
         expected = [span for span in plan.spans if span.start_token < start + 16 and span.end_token > start]
         assert list(plan.spans_between(start, start + 16)) == expected
+
+
+def test_where_each_document_ends_is_told_and_what_stands_before_is_the_same_with_or_without_the_next(
+    planner, documents, turns
+):
+    both = planner.plan(documents, turns, "Where?", SYSTEM, 50)
+    alone = planner.plan(documents[:1], [], "Who?", "Quite other instructions.", 50)
+    first, second = both.document_ends
+    assert first.document_ids == (documents[0].document_id,)
+    assert second.document_ids == tuple(document.document_id for document in documents)
+    assert [end.end_token for end in alone.document_ends] == [first.end_token]
+    assert both.token_ids[: first.end_token] == alone.token_ids[: first.end_token]
+    (last_text,) = [span.end_token for span in both.spans if span.document is documents[1]]
+    assert last_text < second.end_token < len(both.token_ids)
+
+
+def test_what_is_read_ahead_is_how_the_next_prompt_begins(planner, documents, turns):
+    reading = planner.reading_plan(documents, turns, SYSTEM, 50)
+    plan = planner.plan(documents, turns, "Where?", SYSTEM, 50)
+    assert reading.document_ends == plan.document_ends
+    assert len(reading.token_ids) == plan.document_ends[-1].end_token
+    assert plan.token_ids[: len(reading.token_ids)] == reading.token_ids
+    assert len(plan.token_ids) + 50 <= len(reading.token_ids) + reading.room_tokens
+
+
+def test_nothing_is_read_ahead_of_documents_longer_than_the_window(planner, text_document):
+    long = text_document("The boats came home one after the other. " * 100)
+    assert planner.reading_plan([long], [], SYSTEM, 50) is None
+    assert planner.reading_plan([], [], SYSTEM, 50) is None
+    assert planner.plan([text_document("Short.")], [], "Who?", SYSTEM, 50).document_ends != ()
+
+
+def test_a_turn_without_an_answer_is_not_told_to_the_model(planner, documents, turns):
+    interrupted = PastTurn("What was that?", ())
+    plan = planner.plan(documents, [turns[0], interrupted], "Where?", SYSTEM, 50)
+    assert plan.token_ids == planner.plan(documents, turns[:1], "Where?", SYSTEM, 50).token_ids
