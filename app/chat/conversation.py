@@ -47,7 +47,7 @@ class Turn:
     siblings: tuple[str, ...] = ()
 
 
-@dataclass
+@dataclass(eq=False)
 class Conversation:
     """One user's thread. Only the assistant changes it.
 
