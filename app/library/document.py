@@ -29,14 +29,15 @@ class Document:
     """A document that has been read.
 
     Attributes:
-        document_id: the first 16 hexadecimal digits of the SHA-256 of the file's bytes. Where a conversation holds the
-            same bytes under several names, "-2", "-3", ... follow: there no two documents have the same.
-        name: the file's name, without its folder.
+        document_id: the first 32 hexadecimal digits of the SHA-256 of the file's bytes: the same bytes are one
+            document, whatever they are called.
+        name: the name of the file that was read first, without its folder; what a model is told, and never changed.
         path: where the file was read from.
         document_pages: all pages in order, with `document_pages[i].index == i`.
         unreadable_pages: labels of the pages that could not be read; their text is empty.
         picture_pages: labels of the pages that show something, but hold no text.
         assumed_encoding: the encoding that a text was read in, if that is not certain; else "".
+        title: what people have called it; "" if they have left it at its name.
     """
 
     document_id: str
@@ -46,11 +47,12 @@ class Document:
     unreadable_pages: tuple[str, ...] = ()
     picture_pages: tuple[str, ...] = ()
     assumed_encoding: str = ""
+    title: str = ""
 
     @property
-    def content_id(self) -> str:
-        """`document_id` without what tells files of equal bytes apart."""
-        return self.document_id.partition("-")[0]
+    def shown_name(self) -> str:
+        """What people see: the title, or the name."""
+        return self.title or self.name
 
     @property
     def page_count(self) -> int:

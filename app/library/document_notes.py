@@ -1,4 +1,4 @@
-"""What the user is told of a document: that it is there twice, what of its text is a guess, and what is missing.
+"""What the user is told of a document: that it is there already, what of its text is a guess, and what is missing.
 
 Sentences only, for the page and for the terminal; where they stand is theirs to say.
 """
@@ -15,17 +15,16 @@ def addition_notes(document: Document, present: Sequence[Document]) -> list[str]
     """What to say when a document has been added.
 
     Args:
-        document: the one that was added, or is among `present` because it was there already.
+        document: the one that was added.
         present: the conversation's documents before.
 
     Returns:
         Sentences; none if all is well.
     """
-    name = document.name
-    if any(other is document for other in present):
+    name = document.shown_name
+    if any(other.document_id == document.document_id for other in present):
         return [f"{name} is among the documents already and was not added again."]
-    twins = [other.name for other in present if other.content_id == document.content_id]
-    notes = [f"{name} has the same content as {twins[0]}."] if twins else []
+    notes = []
     if document.assumed_encoding:
         notes.append(f"{name}: {encoding_note(document)}.")
     return notes + [f"In {name}, {note}." for note in page_notes(document)]

@@ -31,6 +31,14 @@ from app.library.formats import detect_format
 from app.library.limits import MEBIBYTE, ReadLimits
 from app.limited_process import start_python
 
+DOCUMENT_ID_DIGITS = 32
+# How often one looks whether it is to end.
+_STOP_POLL_S = 0.1
+
+
+class ReadingStopped(Exception):
+    """A reading was ended by whoever had begun it."""
+
 
 @dataclass(frozen=True)
 class ReadProgress:
@@ -45,6 +53,7 @@ def read_document(
     password: str | None = None,
     on_progress: Callable[[ReadProgress], None] | None = None,
     limits: ReadLimits | None = None,
+    stop: threading.Event | None = None,
 ) -> Document:
     """Read a document's text, page by page.
 
@@ -53,6 +62,7 @@ def read_document(
         password: for an encrypted PDF.
         on_progress: called after each page that was read, in the calling thread. What it raises stops the reading.
         limits: what the reading may cost; the defaults of `ReadLimits` if None.
+        stop: once set, the reading ends within a fraction of a second.
 
     Returns:
         The document. Pages that could not be read are in it, empty, and listed in `unreadable_pages`; so are those that
@@ -62,21 +72,22 @@ def read_document(
         PasswordRequired, WrongPassword, NoTextError, EmptyDocumentError, DamagedDocumentError, UnsupportedFormatError,
         ReadLimitExceeded: as their names say. DocumentError: no such file, a folder, no permission.
         The message is meant for the user and names the file.
+        ReadingStopped: because of `stop`.
     """
     limits = limits or ReadLimits()
     path = Path(path).absolute()
     _check_file(path, limits)
     try:
         format_name = detect_format(path)
-        document_id = _document_id(path)
+        document_id = content_id(path)
     except OSError as error:
-        raise DocumentError(f'"{path.name}" cannot be opened: {error.strerror or error}.') from error
+        raise _cannot_be_opened(path, error) from error
     request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
     document_pages: list[DocumentPage] = []
     unreadable_pages: list[str] = []
     picture_pages: list[str] = []
     assumed_encoding = ""
-    with closing(_pages_from_process(request, path, limits)) as pages:
+    with closing(_pages_from_process(request, path, limits, stop)) as pages:
         for page in pages:
             document_pages.append(DocumentPage(len(document_pages), page["label"], page["text"]))
             if not page["readable"]:
@@ -99,6 +110,24 @@ def read_document(
     )
 
 
+def check_document(path: Path, limits: ReadLimits | None = None) -> None:
+    """Look whether a file is one that can be read, by what is quick to see: its kind, its size, its beginning.
+
+    Raises:
+        DocumentError: as `read_document` does.
+    """
+    path = Path(path).absolute()
+    _check_file(path, limits or ReadLimits())
+    try:
+        detect_format(path)
+    except OSError as error:
+        raise _cannot_be_opened(path, error) from error
+
+
+def _cannot_be_opened(path: Path, error: OSError) -> DocumentError:
+    return DocumentError(f'"{path.name}" cannot be opened: {error.strerror or error}.')
+
+
 def _check_file(path: Path, limits: ReadLimits) -> None:
     try:
         status = path.stat()
@@ -119,15 +148,18 @@ def _check_file(path: Path, limits: ReadLimits) -> None:
         )
 
 
-def _document_id(path: Path) -> str:
+def content_id(path: Path) -> str:
+    """The id of the document that a file holds: the first 32 hexadecimal digits of the SHA-256 of its bytes."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(MEBIBYTE):
             digest.update(block)
-    return digest.hexdigest()[:16]
+    return digest.hexdigest()[:DOCUMENT_ID_DIGITS]
 
 
-def _pages_from_process(request: dict[str, Any], path: Path, limits: ReadLimits) -> Iterator[dict[str, Any]]:
+def _pages_from_process(
+    request: dict[str, Any], path: Path, limits: ReadLimits, stop: threading.Event | None
+) -> Iterator[dict[str, Any]]:
     """Yield the pages that a reader process sends; end the process however this generator ends."""
     end = time.monotonic() + limits.wall_clock_s
     process = _start_process(request)
@@ -139,7 +171,7 @@ def _pages_from_process(request: dict[str, Any], path: Path, limits: ReadLimits)
         while True:
             left_s = end - time.monotonic()
             try:
-                line = lines.get(timeout=max(0.0, min(left_s, limits.stall_s)))
+                line = _next_line(lines, max(0.0, min(left_s, limits.stall_s)), stop)
             except queue.Empty:
                 took = (
                     f"found no further page in {limits.stall_s:g} seconds"
@@ -163,6 +195,21 @@ def _pages_from_process(request: dict[str, Any], path: Path, limits: ReadLimits)
         process.wait()
         pump.join()
         process.stdout.close()
+
+
+def _next_line(
+    lines: "queue.SimpleQueue[bytes | None]", timeout_s: float, stop: threading.Event | None
+) -> bytes | None:
+    end = time.monotonic() + timeout_s
+    while True:
+        if stop is not None and stop.is_set():
+            raise ReadingStopped
+        left_s = max(0.0, end - time.monotonic())
+        try:
+            return lines.get(timeout=left_s if stop is None else min(left_s, _STOP_POLL_S))
+        except queue.Empty:
+            if left_s <= _STOP_POLL_S:
+                raise
 
 
 def _start_process(request: dict[str, Any]) -> subprocess.Popen[bytes]:

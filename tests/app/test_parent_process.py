@@ -39,7 +39,7 @@ import sys, pathlib
 from app.library import reader
 reader._check_file = lambda path, limits: None
 reader.detect_format = lambda path: "plain_text"
-reader._document_id = lambda path: "0"
+reader.content_id = lambda path: "0"
 reader.read_document(pathlib.Path(sys.argv[1]))
 """
 

@@ -58,7 +58,7 @@ def test_document_has_identity_name_and_all_pages(make_pdf, reader_processes):
     ]
     assert document.name == "two pages.pdf" and document.path == path
     assert document.page_count == 2 and document.text_characters == len("First page.Second page.")
-    assert len(document.document_id) == 16 and int(document.document_id, 16) >= 0
+    assert len(document.document_id) == 32 and int(document.document_id, 16) >= 0
     assert len(reader_processes) == 1
 
 
