@@ -1,7 +1,8 @@
 """Documents: read them in a separate process, keep their pages, find passages in them.
 
 `DocumentReader` is imported on first use: it is a llama-index class, and llama-index takes seconds to import and is
-not installed everywhere.
+not installed everywhere. `app.library.library`, where documents are kept, is imported by its name: it stands on
+`app.store`, which stands on the documents here.
 """
 
 from typing import Any
@@ -19,6 +20,7 @@ from app.library.errors import (
     WrongPassword,
 )
 from app.library.formats import SUPPORTED_SUFFIXES
+from app.library.library_entry import LibraryEntry, LibraryHit
 from app.library.limits import ReadLimits
 from app.library.passages import question_words, retrieve_passages
 from app.library.reader import ReadProgress, read_document
@@ -32,6 +34,8 @@ __all__ = [
     "DocumentPage",
     "DocumentReader",
     "EmptyDocumentError",
+    "LibraryEntry",
+    "LibraryHit",
     "NoTextError",
     "Passage",
     "PasswordRequired",

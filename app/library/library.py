@@ -1,0 +1,443 @@
+"""The library: every document that was ever added, kept by its content, its text extracted in the background.
+
+A document is added in the time it takes to copy its file; a thread then reads one after the other, each in a process
+of its own, and goes on after a restart where it was. Safe to call from any thread. Knows nothing of conversations or
+models, but for how many tokens a document has for them.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from weakref import WeakValueDictionary
+
+from app.errors import UserFacingError, explain
+from app.library.document import Document
+from app.library.document_files import DocumentFiles, suffix_of
+from app.library.errors import DocumentError, PasswordRequired, WrongPassword
+from app.library.library_entry import LibraryEntry, LibraryHit
+from app.library.reader import ReadingStopped, ReadProgress, check_document, content_id, read_document
+from app.store.data_folder import StorageError, StorageFull, storage_error
+from app.store.database import Database
+from app.store.document_store import DocumentStore
+from app.store.snapshot_folder import forget_document
+from app.store.stored_text import file_name_of, one_line
+
+DOCUMENTS_FOLDER = "documents"
+# Texts that nobody holds any more, but may ask for again.
+_KEPT_DOCUMENTS = 8
+# So often at most it is told how far a reading has come.
+_PROGRESS_S = 0.2
+_CLOSING_S = 5.0
+# How often one looks whether another process has finished a reading.
+_FOREIGN_POLL_S = 0.5
+
+
+class Library:
+    """The documents of a data folder.
+
+    Args:
+        data_dir: the folder; its `documents` are the files.
+        database: of the folder. If it is open for reading, documents that are added are read, but not kept.
+        on_change: called whenever a document has changed or its reading has come further, in any thread, without a
+            lock held.
+    """
+
+    def __init__(self, data_dir: Path, database: Database, on_change: Callable[[], None] = lambda: None) -> None:
+        self._data_dir = data_dir
+        self._files = DocumentFiles(data_dir / DOCUMENTS_FOLDER)
+        self._kept = DocumentStore(database)
+        self._unkept_database = Database.temporary() if database.read_only else None
+        # Where documents are added.
+        self._own = self._kept if self._unkept_database is None else DocumentStore(self._unkept_database)
+        self._on_change = on_change
+        # Held while files and rows are brought together, so that nobody sees the one without the other.
+        self._adding = threading.Lock()
+        self._state = threading.Condition()
+        self._waiting: OrderedDict[str, str | None] = OrderedDict()  # the password of each, the next one first
+        self._reading = ""
+        self._stop_reading = threading.Event()
+        self._progress: dict[str, float] = {}
+        self._unsaved_failures: dict[str, str] = {}
+        self._unkept_paths: dict[str, Path] = {}
+        self._documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
+        self._recent: OrderedDict[str, Document] = OrderedDict()
+        self._thread: threading.Thread | None = None
+        self._closed = False
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether documents that are added are there after a restart."""
+        return self._own is self._kept
+
+    def start(self) -> None:
+        """Go on with what an ended process was reading, in a thread; further calls do nothing."""
+        with self._state:
+            if self._thread is None and not self._closed:
+                self._thread = threading.Thread(target=self._work, name="library", daemon=True)
+                self._thread.start()
+
+    def add(self, path: Path, name: str | None = None, password: str | None = None, take: bool = False) -> LibraryEntry:
+        """Add a document; its text is extracted afterwards.
+
+        The same bytes are one document: it is returned as it is, and read again only if that has failed before.
+
+        Args:
+            path: the file.
+            name: what it is called, if not as the file.
+            password: of an encrypted document; used for this reading and not kept.
+            take: the file may go: it is moved into the library instead of copied, and is gone afterwards.
+
+        Returns:
+            The document, "reading" in general.
+
+        Raises:
+            DocumentError: the file cannot be one that is read: it is missing, empty, too large, of another format.
+            StorageError: it cannot be kept; nothing of it is.
+        """
+        path = Path(path).absolute()
+        file_name = file_name_of(name or path.name)
+        try:
+            check_document(path)
+            document_id = content_id(path)
+        except DocumentError as error:
+            raise _named(error, path.name, file_name) from error
+        except OSError as error:
+            raise DocumentError(f'"{file_name}" cannot be opened: {error.strerror or error}.') from error
+        self.start()
+        with self._adding:
+            entry = self.entry_or_none(document_id)
+            if entry is not None and entry.state == "read":
+                if self.is_kept:
+                    self._own.set_used(document_id)
+            elif entry is None or document_id not in self._being_read():
+                document_id = self._take_in(path, document_id, file_name, take)
+                self._enqueue(document_id, password)
+            if take and self.is_kept:
+                path.unlink(missing_ok=True)
+        self._on_change()
+        return self.entry(document_id)
+
+    def entries(self) -> list[LibraryEntry]:
+        """All documents, the one used last first."""
+        self.start()
+        entries = [self._with_progress(entry) for entry in self._own.entries()]
+        if not self.is_kept:
+            present = {entry.document_id for entry in entries}
+            entries += [entry for entry in self._kept.entries() if entry.document_id not in present]
+        return entries
+
+    def entry(self, document_id: str) -> LibraryEntry:
+        """One document.
+
+        Raises:
+            UserFacingError: if it is not in the library.
+        """
+        if (entry := self.entry_or_none(document_id)) is None:
+            raise UserFacingError("This document is not in the library any more. Add it again.")
+        return entry
+
+    def entry_or_none(self, document_id: str) -> LibraryEntry | None:
+        """One document; None if it is not in the library."""
+        entry = self._own.entry(document_id)
+        if entry is not None:
+            return self._with_progress(entry)
+        return None if self.is_kept else self._kept.entry(document_id)
+
+    def document(self, document_id: str) -> Document:
+        """A document's text; the same object as long as somebody holds it and it is not renamed.
+
+        Raises:
+            UserFacingError: if it is not in the library, or not read.
+        """
+        with self._state:
+            if (document := self._documents.get(document_id)) is not None:
+                return document
+        entry = self.entry(document_id)
+        if entry.state != "read":
+            raise UserFacingError(entry.message or f"{entry.name} is still being read. Wait until it is.")
+        store = self._store_of(document_id)
+        path = self._unkept_paths.get(document_id) or self._files.path(document_id, store.suffix(document_id) or "")
+        document = Document(
+            document_id,
+            entry.file_name,
+            path,
+            store.pages(document_id),
+            entry.unreadable_pages,
+            entry.picture_pages,
+            entry.assumed_encoding,
+            entry.name if entry.name != entry.file_name else "",
+        )
+        with self._state:
+            # Of two threads that have built it, both take the first one's.
+            document = self._documents.setdefault(document_id, document)
+            self._recent[document_id] = document
+            self._recent.move_to_end(document_id)
+            while len(self._recent) > _KEPT_DOCUMENTS:
+                self._recent.popitem(last=False)
+        return document
+
+    def wait(self, document_id: str, timeout_s: float | None = None) -> LibraryEntry:
+        """Wait until a document is not being read any more; returns it as it is then, or after so many seconds.
+
+        Raises:
+            UserFacingError: if it is not in the library, or is removed meanwhile.
+        """
+        self.start()
+        end = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            with self._state:
+                entry = self.entry(document_id)
+                left_s = _FOREIGN_POLL_S if end is None else min(_FOREIGN_POLL_S, end - time.monotonic())
+                if entry.state != "reading" or left_s <= 0 or self._closed:
+                    return entry
+                self._state.wait(left_s)
+
+    def unlock(self, document_id: str, password: str) -> LibraryEntry:
+        """Read a locked document with a password, which is not kept.
+
+        Raises:
+            UserFacingError: if it is not in the library.
+            StorageError: if that cannot be noted.
+        """
+        return self._read_again(document_id, password)
+
+    def retry(self, document_id: str) -> LibraryEntry:
+        """Read a document again whose reading has failed.
+
+        Raises:
+            UserFacingError: if it is not in the library.
+            StorageError: if that cannot be noted.
+        """
+        return self._read_again(document_id, None)
+
+    def rename(self, document_id: str, name: str) -> None:
+        """Give a document the name that people see; what a model is told stays.
+
+        Raises:
+            UserFacingError: an empty name, or no such document.
+            StorageError: if that cannot be noted.
+        """
+        if not (name := one_line(name)):
+            raise UserFacingError("A document's name cannot be empty. Type one.")
+        self.entry(document_id)
+        self._store_of(document_id).rename(document_id, name)
+        self._forget_text(document_id)
+        self._on_change()
+
+    def remove(self, document_id: str) -> None:
+        """Remove a document with its file, its text, what search knows of it, and what models have kept of it.
+
+        Unknown ids are ignored.
+
+        Raises:
+            StorageError: if it cannot be removed; what is left goes at the next start.
+        """
+        self._stop(document_id)
+        with self._adding:
+            try:
+                # Should the process end here, the next start takes it up again.
+                self._store_of(document_id).set_state(document_id, "removing")
+            except StorageFull:
+                # The document's file makes room for the rest.
+                pass
+            self._finish_removing(document_id)
+        self._on_change()
+
+    def search(self, text: str) -> list[LibraryHit]:
+        """Documents and pages that have words that begin with all words of `text`, names before pages."""
+        hits = self._own.search(text)
+        if not self.is_kept:
+            present = set(self._own.ids())
+            hits += [hit for hit in self._kept.search(text) if hit.document_id not in present]
+        return hits
+
+    def set_tokens(self, document_id: str, model: str, tokens: int, exact: bool) -> None:
+        """Keep how many tokens a document has for a model; one that is only read here is not noted."""
+        self._own.set_tokens(document_id, model, tokens, exact)
+
+    def tokens(self, document_id: str, model: str) -> tuple[int, bool] | None:
+        """Tokens of a document for a model, and whether they are exact; None if nobody has counted them."""
+        return self._store_of(document_id).tokens(document_id, model)
+
+    def close(self) -> None:
+        """Stop reading; what is not read yet is read after the next start. Further calls do nothing."""
+        with self._state:
+            self._closed = True
+            self._stop_reading.set()
+            self._state.notify_all()
+            thread = self._thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(_CLOSING_S)
+        if self._unkept_database is not None:
+            self._unkept_database.close()
+
+    def _take_in(self, path: Path, document_id: str, file_name: str, take: bool) -> str:
+        """Bring a file and its row in; returns the id of what was really in it."""
+        suffix = suffix_of(path.name, file_name)
+        try:
+            file_bytes = path.stat().st_size
+            if self.is_kept:
+                # It may have changed since it was looked at: what was copied counts.
+                document_id = self._files.keep(path, suffix, take)
+        except OSError as error:
+            raise storage_error(error, self._data_dir) from error
+        self._unkept_paths.pop(document_id, None)
+        if not self.is_kept:
+            self._unkept_paths[document_id] = path
+        before = self._own.entry(document_id)
+        name = before.name if before is not None and before.name != before.file_name else file_name
+        try:
+            self._own.add(document_id, name, file_name, suffix, file_bytes)
+        except StorageError:
+            if self.is_kept and before is None:
+                self._files.forget(document_id, suffix)
+            raise
+        return document_id
+
+    def _read_again(self, document_id: str, password: str | None) -> LibraryEntry:
+        self.start()
+        with self._adding:
+            entry = self.entry(document_id)
+            if entry.state in ("locked", "failed") and document_id not in self._being_read():
+                if not self.is_kept and document_id not in self._unkept_paths:
+                    raise UserFacingError(f"{entry.name} is only read here. Add it again to read it afresh.")
+                self._own.set_state(document_id, "reading")
+                self._enqueue(document_id, password)
+        self._on_change()
+        return self.entry(document_id)
+
+    def _being_read(self) -> set[str]:
+        with self._state:
+            return {*self._waiting, self._reading}
+
+    def _enqueue(self, document_id: str, password: str | None) -> None:
+        with self._state:
+            self._unsaved_failures.pop(document_id, None)
+            self._waiting[document_id] = password
+            self._state.notify_all()
+
+    def _stop(self, document_id: str) -> None:
+        """Let nobody read a document, and wait until nobody does."""
+        with self._state:
+            self._waiting.pop(document_id, None)
+            if self._reading == document_id:
+                self._stop_reading.set()
+            self._state.wait_for(lambda: self._reading != document_id or self._closed, timeout=_CLOSING_S)
+
+    def _finish_removing(self, document_id: str) -> None:
+        suffix = self._own.suffix(document_id)
+        self._forget_text(document_id)
+        if suffix is None:
+            return
+        try:
+            if self.is_kept:
+                self._files.forget(document_id, suffix)
+                forget_document(self._data_dir, document_id)
+        except OSError as error:
+            raise storage_error(error, self._data_dir) from error
+        self._own.remove(document_id)
+
+    def _forget_text(self, document_id: str) -> None:
+        with self._state:
+            self._documents.pop(document_id, None)
+            self._recent.pop(document_id, None)
+
+    def _store_of(self, document_id: str) -> DocumentStore:
+        return self._own if self.is_kept or self._own.suffix(document_id) is not None else self._kept
+
+    def _with_progress(self, entry: LibraryEntry) -> LibraryEntry:
+        with self._state:
+            if (message := self._unsaved_failures.get(entry.document_id)) is not None:
+                return replace(entry, state="failed", message=message)
+            progress = self._progress.get(entry.document_id)
+        return replace(entry, progress=progress) if entry.state == "reading" else entry
+
+    def _work(self) -> None:
+        """Read one document after the other until the library is closed."""
+        try:
+            if self.is_kept:
+                self._settle()
+        except Exception as error:
+            # A full disk, for instance: what is in the library can be used all the same.
+            explain(error, "Looking through the library")
+        while True:
+            with self._state:
+                self._state.wait_for(lambda: self._waiting or self._closed)
+                if self._closed:
+                    return
+                document_id, password = self._waiting.popitem(last=False)
+                self._reading = document_id
+                self._stop_reading.clear()
+            try:
+                self._read(document_id, password)
+            except ReadingStopped:
+                pass
+            except Exception as error:
+                message = explain(error, "Reading the document").message
+                with self._state:
+                    self._unsaved_failures[document_id] = message
+            with self._state:
+                self._reading = ""
+                self._progress.pop(document_id, None)
+                self._state.notify_all()
+            self._on_change()
+
+    def _settle(self) -> None:
+        """Finish what an ended process has begun."""
+        with self._adding:
+            self._files.clear_partial()
+            for document_id in self._own.ids("removing"):
+                self._finish_removing(document_id)
+            known = set(self._own.ids())
+            # The database was damaged, or the process ended between the file and its row: nobody knows its name.
+            for document_id, suffix in self._files.kept():
+                if document_id not in known and self._files.is_whole(document_id, suffix):
+                    name = f"document {document_id[:8]}{suffix}"
+                    self._own.add(document_id, name, name, suffix, self._files.path(document_id, suffix).stat().st_size)
+            for document_id in self._own.ids("reading"):
+                if document_id not in self._being_read():
+                    self._enqueue(document_id, None)
+        self._on_change()
+
+    def _read(self, document_id: str, password: str | None) -> None:
+        entry, suffix = self._own.entry(document_id), self._own.suffix(document_id)
+        if entry is None:
+            return
+        path = self._unkept_paths.get(document_id) or self._files.path(document_id, suffix)
+        if not path.is_file():
+            message = f'The file of "{entry.name}" is gone from the data folder. Remove it here, and add it again.'
+            self._own.set_state(document_id, "failed", message)
+            return
+        told_at = 0.0
+
+        def on_progress(progress: ReadProgress) -> None:
+            nonlocal told_at
+            with self._state:
+                self._progress[document_id] = progress.done_pages / max(1, progress.total_pages)
+            if (now := time.monotonic()) - told_at >= _PROGRESS_S:
+                told_at = now
+                self._on_change()
+
+        try:
+            document = read_document(path, password, on_progress, stop=self._stop_reading)
+        except (PasswordRequired, WrongPassword) as error:
+            self._own.set_state(document_id, "locked", _named(error, path.name, entry.name).message)
+        except DocumentError as error:
+            self._own.set_state(document_id, "failed", _named(error, path.name, entry.name).message)
+        else:
+            if document.document_id != document_id:
+                self._own.set_state(
+                    document_id, "failed", f'"{entry.name}" has changed on the disk. Remove it, and add it again.'
+                )
+            else:
+                self._own.set_read(document_id, document)
+
+
+def _named(error: DocumentError, file_name: str, name: str) -> DocumentError:
+    """The same error with the name that people know a file by."""
+    return type(error)(error.message.replace(f'"{file_name}"', f'"{name}"'))

@@ -1,0 +1,57 @@
+"""A document of the library as it is listed, and as it is found: plain data, without the database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+# "reading" is also a document whose turn has not come yet.
+EntryState = Literal["reading", "read", "locked", "failed"]
+
+
+@dataclass(frozen=True)
+class LibraryEntry:
+    """A document in the library.
+
+    Args:
+        document_id: the first 32 hexadecimal digits of the SHA-256 of its bytes.
+        name: what people see; may be changed.
+        file_name: what the file was called when it was added; goes into prompts.
+        state: see `EntryState`.
+        progress: share of its pages whose text has been extracted; None while it waits, and once it is read.
+        message: of a document that is locked or has failed, a sentence that says why; else "".
+        page_count: 0 until it is read.
+        picture_pages, unreadable_pages, assumed_encoding: see `app.library.Document`.
+        file_bytes: size of the file.
+        added_at, last_used_at: seconds since 1970.
+    """
+
+    document_id: str
+    name: str
+    file_name: str
+    state: EntryState
+    progress: float | None
+    message: str
+    page_count: int
+    picture_pages: tuple[str, ...]
+    unreadable_pages: tuple[str, ...]
+    assumed_encoding: str
+    file_bytes: int
+    added_at: float
+    last_used_at: float
+
+
+@dataclass(frozen=True)
+class LibraryHit:
+    """A document page that has the words that were searched for.
+
+    Args:
+        document_id, name: of its document.
+        page_label: its label; "" if only the document's name has the words.
+        snippet: the text around the first of them; "" if there is none.
+    """
+
+    document_id: str
+    name: str
+    page_label: str
+    snippet: str
