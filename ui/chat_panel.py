@@ -1,54 +1,58 @@
-"""The conversation: ask, watch the answer arrive, stop, ask again, edit a question, clear.
+"""The conversation: ask, watch the answer arrive, stop, ask again, edit a question, go to another branch.
 
-What is shown is always derived from the conversation's turns plus the one that is being answered; the browser keeps
-no history of its own that could differ from what the model is told.
+An answer belongs to the server. What asks, edits or stops only tells the assistant; the messages are written by one
+handler, `_follow`, which the tab calls when it opens a conversation and whenever it is told that something has changed
+(`assets/js/following.js`). What it shows is always derived from the conversation's turns and its running answer.
 """
 
 import html
-import threading
-import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import Any
 
 import gradio as gr
 
-from app.chat.answer import AnswerReport, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
+from app.chat.answer import AnswerReport, Finished
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation, Turn
-from app.chat.prompt.passage_notes import passage_notes
+from app.chat.conversation import Conversation
+from app.chat.running_answer import RunningAnswer
 from app.errors import UserFacingError, explain
+from ui.answer_messages import (
+    MESSAGES_PER_TURN,
+    event_content,
+    paced,
+    running_messages,
+    turn_messages,
+    waiting_content,
+)
 from ui.documents_panel import DocumentsPanel
 from ui.notices import notice_line, shown_to_user, user_error, warn
-from ui.page_script import WITH_CONVERSATION
+from ui.page_script import WITH_CONVERSATION, call_script
 from ui.raw_html import raw_html
-from ui.safe_markdown import safe_markdown
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import counted, loading_line, prefill_line, queue_line, rate, seconds, stretch_suffix
+from ui.tab_conversation import tab_conversation
+from ui.tab_follower import TabFollower, TabFollowers
+from ui.wording import queue_line
 
 # All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
 # a queue, and only from that one can the page tell how many are ahead.
 ENGINE_QUEUE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 16}
-# Each update makes the browser lay out the message again, and both share this machine's processor with the model.
-_UPDATE_S = 0.08
-
-# Of a thought that is under way; all of it is folded up below the answer.
-_SHOWN_THOUGHT_CHARACTERS = 400
-# The question, the answer, and the line about the answer.
-MESSAGES_PER_TURN = 3
+# Each tab that follows an answer holds one of Gradio's forty threads: these leave some to the others.
+_FOLLOWERS_QUEUE: dict[str, Any] = {"concurrency_id": "followers", "concurrency_limit": 30}
 
 EXAMPLE_QUESTIONS = (
     "What is this document about?",
     "Who are the main characters, and what do they want?",
     "How does it end?",
 )
-# Questions are edited in `assets/js/question-bubble.js`, which tells by an event what was sent.
-_TELL_EDITED = 'window.addEventListener("quest-edited", (event) => trigger("click", event.detail));'
-# How long a cleared conversation can be brought back; `assets/js/undo.js` takes the offer away then.
-_UNDO_S = 10
-_TELL_UNDO = """
-element.addEventListener("click", (event) => event.target.closest("button") && trigger("click"));
+# What the page's own scripts want of Python: questions are edited and branches chosen in
+# `assets/js/question-bubble.js`, and `assets/js/following.js` says when to look again.
+_TELL_EDITED = """
+window.addEventListener("quest-edited", (event) => trigger("click", event.detail));
+window.addEventListener("quest-branch", (event) => trigger("select", event.detail));
 """
+_TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("click", event.detail));'
+_LOOK_AGAIN = call_script("following", "lookAgain")
 _EMPTY = (
     "### Ask a long document\n"
     "Add a document, or try the sample book, then ask. The model keeps the whole text in context "
@@ -71,8 +75,7 @@ class ChatPanel:
         self._assistant = assistant
         self._settings_panel = settings_panel
         self._documents_panel = documents_panel
-        self._answering: set[str] = set()
-        self._lock = threading.Lock()
+        self._tabs = TabFollowers()
         self.messages = gr.Chatbot(
             show_label=False,
             container=False,
@@ -87,8 +90,9 @@ class ChatPanel:
             elem_id="messages",
             height=None,
         )
-        self._cleared = raw_html(js_on_load=_TELL_UNDO, elem_id="cleared")
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
+        self._follow_wanted = raw_html(js_on_load=_TELL_FOLLOW, elem_id="follow-wanted", visible="hidden")
+        self._unanswered = raw_html(js_on_load=None, elem_id="unanswered", visible="hidden")
         self.question = gr.Textbox(
             placeholder="Ask about the document",
             label="Question",
@@ -107,239 +111,149 @@ class ChatPanel:
         Args:
             conversation_id: the hidden field that holds the tab's conversation.
         """
-        shown = [self.messages, self.question, self._documents_panel.meter]
         option_inputs = self._settings_panel.inputs
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        engine = plain | ENGINE_QUEUE
-        quick = engine | {"js": WITH_CONVERSATION}
-        self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], shown, **quick)
-        self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], shown, **quick)
-        self.messages.retry(self._regenerate, [conversation_id, *option_inputs], shown, **engine)
-        self._edited.click(self._ask_edited, [conversation_id, *option_inputs], shown, **engine)
+        quick = plain | {"js": WITH_CONVERSATION}
+        asking = (
+            self.question.submit(
+                self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick
+            ),
+            self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
+            self.messages.retry(self._regenerate, [conversation_id, *option_inputs], None, **plain),
+            self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
+            self._edited.select(self._select_turn, conversation_id, None, **plain),
+        )
+        for event in asking:
+            # The server tells all tabs that the conversation has changed; this one need not wait for it.
+            event.then(None, js=_LOOK_AGAIN)
         # Not queued: a stop must not wait behind what it is to stop.
         self.question.stop(self._stop, conversation_id, None, queue=False, **plain)
-        self.messages.clear(self._clear, conversation_id, [*shown, self._cleared], **plain)
-        self._cleared.click(self._undo_clear, conversation_id, [*shown, self._cleared], **plain)
+        self._follow_wanted.click(
+            self._follow,
+            None,
+            [self.messages, self.question, self._documents_panel.meter, self._unanswered],
+            # Each ends the one before; see `ui.tab_follower`.
+            trigger_mode="multiple",
+            **plain,
+            **_FOLLOWERS_QUEUE,
+        )
 
-    def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Iterator[tuple[Any, ...]]:
+    def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Any:
+        """Ask; returns what the question box becomes."""
         # Whoever calls without a browser may send nothing at all.
         question = (question or "").strip()
         if not question:
             warn("Write a question first.")
-            yield gr.skip(), gr.skip(), gr.skip()
-            return
-        with self._one_answer_at_a_time(conversation_id) as conversation:
-            yield from self._stream(conversation, question, option_values)
+            return gr.skip()
+        with _asking():
+            conversation = self._conversation(conversation_id)
+            self._assistant.ask(conversation, question, options(*option_values))
+        return ""
 
-    def _ask_example(
-        self, event: gr.SelectData, conversation_id: str, *option_values: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        yield from self._ask(conversation_id, event.value["text"], *option_values)
+    def _ask_example(self, event: gr.SelectData, conversation_id: str, *option_values: Any) -> None:
+        self._ask(conversation_id, event.value["text"], *option_values)
 
-    def _regenerate(
-        self, event: gr.RetryData, conversation_id: str, *option_values: Any
-    ) -> Iterator[tuple[Any, ...]]:
-        with self._one_answer_at_a_time(conversation_id) as conversation:
-            index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-            yield from self._answer_again(conversation, int(index) // MESSAGES_PER_TURN, None, option_values)
+    def _regenerate(self, event: gr.RetryData, conversation_id: str, *option_values: Any) -> None:
+        index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
+        self._ask_again(conversation_id, int(index) // MESSAGES_PER_TURN, "", option_values)
 
-    def _ask_edited(
-        self, event: gr.EventData, conversation_id: str, *option_values: Any
-    ) -> Iterator[tuple[Any, ...]]:
+    def _ask_edited(self, event: gr.EventData, conversation_id: str, *option_values: Any) -> None:
         # Our own script sends a number; whoever else calls may send anything.
-        turn = event.turn if isinstance(event.turn, int) else -1
-        with self._one_answer_at_a_time(conversation_id) as conversation:
-            yield from self._answer_again(conversation, turn, str(event.question).strip(), option_values)
+        number = event.turn if isinstance(event.turn, int) else -1
+        self._ask_again(conversation_id, number, str(event.question).strip(), option_values)
 
-    def _answer_again(
-        self, conversation: Conversation, turn: int, question: str | None, option_values: tuple[Any, ...]
-    ) -> Iterator[tuple[Any, ...]]:
-        """Go back to before a turn and ask its question, or the one that replaces it."""
-        if not 0 <= turn < len(conversation.turns):
-            yield turn_messages(conversation.turns), gr.skip(), gr.skip()
-            return
-        question = question or conversation.turns[turn].question
+    def _ask_again(self, conversation_id: str, number: int, question: str, option_values: tuple[Any, ...]) -> None:
+        """Begin a branch beside a turn, with its question or another; a turn that is gone is none of ours."""
+        with _asking():
+            conversation = self._conversation(conversation_id)
+            turns = list(conversation.turns)
+            if 0 <= number < len(turns):
+                question = question or turns[number].question
+                self._assistant.ask(conversation, question, options(*option_values), after_turn=number)
+
+    def _select_turn(self, event: gr.EventData, conversation_id: str) -> None:
         with shown_to_user():
-            self._assistant.truncate_turns(conversation, turn)
-        yield from self._stream(conversation, question, option_values)
-
-    def _stream(
-        self, conversation: Conversation, question: str, option_values: tuple[Any, ...]
-    ) -> Iterator[tuple[Any, ...]]:
-        """Answer and yield (messages, question box, context meter) as it comes."""
-        earlier = turn_messages(conversation.turns)
-        asked = {"role": "user", "content": question_content(question)}
-
-        def shown(content: Any) -> list[dict[str, Any]]:
-            return [*earlier, asked, {"role": "assistant", "content": content}]
-
-        yield shown(waiting_content(queue_line(0))), gr.update(value="", submit_btn=False, stop_btn="Stop"), gr.skip()
-        lost_question: Any = {}
-        failure = None
-        try:
-            answer_options = options(*option_values)
-            with closing(self._assistant.answer(conversation, question, answer_options)) as events:
-                for content in paced_contents(events):
-                    yield shown(content), gr.skip(), gr.skip()
-        except ValueError as error:
-            # A combination of settings that the engine refuses; it says which.
-            failure = UserFacingError(f"These settings do not go together: {error}")
-        except Exception as error:
-            # Whatever it is: the button must not stay, nor the question be lost.
-            failure = explain(error, "The answer")
-        unkept = len(conversation.turns) * MESSAGES_PER_TURN == len(earlier)
-        if failure is not None or unkept:
-            lost_question = {"value": question}
-        if failure is None and unkept and not conversation.cancelled.is_set():
-            warn("The model ended its answer before its first word. Ask in other words.")
-        yield (
-            turn_messages(conversation.turns),
-            gr.update(submit_btn="Ask", stop_btn=False, **lost_question),
-            self._documents_panel.meter_markup(conversation),
-        )
-        if failure is not None:
-            raise user_error(str(failure)) from failure
+            self._assistant.select_turn(self._conversation(conversation_id), str(event.turn_id))
 
     def _stop(self, conversation_id: str) -> None:
         with shown_to_user():
-            self._assistant.cancel(self._assistant.conversation(conversation_id))
+            self._assistant.cancel(self._conversation(conversation_id))
 
-    def _clear(self, conversation_id: str) -> tuple[Any, ...]:
-        with shown_to_user():
-            conversation = self._assistant.conversation(conversation_id)
-        offer = ""
-        try:
-            cleared_turns = self._assistant.clear_turns(conversation)
-            offer = undo_markup(cleared_turns) if cleared_turns else ""
-        except UserFacingError as error:
-            # The browser has emptied its list already; it gets back what is still there.
-            warn(error.message)
-        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation), offer
+    def _follow(self, event: gr.EventData, request: gr.Request) -> Iterator[tuple[Any, ...]]:
+        """Show a conversation as it is, and its running answer until it ends.
 
-    def _undo_clear(self, conversation_id: str) -> tuple[Any, ...]:
-        with shown_to_user():
-            conversation = self._assistant.conversation(conversation_id)
-            self._assistant.restore_turns(conversation)
-        return turn_messages(conversation.turns), gr.skip(), self._documents_panel.meter_markup(conversation), ""
+        Yields:
+            (messages, question box, context meter, unanswered question).
+        """
+        number = event.number if isinstance(event.number, int) else 0
+        with self._tabs.enter(str(request.session_hash), number) as tab:
+            if tab is None:
+                return
+            with shown_to_user():
+                conversation = self._conversation(str(event.conversation_id))
+            yield from self._shown(conversation, tab)
 
-    @contextmanager
-    def _one_answer_at_a_time(self, conversation_id: str) -> Iterator[Conversation]:
-        with shown_to_user():
-            conversation = self._assistant.conversation(conversation_id)
-        with self._lock:
-            if conversation_id in self._answering:
-                raise user_error("The last answer is still being written. Stop it, or wait for its end.")
-            self._answering.add(conversation_id)
-        try:
-            yield conversation
-        finally:
-            with self._lock:
-                self._answering.discard(conversation_id)
+    def _shown(self, conversation: Conversation, tab: TabFollower) -> Iterator[tuple[Any, ...]]:
+        failure: UserFacingError | None = None
+        running = self._assistant.running_answer(conversation) or tab.unfinished
+        while running is not None:
+            earlier = turn_messages(conversation.turns)
+            first = self._while_running(earlier, running, waiting_content(queue_line(0)))
+            yield *first[:2], self._documents_panel.meter_markup(conversation), first[3]
+            try:
+                for event in paced(tab.follow(running)):
+                    if isinstance(event, Finished):
+                        _tell_of_nothing(event.report)
+                        break
+                    yield self._while_running(earlier, running, event_content(event))
+            except ValueError as error:
+                # A combination of settings that the engine refuses; it says which.
+                failure = UserFacingError(f"These settings do not go together: {error}")
+            except Exception as error:
+                # Whatever it is: the button must not stay.
+                failure = explain(error, "The answer")
+            if not tab.is_newest:
+                break
+            # Another may have been asked at once.
+            following, ended = self._assistant.running_answer(conversation), running
+            running = following if following is not ended else None
+        if tab.is_newest:
+            yield (
+                turn_messages(conversation.turns),
+                gr.update(submit_btn="Ask", stop_btn=False),
+                self._documents_panel.meter_markup(conversation),
+                unanswered_markup(conversation),
+            )
+        if failure is not None:
+            raise user_error(str(failure)) from failure
 
+    @staticmethod
+    def _while_running(earlier: list[dict[str, Any]], running: RunningAnswer, content: Any) -> tuple[Any, ...]:
+        messages = [*earlier, *running_messages(running.question, content)]
+        return messages, gr.update(submit_btn=False, stop_btn="Stop"), gr.skip(), ""
 
-def paced_contents(events: Iterator[Any]) -> Iterator[Any]:
-    """What the answer's message shows, at most every `_UPDATE_S`, for the events of an answer."""
-    shown_at = 0.0
-    for event in events:
-        if isinstance(event, Finished):
-            return
-        # Progress is rare and always shown; tokens are many, and each carries the whole answer so far.
-        if isinstance(event, TokenEvent) and time.monotonic() - shown_at < _UPDATE_S:
-            continue
-        if isinstance(event, ModelLoading):
-            yield waiting_content(loading_line(event.message))
-        elif isinstance(event, Queued):
-            yield waiting_content(queue_line(event.jobs_ahead))
-        elif isinstance(event, PrefillEvent):
-            yield prefill_content(event)
-        elif isinstance(event, TokenEvent):
-            shown_at = time.monotonic()
-            yield safe_markdown(event.answer) or thinking_content(event)
-
-
-def turn_messages(turns: list[Turn]) -> list[dict[str, Any]]:
-    """The messages of finished turns: a question, and an answer with the line about it."""
-    messages: list[dict[str, Any]] = []
-    for number, turn in enumerate(turns):
-        messages.append({"role": "user", "content": question_content(turn.question, number)})
-        messages.append({"role": "assistant", "content": safe_markdown(turn.answer)})
-        messages.append({"role": "assistant", "content": report_content(turn.report)})
-    return messages
+    def _conversation(self, conversation_id: str) -> Conversation:
+        return tab_conversation(self._assistant, conversation_id)
 
 
-def question_content(question: str, turn: int | None = None) -> dict[str, Any]:
-    """A question as it was typed, with a button to edit it once it belongs to a finished `turn`."""
-    editable = "" if turn is None else f' turn="{turn}"'
-    return _html_content(f"<quest-question{editable}>{html.escape(question)}</quest-question>")
+def unanswered_markup(conversation: Conversation) -> str:
+    """The question that was never answered, for a question box that is empty (`assets/js/unanswered.js`)."""
+    question = html.escape(conversation.unanswered)
+    return f'<quest-unanswered question="{question}"></quest-unanswered>' if question else ""
 
 
-def undo_markup(turn_count: int) -> str:
-    """What stands above the question box after a conversation was cleared."""
-    # Markup that is the same as before would not be put in again: hence the time.
-    return (
-        f'<quest-undo seconds="{_UNDO_S}" since="{time.monotonic_ns()}" role="status">'
-        f'{counted(turn_count, "answer")} cleared. <button type="button">Undo</button></quest-undo>'
-    )
+def _tell_of_nothing(report: AnswerReport) -> None:
+    if report.is_empty and report.finish_reason != "cancelled":
+        warn("The model ended its answer before its first word. Ask in other words.")
 
 
-def waiting_content(line: str) -> dict[str, Any]:
-    """Message content for a step whose length nobody knows."""
-    return _html_content(f'<div class="answer-wait"><span class="pulse"></span>{html.escape(line)}</div>')
-
-
-def thinking_content(event: TokenEvent) -> dict[str, Any]:
-    """Message content before the answer's first word: the end of the model's thought, if it thinks."""
-    if not event.thinking_tokens:
-        return waiting_content("Answering")
-    return _html_content(
-        f'<div class="answer-wait"><span class="pulse"></span>Thinking: {event.thinking_tokens:,} tokens</div>'
-        f'<div class="answer-thought">{html.escape(event.thinking[-_SHOWN_THOUGHT_CHARACTERS:])}</div>'
-    )
-
-
-def prefill_content(event: PrefillEvent) -> dict[str, Any]:
-    """Message content with the progress of reading the prompt."""
-    line = html.escape(prefill_line(event.done_tokens, event.total_tokens, event.remaining_s) + stretch_suffix(event))
-    return _html_content(
-        f'<div class="answer-wait">{line}</div>'
-        f'<progress class="answer-progress" value="{event.done_tokens}" max="{event.total_tokens}"></progress>'
-    )
-
-
-def report_content(report: AnswerReport) -> dict[str, Any]:
-    """The lines below an answer: how fast it came, what was reused, and what was read of a text that is too long."""
-    parts = []
-    if report.decode_tokens_per_s:
-        parts.append(rate(report.decode_tokens_per_s))
-    # Stopped before its first token, an answer has none of these.
-    if report.time_to_first_token_s is not None:
-        parts.append(f"first token after {seconds(report.time_to_first_token_s)}")
-    parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} prompt tokens reused")
-    if report.stretch_factor != 1.0:
-        parts.append(f"positions stretched {report.stretch_factor:.3g} times")
-    if report.finish_reason == "cancelled":
-        parts.append("stopped")
-    elif report.finish_reason == "length":
-        parts.append("cut at the longest answer")
-    elif report.finish_reason == "context":
-        parts.append("the window is full")
-    lines = [" · ".join(parts), *(f"{note[0].upper()}{note[1:]}." for note in passage_notes(report))]
-    markup = f'<div class="answer-report">{"<br>".join(map(html.escape, lines))}</div>'
-    if report.thinking:
-        markup = (
-            f'<details class="answer-thought"><summary>Thought: {report.thinking_tokens:,} tokens</summary>'
-            f"{html.escape(report.thinking)}</details>{markup}"
-        )
-    return _html_content(markup)
-
-
-def _html_content(markup: str) -> dict[str, Any]:
-    # The wire form of a `gr.HTML` in a message. Building the component anew for each earlier answer at each token
-    # costs more than the answer's own text.
-    return {
-        "type": "component",
-        "component": "html",
-        "value": markup,
-        "constructor_args": {},
-        "props": {"html_template": "${value}", "css_template": "", "js_on_load": None, "apply_default_css": False},
-    }
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Inside, whatever refuses a question becomes a `gr.Error` with a sentence."""
+    try:
+        yield
+    except ValueError as error:
+        # A combination of settings that the engine refuses; it says which.
+        raise user_error(f"These settings do not go together: {error}") from error
+    except Exception as error:
+        raise user_error(explain(error, "The answer").message) from error

@@ -13,7 +13,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.answer import ModelLoading, Queued
+from app.chat.answer import DocumentReading, ModelLoading, Queued
 from app.chat.assistant import Assistant
 from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import explain
@@ -22,7 +22,17 @@ from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel, options
-from ui.wording import byte_count, loading_line, percentage, prefill_line, queue_line, rate, stretch_suffix
+from ui.tab_conversation import tab_conversation
+from ui.wording import (
+    byte_count,
+    loading_line,
+    percentage,
+    prefill_line,
+    queue_line,
+    rate,
+    reading_line,
+    stretch_suffix,
+)
 
 _UPDATE_S = 0.08
 _TITLES = {"dense": "Dense attention", "quest": "Quest"}
@@ -94,7 +104,7 @@ class ComparePanel:
             yield [gr.skip()] * 4
             return
         with shown_to_user("comparison"):
-            conversation = self._assistant.conversation(conversation_id)
+            conversation = tab_conversation(self._assistant, conversation_id)
         yield [gr.update(submit_btn=False, stop_btn="Stop"), summary_note(queue_line(0)), *columns_markup({})]
         failure = None
         try:
@@ -113,7 +123,7 @@ class ComparePanel:
 
     def _stop(self, conversation_id: str) -> None:
         with shown_to_user("comparison"):
-            self._assistant.cancel(self._assistant.conversation(conversation_id))
+            self._assistant.cancel(tab_conversation(self._assistant, conversation_id))
 
 
 def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]:
@@ -125,6 +135,8 @@ def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]
             yield summary_note(loading_line(event.message)), columns
         elif isinstance(event, Queued):
             yield summary_note(queue_line(event.jobs_ahead)), columns
+        elif isinstance(event, DocumentReading):
+            yield summary_note(reading_line(event.name, event.share), event.share or 0, 1), columns
         elif isinstance(event, RacePrefill):
             line = prefill_line(event.done_tokens, event.total_tokens, event.remaining_s, "once for both")
             yield summary_note(line + stretch_suffix(event), event.done_tokens, event.total_tokens), columns
@@ -149,7 +161,7 @@ def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]
             yield final_summary(event), columns
 
 
-def summary_note(line: str, done: int = 0, total: int = 0) -> str:
+def summary_note(line: str, done: float = 0, total: float = 0) -> str:
     """A plain line above the columns, with a progress bar if `total` is given."""
     bar = f'<progress value="{done}" max="{total}"></progress>' if total else ""
     return f'<div class="race-note" aria-live="polite">{html.escape(line)}{bar}</div>'

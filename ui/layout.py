@@ -1,8 +1,8 @@
-"""Puts the panels together: documents and settings at the left, chat or comparison at the right.
+"""Puts the panels together: library, documents and settings at the left, chat or comparison at the right.
 
-Each browser tab has a conversation of its own, whose id stands in a hidden field; a `gr.State` would hold it as well
-but makes Gradio keep one more connection open per tab, and a browser allows six to a server. The tab remembers the id
-across a refresh (`assets/js/conversation.js`).
+Each browser tab shows a conversation, whose id stands in a hidden field and in the tab's address
+(`assets/js/conversation.js`); a `gr.State` would hold it as well but makes Gradio keep one more connection open per
+tab, and a browser allows six to a server.
 """
 
 import html
@@ -11,22 +11,22 @@ import gradio as gr
 
 from app.chat.assistant import Assistant
 from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
-from app.chat.open_conversations import ConversationEvicted
 from app.errors import UserFacingError
 from app.settings import AppSettings
 from app.web.server import PAGE_FILES_PATH, Page
-from ui.chat_panel import ChatPanel, turn_messages
+from ui.chat_panel import ChatPanel
 from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
+from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
-from ui.notices import shown_to_user, warn
 from ui.page_script import call_script
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
+from ui.tab_conversation import tab_conversation
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
-_STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css")
+_STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
@@ -53,72 +53,50 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             model_status = raw_html(status_markup(assistant), elem_id="model-status")
         conversation_id = gr.Textbox(visible=False)
         with gr.Row(elem_id="page-body"):
+            live_panel = LivePanel(settings.page_size)
             with gr.Column(elem_id="side-column", scale=0, min_width=0):
+                LibraryPanel.search_field()
                 documents_panel = DocumentsPanel(assistant)
+                library_panel = LibraryPanel(assistant, live_panel)
                 settings_panel = SettingsPanel(settings)
             with gr.Column(elem_id="main-column", min_width=0), gr.Tabs(elem_id="main-tabs"):
                 with gr.Tab("Chat", id="chat"), gr.Row(elem_id="chat-row"):
                     with gr.Column(elem_id="chat-column", min_width=0):
                         chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
                     with gr.Column(elem_id="live-column", scale=0, min_width=0):
-                        live_panel = LivePanel(settings.page_size)
+                        live_panel.panel.render()
                 with gr.Tab("Compare", id="compare"):
                     compare_panel = ComparePanel(assistant, settings_panel)
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
         documents_panel.connect(conversation_id)
+        library_panel.connect(conversation_id, chat_panel.messages)
         chat_panel.connect(conversation_id)
         compare_panel.connect(conversation_id)
 
-        def open_conversation(remembered_id: str) -> tuple:
-            """The conversation that this tab had, or a new one, and all that shows it."""
-            try:
-                conversation = assistant.conversation(remembered_id)
-            except UserFacingError as error:
-                with shown_to_user():
-                    conversation = assistant.open_conversation()
-                if isinstance(error, ConversationEvicted):
-                    warn("Your conversation was closed to make room: nobody used it. This is a new one.")
-            opened_id = conversation.conversation_id
-            documents, meter = documents_panel.refresh(conversation)
-            # Whatever is in the box otherwise is the user's.
-            question = conversation.unanswered or gr.skip()
-            messages = turn_messages(conversation.turns)
-            return opened_id, live_panel.markup(opened_id), messages, question, documents, meter
-
         def show_loading(opened_id: str) -> tuple:
-            """Model state, documents and meter while the model loads; the timer stops itself afterwards."""
+            """Model state and meter while the model loads; the timer stops itself afterwards."""
             loading = assistant.status().stage in ("starting", "loading")
-            documents = meter = gr.skip()
+            meter = gr.skip()
             if not loading and opened_id:
                 try:
-                    documents, meter = documents_panel.refresh(assistant.conversation(opened_id))
+                    meter = documents_panel.meter_markup(tab_conversation(assistant, opened_id))
                 except UserFacingError:
                     # The tab's conversation is gone; its next action says so.
                     pass
-            return status_markup(assistant), documents, meter, gr.Timer(active=loading or not opened_id)
+            return status_markup(assistant), meter, gr.Timer(active=loading or not opened_id)
 
         hidden = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(
-            open_conversation,
+            library_panel.open,
             conversation_id,
-            [
-                conversation_id,
-                live_panel.panel,
-                chat_panel.messages,
-                chat_panel.question,
-                documents_panel.list,
-                documents_panel.meter,
-            ],
-            js=call_script("conversation", "rememberedConversation"),
+            [conversation_id, live_panel.panel],
+            js=call_script("conversation", "wantedConversation"),
             **hidden,
         )
         blocks.load(None, js=call_script("question", "focusQuestion"))
         loading_timer.tick(
-            show_loading,
-            conversation_id,
-            [model_status, documents_panel.list, documents_panel.meter, loading_timer],
-            **hidden,
+            show_loading, conversation_id, [model_status, documents_panel.meter, loading_timer], **hidden
         )
     # Handlers wait for the engine or a document, not for the processor; see `ENGINE_QUEUE` for those that answer.
     blocks.queue(default_concurrency_limit=16)

@@ -20,7 +20,8 @@ class LivePanel:
     def __init__(self, page_size: int) -> None:
         self._page_size = page_size
         # Nothing to run on load: the browser builds a custom element wherever one appears.
-        self.panel = raw_html(self.markup(""), elem_id="live-panel", js_on_load=None)
+        # Rendered where it stands: what comes before it on the page refers to it.
+        self.panel = raw_html(self.markup(""), elem_id="live-panel", js_on_load=None, render=False)
 
     def markup(self, conversation_id: str) -> str:
         """The element for a conversation; with "" it shows its empty state and connects to nothing."""

@@ -3,6 +3,8 @@
 Text only, without markup; the panels decide where it stands.
 """
 
+from collections.abc import Sequence
+
 from app.chat.answer import PrefillEvent
 from app.chat.stretch_notes import reread_note
 
@@ -18,6 +20,11 @@ def prefill_line(done_tokens: int, total_tokens: int, remaining_s: float | None,
 def stretch_suffix(event: PrefillEvent) -> str:
     """What follows the line of a prefill that reads anew what was read before; "" for others."""
     return f" ({reread_note(event.stretch_factor)})" if event.stretch_changed else ""
+
+
+def reading_line(name: str, share: float | None) -> str:
+    """What a question waits for while a document's text is read: "Reading The Happy Prince: 40 %"."""
+    return f"Reading {name}" if share is None else f"Reading {name}: {percentage(share)}"
 
 
 def loading_line(message: str) -> str:
@@ -66,3 +73,9 @@ def percentage(share: float) -> str:
 def counted(count: int, singular: str, plural: str | None = None) -> str:
     """A number with its noun: "1 page", "1,204 pages"."""
     return f"{count:,} {singular if count == 1 else plural or singular + 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a sentence: "a.pdf", "a.pdf and b.pdf", "a.pdf, b.pdf and c.pdf"."""
+    *first, last = names
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,7 +1,8 @@
 // Whether the server can be reached, and how far its model is: one state for all of the page.
 //
 // Asked of /healthz while the tab is visible. The root element's data-server is "lost" while nobody answers, which the
-// style sheets follow; scripts hear "quest-server" on the window. A slow answer is no loss: the machine may be busy.
+// style sheets follow; scripts hear "quest-server" on the window, and "quest-instance" with which start of the server it
+// is. A slow answer is no loss: the machine may be busy.
 
 const POLL_MS = 3000;
 const LOST_POLL_MS = 1000;
@@ -24,7 +25,9 @@ export async function checkServer() {
   if (document.hidden) return;
   try {
     const response = await fetch("healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-    tell(true, (await response.json()).status);
+    const { status, instance } = await response.json();
+    if (instance) window.dispatchEvent(new CustomEvent("quest-instance", { detail: instance }));
+    tell(true, status);
   } catch (error) {
     if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage);
   }

@@ -1,16 +1,36 @@
-// Which conversation this browser tab had before it was refreshed.
+// Which conversation this tab shows: the one that its address names, as in /?c=<id>.
 //
-// The id lies in the tab's session storage, which survives a refresh and ends with the tab. A duplicated tab starts with
-// a copy of that storage, and two tabs must not share a conversation: a lock that each tab holds while it lives tells
-// them apart. What a conversation is, only the server knows.
+// So a reload, a copied address and the Back button find it again. A tab whose address names none is given one by the
+// server. What a conversation is, only the server knows; scripts hear "quest-opened" when the tab shows another.
 
-const STORAGE_KEY = "quest-chat-conversation";
-// The page that is being refreshed may still hold the lock for a moment.
-const LOCK_WAIT_MS = 400;
+const PARAMETER = "c";
 const OPENING_WAIT_MS = 20_000;
 
+let current = "";
 let tellOpened;
 const opened = new Promise((resolve) => (tellOpened = resolve));
+
+/** The id of the tab's conversation, "" before the server has opened one. */
+export function currentConversation() {
+  return current;
+}
+
+/** Wait for the tab's first conversation. */
+export function conversationOpened() {
+  return opened;
+}
+
+/** The id that the address names, or "" for whichever the server chooses. */
+export function wantedConversation() {
+  return new URLSearchParams(location.search).get(PARAMETER) ?? "";
+}
+
+/** The address of a conversation on this page. */
+export function addressOf(conversationId) {
+  const address = new URL(location.href);
+  address.searchParams.set(PARAMETER, conversationId);
+  return address.pathname + address.search;
+}
 
 /**
  * The values of an event's inputs, the conversation's id first: whoever is quicker than the server, which opens the
@@ -21,31 +41,29 @@ export async function withConversation(conversationId, ...values) {
   return [conversationId || (await Promise.race([opened, tooLong])), ...values];
 }
 
-/** The id to reopen, or "" for a new conversation. */
-export async function rememberedConversation() {
-  const conversationId = sessionStorage.getItem(STORAGE_KEY);
-  if (!conversationId) return "";
-  return (await holdLock(conversationId)) ? conversationId : "";
-}
-
-/** Remember the conversation that the server has opened for this tab. */
-export function rememberConversation(conversationId) {
+/** The server has opened this conversation for the tab. */
+export function showConversation(conversationId) {
+  if (conversationId === current) return;
+  if (wantedConversation() !== conversationId) {
+    // The first one has taken the place of an address without one; later ones are steps that Back takes again.
+    const change = current ? "pushState" : "replaceState";
+    history[change](null, "", addressOf(conversationId));
+  }
+  const before = current;
+  current = conversationId;
+  window.dispatchEvent(new CustomEvent("quest-opened", { detail: { before, conversationId } }));
   tellOpened(conversationId);
-  if (sessionStorage.getItem(STORAGE_KEY) === conversationId) return;
-  sessionStorage.setItem(STORAGE_KEY, conversationId);
-  holdLock(conversationId);
 }
 
-/** Take this tab's lock on a conversation and keep it; false if another tab has it. */
-function holdLock(conversationId) {
-  // Browsers offer locks on this machine's own address and over HTTPS only; elsewhere a duplicated tab goes unnoticed.
-  if (!navigator.locks) return Promise.resolve(true);
-  return new Promise((resolve) => {
-    const signal = AbortSignal.timeout(LOCK_WAIT_MS);
-    const keepForever = () => {
-      resolve(true);
-      return new Promise(() => {});
-    };
-    navigator.locks.request(`quest-chat-${conversationId}`, { signal }, keepForever).catch(() => resolve(false));
+/** Ask the server to open a conversation in this tab. */
+export function openConversation(conversationId) {
+  window.dispatchEvent(new CustomEvent("quest-open", { detail: { conversation_id: conversationId } }));
+}
+
+/** Follow the Back and Forward buttons. */
+export function followAddress() {
+  window.addEventListener("popstate", () => {
+    const wanted = wantedConversation();
+    if (wanted && wanted !== current) openConversation(wanted);
   });
 }

@@ -7,6 +7,7 @@ const FOCUSABLE = "button, a, input, textarea, [tabindex], quest-question";
 // Where the focus goes when the element that had it vanishes from inside of one of these.
 const HEIRS = [
   ["#document-list", nextDocument],
+  ["#conversation-list", nextConversation],
   ["#documents-panel", () => dropZone()],
   ["#compare-panel", () => document.querySelector("#compare-question textarea")],
   ["#chat-column", () => document.querySelector("#question textarea")],
@@ -45,12 +46,22 @@ function isThere(element) {
 }
 
 function indexInList(element) {
-  return [...document.querySelectorAll("#document-list button")].indexOf(element);
+  const row = element.closest("#document-list li, #conversation-list li");
+  return row ? [...row.parentElement.children].indexOf(row) : 0;
 }
 
 function nextDocument(index) {
-  const buttons = document.querySelectorAll("#document-list button");
-  return buttons[Math.min(Math.max(0, index), buttons.length - 1)] ?? dropZone();
+  return rowButton("#document-list", index) ?? dropZone();
+}
+
+function nextConversation(index) {
+  return rowButton("#conversation-list", index) ?? document.querySelector("#conversation-list button");
+}
+
+/** The first control of a list's row, or of its last row. */
+function rowButton(list, index) {
+  const rows = document.querySelectorAll(`${list} li`);
+  return rows[Math.min(index, rows.length - 1)]?.querySelector("a, button");
 }
 
 function dropZone() {

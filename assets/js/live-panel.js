@@ -5,7 +5,7 @@
 // only notes what is new, and one animation frame draws it.
 
 import { checkServer, server } from "./connection.js";
-import { rememberConversation } from "./conversation.js";
+import { showConversation } from "./conversation.js";
 import { PageMap } from "./page-map.js";
 import { decodePageReads, fetchPage, fetchStep, TelemetryStream } from "./telemetry.js";
 
@@ -116,7 +116,7 @@ export class LivePanel extends HTMLElement {
     this.setState("idle", "Idle");
     this.showNothing();
     if (!conversationId) return;
-    rememberConversation(conversationId);
+    showConversation(conversationId);
     this.stream = new TelemetryStream(
       conversationId,
       (event) => this.receive(event),
@@ -128,6 +128,10 @@ export class LivePanel extends HTMLElement {
   // Events.
 
   receive(event) {
+    if (event.type === "changed" || event.type === "library") {
+      window.dispatchEvent(new Event(`quest-${event.type}`));
+      return;
+    }
     if (event.type === "step") {
       this.pending = event;
       this.frame ??= requestAnimationFrame(() => this.drawPending());
@@ -236,8 +240,11 @@ export class LivePanel extends HTMLElement {
   }
 
   showConnection(open) {
-    // The stream breaks with the server, and comes back with it: so this is the time to look.
+    // The stream breaks with the server, and comes back with it: so this is the time to look, also at what was missed.
     if (open !== server.reachable) checkServer();
+    if (!open) return;
+    window.dispatchEvent(new Event("quest-changed"));
+    window.dispatchEvent(new Event("quest-library"));
   }
 
   /** As before the first answer. */

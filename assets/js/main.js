@@ -4,22 +4,36 @@
 // Plain modules, run as they stand; there is no build step. Gradio builds the page around them.
 
 import { watchServer } from "./connection.js";
+import { followAddress } from "./conversation.js";
+import { ConversationList } from "./conversation-list.js";
+import { DocumentList } from "./document-list.js";
+import { keepDrafts, UnansweredQuestion } from "./drafts.js";
 import { takeDrops } from "./drop.js";
+import { followConversation } from "./following.js";
 import { keepFocus, listenForEscape } from "./keyboard.js";
+import { watchLibrary } from "./library.js";
 import { askBeforeLinks } from "./links.js";
 import { LivePanel } from "./live-panel.js";
 import { nameControls } from "./names.js";
 import { placeNotices } from "./notices.js";
 import { QuestionBubble } from "./question-bubble.js";
 import { quietUploads } from "./quiet-uploads.js";
+import { watchRestarts } from "./restart.js";
 import { shareGradioStreams } from "./shared-streams.js";
-import { UndoOffer } from "./undo.js";
 
 quietUploads();
 shareGradioStreams();
+// Before the elements, which tell of conversations that are opened.
+keepDrafts();
+followConversation();
+followAddress();
+watchLibrary();
+watchRestarts();
 customElements.define("quest-live-panel", LivePanel);
 customElements.define("quest-question", QuestionBubble);
-customElements.define("quest-undo", UndoOffer);
+customElements.define("quest-unanswered", UnansweredQuestion);
+customElements.define("quest-documents", DocumentList);
+customElements.define("quest-conversations", ConversationList);
 askBeforeLinks("#messages");
 placeNotices();
 listenForEscape();

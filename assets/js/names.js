@@ -5,6 +5,8 @@
 const MENDS = [
   // A list without items.
   ["#messages .examples[role=list]", { role: "group", "aria-label": "Example questions" }],
+  // Nothing is lost by it: the conversation stays in its list.
+  ["#messages button[aria-label=Clear]", { "aria-label": "New conversation", title: "New conversation" }],
 ];
 
 /** Mend them now and whenever the page changes. */

@@ -1,4 +1,5 @@
-// A question of the conversation: its text as it was typed, and a box to edit it.
+// A question of the conversation: its text as it was typed, a box to edit it, and the way to the other turns that were asked
+// in its place.
 //
 // The text comes from Python as the element's own text, and is never taken for markup. Button and box are in a shadow
 // root: Gradio patches what stands in the open whenever the conversation changes. What is sent goes to Python as an
@@ -7,7 +8,15 @@
 const STYLE_SHEET = new URL("../css/question-bubble.css", import.meta.url);
 const SHOWN = `
   <link rel="stylesheet" href="${STYLE_SHEET}">
-  <slot></slot><button type="button" class="edit" data-part="edit" hidden>Edit</button>
+  <slot></slot>
+  <div class="below" data-part="below" hidden>
+    <div class="branches" role="group" aria-label="Versions of this question" data-part="branches" hidden>
+      <button type="button" data-part="earlier" aria-label="Earlier version">‹</button>
+      <span data-part="place"></span>
+      <button type="button" data-part="later" aria-label="Later version">›</button>
+    </div>
+    <button type="button" class="edit" data-part="edit">Edit</button>
+  </div>
   <div data-part="form" hidden>
     <textarea data-part="box" aria-label="Edit the question" aria-describedby="note"></textarea>
     <div class="actions">
@@ -19,7 +28,7 @@ const SHOWN = `
 `;
 
 export class QuestionBubble extends HTMLElement {
-  static observedAttributes = ["turn"];
+  static observedAttributes = ["turn", "turn-id", "siblings"];
 
   connectedCallback() {
     if (this.parts) return;
@@ -28,6 +37,8 @@ export class QuestionBubble extends HTMLElement {
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
     this.slotted = root.querySelector("slot");
     this.parts.edit.addEventListener("click", () => this.edit());
+    this.parts.earlier.addEventListener("click", () => this.goTo(-1));
+    this.parts.later.addEventListener("click", () => this.goTo(1));
     this.parts.send.addEventListener("click", () => this.send());
     this.parts.cancel.addEventListener("click", () => this.leave());
     this.parts.box.addEventListener("input", () => this.fit());
@@ -44,13 +55,32 @@ export class QuestionBubble extends HTMLElement {
     this.toggleAttribute("editing", editing);
     this.slotted.hidden = editing;
     this.parts.form.hidden = !editing;
-    this.parts.edit.hidden = editing || !this.hasAttribute("turn");
+    this.parts.below.hidden = editing || !this.hasAttribute("turn");
+    this.showBranches();
+  }
+
+  /** Which of the turns in this place is shown, and whether there are others on either side. */
+  showBranches() {
+    const { branches, place, earlier, later } = this.parts;
+    this.siblings = (this.getAttribute("siblings") ?? "").split(" ").filter(Boolean);
+    this.place = this.siblings.indexOf(this.getAttribute("turn-id"));
+    branches.hidden = this.place < 0;
+    place.textContent = `${this.place + 1}/${this.siblings.length}`;
+    place.setAttribute("aria-label", `Version ${this.place + 1} of ${this.siblings.length}`);
+    // Not "disabled": the focus would be lost at the end of the row.
+    earlier.setAttribute("aria-disabled", this.place <= 0);
+    later.setAttribute("aria-disabled", this.place >= this.siblings.length - 1);
+  }
+
+  goTo(step) {
+    const turnId = this.siblings[this.place + step];
+    if (turnId) window.dispatchEvent(new CustomEvent("quest-branch", { detail: { turn_id: turnId } }));
   }
 
   edit() {
     const { box, note } = this.parts;
     box.value = this.textContent;
-    note.textContent = this.describeLoss();
+    note.textContent = this.describeBranch();
     this.show(true);
     this.fit();
     box.focus();
@@ -90,9 +120,10 @@ export class QuestionBubble extends HTMLElement {
     window.dispatchEvent(new CustomEvent("quest-edited", { detail: { turn, question } }));
   }
 
-  describeLoss() {
+  describeBranch() {
     const questions = [...document.querySelectorAll("#messages quest-question")];
     const answers = questions.length - questions.indexOf(this);
-    return answers === 1 ? "The answer below will be replaced." : `The ${answers} answers below will be replaced.`;
+    const kept = answers === 1 ? "The answer below is kept" : `The ${answers} answers below are kept`;
+    return `${kept}; the arrows at the question lead back.`;
   }
 }

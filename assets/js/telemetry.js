@@ -1,7 +1,7 @@
 // Telemetry of one conversation: the event stream of app/web/server.py and the look-ups beside it.
 //
-// The stream is open only while the tab is visible: a hidden panel has no use for one. What events mean is for others to
-// know.
+// The stream is open while the tab lives, also while nobody sees it: by it the server knows that the conversation has a
+// tab. What events mean is for others to know.
 
 import { openStream } from "./shared-streams.js";
 
@@ -18,13 +18,10 @@ export class TelemetryStream {
     this.onEvent = onEvent;
     this.onConnection = onConnection;
     this.onClosed = onClosed;
-    this.followVisibility = () => (document.hidden ? this.disconnect() : this.connect());
-    document.addEventListener("visibilitychange", this.followVisibility);
-    this.followVisibility();
+    this.connect();
   }
 
   connect() {
-    if (this.closeStream) return;
     let rest = "";
     let closed = false;
     this.closeStream = openStream(this.address, {
@@ -38,23 +35,16 @@ export class TelemetryStream {
         for (const event of events) if (event.startsWith("data: ")) this.onEvent(JSON.parse(event.slice(6)));
       },
       onEnd: () => {
-        this.closeStream = null;
         this.onConnection(false);
         if (closed) this.onClosed(JSON.parse(rest).error);
-        else this.retryTimer = setTimeout(this.followVisibility, RETRY_MS);
+        else this.retryTimer = setTimeout(() => this.connect(), RETRY_MS);
       },
     });
   }
 
-  disconnect() {
-    clearTimeout(this.retryTimer);
-    this.closeStream?.();
-    this.closeStream = null;
-  }
-
   close() {
-    document.removeEventListener("visibilitychange", this.followVisibility);
-    this.disconnect();
+    clearTimeout(this.retryTimer);
+    this.closeStream();
   }
 }
 

@@ -1,0 +1,127 @@
+// The conversations: open, begin, rename, export and delete them.
+
+import { addressOf, currentConversation, openConversation } from "./conversation.js";
+import { act, library } from "./library.js";
+import { button, make, moreButton, renameInPlace, Rows, setName, setText } from "./list-rows.js";
+import { counted, when } from "./wording.js";
+
+const UNDO_MS = 10_000;
+const NONE = "Conversations appear here once they have begun.";
+const NONE_FOUND = "No conversation has these words.";
+
+export class ConversationList extends HTMLElement {
+  connectedCallback() {
+    const list = make("ul");
+    const begin = button("New", () => act("new"), "New conversation");
+    begin.className = "new-conversation";
+    this.none = make("p", { className: "document-none" });
+    this.undo = make("div", { className: "conversation-undo", hidden: true });
+    this.undo.setAttribute("role", "status");
+    this.rows = new Rows(list, () => new ConversationRow((conversation) => this.offerUndo(conversation)));
+    const head = make("div", { className: "list-head" }, make("h2", { textContent: "Conversations" }), begin);
+    this.replaceChildren(head, this.undo, this.none, list);
+    this.show = () => this.update();
+    window.addEventListener("quest-library-shown", this.show);
+    window.addEventListener("quest-opened", this.show);
+    if (library.isKnown) this.update();
+  }
+
+  disconnectedCallback() {
+    window.removeEventListener("quest-library-shown", this.show);
+    window.removeEventListener("quest-opened", this.show);
+  }
+
+  update() {
+    this.rows.show(library.conversations, "conversation_id");
+    this.none.hidden = library.conversations.length > 0;
+    setText(this.none, library.search ? NONE_FOUND : NONE);
+  }
+
+  /** A deleted conversation can be brought back for a while. */
+  offerUndo({ conversation_id: conversationId, title, wasOpen }) {
+    clearTimeout(this.undoTimer);
+    const bringBack = button("Undo", () => {
+      this.closeUndo();
+      act("undelete_conversation", { conversation_id: conversationId, was_open: wasOpen });
+    });
+    this.undo.replaceChildren(make("span", { textContent: `“${title}” deleted.` }), bringBack);
+    this.undo.hidden = false;
+    bringBack.focus();
+    this.undoTimer = setTimeout(() => this.closeUndo(), UNDO_MS);
+  }
+
+  closeUndo() {
+    clearTimeout(this.undoTimer);
+    this.undo.hidden = true;
+  }
+}
+
+class ConversationRow {
+  constructor(onDeleted) {
+    this.onDeleted = onDeleted;
+    this.name = make("a", { className: "conversation-title" });
+    this.name.addEventListener("click", (event) => this.open(event));
+    this.about = make("span", { className: "document-size" });
+    this.actions = make("div", { className: "row-actions", hidden: true });
+    this.markdown = make("a", { textContent: "Export Markdown", download: "" });
+    this.json = make("a", { textContent: "Export JSON", download: "" });
+    this.actions.append(
+      button("Rename", () => this.rename()),
+      this.markdown,
+      this.json,
+      button("Delete", () => this.delete()),
+    );
+    this.menu = moreButton(this.actions);
+    this.element = make(
+      "li",
+      {},
+      make("div", { className: "row-head" }, this.name, this.menu.more),
+      this.about,
+      this.actions,
+    );
+  }
+
+  update(data) {
+    this.data = data;
+    const { conversation_id: conversationId, title } = data;
+    setText(this.name, title);
+    this.name.title = title;
+    this.name.href = addressOf(conversationId);
+    const isCurrent = conversationId === currentConversation();
+    this.element.classList.toggle("is-current", isCurrent);
+    if (isCurrent) this.name.setAttribute("aria-current", "page");
+    else this.name.removeAttribute("aria-current");
+    setText(this.about, aboutOf(data));
+    setName(this.menu.more, `More for ${title}`);
+    const exported = `conversations/${encodeURIComponent(conversationId)}/export`;
+    this.markdown.href = `${exported}.md`;
+    this.json.href = `${exported}.json`;
+  }
+
+  open(event) {
+    // With a key held, the browser opens the address in another tab or window.
+    if (event.ctrlKey || event.metaKey || event.shiftKey || event.altKey) return;
+    event.preventDefault();
+    if (this.data.conversation_id !== currentConversation()) openConversation(this.data.conversation_id);
+  }
+
+  rename() {
+    this.menu.close();
+    const { title, conversation_id: conversationId } = this.data;
+    renameInPlace(this.name, title, `New name of ${title}`, (given) =>
+      act("rename_conversation", { conversation_id: conversationId, title: given }),
+    );
+  }
+
+  delete() {
+    this.menu.close();
+    const { conversation_id: conversationId } = this.data;
+    act("delete_conversation", { conversation_id: conversationId });
+    this.onDeleted({ ...this.data, wasOpen: conversationId === currentConversation() });
+  }
+}
+
+function aboutOf({ turns, document_names: documents = [], updated_at: updatedAt }) {
+  const names = documents.length > 1 ? `${documents[0]} and ${documents.length - 1} more` : documents[0];
+  return [when(updatedAt), turns ? counted(turns, "question") : "", names].filter(Boolean).join(" · ");
+}

@@ -1,0 +1,51 @@
+// What is typed and not asked yet: kept with its conversation while the tab lives, whatever becomes of the page.
+//
+// Each tab has drafts of its own, in its session storage. A question that the server could not answer comes back, too,
+// where nothing else has been typed.
+
+import { currentConversation } from "./conversation.js";
+
+const BOX = "#question textarea";
+// Tells what a script has put into the box from what somebody types.
+export const RESTORED = "questRestored";
+
+/** Keep drafts of this tab. */
+export function keepDrafts() {
+  window.addEventListener("quest-opened", ({ detail: { before, conversationId } }) => {
+    if (before) keep(before);
+    const draft = sessionStorage.getItem(key(conversationId)) ?? "";
+    // Whoever was quicker than the server has typed into the first conversation.
+    if (before || !question()) setQuestion(draft);
+  });
+  window.addEventListener("pagehide", () => currentConversation() && keep(currentConversation()));
+}
+
+/** The question that was not answered: put it back into an empty box. */
+export class UnansweredQuestion extends HTMLElement {
+  static observedAttributes = ["question"];
+
+  attributeChangedCallback() {
+    if (!question()) setQuestion(this.getAttribute("question") ?? "");
+  }
+}
+
+function keep(conversationId) {
+  if (question()) sessionStorage.setItem(key(conversationId), question());
+  else sessionStorage.removeItem(key(conversationId));
+}
+
+function key(conversationId) {
+  return `quest-chat-draft-${conversationId}`;
+}
+
+function question() {
+  return document.querySelector(BOX)?.value ?? "";
+}
+
+function setQuestion(text) {
+  const box = document.querySelector(BOX);
+  if (!box || box.value === text) return;
+  box.value = text;
+  // Gradio takes the value from its box as somebody types.
+  box.dispatchEvent(new InputEvent("input", { bubbles: true, inputType: RESTORED }));
+}

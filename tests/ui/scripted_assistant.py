@@ -1,0 +1,422 @@
+"""A scripted assistant: answers at once, without a model, in real conversations that outlive it.
+
+It does what `app.chat.assistant.Assistant` promises the page, as far as the page can see: documents with states, turns
+with branches, answers that go on whoever follows them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from app.chat.answer import (
+    AnswerEvent,
+    AnswerOptions,
+    AnswerReport,
+    DocumentReading,
+    DocumentReport,
+    Finished,
+    ModelLoading,
+    PrefillEvent,
+    TokenEvent,
+)
+from app.chat.conversation import Conversation, Turn
+from app.chat.model_loader import ModelStatus
+from app.chat.prompt.document_tokens import TokenCount
+from app.chat.prompt.plan import ContextUsage
+from app.chat.provenance import PageShare
+from app.chat.race import RaceEvent, RaceFinished, RaceSide, RaceToken
+from app.chat.running_answer import RunningAnswer
+from app.chat.telemetry import TelemetryHub
+from app.errors import UserFacingError
+
+ANSWER_WORDS = ("High ", "above ", "the ", "city")
+
+
+@dataclass
+class Stored:
+    """What outlives an assistant: documents, and of each conversation its documents and all its turns by id."""
+
+    entries: dict[str, SimpleNamespace] = field(default_factory=dict)
+    conversations: dict[str, SimpleNamespace] = field(default_factory=dict)
+
+
+class ScriptedLibrary:
+    """Documents by their content. A name with "locked" needs the password "sesame", one with "broken" cannot be read.
+
+    Attributes:
+        reads: cleared, documents that are added are being read until it is set.
+    """
+
+    def __init__(self, stored: Stored, on_change: Callable[[], None]) -> None:
+        self._stored = stored
+        self._on_change = on_change
+        self.reads = threading.Event()
+        self.reads.set()
+
+    def add(self, path: Path, name: str | None, take: bool) -> SimpleNamespace:
+        document_id = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
+        if document_id not in self._stored.entries:
+            self._stored.entries[document_id] = SimpleNamespace(
+                document_id=document_id,
+                name=name or path.name,
+                file_name=path.name,
+                state="reading",
+                progress=0.4,
+                message="",
+                page_count=1,
+                picture_pages=(),
+                unreadable_pages=(),
+                assumed_encoding="",
+                file_bytes=path.stat().st_size,
+                added_at=time.time(),
+                last_used_at=time.time(),
+            )
+            threading.Thread(target=self._read, args=(document_id,), daemon=True).start()
+            if self.reads.is_set():
+                self.wait(document_id)
+        if take:
+            path.unlink()
+        return self.entry(document_id)
+
+    def _read(self, document_id: str, password: str | None = None) -> None:
+        self.reads.wait(60)
+        entry = self._stored.entries.get(document_id)
+        if entry is None:
+            return
+        if "broken" in entry.file_name:
+            entry.message, entry.state = f"{entry.file_name} is damaged.", "failed"
+        elif "locked" in entry.file_name and password != "sesame":
+            entry.message = "That is not its password." if password else "It is encrypted."
+            entry.state = "locked"
+        else:
+            entry.message, entry.state, entry.progress = "", "read", None
+        self._on_change()
+
+    def wait(self, document_id: str) -> None:
+        while self._stored.entries[document_id].state == "reading":
+            time.sleep(0.005)
+
+    def entries(self) -> list[SimpleNamespace]:
+        return list(self._stored.entries.values())
+
+    def entry(self, document_id: str) -> SimpleNamespace:
+        if document_id not in self._stored.entries:
+            raise UserFacingError("This document is not in the library any more.")
+        return self._stored.entries[document_id]
+
+    def unlock(self, document_id: str, password: str) -> None:
+        self.entry(document_id).state = "reading"
+        self._read(document_id, password)
+
+    def retry(self, document_id: str) -> None:
+        self.entry(document_id).state = "reading"
+        self._on_change()
+        self._read(document_id)
+
+    def rename(self, document_id: str, name: str) -> None:
+        self.entry(document_id).name = name
+        self._on_change()
+
+
+class ScriptedAssistant:
+    """Stands in for `app.chat.assistant.Assistant`.
+
+    Args:
+        stored: what an earlier one left behind.
+
+    Attributes:
+        failure: raised by the next answers, if set.
+        pause: an answer waits for it after its first word.
+        asked: questions and options of all answers.
+        words: what every answer says, a word a step.
+    """
+
+    def __init__(self, stored: Stored | None = None) -> None:
+        self.stored = stored or Stored()
+        self.telemetry = TelemetryHub()
+        self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
+        self.failure: Exception | None = None
+        self.pause = threading.Event()
+        self.pause.set()
+        self.asked: list[tuple[str, AnswerOptions]] = []
+        self.words: tuple[str, ...] = ANSWER_WORDS
+        self.library = ScriptedLibrary(self.stored, self._tell_library)
+        self.conversations: dict[str, Conversation] = {}
+
+    def status(self) -> ModelStatus:
+        return self.loaded
+
+    # Conversations.
+
+    def new_conversation(self) -> Conversation:
+        conversation = Conversation()
+        self.stored.conversations[conversation.conversation_id] = SimpleNamespace(
+            documents=[], turns={}, active=None, title="", updated_at=time.time(), is_deleted=False
+        )
+        return self._load(conversation.conversation_id)
+
+    def open_conversation(self, conversation_id: str = "") -> Conversation:
+        if not conversation_id:
+            used = [
+                one
+                for one, kept in self.stored.conversations.items()
+                if kept.turns and not kept.is_deleted and not self.telemetry.is_watched(one)
+            ]
+            return self._load(max(used, key=self._updated_at)) if used else self.new_conversation()
+        kept = self.stored.conversations.get(conversation_id)
+        if kept is None or kept.is_deleted:
+            raise UserFacingError("There is no such conversation.")
+        return self._load(conversation_id)
+
+    conversation = open_conversation
+
+    def _updated_at(self, conversation_id: str) -> float:
+        return self.stored.conversations[conversation_id].updated_at
+
+    def _load(self, conversation_id: str) -> Conversation:
+        conversation = self.conversations.get(conversation_id)
+        if conversation is None:
+            kept = self.stored.conversations[conversation_id]
+            conversation = Conversation(conversation_id, document_ids=kept.documents)
+            self.conversations[conversation_id] = conversation
+            self.telemetry.open(conversation_id)
+            for turn_id, turn in kept.turns.items():
+                if turn.state == "answering":
+                    kept.turns[turn_id].state = "interrupted"
+        self._show_turns(conversation)
+        return conversation
+
+    def _show_turns(self, conversation: Conversation) -> None:
+        kept = self.stored.conversations[conversation.conversation_id]
+        path, turn_id = [], kept.active
+        while turn_id is not None:
+            path.append(turn_id)
+            turn_id = kept.turns[turn_id].parent
+        turns = []
+        for turn_id in reversed(path):
+            turn = kept.turns[turn_id]
+            siblings = tuple(one for one, other in kept.turns.items() if other.parent == turn.parent)
+            if turn.state != "answering":
+                turns.append(Turn(turn.question, turn.answer, turn.report, (1, 2), turn_id, turn.state, siblings))
+        conversation.turns[:] = turns
+
+    def conversation_summaries(self, search: str = "") -> list[SimpleNamespace]:
+        found = [
+            SimpleNamespace(
+                conversation_id=conversation_id,
+                title=kept.title or "New conversation",
+                updated_at=kept.updated_at,
+                turns=len(kept.turns),
+                document_names=[self.stored.entries[one].name for one in kept.documents if one in self.stored.entries],
+            )
+            for conversation_id, kept in self.stored.conversations.items()
+            if not kept.is_deleted
+            and (kept.turns or kept.documents)
+            and search.lower() in " ".join([kept.title, *(turn.answer for turn in kept.turns.values())]).lower()
+        ]
+        return sorted(found, key=lambda summary: -summary.updated_at)
+
+    def rename_conversation(self, conversation_id: str, title: str) -> None:
+        self.stored.conversations[conversation_id].title = title
+        self._tell_library()
+
+    def delete_conversation(self, conversation_id: str) -> None:
+        self.stored.conversations[conversation_id].is_deleted = True
+        self._tell_library()
+
+    def undelete_conversation(self, conversation_id: str) -> None:
+        self.stored.conversations[conversation_id].is_deleted = False
+        self._tell_library()
+
+    def export_conversation(self, conversation_id: str, kind: str) -> str:
+        return f"{kind}: {[turn.answer for turn in self.open_conversation(conversation_id).turns]}"
+
+    # Documents.
+
+    def add_document(
+        self, conversation: Conversation, path: Path, name: str | None = None, password: str | None = None,
+        take: bool = False,
+    ) -> SimpleNamespace:  # fmt: skip
+        entry = self.library.add(path, name, take)
+        self.attach_document(conversation, entry.document_id)
+        return entry
+
+    def attach_document(self, conversation: Conversation, document_id: str) -> None:
+        self.library.entry(document_id)
+        if document_id not in conversation.document_ids:
+            conversation.document_ids.append(document_id)
+        self._tell_changed(conversation)
+
+    def remove_document(self, conversation: Conversation, document_id: str) -> None:
+        conversation.document_ids.remove(document_id)
+        self._tell_changed(conversation)
+
+    def delete_document(self, document_id: str) -> None:
+        del self.stored.entries[document_id]
+        for conversation in self.conversations.values():
+            if document_id in conversation.document_ids:
+                self.remove_document(conversation, document_id)
+        self._tell_library()
+
+    def context_usage(self, conversation: Conversation) -> ContextUsage:
+        return ContextUsage(TokenCount(1204 * len(conversation.document_ids)), 30, 4096, "whole")
+
+    def library_json(self, conversation_id: str, search: str) -> dict[str, Any]:
+        conversation = self.open_conversation(conversation_id)
+        is_ready = self.loaded.stage == "ready"
+        documents = [
+            vars(entry)
+            | {
+                "in_conversation": entry.document_id in conversation.document_ids,
+                "tokens": "1,204" if entry.state == "read" and is_ready else None,
+                "reading": {"share": 1.0, "remaining_s": None, "stage": "read", "message": ""},
+                "kept_bytes": 2 << 20,
+                "conversation_count": sum(
+                    entry.document_id in kept.documents for kept in self.stored.conversations.values()
+                ),
+            }
+            for entry in self.library.entries()
+            if search.lower() in entry.name.lower()
+        ]
+        return {"documents": documents, "conversations": [vars(one) for one in self.conversation_summaries(search)]}
+
+    # Answers.
+
+    def ask(
+        self, conversation: Conversation, question: str, options: AnswerOptions, after_turn: int | None = None
+    ) -> RunningAnswer:
+        if conversation.running is not None:
+            raise UserFacingError("The last answer is still being written. Stop it, or wait for its end.")
+        self.asked.append((question, options))
+        kept = self.stored.conversations[conversation.conversation_id]
+        earlier = conversation.turns if after_turn is None else conversation.turns[:after_turn]
+        before = kept.active
+        parent = earlier[-1].turn_id if earlier else None
+        turn_id = uuid.uuid4().hex
+        turn = SimpleNamespace(parent=parent, question=question, answer="", report=None, state="answering")
+        kept.turns[turn_id], kept.active = turn, turn_id
+        kept.title, kept.updated_at = kept.title or question, time.time()
+        conversation.unanswered = ""
+        conversation.cancelled.clear()
+        self._show_turns(conversation)
+
+        def events(running: RunningAnswer) -> Iterator[AnswerEvent]:
+            try:
+                yield from self._answer(conversation, turn)
+            finally:
+                if not turn.answer:
+                    del kept.turns[turn_id]
+                    kept.active = before
+                    conversation.unanswered = question
+                self._show_turns(conversation)
+                conversation.running = None
+                # After the last event, as the real one does.
+                threading.Timer(0.01, self._tell_changed, (conversation,)).start()
+
+        conversation.running = RunningAnswer(question, turn_id, events)
+        conversation.running.start()
+        self._tell_changed(conversation)
+        return conversation.running
+
+    def _answer(self, conversation: Conversation, turn: SimpleNamespace) -> Iterator[AnswerEvent]:
+        while self.loaded.stage == "loading":
+            yield ModelLoading(self.loaded.message)
+            time.sleep(0.05)
+        for document_id in list(conversation.document_ids):
+            entry = self.library.entry(document_id)
+            while entry.state == "reading":
+                yield DocumentReading(entry.name, entry.progress)
+                time.sleep(0.05)
+        yield PrefillEvent(0, 100, 200, 0.5, 0.5)
+        if self.failure is not None:
+            raise self.failure
+        for step, word in enumerate(self.words):
+            if conversation.cancelled.is_set():
+                break
+            turn.answer += word
+            yield TokenEvent(word, turn.answer, step, 0.05, 20.0, 20.0)
+            while not self.pause.wait(0.02) and not conversation.cancelled.is_set():
+                pass
+        cancelled = conversation.cancelled.is_set()
+        turn.report = answer_report(turn.answer, "cancelled" if cancelled else "stop")
+        turn.state = "stopped" if cancelled else "finished"
+        self._show_turns(conversation)
+        yield Finished(turn.report)
+
+    def running_answer(self, conversation: Conversation) -> RunningAnswer | None:
+        return conversation.running
+
+    def select_turn(self, conversation: Conversation, turn_id: str) -> None:
+        kept = self.stored.conversations[conversation.conversation_id]
+        if turn_id not in kept.turns:
+            raise UserFacingError("There is no such turn.")
+        while later := [one for one, turn in kept.turns.items() if turn.parent == turn_id]:
+            turn_id = later[-1]
+        kept.active = turn_id
+        self._show_turns(conversation)
+        self._tell_changed(conversation)
+
+    def cancel(self, conversation: Conversation) -> None:
+        conversation.cancelled.set()
+
+    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
+        self.asked.append((question, options))
+        if self.failure is not None:
+            raise self.failure
+        yield RaceToken("quest", "High ", "High ", 0, 0.01, None, None, None)
+        yield RaceToken("dense", "High ", "High ", 0, 0.02, None, None, None)
+        dense = RaceSide("High above", 5, 25.0, 40.0, 3_145_728.0, "stop")
+        quest = RaceSide("High over", 5, 50.0, 20.0, 1_048_576.0, "stop")
+        yield RaceFinished(dense, quest, 2.0, 2, 1, 5, 1.2)
+
+    # What is told to the tabs.
+
+    def _tell_changed(self, conversation: Conversation) -> None:
+        self._tell({"type": "changed"}, [conversation.conversation_id])
+        self._tell_library()
+
+    def _tell_library(self) -> None:
+        self._tell({"type": "library"}, list(self.telemetry._channels))
+
+    def _tell(self, event: dict[str, Any], conversation_ids: list[str]) -> None:
+        for conversation_id in conversation_ids:
+            channel = self.telemetry._channels.get(conversation_id)
+            for subscription in list(channel.subscriptions) if channel else ():
+                subscription._put(event)
+
+    def forget(self) -> None:
+        """Begin with an empty library and no conversation."""
+        for conversation_id in list(self.conversations):
+            self.telemetry.forget(conversation_id)
+        self.conversations.clear()
+        self.stored.entries.clear()
+        self.stored.conversations.clear()
+
+
+def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:
+    """A report with round figures."""
+    return AnswerReport(
+        answer=answer,
+        model="tiny-model",
+        device="CPU",
+        attention="quest",
+        token_budget=1024,
+        page_size=16,
+        document=DocumentReport(20, 6310, 6310),
+        prompt_tokens=6400,
+        reused_tokens=6310,
+        prefill_s=1.0,
+        time_to_first_token_s=0.31,
+        decode_tokens=4,
+        decode_tokens_per_s=18.6,
+        finish_reason=finish_reason,
+        pages_read=(PageShare("book.pdf", "12", 0.31), PageShare("book.pdf", "iv", 0.14)),
+    )
