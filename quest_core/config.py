@@ -388,6 +388,9 @@ class EngineConfig:
         eager: launch a step's kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
         cache_dir: where converted models are kept.
+        snapshot_dir: where the KV pages of prompts' prefixes are kept on the disk; None keeps none.
+        snapshot_bytes: quota of that folder, for all models; None for no limit.
+        snapshots_read_only: another process writes there: only read.
     """
 
     device: Literal["auto", "cuda", "cpu"] = "auto"
@@ -404,6 +407,9 @@ class EngineConfig:
     eager: bool = False
     offline: bool = False
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "quest-chat")
+    snapshot_dir: Path | None = None
+    snapshot_bytes: int | None = None
+    snapshots_read_only: bool = False
 
     def __post_init__(self) -> None:
         if self.device not in ("auto", "cuda", "cpu"):
@@ -429,3 +435,5 @@ class EngineConfig:
         if self.prefill_chunk_tokens is not None:
             check_whole("prefill_chunk_tokens", self.prefill_chunk_tokens, 1)
         check_whole("cached_contexts", self.cached_contexts, 1)
+        if self.snapshot_bytes is not None:
+            check_whole("snapshot_bytes", self.snapshot_bytes, 0)

@@ -1,29 +1,34 @@
 """The engine: a loaded model, its page pool, and the one thread that uses the device.
 
-Work comes as jobs, which run first in, first out; each yields events to whoever waits for them and can be cancelled.
-Speaks token ids only.
+Work comes as jobs (`quest_core.jobs`); each yields events to whoever waits for them and can be cancelled. Speaks token
+ids only.
 """
 
 from __future__ import annotations
 
 import os
-import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
+from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
+from quest_core.jobs import Job, JobQueue, Priority, Work
 from quest_core.model_folder import read_model_config
+from quest_core.model_key import model_key
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
 from quest_core.page_selection import POLICIES
+from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool, SequenceCache
+from quest_core.prefix_sharing import PrefixSharing
+from quest_core.prefixes import PrefixIndex
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
+from quest_core.snapshot_store import SnapshotStore
 from quest_core.step_operands import pack_operands, step_operands
 from quest_core.stop_tokens import with_all_stop_tokens
 from quest_core.stretch import Stretch
@@ -38,79 +43,6 @@ POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
 # A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
 # free, except that one window must fit: the embedded model should leave a small machine usable.
 CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
-
-_END = object()
-
-
-class Cancellation:
-    """Set by the consumer of a job, read by its work."""
-
-    def __init__(self) -> None:
-        self._event = threading.Event()
-
-    @property
-    def requested(self) -> bool:
-        return self._event.is_set()
-
-    def request(self) -> None:
-        self._event.set()
-
-
-class Job:
-    """Work on the engine's thread. Iterate it for the events the work yields; its exceptions are raised here."""
-
-    def __init__(self, work: Callable[[Cancellation], Iterator[Any]], engine: Engine) -> None:
-        self._work = work
-        self._engine = engine
-        self._events: queue.SimpleQueue = queue.SimpleQueue()
-        self._cancellation = Cancellation()
-        self._error: BaseException | None = None
-        self.done = False
-
-    def cancel(self) -> None:
-        """Ask the work to stop at its next chance; a job that has not started never will."""
-        self._cancellation.request()
-
-    @property
-    def jobs_ahead(self) -> int:
-        """Jobs that run or wait before this one; 0 when it runs or is done."""
-        return self._engine._jobs_ahead(self)
-
-    def next_event(self, timeout_s: float | None = None) -> Any:
-        """Wait for the next event.
-
-        Raises:
-            TimeoutError: after `timeout_s`.
-            StopIteration: when there are no more.
-        """
-        try:
-            event = self._events.get(timeout=timeout_s)
-        except queue.Empty:
-            raise TimeoutError from None
-        if event is _END:
-            self._events.put(_END)  # so that asking again does not wait forever
-            if self._error is not None:
-                raise self._error
-            raise StopIteration
-        return event
-
-    def __iter__(self) -> Iterator[Any]:
-        return self
-
-    def __next__(self) -> Any:
-        return self.next_event()
-
-    def _run(self) -> None:
-        try:
-            if not self._cancellation.requested:
-                for event in self._work(self._cancellation):
-                    self._events.put(event)
-        except BaseException as error:  # it belongs to whoever waits for the job
-            self._error = error
-        finally:
-            self.done = True
-            self._events.put(_END)
-
 
 class Engine:
     """A model ready to answer. Use `Engine.load`."""
@@ -142,11 +74,10 @@ class Engine:
         self._stretches = self._plan_stretches()
         self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
-        self._pool.reclaim = self._registry.evict_idle
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or _plan_chunk(model_config, self.device, self.dtype)
-        self._jobs: list[Job] = []
-        self._wake = threading.Condition()
-        self._closed = False
+        self._prefixes = PrefixIndex(self._pool)
+        self.snapshots, self._sharing = self._open_sharing()
+        self._jobs = JobQueue()
         self._thread = threading.Thread(target=self._serve, name="quest-engine", daemon=True)
         self._thread.start()
 
@@ -236,48 +167,80 @@ class Engine:
         """An empty sequence. Use it, and close it, only inside jobs."""
         cache = SequenceCache(self._pool, self.context_tokens)
         return Session(
-            self._stretches, cache, self.prefill_chunk_tokens, self._registry, self._policy
+            self._stretches, cache, self.prefill_chunk_tokens, self._registry, self._policy, self._sharing
         )
 
-    def submit(self, work: Callable[[Cancellation], Iterator[Any]]) -> Job:
+    def submit(self, work: Work, priority: Priority = Priority.ANSWER) -> Job:
         """Queue `work` for the engine's thread.
+
+        Args:
+            work: yields the job's events.
+            priority: BACKGROUND work is paused at its events while an ANSWER waits. Its sessions may be emptied
+                meanwhile: a prefill bears that, a decode does not.
 
         Raises:
             RuntimeError: after `close`.
         """
-        job = Job(work, self)
-        with self._wake:
-            if self._closed:
-                raise RuntimeError("the engine is closed")
-            self._jobs.append(job)
-            self._wake.notify()
-        return job
+        return self._jobs.submit(work, priority)
+
+    def forget(self, owner: str) -> None:
+        """Keep nothing of `owner`'s prefixes, in the pool or on the disk; from any thread.
+
+        What a session holds stays until it is closed. Work that still reads the owner's prefix must have ended.
+
+        Raises:
+            OSError: if a file cannot be removed.
+        """
+        self._prefixes.forget(owner)
+        if self.snapshots is not None:
+            self.snapshots.forget(owner)
 
     def close(self) -> None:
-        """Cancel all jobs and end the thread."""
-        with self._wake:
-            self._closed = True
-            for job in self._jobs:
-                job.cancel()
-            self._wake.notify()
+        """Cancel all jobs, write what is to be kept, if that does not take long, and end the threads."""
+        self._jobs.close()
         self._thread.join()
+        if self.snapshots is not None:
+            self.snapshots.close()
+        self._sharing.close()
         self._decoder.close()
 
     def _serve(self) -> None:
-        while True:
-            with self._wake:
-                self._wake.wait_for(lambda: self._jobs or self._closed)
-                if not self._jobs:
-                    return
-                job = self._jobs[0]
-            self._registry.begin_job()
-            job._run()
-            with self._wake:
+        while (job := self._jobs.wait()) is not None:
+            self._registry.begin_job(job.number)
+            if self.snapshots is not None:
+                self.snapshots.step_back(job.priority == Priority.ANSWER)
+            job.run(pause=lambda job=job: self._jobs.must_pause(job))
+            if job.done:
                 self._jobs.remove(job)
+            if self.snapshots is not None:
+                self.snapshots.step_back(False)
 
-    def _jobs_ahead(self, job: Job) -> int:
-        with self._wake:
-            return self._jobs.index(job) if job in self._jobs else 0
+    def _open_sharing(self) -> tuple[SnapshotStore | None, PrefixSharing]:
+        config, pool = self.config, self._pool
+        root, transfer, store = "", None, None
+        if config.snapshot_dir is not None:
+            transfer = PageTransfer(pool)
+            settings = {
+                "device": self.device.type,
+                "dtype": str(self.dtype),
+                "weight_bits": config.weight_bits,
+                "summary": pool.summary,
+                "summary_levels": pool.summary_levels,
+                "page_size": pool.page_size,
+                "pages": transfer.describe(),
+            }
+            try:
+                root = model_key(self.model_folder, settings, config.snapshot_dir, not config.snapshots_read_only)
+            except OSError as error:
+                raise ModelError(f"The model's file {error.filename} cannot be read: {error.strerror}.") from error
+            store = SnapshotStore(
+                config.snapshot_dir, root, self.model_name, transfer, self._prefixes.give_back, config.snapshot_bytes,
+                config.snapshots_read_only,
+            )  # fmt: skip
+        sharing = PrefixSharing(
+            pool, self._registry, self.prefill_chunk_tokens, root, self._prefixes, transfer, store
+        )
+        return store, sharing
 
 
 def choose_device(device: str) -> torch.device:

@@ -7,7 +7,7 @@ nothing until it writes. Writing keys and values into pages is the kernels' work
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -295,6 +295,32 @@ class SequenceCache:
             self.pool.release(page)
         del self._pages[keep_pages:]
         self.length_tokens = length_tokens
+
+    def last_pages(self, first_token: int) -> list[int]:
+        """The physical pages from that of `first_token` to that of the last token."""
+        return self._pages[first_token // self.pool.page_size : -(-self.length_tokens // self.pool.page_size)]
+
+    def append_shared(self, pages: Sequence[int], end_token: int) -> None:
+        """Go on with tokens that others have written, sharing their pages until somebody writes to them.
+
+        Args:
+            pages: physical, from the page of the next token on; where that is not its first, the tokens before it are
+                the same as this sequence's.
+            end_token: the last of them and one.
+
+        Raises:
+            ValueError: beyond `max_tokens`, or if these are not the pages up to `end_token`.
+        """
+        first = self.length_tokens // self.pool.page_size
+        if end_token > self.max_tokens or len(pages) != -(-end_token // self.pool.page_size) - first:
+            raise ValueError(f"{len(pages)} pages do not bring {self.length_tokens} tokens to {end_token}")
+        for page in pages:
+            self.pool.share(page)
+        for page in self._pages[first:]:
+            self.pool.release(page)
+        self._pages[first:] = pages
+        self.length_tokens = end_token
+        self._write_table(first)
 
     def fork(self) -> SequenceCache:
         """A second sequence with the same tokens, sharing all pages."""

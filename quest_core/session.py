@@ -17,9 +17,12 @@ import torch
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import Attention, DecodeAttention
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decoder import ObservePrefill
 from quest_core.eviction import TokenEviction
 from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
+from quest_core.prefix_sharing import PrefixSharing
+from quest_core.prefixes import Prefix, Segment
 from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
@@ -43,6 +46,7 @@ class Session:
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
         policy: chooses the pages or keeps the tokens that Quest reads; the pool keeps the summaries it scores.
+        sharing: of prefixes with other sessions and with the disk; None shares nothing.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class Session:
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
         policy: type[PageSelection] | type[TokenEviction],
+        sharing: PrefixSharing | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
@@ -61,7 +66,12 @@ class Session:
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
         self._eviction = policy(self._decoder.config, cache.max_tokens) if issubclass(policy, TokenEviction) else None
+        # What a token eviction has seen is not in the pages.
+        self._sharing = sharing if self._eviction is None else None
         self._logits: torch.Tensor | None = None  # after the last of `tokens`, if they are known
+        self._logits_due = False  # a prefill is finished, and nothing was computed for it
+        self._chunk_ends: list[int] = []  # of the chunks that were computed one after the other from the first token on
+        self._prefills = 0
 
     @property
     def context_tokens(self) -> int:
@@ -77,21 +87,31 @@ class Session:
         return min(self._stretch.max_tokens, self._cache.max_tokens)
 
     def prefill(
-        self, token_ids: list[int], cancellation: Cancellation, room_tokens: int = 0
+        self,
+        token_ids: list[int],
+        cancellation: Cancellation,
+        room_tokens: int = 0,
+        prefixes: Sequence[Prefix] = (),
     ) -> Iterator[PrefillProgress]:
         """Bring the cache to hold exactly `token_ids`, keeping the longest common prefix.
 
         Yields the progress at the start and after each chunk. When cancelled it returns early; what was computed stays.
-        Positions are stretched no further than the tokens and the room need. Keys are cached rotated, so nothing is
-        kept of a cache that was stretched otherwise.
+        So it does when another prefill of this session began while its job was paused. Positions are stretched no
+        further than the tokens and the room need. Keys are cached rotated, so nothing is kept of a cache that was
+        stretched otherwise.
+
+        Of `prefixes` what others have computed, or an earlier run has written, is taken over, and what is computed is
+        kept for others, piece by piece. Within them chunks end where such pieces do, so that the pages are the same
+        wherever they come from; what this session holds that was computed otherwise is computed again.
 
         Args:
             token_ids: the whole sequence.
             cancellation: asked between chunks.
             room_tokens: how many more are to be decoded; what does not fit the window is not counted.
+            prefixes: the parts from the first token on that are worth keeping.
 
         Raises:
-            ValueError: if the sequence is empty or longer than the window.
+            ValueError: if the sequence is empty or longer than the window, or a prefix is empty or longer than it.
             PoolExhausted: if the page pool is full; what was computed stays.
         """
         if not token_ids:
@@ -101,32 +121,91 @@ class Session:
         self._registry.touch(self)
         start = time.perf_counter()
         stretch = self._stretch_for(len(token_ids) + room_tokens)
+        segments: list[Segment] = []
+        if self._sharing is not None and prefixes:
+            segments = self._sharing.plan(token_ids, prefixes, stretch)
+        self._prefills += 1
+        this_prefill = self._prefills
         changed = stretch is not self._stretch and bool(self.tokens)
         if stretch is not self._stretch:
             self.truncate(0)
             self._take_stretch(stretch)
         reused = _common_prefix(self.tokens, token_ids)
-        if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None):
+        own_segments = self._own_segments(segments, reused)
+        if own_segments < len(segments):
+            reused = segments[own_segments - 1].end if own_segments else 0
+        ends_kept = bool(segments) and segments[-1].end == len(token_ids)
+        if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None) and not ends_kept:
             reused -= 1  # the last token runs again for its logits
         if self._eviction is not None and reused < len(self.tokens):
             reused = 0  # what the kept tokens got from the forgotten ones cannot be taken back
         self.truncate(reused)
+        restored_tokens = restored_bytes = 0
+        if segments:
+            self._sharing.note_use(segments, self._cache, own_segments)
 
         def progress() -> PrefillProgress:
-            elapsed_s = time.perf_counter() - start
-            return PrefillProgress(reused, len(self.tokens), len(token_ids), elapsed_s, stretch.factor, changed)
+            return PrefillProgress(
+                reused, len(self.tokens), len(token_ids), time.perf_counter() - start, stretch.factor, changed,
+                restored_tokens, restored_bytes,
+            )  # fmt: skip
 
-        yield progress()
+        begun = False
         observe = None if self._eviction is None else self._eviction.observe_prefill
-        while len(self.tokens) < len(token_ids) and not cancellation.requested:
-            end = _chunk_end(len(self.tokens), len(token_ids), self._prefill_chunk_tokens)
-            chunk = token_ids[len(self.tokens) : end]
-            ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
-            self._logits = None
-            self._logits = self._decoder.prefill(ids, self._cache, observe)
-            self.tokens.extend(chunk)
+        while True:
+            if self._prefills != this_prefill:
+                return  # another has begun while this one was paused
+            self._registry.touch(self)
+            if len(self.tokens) < reused:  # they had to go while this was paused
+                reused = restored_tokens = len(self.tokens)
+            position = len(self.tokens)
+            ahead = [segment for segment in segments if segment.end > position] if position < len(token_ids) else []
+            if ahead and ahead[0].start == position and not cancellation.requested:
+                taken = self._sharing.take(ahead, self._cache)
+                if taken.segments:
+                    end = ahead[taken.segments - 1].end
+                    self._logits = None
+                    self.tokens.extend(token_ids[position:end])
+                    if position == (self._chunk_ends[-1] if self._chunk_ends else 0):
+                        self._chunk_ends += [segment.end for segment in ahead[: taken.segments]]
+                    reused += end - position
+                    if taken.restored_bytes:
+                        restored_tokens += end - position
+                        restored_bytes += taken.restored_bytes
+                        yield progress()
+                        begun = True
+                    continue
+            if not begun:
+                begun = True
+                yield progress()
+                continue
+            if position == len(token_ids) or cancellation.requested:
+                self._logits_due = position == len(token_ids) and self._logits is None
+                return
+            end = ahead[0].end if ahead else _chunk_end(position, len(token_ids), self._prefill_chunk_tokens)
+            self._compute(token_ids[position:end], observe)
             _wait_for(self._decoder.device)
+            if ahead and self._own_segments(segments, end) == len(segments) - len(ahead) + 1:
+                self._sharing.keep(ahead[0], self._cache)
             yield progress()
+
+    def _compute(self, chunk: list[int], observe: ObservePrefill | None = None) -> None:
+        position = len(self.tokens)
+        ids = torch.tensor(chunk, dtype=torch.long, device=self._decoder.device)
+        self._logits = None
+        self._logits = self._decoder.prefill(ids, self._cache, observe)
+        self.tokens.extend(chunk)
+        if position == (self._chunk_ends[-1] if self._chunk_ends else 0):
+            self._chunk_ends.append(position + len(chunk))
+
+    def _own_segments(self, segments: Sequence[Segment], length_tokens: int) -> int:
+        """How many of a prompt's segments the cache begins with, computed as a fresh prefill computes them."""
+        count = 0
+        for segment, end in zip(segments, self._chunk_ends, strict=False):
+            if segment.end != end or end > length_tokens:
+                break
+            count += 1
+        return count
 
     def _stretch_for(self, length_tokens: int) -> Stretch:
         """The shortest that holds so many tokens; the longest, if none does."""
@@ -156,6 +235,7 @@ class Session:
         self._registry.touch(self)
         self._take_stretch(self._stretches[-1])
         self.tokens = list(token_ids)
+        self._chunk_ends = []
         self._logits = logits
 
     def decode(
@@ -268,6 +348,10 @@ class Session:
         return EagerSteps(self._decoder, self._cache, self._attention(quest, trace), told, sampler)
 
     def _begin_answer(self, quest: QuestConfig) -> None:
+        if self._logits is None and self._logits_due:
+            last = self.tokens[-1]
+            self.truncate(len(self.tokens) - 1)
+            self._compute([last])
         if self._logits is None:
             raise ValueError("decode needs a finished prefill")
         self._registry.touch(self)
@@ -299,14 +383,16 @@ class Session:
     def fork(self) -> Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
         other = Session(
-            self._stretches, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy
+            self._stretches, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy, self._sharing
         )
         other._take_stretch(self._stretch)
         other._graphs = self._graphs
         self._registry.touch(self)
         self._registry.touch(other)
         other.tokens = list(self.tokens)
+        other._chunk_ends = list(self._chunk_ends)
         other._logits = self._logits
+        other._logits_due = self._logits_due
         other._eviction = None if self._eviction is None else self._eviction.fork()
         return other
 
@@ -316,7 +402,10 @@ class Session:
             return
         self._cache.truncate(length_tokens)
         del self.tokens[length_tokens:]
+        while self._chunk_ends and self._chunk_ends[-1] > length_tokens:
+            self._chunk_ends.pop()
         self._logits = None
+        self._logits_due = False
         if self._eviction is not None:
             self._eviction.forget()
 

@@ -12,7 +12,8 @@ FinishReason = Literal["stop", "length", "context"]
 
 @dataclass(frozen=True)
 class PrefillProgress:
-    """`done_tokens` of `total_tokens` are in the cache, `reused_tokens` of them from before.
+    """`done_tokens` of `total_tokens` are in the cache; `reused_tokens` of them were not computed for this prefill, and
+    `restored_tokens` of these came from the disk, where `restored_bytes` were read.
 
     Positions are stretched by `stretch_factor`, 1 as the model was made; `stretch_changed` if what was cached had to go
     because it was stretched otherwise.
@@ -24,6 +25,8 @@ class PrefillProgress:
     elapsed_s: float
     stretch_factor: float = 1.0
     stretch_changed: bool = False
+    restored_tokens: int = 0
+    restored_bytes: int = 0
 
 
 @dataclass(frozen=True)
