@@ -7,7 +7,7 @@ events, telemetry and, at the end, the report. Knows nothing of conversations or
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.prefill_timer import PrefillTimer
-from app.chat.prompt.plan import PromptPlan
+from app.chat.prompt.plan import DocumentEnd, PromptPlan
 from app.chat.provenance import PageReadTotals
 from app.chat.text_stream import TextStream
 from app.chat.thought_stream import ThoughtStream
@@ -32,6 +32,7 @@ from app.library import Document
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation, Engine
+    from quest_core.prefixes import Prefix
     from quest_core.session import Session
     from quest_core.session_events import DecodeStep, PrefillProgress
 
@@ -100,7 +101,8 @@ def answer_work(
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
         session = open_session()
-        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens + thinking.room_tokens)
+        room_tokens = sampling.max_new_tokens + thinking.room_tokens
+        yield from session.prefill(plan.token_ids, cancellation, room_tokens, kept_prefixes(plan.document_ends))
         if cancellation.requested:
             return
         token_ids = list(plan.token_ids)
@@ -140,6 +142,13 @@ def answer_work(
     return work
 
 
+def kept_prefixes(document_ends: Sequence[DocumentEnd]) -> tuple[Prefix, ...]:
+    """What the engine keeps of a prompt: up to the end of each document, for as long as all documents before are kept."""
+    from quest_core.prefixes import Prefix
+
+    return tuple(Prefix(end.end_token, end.document_ids) for end in document_ends)
+
+
 def _with_thought(step_text: StepText, text: ThoughtStream) -> StepText:
     return replace(step_text, thought=text.thought, thinking_tokens=text.thinking_tokens)
 
@@ -166,7 +175,7 @@ class AnswerRun:
 
     Attributes:
         token_ids: the tokens so far, a thought's included, as they entered or will enter the cache.
-        answer: its text so far.
+        answer, thought: their texts so far.
     """
 
     def __init__(
@@ -186,11 +195,13 @@ class AnswerRun:
         self._timer = PrefillTimer()
         self._reads = PageReadTotals()
         self._reused_tokens = 0
+        self._restored_tokens = 0
+        self._restored_bytes = 0
         self._prefill_s = 0.0
         self._stretch_factor = 1.0
         self._first_token_s: float | None = None
         self._kept_tokens = 0
-        self._thought = ""
+        self.thought = ""
         self._thinking_tokens = 0
         self._decode_steps = 0
         self._decode_s = 0.0
@@ -207,6 +218,7 @@ class AnswerRun:
 
     def _take_progress(self, progress: PrefillProgress) -> PrefillEvent:
         self._reused_tokens, self._prefill_s = progress.reused_tokens, progress.elapsed_s
+        self._restored_tokens, self._restored_bytes = progress.restored_tokens, progress.restored_bytes
         remaining_s = self._timer.remaining_s(progress.done_tokens, progress.total_tokens, progress.elapsed_s)
         self._stretch_factor = progress.stretch_factor
         event = PrefillEvent.of(progress, remaining_s)
@@ -216,7 +228,7 @@ class AnswerRun:
     def _take_step(self, event: StepText) -> TokenEvent:
         step = event.step
         self.answer, self._kept_tokens, self._finish_reason = event.answer, event.kept_tokens, event.finish_reason
-        self._thought, self._thinking_tokens = event.thought, event.thinking_tokens
+        self.thought, self._thinking_tokens = event.thought, event.thinking_tokens
         self.token_ids += [*event.inserted_token_ids, step.token_id]
         if step.step == 0:
             self._first_token_s = time.perf_counter() - self._submitted
@@ -293,8 +305,10 @@ class AnswerRun:
             pages_read=self._reads.shares(plan, self._engine.page_size),
             passages=self._passages_report(),
             stretch_factor=self._stretch_factor,
-            thinking=self._thought,
+            thinking=self.thought,
             thinking_tokens=self._thinking_tokens,
+            restored_tokens=self._restored_tokens,
+            restored_bytes=self._restored_bytes,
         )
         self._publish_end(report.finish_reason)
         return report

@@ -1,44 +1,50 @@
-"""The assistant: loads the model once, holds the conversations, and answers in them.
+"""The assistant: the model, the library and the conversations of one run of the app.
 
 What the page, the server and the terminal talk to; safe to call from any thread. A conversation has one engine session
-and does one thing at a time; several conversations take turns in the engine's queue. Knows nothing of Gradio or HTTP.
+and does one thing at a time; several conversations take turns in the engine's queue. An answer belongs to the assistant
+and goes on whoever watches it. Knows nothing of Gradio or HTTP.
 """
 
 from __future__ import annotations
 
-import random
-import threading
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager
-from dataclasses import replace
-from itertools import chain, count
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Literal
 
-from app.chat.answer import AnswerEvent, AnswerOptions, Finished, ModelLoading, Queued
-from app.chat.answer_run import AnswerRun, answer_work
-from app.chat.conversation import Conversation, Turn
-from app.chat.model_loader import LoadedModel, ModelLoader, ModelStatus
+from app.chat.answer import AnswerOptions
+from app.chat.answering import Answering, reading_plan, told_turns
+from app.chat.background_reading import BackgroundReading, ReadingState
+from app.chat.change_notices import ChangeNotices
+from app.chat.conversation import Conversation
+from app.chat.conversation_export import exported_json, exported_markdown
+from app.chat.engine_jobs import close_session
+from app.chat.model_loader import ModelLoader, ModelStatus
 from app.chat.open_conversations import OpenConversations
+from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
-from app.chat.prompt.plan import ContextUsage, PromptPlan
+from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import page_text
-from app.chat.race import RaceEvent, race_events, race_work
+from app.chat.race import RaceEvent
+from app.chat.running_answer import AnswerFollower, RunningAnswer
+from app.chat.stored_conversations import StoredConversations
 from app.chat.telemetry import TelemetryHub
-from app.chat.text_stream import TextStream
-from app.chat.thought_stream import ThoughtStream
-from app.errors import UserFacingError, explain
-from app.library import Document, ReadProgress, read_document
+from app.errors import UserFacingError
+from app.library import Document
+from app.library.library import Library
+from app.library.library_entry import LibraryEntry
 from app.settings import AppSettings
+from app.store.conversation_store import ConversationStore
+from app.store.stored_conversation import ConversationSummary
 
-if TYPE_CHECKING:
-    from quest_core.engine import Cancellation, Engine, Job
-    from quest_core.session import Session
-
-# How often a waiting question looks at its place in the queue.
-_QUEUE_POLL_S = 0.25
-# And one that waits for the model at how far that is.
-_LOADING_POLL_S = 0.25
+# A deleted conversation can be brought back as long; one that never held anything goes after as long.
+_DELETED_KEPT_S = 24 * 3600.0
+# At the end, running answers have so long to keep what they have said.
+_ANSWERS_END_S = 2.0
+_log = logging.getLogger(__name__)
 
 
 class Assistant:
@@ -46,17 +52,56 @@ class Assistant:
 
     Args:
         settings: which model, and how; nothing is loaded before `start_loading` or the first need.
+        keep: read and keep documents, conversations and what models have read in the data folder; otherwise all of it
+            is in a temporary folder.
+        beside_another: if another process writes in the data folder, read it only, instead of refusing it.
 
     Attributes:
         settings: as given.
         telemetry: what all answers publish to.
+        library: the documents.
+        conversations: the store of conversations.
+        notice: what the user should be told of how the data folder was found; "" if all is well.
+
+    Raises:
+        UserFacingError: the data folder cannot be used; `FolderInUse` if another process writes in it.
     """
 
-    def __init__(self, settings: AppSettings) -> None:
+    def __init__(self, settings: AppSettings, keep: bool = True, beside_another: bool = False) -> None:
         self.settings = settings
         self.telemetry = TelemetryHub()
-        self._conversations = OpenConversations(self.telemetry.is_watched)
-        self._loader = ModelLoader(settings)
+        self._closing = False
+        self._data = OpenedData.open(settings, keep, beside_another)
+        self.notice = self._data.database.notice
+        self.conversations = ConversationStore(self._data.database)
+        self._stored = StoredConversations(self.conversations)
+        self._notices = ChangeNotices(lambda: self.telemetry.tell_all({"type": "library"}))
+        self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
+        self._reading = BackgroundReading(
+            self._loader, self._readable, reading_plan, self._note_read, self._notices.note
+        )
+        self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
+        self.library = Library(self._data.folder, self._data.database, self._library_changed)
+        self._answering = Answering(
+            settings,
+            self._loader,
+            self.entries,
+            self._text,
+            self._reading,
+            self.telemetry.publish,
+            lambda: self._closing,
+        )
+        if self._data.is_written:
+            self._settle()
+
+    def _settle(self) -> None:
+        """Settle what an ended process has left."""
+        try:
+            self.conversations.recover()
+            self.conversations.purge_deleted(_DELETED_KEPT_S)
+        except UserFacingError as error:
+            # On a full disk, for instance, everything can still be read.
+            self.notice = " ".join(filter(None, (self.notice, error.message)))
 
     def start_loading(self) -> None:
         """Begin to load the model in a thread; further calls do nothing."""
@@ -74,225 +119,366 @@ class Assistant:
         """
         self._loader.wait()
 
-    def open_conversation(self) -> Conversation:
-        """A new conversation; one that nobody uses may make room for it.
+    def _model_is_ready(self) -> None:
+        self._reading.want_all()
+        self._notices.note()
+
+    # Conversations
+
+    def open_conversation(self, conversation_id: str = "", continue_last: bool = True) -> Conversation:
+        """The conversation of that id; without one, that which a tab shows which asks for none.
+
+        Args:
+            conversation_id: "" for the last one that holds anything, or a new one if somebody watches it or it is
+                answering.
+            continue_last: without it, "" is always a new one.
 
         Raises:
-            UserFacingError: if there is no room, and all are in use.
+            UserFacingError: if there is none of that id.
         """
-        conversation, evicted = self._conversations.open()
+        if conversation_id:
+            return self.conversation(conversation_id)
+        if continue_last:
+            with suppress(UserFacingError):
+                for summary in self.conversations.summaries()[:1]:
+                    conversation = self.conversation(summary.conversation_id)
+                    if not conversation.busy.locked() and self._open.claim(summary.conversation_id):
+                        return conversation
+        return self.new_conversation()
+
+    def new_conversation(self, kept: bool = True) -> Conversation:
+        """An empty conversation.
+
+        Args:
+            kept: store it, and read its documents ahead of its questions; without, it ends with the program, and its
+                questions wait for all of its documents.
+        """
+        reason = ""
+        conversation = None
+        if kept and self._data.is_written:
+            try:
+                conversation = self._stored.create()
+            except UserFacingError as error:
+                reason = error.message
+        if conversation is None:
+            conversation = Conversation(is_kept=False, unkept_reason=reason)
         self.telemetry.open(conversation.conversation_id)
-        if evicted is not None:
-            self._release(evicted)
+        self._open.add(conversation)
+        self._open.claim(conversation.conversation_id)
         return conversation
 
     def conversation(self, conversation_id: str) -> Conversation:
-        """The open conversation of that id.
+        """The conversation of that id, from the store if it must be.
 
         Raises:
-            UserFacingError: if there is none; `ConversationEvicted` if it made room for another.
+            UserFacingError: if there is none.
         """
-        return self._conversations.find(conversation_id)
+        conversation = self._open.find(conversation_id)
+        if conversation is None:
+            raise UserFacingError("There is no such conversation any more. Open another, or begin a new one.")
+        return conversation
 
     def close_conversation(self, conversation_id: str) -> None:
-        """Cancel what runs in it and free its part of the cache; unknown ids are ignored."""
-        conversation = self._conversations.take(conversation_id)
+        """Cancel what runs in it and free its part of the cache; one that is stored can be opened again."""
+        conversation = self._open.take(conversation_id)
         if conversation is not None:
-            self._release(conversation)
+            self.cancel(conversation)
+            self._put_away(conversation)
 
-    def _release(self, conversation: Conversation) -> None:
-        self.cancel(conversation)
+    def _load(self, conversation_id: str) -> Conversation | None:
+        conversation = self._stored.load(conversation_id)
+        if conversation is not None:
+            self.telemetry.open(conversation_id)
+            self._reading.want(conversation)
+        return conversation
+
+    def _put_away(self, conversation: Conversation) -> None:
+        self._reading.forget(conversation)
         self.telemetry.forget(conversation.conversation_id)
         if self._loader.model is not None:
-            try:
-                self._loader.model.engine.submit(lambda cancellation: _close_session(conversation))
-            except RuntimeError:
-                # The engine is closed, and all its sessions with it.
-                return
+            close_session(conversation, self._loader.model.engine)
+
+    def delete_conversation(self, conversation_id: str) -> None:
+        """Take a conversation away, until `undelete_conversation`, for a day; what it answers is stopped.
+
+        Raises:
+            UserFacingError: if that cannot be stored.
+        """
+        self.conversations.delete(conversation_id)
+        conversation = self._open.take(conversation_id)
+        if conversation is not None:
+            conversation.is_deleted = True
+            self.cancel(conversation)
+            self._put_away(conversation)
+        self._notices.note()
+
+    def undelete_conversation(self, conversation_id: str) -> None:
+        """Bring a deleted conversation back.
+
+        Raises:
+            UserFacingError: if it has gone for good.
+        """
+        self.conversations.undelete(conversation_id)
+        self._notices.note()
+
+    def rename_conversation(self, conversation_id: str, title: str) -> None:
+        """Give a conversation a title.
+
+        Raises:
+            UserFacingError: an empty title, or no such conversation.
+        """
+        self.conversations.rename(conversation_id, title)
+        conversation = self.conversation(conversation_id)
+        self._stored.refresh_title(conversation)
+        self._tell_changed(conversation)
+
+    def conversation_summaries(self, search: str = "") -> list[ConversationSummary]:
+        """The conversations that hold anything, the one used last first; with `search`, those that have its words."""
+        return self.conversations.summaries(search)
+
+    def export_conversation(self, conversation_id: str, kind: Literal["markdown", "json"]) -> str:
+        """The active branch of a conversation as a text of its own.
+
+        Raises:
+            UserFacingError: if there is no such conversation.
+        """
+        conversation = self.conversation(conversation_id)
+        exported = exported_markdown if kind == "markdown" else exported_json
+        return exported(conversation, [entry.name for entry in self.entries(conversation)])
+
+    def select_turn(self, conversation: Conversation, turn_id: str) -> None:
+        """Go back to another branch: the one with that turn, down to its latest answer.
+
+        Raises:
+            UserFacingError: no such turn, or the conversation is answering.
+        """
+        with self._occupied(conversation) as conversation:
+            self._stored.select_turn(conversation, turn_id)
+        self._tell_changed(conversation)
+
+    # Documents
+
+    def entries(self, conversation: Conversation) -> list[LibraryEntry]:
+        """A conversation's documents as the library lists them, in order."""
+        found = map(self.library.entry_or_none, list(conversation.document_ids))
+        return [entry for entry in found if entry is not None]
 
     def add_document(
         self,
         conversation: Conversation,
         path: Path,
+        name: str | None = None,
         password: str | None = None,
-        on_progress: Callable[[ReadProgress], None] | None = None,
-    ) -> Document:
-        """Read a document into a conversation; one that is there already, under the same name, is not added again.
+        take: bool = False,
+    ) -> LibraryEntry:
+        """Add a document to the library and to a conversation; its text, and the model's reading, come afterwards.
 
-        Returns:
-            The document, or the one that was there.
+        Args:
+            conversation: may be answering.
+            path, name, password, take: see `Library.add`.
 
         Raises:
-            UserFacingError: one of `app.library`'s errors, or the conversation is busy.
+            UserFacingError: the file cannot be one that is read, or cannot be kept.
         """
-        with self._conversations.kept_open(conversation):
-            document = read_document(path, password, on_progress)
-        with self._occupy(conversation):
-            for present in conversation.documents:
-                if (present.content_id, present.name) == (document.content_id, document.name):
-                    return present
-            document = replace(document, document_id=_unused_id(document, conversation.documents))
-            conversation.documents.append(document)
-        return document
+        entry = self.library.add(path, name, password, take)
+        self.attach_document(conversation, entry.document_id)
+        return entry
+
+    def attach_document(self, conversation: Conversation, document_id: str) -> None:
+        """Give a conversation a document of the library; one that it has stays where it is.
+
+        Raises:
+            UserFacingError: no such document, or it cannot be stored.
+        """
+        self.library.entry(document_id)
+        conversation = self._present(conversation)
+        with conversation.lock:
+            if document_id in conversation.document_ids:
+                return
+            conversation.document_ids.append(document_id)
+        try:
+            self._stored.save_documents(conversation)
+        except UserFacingError:
+            with conversation.lock:
+                conversation.document_ids.remove(document_id)
+            raise
+        self._documents_changed(conversation)
 
     def remove_document(self, conversation: Conversation, document_id: str) -> None:
-        """Take a document out of a conversation.
+        """Take a document out of a conversation; it stays in the library.
 
         Raises:
-            UserFacingError: if the conversation is busy.
+            UserFacingError: if the conversation is answering, or that cannot be stored.
         """
-        with self._occupy(conversation):
-            conversation.documents[:] = [
-                document for document in conversation.documents if document.document_id != document_id
-            ]
+        with self._occupied(conversation) as conversation:
+            self._take_out(conversation, document_id)
+        self._documents_changed(conversation)
 
-    def truncate_turns(self, conversation: Conversation, count: int) -> None:
-        """Keep the first `count` turns: to clear, to regenerate, to ask anew from an earlier point.
+    def delete_document(self, document_id: str) -> None:
+        """Remove a document from the library and all conversations, with all that models have kept of it.
 
         Raises:
-            UserFacingError: if the conversation is busy.
+            UserFacingError: if an answer uses it, or it cannot be removed.
         """
-        with self._occupy(conversation):
-            del conversation.turns[max(0, count) :]
-            conversation.unanswered = ""
+        present = self._open.present()
+        if any(document_id in conversation.documents_in_use for conversation in present):
+            name = self.library.entry(document_id).name
+            raise UserFacingError(f"An answer is being made from {name}. Stop it, or wait for its end.")
+        self._reading.stop_reading(document_id)
+        self.library.remove(document_id)
+        if self._loader.model is not None:
+            self._loader.model.engine.forget(document_id)
+        for conversation in present:
+            if document_id in conversation.document_ids:
+                self._take_out(conversation, document_id)
+                self._documents_changed(conversation)
+        self._notices.note()
 
-    def clear_turns(self, conversation: Conversation) -> int:
-        """Forget all turns, but so that `restore_turns` can bring them back; returns how many there were.
+    def _take_out(self, conversation: Conversation, document_id: str) -> None:
+        with conversation.lock:
+            if document_id in conversation.document_ids:
+                conversation.document_ids.remove(document_id)
+            conversation.read_ids.discard(document_id)
+            conversation.texts.pop(document_id, None)
+        self._stored.save_documents(conversation)
+
+    def _documents_changed(self, conversation: Conversation) -> None:
+        if conversation.is_kept:
+            self._reading.want(conversation)
+        self._tell_changed(conversation)
+
+    def reading(self, document_id: str, conversation: Conversation) -> ReadingState:
+        """How far a document is in a conversation.
 
         Raises:
-            UserFacingError: if the conversation is busy.
+            UserFacingError: if it is not in the library.
         """
-        with self._occupy(conversation):
-            conversation.cleared_turns[:] = conversation.turns
-            conversation.turns.clear()
-            self.telemetry.set_aside(conversation.conversation_id)
-        return len(conversation.cleared_turns)
+        return self._reading.state(conversation, self.library.entry(document_id))
 
-    def restore_turns(self, conversation: Conversation) -> None:
-        """Bring back what `clear_turns` has taken, unless the conversation has begun anew.
+    def documents(self, conversation: Conversation) -> list[Document]:
+        """Those of a conversation's documents whose text is there, in order."""
+        read = [entry.document_id for entry in self.entries(conversation) if entry.state == "read"]
+        return [self._text(conversation, document_id) for document_id in read]
 
-        Raises:
-            UserFacingError: if it has, or the conversation is busy.
-        """
-        with self._occupy(conversation):
-            if conversation.turns or not conversation.cleared_turns:
-                raise UserFacingError("The cleared conversation is gone: a new one has begun.")
-            conversation.turns[:] = conversation.cleared_turns
-            conversation.cleared_turns.clear()
-            self.telemetry.bring_back(conversation.conversation_id)
+    def _text(self, conversation: Conversation, document_id: str) -> Document:
+        document = self.library.document(document_id)
+        # Held here, so that the library gives the same object the next time, and its tokens need not be counted again.
+        conversation.texts[document_id] = document
+        return document
+
+    def _readable(self, conversation: Conversation) -> list[Document]:
+        """What can be read ahead: the documents before the first whose text is still to come."""
+        documents = []
+        for entry in self.entries(conversation):
+            if entry.state == "reading":
+                break
+            if entry.state == "read":
+                documents.append(self._text(conversation, entry.document_id))
+        return documents
+
+    def _note_read(self, conversation: Conversation, document_ids: Iterable[str]) -> None:
+        with conversation.lock:
+            conversation.read_ids.update(set(document_ids) & set(conversation.document_ids))
+        try:
+            self._stored.save_documents(conversation)
+        except UserFacingError as error:
+            # It will be read again, no more.
+            _log.info("that a document was read is not noted: %s", error)
+        self._tell_changed(conversation)
+
+    def _library_changed(self) -> None:
+        self._reading.want_all()
+        self._notices.note()
+
+    def document_tokens(self, conversation: Conversation, document_id: str) -> TokenCount | None:
+        """Tokens of one document's text; None if it is not read yet, or nobody has counted them for this model."""
+        model, entry = self._loader.model, self.library.entry_or_none(document_id)
+        if entry is None or entry.state != "read":
+            return None
+        kept = self.library.tokens(document_id, self.settings.model)
+        if kept is not None:
+            return TokenCount(*kept)
+        if model is None:
+            return None
+        count = model.planner.document_tokens(self._text(conversation, document_id))
+        with suppress(UserFacingError):
+            # Counted again another time, no more.
+            self.library.set_tokens(document_id, self.settings.model, count.tokens, count.is_exact)
+        return count
 
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
         """What fills the window before the next question; waits for the model."""
         options = options or AnswerOptions()
         model = self._loader.wait()
+        documents, turns, plan = self.documents(conversation), told_turns(model, conversation), conversation.plan
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        documents, turns, plan = list(conversation.documents), list(conversation.turns), conversation.plan
         usage = model.planner.usage(documents, turns, options.system_prompt, room_tokens)
         is_last_turn = turns and plan is not None and list(plan.documents) == documents
         return usage.with_passages_of(plan) if is_last_turn else usage
 
-    def document_tokens(self, conversation: Conversation, document_id: str) -> TokenCount | None:
-        """Tokens of one document's text; None if it is not in the conversation, or the model is not ready to count."""
-        model = self._loader.model
-        for document in list(conversation.documents):
-            if model is not None and document.document_id == document_id:
-                return model.planner.document_tokens(document)
-        return None
+    # Answers
 
-    def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[AnswerEvent]:
-        """Answer a question; its turn is appended at the end, also if it was cancelled with what there is.
+    def ask(
+        self, conversation: Conversation, question: str, options: AnswerOptions, after_turn: int | None = None
+    ) -> RunningAnswer:
+        """Begin to answer a question. The answer goes on until its end or `cancel`, whoever watches it.
 
-        An answer without a word leaves no turn, and its question in `Conversation.unanswered`.
+        Its turn is kept at the end, also if it was cancelled with what there is. An answer without a word leaves no
+        turn, and its question in `Conversation.unanswered`.
 
-        Yields:
-            `ModelLoading` until the model is there, `Queued` while others are served, `PrefillEvent`, `TokenEvent`, and
-            last `Finished`. Closing the generator cancels the answer.
+        Args:
+            conversation: has no other answer under way.
+            question, options: what is asked, and how.
+            after_turn: of the turns so far, so many come before the question; the others stay as another branch. None
+                for all.
 
         Raises:
-            UserFacingError: empty question, options out of range, window full, conversation busy, model failed.
+            UserFacingError: empty question, options out of range, conversation busy or deleted. What fails later is
+                raised by `RunningAnswer.follow`.
         """
-        with self._occupy(conversation):
-            conversation.unanswered = question
-            yield from self._loading_events(conversation)
-            model = self._loader.wait()
-            plan = self._plan(model, conversation, question, options)
-            quest = options.quest_config(model.engine.page_size, self.settings.dense_layers)
-            sampling = options.sampling_config(model.stop_token_ids)
-            thinking = model.thinking
-            text = ThoughtStream(
-                model.tokenizer.decode, options.stop, options.max_new_tokens, thinking.max_tokens, thinking.opened
+        self._answering.check(question, options)
+        conversation = self._occupy(conversation)
+        try:
+            turns = len(conversation.turns)
+            kept_turns = turns if after_turn is None else min(max(0, after_turn), turns)
+            conversation.options = options
+            conversation.documents_in_use = tuple(conversation.document_ids)
+            record = self._stored.begin_turn(conversation, question, kept_turns)
+            release = partial(self._release, conversation)
+            running = RunningAnswer(
+                question,
+                record.turn_id,
+                lambda _: self._answering.answer(conversation, record, question, options, release),
             )
-            work = answer_work(lambda: _session(conversation, model.engine), plan, quest, sampling, text, thinking)
-            run = AnswerRun(
-                model.engine,
-                plan,
-                options,
-                lambda event: self.telemetry.publish(conversation.conversation_id, event),
-            )
-            conversation.plan, conversation.generated = plan, run.token_ids
-            report = None
-            try:
-                with closing(self._run_job(conversation, model.engine, work)) as events:
-                    for event in events:
-                        yield run.queued(event.jobs_ahead) if isinstance(event, Queued) else run.take(event)
-                report = run.finish()
-            except GeneratorExit:
-                # Nobody listens any more, but what was said belongs to the conversation.
-                report = run.finish()
-                raise
-            finally:
-                if report is None:
-                    run.fail()
-                elif not report.is_empty:
-                    conversation.turns.append(Turn(question, report.answer, report, run.answer_token_ids))
-                    conversation.unanswered = ""
-        yield Finished(report)
+            conversation.running = running
+            running.start()
+        except BaseException:
+            self._release(conversation)
+            raise
+        self._tell_changed(conversation)
+        return running
+
+    def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> AnswerFollower:
+        """`ask`, and follow."""
+        return self.ask(conversation, question, options).follow()
+
+    def running_answer(self, conversation: Conversation) -> RunningAnswer | None:
+        """The answer that is being made in a conversation, or None."""
+        return conversation.running
 
     def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
         """Answer a question twice, with dense attention and with Quest; the conversation stays as it is.
 
         Yields:
-            `ModelLoading`, `Queued`, `RacePrefill`, `RaceToken` of either side, and last `RaceFinished`. Closing the
-            generator cancels.
+            See `Answering.race`. Closing the generator cancels.
 
         Raises:
-            UserFacingError: as `answer`.
+            UserFacingError: as `ask`, and what fails later.
         """
-        with self._occupy(conversation):
-            yield from self._loading_events(conversation)
-            model = self._loader.wait()
-            plan = self._plan(model, conversation, question, options)
-            if options.seed is None:
-                # Both sides must draw alike, or chance alone would part them.
-                options = replace(options, seed=random.getrandbits(31))
-            # Both sides show all that they draw, a thought too.
-            longest = replace(options, max_new_tokens=options.max_new_tokens + model.thinking.room_tokens)
-            layout = model.engine.page_size, self.settings.dense_layers
-            work = race_work(
-                lambda: _session(conversation, model.engine),
-                plan.token_ids,
-                replace(options, attention="dense").quest_config(*layout),
-                replace(options, attention="quest").quest_config(*layout),
-                longest.sampling_config(model.stop_token_ids),
-                lambda: TextStream(model.tokenizer.decode, options.stop),
-            )
-            with closing(self._run_job(conversation, model.engine, work)) as events:
-                yield from race_events(events)
-
-    def _loading_events(self, conversation: Conversation) -> Iterator[ModelLoading]:
-        """Wait for the model and tell how far it is, each step once.
-
-        Raises:
-            UserFacingError: if it was cancelled meanwhile.
-        """
-        self._loader.start()
-        told = None
-        while (status := self._loader.status).stage in ("starting", "loading"):
-            if conversation.cancelled.wait(_LOADING_POLL_S if status.message == told else 0):
-                raise UserFacingError("Stopped before the model was loaded. Ask again when it is.")
-            if status.message != told:
-                told = status.message
-                yield ModelLoading(told)
+        self._answering.check(question, options)
+        with self._occupied(conversation) as conversation:
+            conversation.documents_in_use = tuple(conversation.document_ids)
+            yield from self._answering.race(conversation, question, options)
 
     def cancel(self, conversation: Conversation) -> None:
         """Stop what runs in a conversation at its next chance; does nothing if nothing does."""
@@ -305,7 +491,7 @@ class Assistant:
         """What KV page `page` of a conversation's last answer holds; see `app.chat.provenance.page_text`.
 
         Raises:
-            UserFacingError: if the conversation is closed, has had no answer, or has no such page.
+            UserFacingError: if there is no such conversation, it has had no answer since the start, or no such page.
         """
         conversation = self.conversation(conversation_id)
         model = self._loader.model
@@ -315,114 +501,56 @@ class Assistant:
             conversation.plan, list(conversation.generated), page, model.engine.page_size, model.tokenizer.decode
         )
 
+    def flush_snapshots(self, timeout_s: float) -> bool:
+        """Wait until what was read is on the disk; False if that takes longer."""
+        snapshots = None if self._loader.model is None else self._loader.model.engine.snapshots
+        return snapshots is None or snapshots.flush(timeout_s)
+
     def close(self) -> None:
-        """Cancel everything and let the engine go."""
-        self._conversations.clear()
+        """Cancel everything, keep what was said, and let the engine and the data folder go."""
+        self._closing = True
+        self._reading.close()
+        self._notices.close()
+        running = [one.running for one in self._open.present() if one.running is not None]
+        for conversation in self._open.present():
+            self.cancel(conversation)
+        end = time.monotonic() + _ANSWERS_END_S
+        for answer in running:
+            answer.join(max(0.0, end - time.monotonic()))
         self._loader.close()
+        self.library.close()
+        self._data.close()
 
-    def _plan(
-        self, model: LoadedModel, conversation: Conversation, question: str, options: AnswerOptions
-    ) -> PromptPlan:
-        if not question.strip():
-            raise UserFacingError("The question is empty. Type one.")
-        room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        return model.planner.plan(
-            conversation.documents, conversation.turns, question, options.system_prompt, room_tokens
-        )
+    def _present(self, conversation: Conversation) -> Conversation:
+        """The conversation in memory of that id: one that was put away meanwhile may have been loaded again."""
+        if conversation.is_deleted:
+            raise UserFacingError("This conversation was deleted. Bring it back, or begin a new one.")
+        self.telemetry.open(conversation.conversation_id)
+        return self._open.add(conversation)
 
-    @contextmanager
-    def _occupy(self, conversation: Conversation) -> Iterator[None]:
-        """Keep a conversation to oneself."""
-        self.conversation(conversation.conversation_id)
+    def _occupy(self, conversation: Conversation) -> Conversation:
+        """Keep a conversation to oneself, until `_release`."""
+        conversation = self._present(conversation)
         if not conversation.busy.acquire(blocking=False):
             raise UserFacingError("This conversation is still answering. Stop the answer, or wait for it.")
+        conversation.cancelled.clear()
+        return conversation
+
+    def _release(self, conversation: Conversation) -> None:
+        was_answer = conversation.running is not None
+        conversation.running, conversation.documents_in_use = None, ()
+        conversation.busy.release()
+        if was_answer:
+            self._tell_changed(conversation)
+
+    @contextmanager
+    def _occupied(self, conversation: Conversation) -> Iterator[Conversation]:
+        conversation = self._occupy(conversation)
         try:
-            # Once more: it may have made room for another in between.
-            self.conversation(conversation.conversation_id)
-            conversation.cancelled.clear()
-            yield
+            yield conversation
         finally:
-            conversation.busy.release()
+            self._release(conversation)
 
-    def _run_job(
-        self, conversation: Conversation, engine: Engine, work: Callable[[Cancellation], Iterator[Any]]
-    ) -> Iterator[Any]:
-        """Submit work; yield `Queued` while it waits, then what it yields. Cancels it if closed."""
-        try:
-            job = engine.submit(work)
-        except RuntimeError as error:
-            raise UserFacingError("Quest Chat is closing. Start it again.") from error
-        conversation.job = job
-        if conversation.cancelled.is_set():
-            job.cancel()
-        try:
-            yield from _job_events(job, conversation.cancelled)
-        finally:
-            conversation.job = None
-            # It need not be waited for: the next job of this conversation comes after it.
-            job.cancel()
-
-
-def _unused_id(document: Document, present: Sequence[Document]) -> str:
-    """An id that none of the documents has, also if one has the same content."""
-    taken = {other.document_id for other in present}
-    later_ids = (f"{document.content_id}-{number}" for number in count(2))
-    return next(own_id for own_id in chain([document.content_id], later_ids) if own_id not in taken)
-
-
-def _job_events(job: Job, cancelled: threading.Event) -> Iterator[Any]:
-    from quest_core.paged_kv_cache import PoolExhausted
-    from quest_core.sampling import NotANumberError
-
-    jobs_ahead = job.jobs_ahead
-    if jobs_ahead:
-        yield Queued(jobs_ahead)
-    while True:
-        try:
-            event = job.next_event(_QUEUE_POLL_S if jobs_ahead else None)
-        except TimeoutError:
-            if (now_ahead := job.jobs_ahead) != jobs_ahead:
-                jobs_ahead = now_ahead
-                if jobs_ahead:
-                    yield Queued(jobs_ahead)
-            if jobs_ahead and cancelled.is_set():
-                return
-            continue
-        except StopIteration:
-            return
-        except (PoolExhausted, MemoryError) as error:
-            raise UserFacingError(
-                "The memory for KV pages is full. Close other conversations, or start Quest Chat with a smaller "
-                "--context-tokens."
-            ) from error
-        except NotANumberError as error:
-            raise UserFacingError(str(error)) from error
-        except Exception as error:
-            if _is_out_of_memory(error):
-                raise UserFacingError(
-                    "There is not enough memory to work in. Close what else uses it, or start Quest Chat with a "
-                    "smaller --context-tokens."
-                ) from error
-            raise explain(error, "The answer") from error
-        yield event
-
-
-def _is_out_of_memory(error: Exception) -> bool:
-    """Whether torch could not get memory; on the CPU only its words tell."""
-    import torch
-
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
-
-
-def _session(conversation: Conversation, engine: Engine) -> Session:
-    """The conversation's session, made on first use; call inside a job."""
-    if conversation.session is None:
-        conversation.session = engine.new_session()
-    return conversation.session
-
-
-def _close_session(conversation: Conversation) -> Iterator[None]:
-    if conversation.session is not None:
-        conversation.session.close()
-        conversation.session = None
-    yield
+    def _tell_changed(self, conversation: Conversation) -> None:
+        self.telemetry.tell(conversation.conversation_id, {"type": "changed"})
+        self._notices.note()

@@ -9,18 +9,17 @@ from __future__ import annotations
 import threading
 import uuid
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from app.chat.answer import AnswerOptions, AnswerReport
 from app.chat.prompt.plan import PromptPlan
 from app.library import Document
+from app.store.stored_conversation import TurnState
 
 if TYPE_CHECKING:
     from app.chat.running_answer import RunningAnswer
     from quest_core.engine import Job
     from quest_core.session import Session
-
-TurnState = Literal["answering", "finished", "stopped", "interrupted", "failed"]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class Turn:
         question, answer: their texts.
         report: how the answer was made; None of one that was interrupted or has failed.
         answer_token_ids: the answer's tokens without its thought and the stop token.
-        turn_id: names it in the store.
+        turn_id: names it in the store; one that begins with "-" could not be stored, or was asked in the terminal.
         state: "stopped" by the user, "interrupted" by the end of the server, "failed" on an error after its first
             words; an answer that is under way is no turn yet, see `RunningAnswer`.
         siblings: ids of all turns that continue the conversation from the same point, in the order they were asked,
@@ -45,6 +44,10 @@ class Turn:
     turn_id: str = ""
     state: TurnState = "finished"
     siblings: tuple[str, ...] = ()
+
+    @property
+    def is_stored(self) -> bool:
+        return self.turn_id.isdecimal()
 
 
 @dataclass(eq=False)
@@ -71,6 +74,8 @@ class Conversation:
         plan: prompt of the last answer, finished or not.
         generated: tokens of that answer so far.
         texts: the documents whose text was needed, by id, so that what is known of them stays known.
+        checked_ids: of turns whose tokens are known to be the present model's.
+        unkept_reason: why a conversation that should have been stored is not; "" otherwise.
     """
 
     conversation_id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -92,3 +97,5 @@ class Conversation:
     plan: PromptPlan | None = field(default=None, repr=False)
     generated: list[int] = field(default_factory=list, repr=False)
     texts: dict[str, Document] = field(default_factory=dict, repr=False)
+    checked_ids: set[str] = field(default_factory=set, repr=False)
+    unkept_reason: str = ""

@@ -6,6 +6,7 @@ Tells how far it is and lets others wait for it. Knows nothing of conversations.
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -17,6 +18,7 @@ from app.chat.summary_level_notes import idle_levels_note, levels_scope_note
 from app.chat.thought_stream import thinking_limit
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
+from quest_core.config import EngineConfig
 
 if TYPE_CHECKING:
     from quest_core.engine import Engine
@@ -70,12 +72,24 @@ class LoadedModel:
 class ModelLoader:
     """Loads the model that the settings name.
 
+    Args:
+        settings: which model.
+        config: what the engine is loaded with.
+        on_ready: called when it is there, in the thread that has loaded it.
+
     Attributes:
         status: how far it is.
         model: None until it is ready.
     """
 
-    def __init__(self, settings: AppSettings) -> None:
+    def __init__(
+        self,
+        settings: AppSettings,
+        config: EngineConfig | None = None,
+        on_ready: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._config = config or settings.engine_config()
+        self._on_ready = on_ready
         self._demonstration = settings.model == AppSettings.model
         self.status = ModelStatus(
             "starting", "The model is not loaded yet.", settings.model, demonstration=self._demonstration
@@ -122,8 +136,7 @@ class ModelLoader:
             # Imported here, so that the page opens before torch is loaded.
             from quest_core.engine import Engine
 
-            config = settings.engine_config()
-            engine = Engine.load(settings.model, config, lambda message: self._report("loading", message))
+            engine = Engine.load(settings.model, self._config, lambda message: self._report("loading", message))
             tokenizer = ChatTokenizer(engine.model_folder)
         except (UserFacingError, ValueError, OSError) as error:
             self._report("failed", str(error))
@@ -151,6 +164,8 @@ class ModelLoader:
                 )
         if self.model is None:
             engine.close()
+        else:
+            self._on_ready()
 
     def _report(self, stage: Literal["loading", "failed"], message: str) -> None:
         self.status = ModelStatus(stage, message, self._settings.model, demonstration=self._demonstration)

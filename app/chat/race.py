@@ -14,9 +14,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.chat.answer import FinishReason, ModelLoading, PrefillEvent, Queued
-from app.chat.answer_run import read_step
+from app.chat.answer import DocumentReading, FinishReason, ModelLoading, PrefillEvent, Queued
+from app.chat.answer_run import kept_prefixes, read_step
 from app.chat.prefill_timer import PrefillTimer
+from app.chat.prompt.plan import PromptPlan
 from app.chat.text_stream import TextStream
 
 if TYPE_CHECKING:
@@ -109,7 +110,7 @@ class RaceFinished:
         return "quest" if self.speed_ratio > 1 else "dense"
 
 
-RaceEvent = ModelLoading | Queued | RacePrefill | RaceToken | RaceFinished
+RaceEvent = ModelLoading | DocumentReading | Queued | RacePrefill | RaceToken | RaceFinished
 
 
 @dataclass
@@ -157,7 +158,7 @@ class _Runner:
 
 def race_work(
     open_session: Callable[[], Session],
-    token_ids: list[int],
+    plan: PromptPlan,
     dense: QuestConfig,
     quest: QuestConfig,
     sampling: SamplingConfig,
@@ -167,7 +168,8 @@ def race_work(
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | RaceToken | RaceFinished]:
         session = open_session()
-        yield from session.prefill(token_ids, cancellation, sampling.max_new_tokens)
+        prefixes = kept_prefixes(plan.document_ends)
+        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens, prefixes)
         if cancellation.requested:
             return
         forks = session.fork(), session.fork()

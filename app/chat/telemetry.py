@@ -79,6 +79,9 @@ class Subscription:
         with self._arrived:
             if isinstance(event, _Step) and self._events and isinstance(self._events[-1], _Step):
                 self._events.pop()
+            if self._events and self._events[-1] == event:
+                # Nothing was told in between: once is enough.
+                return
             self._events.append(event)
             self._arrived.notify_all()
 
@@ -118,6 +121,20 @@ class TelemetryHub:
                 self._keep(channel, item)
             for subscription in channel.subscriptions:
                 subscription._put(item)
+
+    def tell(self, conversation_id: str, event: Event) -> None:
+        """Tell the watchers of a conversation of something that is no part of an answer, e.g. {"type": "changed"}."""
+        with self._lock:
+            channel = self._channels.get(conversation_id)
+            for subscription in channel.subscriptions if channel else ():
+                subscription._put(event)
+
+    def tell_all(self, event: Event) -> None:
+        """Tell all watchers of all conversations of something that concerns none of them, e.g. {"type": "library"}."""
+        with self._lock:
+            for channel in self._channels.values():
+                for subscription in channel.subscriptions:
+                    subscription._put(event)
 
     def _keep(self, channel: _Channel, step: _Step) -> None:
         number = step.event["step"]

@@ -20,7 +20,7 @@ class Script:
     def __init__(self) -> None:
         self._go = threading.Semaphore(0)
         self.done = threading.Event()
-        self.answer = RunningAnswer("Where?", "t1", self.events)
+        self.answer = RunningAnswer("Where?", "1", self.events)
 
     def events(self, answer):
         text = ""
@@ -114,7 +114,7 @@ def test_what_ends_the_answer_is_raised_for_every_follower():
         yield Queued(1)
         raise UserFacingError("The device is lost.")
 
-    answer = RunningAnswer("Where?", "t1", events)
+    answer = RunningAnswer("Where?", "1", events)
     early = answer.follow()
     answer.start()
     answer.join(30)

@@ -1,0 +1,298 @@
+"""How a question is answered: wait for what it needs, plan the prompt, run it on the engine, keep the turn.
+
+What is here runs in the thread of whoever makes an answer or a comparison, and ends with it; who watches is
+`app.chat.running_answer`'s business, and which conversations there are the assistant's.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Generator, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from typing import Any
+
+from app.chat.answer import AnswerEvent, AnswerOptions, AnswerReport, DocumentReading, Finished, ModelLoading, Queued
+from app.chat.answer_run import AnswerRun, answer_work
+from app.chat.background_reading import BackgroundReading
+from app.chat.conversation import Conversation, Turn
+from app.chat.engine_jobs import run_job, session_of
+from app.chat.model_loader import LoadedModel, ModelLoader
+from app.chat.prompt.plan import PromptPlan, ReadingPlan
+from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
+from app.chat.race import RaceEvent, race_events, race_work
+from app.chat.stored_conversations import AnswerSoFar, TurnRecord
+from app.chat.text_stream import TextStream
+from app.chat.thought_stream import ThoughtStream
+from app.errors import UserFacingError
+from app.library import Document
+from app.library.library_entry import LibraryEntry
+from app.settings import AppSettings
+
+# How often a question that waits for the model, or for a document's text, looks how far that is.
+_POLL_S = 0.1
+# Files that are dropped together are not ready together: a question waits so long for the text of the others.
+_OTHER_TEXTS_S = 2.0
+
+
+class Answering:
+    """Makes answers and comparisons.
+
+    Args:
+        settings: of the program.
+        loader: of the model.
+        entries: a conversation's documents as they are listed, in order.
+        text: the document of an id, whose text is there.
+        reading: what reads ahead; stands back while an answer is made.
+        publish: takes telemetry of a conversation.
+        is_closing: whether the program ends, so that nobody has stopped the answer.
+    """
+
+    def __init__(
+        self,
+        settings: AppSettings,
+        loader: ModelLoader,
+        entries: Callable[[Conversation], list[LibraryEntry]],
+        text: Callable[[Conversation, str], Document],
+        reading: BackgroundReading,
+        publish: Callable[[str, dict[str, Any]], None],
+        is_closing: Callable[[], bool],
+    ) -> None:
+        self._settings = settings
+        self._loader = loader
+        self._entries = entries
+        self._text = text
+        self._reading = reading
+        self._publish = publish
+        self._is_closing = is_closing
+
+    def check(self, question: str, options: AnswerOptions) -> None:
+        """Refuse what could never be answered, before anything waits for it.
+
+        Raises:
+            UserFacingError: empty question, options out of range.
+        """
+        if not question.strip():
+            raise UserFacingError("The question is empty. Type one.")
+        options.quest_config(self._settings.page_size, self._settings.dense_layers)
+        options.sampling_config(stop_token_ids=())
+
+    def answer(
+        self,
+        conversation: Conversation,
+        record: TurnRecord,
+        question: str,
+        options: AnswerOptions,
+        release: Callable[[], None],
+    ) -> Iterator[AnswerEvent]:
+        """Answer a question; its turn is kept at the end, also if it was cancelled or failed with what there is.
+
+        An answer without a word leaves no turn, and its question in `Conversation.unanswered`.
+
+        Args:
+            conversation: occupied by the caller.
+            record: of the turn.
+            question, options: as asked.
+            release: called when the conversation is free again, before the last event.
+
+        Yields:
+            `ModelLoading` until the model is there, `DocumentReading` until there is a text, `Queued` while others are
+            served, `PrefillEvent`, `TokenEvent`, and last `Finished`.
+
+        Raises:
+            UserFacingError: window full, no document can be read, model failed, cancelled before anything was read.
+        """
+        run = None
+        try:
+            model = yield from self._wait_for_model(conversation)
+            chosen = yield from self._wait_for_documents(conversation, model)
+            plan = self._plan(model, conversation, chosen, question, options)
+            run = AnswerRun(
+                model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event)
+            )
+            conversation.plan, conversation.generated = plan, run.token_ids
+            yield from self._run(model, conversation, record, run, plan, options)
+            report = _with_notes(run.finish(), chosen)
+            record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
+            if report.is_empty:
+                record.discard()
+            elif report.finish_reason != "cancelled":
+                record.finish(report, "finished")
+            else:
+                record.finish(report, "interrupted" if self._is_closing() else "stopped")
+        except BaseException:
+            if run is not None:
+                run.fail()
+            if run is not None and run.answer.strip():
+                record.finish(None, "failed")
+            else:
+                record.discard()
+            raise
+        finally:
+            release()
+        yield Finished(replace(report, warning=" ".join(filter(None, (report.warning, record.warning)))))
+
+    def _run(
+        self,
+        model: LoadedModel,
+        conversation: Conversation,
+        record: TurnRecord,
+        run: AnswerRun,
+        plan: PromptPlan,
+        options: AnswerOptions,
+    ) -> Iterator[AnswerEvent]:
+        thinking = model.thinking
+        text = ThoughtStream(
+            model.tokenizer.decode, options.stop, options.max_new_tokens, thinking.max_tokens, thinking.opened
+        )
+        work = answer_work(
+            lambda: session_of(conversation, model.engine),
+            plan,
+            options.quest_config(model.engine.page_size, self._settings.dense_layers),
+            options.sampling_config(model.stop_token_ids),
+            text,
+            thinking,
+        )
+        with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
+            for event in events:
+                if isinstance(event, Queued):
+                    yield run.queued(event.jobs_ahead)
+                    continue
+                if hasattr(event, "done_tokens"):
+                    self._reading.take_progress(conversation, plan.document_ends, event)
+                told = run.take(event)
+                record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
+                yield told
+
+    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
+        """Answer a question twice, with dense attention and with Quest; the conversation stays as it is.
+
+        Yields:
+            `ModelLoading`, `DocumentReading`, `Queued`, `RacePrefill`, `RaceToken` of either side, and last
+            `RaceFinished`. Closing the generator cancels.
+
+        Raises:
+            UserFacingError: as `answer`.
+        """
+        model = yield from self._wait_for_model(conversation)
+        chosen = yield from self._wait_for_documents(conversation, model)
+        plan = self._plan(model, conversation, chosen, question, options)
+        if options.seed is None:
+            # Both sides must draw alike, or chance alone would part them.
+            options = replace(options, seed=random.getrandbits(31))
+        # Both sides show all that they draw, a thought too.
+        longest = replace(options, max_new_tokens=options.max_new_tokens + model.thinking.room_tokens)
+        layout = model.engine.page_size, self._settings.dense_layers
+        work = race_work(
+            lambda: session_of(conversation, model.engine),
+            plan,
+            replace(options, attention="dense").quest_config(*layout),
+            replace(options, attention="quest").quest_config(*layout),
+            longest.sampling_config(model.stop_token_ids),
+            lambda: TextStream(model.tokenizer.decode, options.stop),
+        )
+        with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
+            yield from race_events(events)
+
+    @contextmanager
+    def _reading_held(self, conversation: Conversation) -> Iterator[None]:
+        self._reading.hold(conversation)
+        try:
+            yield
+        finally:
+            self._reading.go_on(conversation)
+
+    def _wait_for_model(self, conversation: Conversation) -> Generator[ModelLoading, None, LoadedModel]:
+        """Wait for the model and tell how far it is, each step once.
+
+        Raises:
+            UserFacingError: if it cannot be loaded, or the question was cancelled meanwhile.
+        """
+        self._loader.start()
+        told = None
+        while (status := self._loader.status).stage in ("starting", "loading"):
+            if conversation.cancelled.wait(_POLL_S if status.message == told else 0):
+                raise UserFacingError("Stopped before the model was loaded. Ask again when it is.")
+            if status.message != told:
+                told = status.message
+                yield ModelLoading(told)
+        return self._loader.wait()
+
+    def _wait_for_documents(
+        self, conversation: Conversation, model: LoadedModel
+    ) -> Generator[DocumentReading, None, QuestionDocuments]:
+        """Wait for a document's text if none is there, and tell how far it is.
+
+        Raises:
+            UserFacingError: if no document can be read, or the question was cancelled meanwhile.
+        """
+
+        def is_quickly_read(document_id: str) -> bool:
+            document = self._text(conversation, document_id)
+            return model.planner.document_tokens(document).tokens <= QUICKLY_READ_TOKENS
+
+        waits_for_all, waits_for_others = not conversation.is_kept, True
+        others_until = time.monotonic() + _OTHER_TEXTS_S
+        told = None
+        while True:
+            entries = self._entries(conversation)
+            waits_for_others = waits_for_others and time.monotonic() < others_until
+            chosen = choose_documents(
+                entries, conversation.read_ids, is_quickly_read, waits_for_all or waits_for_others
+            )
+            if isinstance(chosen, QuestionDocuments) and waits_for_others and not waits_for_all:
+                # All texts are there, or nothing is to be waited for; now as it is without waiting.
+                waits_for_others = False
+                continue
+            if isinstance(chosen, QuestionDocuments):
+                conversation.documents_in_use = chosen.document_ids
+                return chosen
+            if conversation.cancelled.wait(_POLL_S if chosen == told else 0):
+                raise UserFacingError("Stopped before the document was read. Ask again when it is.")
+            if chosen != told:
+                told = chosen
+                yield chosen
+
+    def _plan(
+        self,
+        model: LoadedModel,
+        conversation: Conversation,
+        chosen: QuestionDocuments,
+        question: str,
+        options: AnswerOptions,
+    ) -> PromptPlan:
+        documents = [self._text(conversation, document_id) for document_id in chosen.document_ids]
+        room_tokens = options.max_new_tokens + model.thinking.room_tokens
+        turns = told_turns(model, conversation)
+        return model.planner.plan(documents, turns, question, options.system_prompt, room_tokens)
+
+
+def reading_plan(model: LoadedModel, conversation: Conversation, documents: list[Document]) -> ReadingPlan | None:
+    """What the next prompt of a conversation begins with, if it has these documents; None if it has passages."""
+    options = conversation.options or AnswerOptions()
+    room_tokens = options.max_new_tokens + model.thinking.room_tokens
+    return model.planner.reading_plan(documents, told_turns(model, conversation), options.system_prompt, room_tokens)
+
+
+def told_turns(model: LoadedModel, conversation: Conversation) -> list[Turn]:
+    """The turns as this model is told of them: one that another model answered has other tokens."""
+    with conversation.lock:
+        for index, turn in enumerate(conversation.turns):
+            if turn.turn_id in conversation.checked_ids or not turn.answer:
+                continue
+            conversation.checked_ids.add(turn.turn_id)
+            if not _is_text_of(model, turn):
+                token_ids = model.tokenizer.encode(turn.answer).token_ids
+                conversation.turns[index] = replace(turn, answer_token_ids=token_ids)
+        return list(conversation.turns)
+
+
+def _is_text_of(model: LoadedModel, turn: Turn) -> bool:
+    if not all(0 <= token_id < model.engine.model_config.vocab_size for token_id in turn.answer_token_ids):
+        return False
+    return model.tokenizer.decode(turn.answer_token_ids).strip().startswith(turn.answer.strip())
+
+
+def _with_notes(report: AnswerReport, chosen: QuestionDocuments) -> AnswerReport:
+    return replace(report, left_out=chosen.left_out, warning=" ".join(chosen.unusable))
