@@ -40,6 +40,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for subcommand in (bench, evaluation, doctor):
         add_arguments(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
+    doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
     if chosen == "bench":
         from app.measure.benchmarks.command import add_bench_arguments, run_bench
 
@@ -89,7 +90,7 @@ def _run_ask(parsed: argparse.Namespace) -> int:
 def _run_doctor(parsed: argparse.Namespace) -> int:
     from app.doctor import run_doctor
 
-    return run_doctor(settings_from(parsed), as_json=parsed.json)
+    return run_doctor(settings_from(parsed), as_json=parsed.json, verify=parsed.verify)
 
 
 def run_cleanly(command: Callable[[], int]) -> int:

@@ -1,6 +1,7 @@
 """`doctor`: what this machine has, and what is wrong with it.
 
-Looks and reports; changes nothing. What it cannot import it names instead of failing.
+Looks and reports; changes nothing, unless it is asked to verify: then it repairs what is kept. What it cannot import it
+names instead of failing.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 
 from app.errors import UserFacingError
 from app.settings import AppSettings
+from app.store.inspection import StorageSizes, storage_sizes, verify_storage
 from app.web.free_port import ensure_port_is_free
 
 GIB = 1 << 30
@@ -28,6 +30,7 @@ PACKAGES = (
     "gguf",
     "numba",
     "llama-index-core",
+    "SQLAlchemy",
     "pypdf",
     "gradio",
 )
@@ -35,11 +38,24 @@ PACKAGES = (
 ESSENTIAL = {"torch", "transformers", "accelerate", "safetensors", "numba"}
 
 
-def run_doctor(settings: AppSettings, as_json: bool) -> int:
-    """Print the report; returns 1 if something essential is wrong."""
+def run_doctor(settings: AppSettings, as_json: bool, verify: bool = False) -> int:
+    """Print the report; returns 1 if something essential is wrong.
+
+    Args:
+        settings: names the data folder, the model and the address.
+        as_json: print one JSON object.
+        verify: read everything that is kept, which takes a second for each gigabyte or two, and repair what can be.
+    """
     report, problems = examine(settings)
+    sizes = storage_sizes(settings.data_dir)
+    report |= _told_sizes(sizes)
+    if verify:
+        faults = list(verify_storage(settings.data_dir))
+        problems += [(fault.message, not fault.is_repaired) for fault in faults]
+        report["verified"] = f"{len(faults)} faults" if faults else "all that is kept is whole"
     if as_json:
-        print(json.dumps({**report, "problems": [text for text, _ in problems]}, indent=2))
+        figures = {**report, "storage": sizes.to_json(), "problems": [text for text, _ in problems]}
+        print(json.dumps(figures, indent=2))
     else:
         width = max(map(len, report)) + 2
         for name, value in report.items():
@@ -77,6 +93,27 @@ def examine(settings: AppSettings) -> tuple[dict[str, str], list[tuple[str, bool
         report["port"] = f"{settings.port} is not free"
         problems.append((str(error), False))
     return report, problems
+
+
+def _told_sizes(sizes: StorageSizes) -> dict[str, str]:
+    """What is kept in the data folder, for people."""
+    snapshots = ", ".join(f"{name}: {_told_bytes(size)}" for name, size in sizes.snapshots.items())
+    models = ", ".join(f"{name}: {_told_bytes(size)}" for name, size in sizes.models.items())
+    copies = f", {_told_bytes(sizes.database_copies)} in older copies" if sizes.database_copies else ""
+    return {
+        "documents": f"{sizes.document_count:,}, {_told_bytes(sizes.documents)}",
+        "database": f"{_told_bytes(sizes.database)}{copies}",
+        "snapshots": f"{_told_bytes(sum(sizes.snapshots.values()))}{f' ({snapshots})' if snapshots else ''}",
+        "converted_models": f"{_told_bytes(sum(sizes.models.values()))}{f' ({models})' if models else ''}",
+        "used_by": str(sizes.holder) if sizes.holder else "no running Quest Chat",
+    }
+
+
+def _told_bytes(size: int) -> str:
+    for unit, name in ((GIB, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")):
+        if size >= unit:
+            return f"{size / unit:.1f} {name}"
+    return f"{size} bytes"
 
 
 def _examine_processors(report: dict[str, str], problems: list[tuple[str, bool]]) -> None:

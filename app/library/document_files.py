@@ -142,13 +142,3 @@ def _write_folder_through(folder: Path) -> None:
             os.fsync(handle)
         finally:
             os.close(handle)
-
-
-def bytes_in(folder: Path) -> int:
-    """Bytes of all files in a folder and the folders in it; 0 if there is none."""
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                total += os.lstat(os.path.join(parent, name)).st_size
-    return total

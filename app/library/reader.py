@@ -158,7 +158,7 @@ def content_id(path: Path) -> str:
 
 
 def _pages_from_process(
-    request: dict[str, Any], path: Path, limits: ReadLimits, stop: threading.Event | None
+    request: dict[str, Any], path: Path, limits: ReadLimits, stop: threading.Event | None = None
 ) -> Iterator[dict[str, Any]]:
     """Yield the pages that a reader process sends; end the process however this generator ends."""
     end = time.monotonic() + limits.wall_clock_s

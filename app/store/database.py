@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.store.data_folder import DatabaseDamaged, StorageError, database_error, storage_error
-from app.store.migrations import APPLICATION_ID, MIGRATIONS, migrate, version_of
+from app.store.migrations import APPLICATION_ID, MIGRATIONS, WORD_INDEXES, migrate, version_of
+from app.store.salvage import take_over
 from app.store.search_words import indexed_text
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ _CHECKED_BYTES = 32 << 20
 # Beside a larger one this says that a damage was met, and that the next start has to look.
 _SUSPECT_SUFFIX = ".check"
 _LOG_SUFFIXES = ("-wal", "-shm")
+# One that is to take the place of a damaged one.
+_NEW_SUFFIX = ".new"
 
 
 class Database:
@@ -69,7 +72,7 @@ class Database:
         """Open the data folder's database.
 
         Whoever writes holds the folder's lock. An older file is brought to this version, and a copy of it kept; a
-        damaged one is put aside, `notice` says where, and an empty one takes its place.
+        damaged one is put aside, `notice` says where, and a new one takes its place with what could be read of it.
 
         Args:
             data_dir: is made if it is not there.
@@ -85,15 +88,28 @@ class Database:
             return cls._open_for_reading(path, migrations)
         try:
             data_dir.mkdir(parents=True, exist_ok=True)
+            _finish_replacing(path)
             try:
                 _bring_up_to_date(path, migrations)
                 notice = ""
             except DatabaseDamaged:
-                notice = _put_aside(path)
-                _bring_up_to_date(path, migrations)
+                notice = _begin_anew(path, migrations)
         except OSError as error:
             raise storage_error(error, data_dir) from error
         return cls(path, notice=notice)
+
+    @classmethod
+    def mend(cls, data_dir: Path) -> Database:
+        """Put the data folder's database aside, and open a new one with all that can be read of it.
+
+        Raises:
+            StorageError: as `open`; the old one is in its place then.
+        """
+        path = data_dir / DATABASE_NAME
+        try:
+            return cls(path, notice=_begin_anew(path, MIGRATIONS))
+        except OSError as error:
+            raise storage_error(error, data_dir) from error
 
     @classmethod
     def temporary(cls) -> Database:
@@ -175,6 +191,11 @@ class Database:
                     f"a row of {table} belongs to nothing"
                     for table, *_ in connection.exec_driver_sql("PRAGMA foreign_key_check")
                 ]
+            if not self.read_only:
+                with self.writing() as connection:
+                    for index in WORD_INDEXES:
+                        # Raises what is wrong; writes nothing, though SQLite takes it for a change.
+                        connection.exec_driver_sql(f"INSERT INTO {index} ({index}) VALUES ('integrity-check')")
         except StorageError as error:
             return [error.message]
         return [fault for fault in found if fault != "ok"]
@@ -321,22 +342,57 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
         raise
 
 
-def _put_aside(path: Path) -> str:
-    """Move a damaged database and its log out of the way; returns what to tell of it."""
+def _begin_anew(path: Path, migrations: Sequence[Sequence[str]]) -> str:
+    """Put a new database in the place of a damaged one, with what can be read of that; returns what to tell of it.
+
+    The damaged one is moved aside once the new one is whole.
+    """
+    new = path.with_name(path.name + _NEW_SUFFIX)
+    for suffix in ("", *_LOG_SUFFIXES):
+        new.with_name(new.name + suffix).unlink(missing_ok=True)
+    _bring_up_to_date(new, migrations)
+    counts = {}
+    try:
+        with closing(_connect(new)) as target:
+            # Flipped bits may be anywhere in it, also where it says how it is to be read.
+            with suppress(sqlite3.DatabaseError), closing(_connect(path, read_only=True)) as damaged:
+                counts = take_over(damaged, target)
+            target.execute("PRAGMA journal_mode = DELETE")
+    except sqlite3.Error as error:
+        raise database_error(error, new) from error
+    aside = _put_aside(path)
+    os.replace(new, path)
+    _suspect_mark(path).unlink(missing_ok=True)
+    kept = ", ".join(f"{counts[table]:,} {table}" for table in ("conversations", "turns", "documents") if counts)
+    return (
+        f"The database of the data folder was damaged and has been put aside as {aside}. "
+        + (f"What could be read of it was taken over: {kept}." if kept else "Nothing of it could be read.")
+        + " Documents that it did not have any more are read again."
+    )
+
+
+def _finish_replacing(path: Path) -> None:
+    """Where a process ended between moving a damaged database aside and putting the new one in its place."""
+    new = path.with_name(path.name + _NEW_SUFFIX)
+    if new.exists() and not path.exists():
+        os.replace(new, path)
+
+
+def _put_aside(path: Path) -> Path:
+    """Move a damaged database and its log out of the way; returns where it is now."""
     moment = time.strftime("%Y%m%d-%H%M%S")
     aside = path.with_name(f"{path.stem}.damaged-{moment}{path.suffix}")
     number = 1
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.stem}.damaged-{moment}-{number}{path.suffix}")
-    os.replace(path, aside)
+    # The log first: without its database it is nothing, but another database must not find it.
     for suffix in _LOG_SUFFIXES:
         with suppress(FileNotFoundError):
             os.replace(path.with_name(path.name + suffix), aside.with_name(aside.name + suffix))
-    return (
-        f"The database of the data folder was damaged and has been put aside as {aside}. Conversations begin anew; "
-        "the documents that were kept are read again."
-    )
+    with suppress(FileNotFoundError):
+        os.replace(path, aside)
+    return aside
 
 
 def _suspect_mark(path: Path) -> Path:

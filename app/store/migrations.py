@@ -124,6 +124,8 @@ _SEARCH = (
     *_word_index("turn_words", "turns", "turn_id", ("question", "answer")),
 )
 
+WORD_INDEXES = ("document_name_words", "document_page_words", "conversation_title_words", "turn_words")
+
 # From version 0, an empty file, to 1, to 2 ...
 MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _SEARCH)
 
