@@ -40,7 +40,11 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for subcommand in (bench, evaluation, doctor):
         add_arguments(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
-    doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
+    doctor.add_argument(
+        "--verify",
+        action="store_true",
+        help="look through everything that is kept; remove what is damaged and can be made again, name what cannot",
+    )
     if chosen == "bench":
         from app.measure.benchmarks.command import add_bench_arguments, run_bench
 
@@ -65,6 +69,11 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
     ask.add_argument("--questions", type=Path, metavar="FILE", help="instead of a question: one a line, in one session")
     ask.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
     ask.add_argument("--password", help="of encrypted documents")
+    ask.add_argument(
+        "--no-cache",
+        action="store_true",
+        help="read the documents afresh, and keep nothing of them or of what the model reads",
+    )
     ask.add_argument("--system-prompt", metavar="TEXT")
     ask.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
     ask.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")

@@ -8,10 +8,13 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
+import shutil
 import sys
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 from app.errors import UserFacingError
 from quest_core.config import (
@@ -27,6 +30,7 @@ from quest_core.config import (
 
 APP_NAME = "quest-chat"
 ALL_INTERFACES = "0.0.0.0"
+LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
 
 @dataclass(frozen=True)
@@ -49,7 +53,8 @@ class AppSettings:
         weight_bits: 16, 8 or 4; of the model's matrices.
         eager: launch kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
-        data_dir: where converted models and uploaded documents are kept.
+        data_dir: where all that is kept lies: documents, conversations, what models have read, converted models.
+        cache_bytes: what models have read may take of the disk; None takes a share of what is free there.
         host, port: address of the page.
         no_browser: do not open a browser.
     """
@@ -70,6 +75,7 @@ class AppSettings:
     weight_bits: int = 16
     eager: bool = False
     offline: bool = False
+    cache_bytes: int | None = None
     host: str = "127.0.0.1"
     port: int = 7860
     no_browser: bool = False
@@ -103,12 +109,40 @@ class AppSettings:
         """Where converted models are kept."""
         return self.data_dir / "models"
 
+    @property
+    def snapshot_dir(self) -> Path:
+        """Where it is kept what models have read."""
+        return self.data_dir / "snapshots"
+
+    @property
+    def page_address(self) -> str:
+        """Where the page is open on this machine."""
+        return page_address(self.host, self.port)
+
     def with_context(self, context_tokens: int) -> AppSettings:
         """The same settings with another window."""
         return replace(self, context_tokens=context_tokens)
 
-    def engine_config(self, context_tokens: int | None = None) -> EngineConfig:
-        """What the engine is loaded with; `context_tokens` takes the place of the window that was set."""
+    def engine_config(
+        self,
+        context_tokens: int | None = None,
+        keeps_snapshots: bool = False,
+        snapshots_read_only: bool = False,
+    ) -> EngineConfig:
+        """What the engine is loaded with.
+
+        Args:
+            context_tokens: takes the place of the window that was set.
+            keeps_snapshots: what is read is kept on the disk, and comes back from there.
+            snapshots_read_only: it only comes from there.
+        """
+        snapshots: dict[str, Any] = {}
+        if keeps_snapshots:
+            snapshots = {
+                "snapshot_dir": self.snapshot_dir,
+                "snapshot_bytes": self.cache_bytes or default_cache_bytes(self.data_dir),
+                "snapshots_read_only": snapshots_read_only,
+            }
         return EngineConfig(
             device=self.device,
             dtype=self.dtype,
@@ -122,6 +156,7 @@ class AppSettings:
             eager=self.eager,
             offline=self.offline,
             cache_dir=self.cache_dir,
+            **snapshots,
         )
 
 
@@ -138,6 +173,8 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
             return fallback
         try:
             value = kind(text)
+        except argparse.ArgumentTypeError as error:
+            raise UserFacingError(f"The environment variable {name}: {error}") from None
         except ValueError:
             raise UserFacingError(f"The environment variable {name} must be a number, not {text!r}.") from None
         if choices and value not in choices:
@@ -244,7 +281,16 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         type=Path,
         metavar="DIR",
         default=default("data-dir", None, Path),
-        help=f"where converted models and uploads are kept (default: {_default_data_dir_text(environment)})",
+        help="where everything is kept: documents, conversations, what models have read, converted models "
+        f"(default: {_default_data_dir_text(environment)})",
+    )
+    parser.add_argument(
+        "--cache-bytes",
+        type=byte_size,
+        metavar="SIZE",
+        default=default("cache-bytes", None, byte_size),
+        help="what models have read of documents may take so much of the disk, e.g. 20G; what was not used for longest "
+        "goes first (default: a quarter of what is free, 1G to 50G)",
     )
 
 
@@ -286,6 +332,41 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     except (OSError, RuntimeError) as error:
         raise UserFacingError(f"--data-dir {data_dir} names no folder: {error}") from error
     return AppSettings(**values)
+
+
+def byte_size(text: str) -> int:
+    """A size as people write it: "20G", "1.5T", "500M", "1073741824"; the letters count by 1,024.
+
+    Raises:
+        argparse.ArgumentTypeError: it is none, or nothing at all could be kept in it.
+    """
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
+    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"a size is written like 20G or 500M, not {text!r}")
+    return size
+
+
+def default_cache_bytes(data_dir: Path) -> int:
+    """What models have read may take on the disk of that folder: a quarter of what is free, within limits.
+
+    What was kept there before counts as free: the share would otherwise shrink from start to start.
+    """
+    existing = next((folder for folder in (data_dir, *data_dir.parents) if folder.exists()), data_dir)
+    try:
+        free_bytes = shutil.disk_usage(existing).free
+        kept_bytes = sum(path.stat().st_size for path in (data_dir / "snapshots").rglob("*") if path.is_file())
+    except OSError:
+        return LEAST_CACHE_BYTES
+    return min(MOST_CACHE_BYTES, max(LEAST_CACHE_BYTES, (free_bytes + kept_bytes) // CACHE_SHARE_OF_FREE_DISK))
+
+
+def page_address(host: str, port: int) -> str:
+    """The address to open in a browser on this machine."""
+    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
+    if ":" in name and not name.startswith("["):
+        name = f"[{name}]"
+    return f"http://{name}:{port}"
 
 
 def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:

@@ -22,6 +22,7 @@ from app.chat.change_notices import ChangeNotices
 from app.chat.conversation import Conversation
 from app.chat.conversation_export import exported_json, exported_markdown
 from app.chat.engine_jobs import close_session
+from app.chat.library_listing import library_listing
 from app.chat.model_loader import ModelLoader, ModelStatus
 from app.chat.open_conversations import OpenConversations
 from app.chat.opened_data import OpenedData
@@ -236,6 +237,22 @@ class Assistant:
         """The conversations that hold anything, the one used last first; with `search`, those that have its words."""
         return self.conversations.summaries(search)
 
+    def is_answering(self, conversation_id: str) -> bool:
+        """Whether an answer is being made in a conversation."""
+        return any(
+            conversation.conversation_id == conversation_id and conversation.running is not None
+            for conversation in self._open.present()
+        )
+
+    def library_json(self, conversation_id: str = "", search: str = "") -> dict[str, Any]:
+        """What the page's lists show; see `app.chat.library_listing.library_listing`.
+
+        Raises:
+            UserFacingError: if there is no such conversation; "" is none.
+        """
+        conversation = self.conversation(conversation_id) if conversation_id else None
+        return library_listing(self, conversation, search)
+
     def export_conversation(self, conversation_id: str, kind: Literal["markdown", "json"]) -> str:
         """The active branch of a conversation as a text of its own.
 
@@ -334,6 +351,11 @@ class Assistant:
                 self._documents_changed(conversation)
         self._notices.note()
 
+    def kept_bytes(self, document_id: str) -> int:
+        """What the model has kept of a document on the disk; 0 before it is loaded."""
+        snapshots = None if self._loader.model is None else self._loader.model.engine.snapshots
+        return 0 if snapshots is None else snapshots.bytes(document_id)
+
     def _take_out(self, conversation: Conversation, document_id: str) -> None:
         with conversation.lock:
             if document_id in conversation.document_ids:
@@ -390,8 +412,8 @@ class Assistant:
         self._reading.want_all()
         self._notices.note()
 
-    def document_tokens(self, conversation: Conversation, document_id: str) -> TokenCount | None:
-        """Tokens of one document's text; None if it is not read yet, or nobody has counted them for this model."""
+    def document_tokens(self, document_id: str) -> TokenCount | None:
+        """Tokens of one document's text; None if it is not there yet, or nobody has counted them for this model."""
         model, entry = self._loader.model, self.library.entry_or_none(document_id)
         if entry is None or entry.state != "read":
             return None
@@ -400,7 +422,7 @@ class Assistant:
             return TokenCount(*kept)
         if model is None:
             return None
-        count = model.planner.document_tokens(self._text(conversation, document_id))
+        count = model.planner.document_tokens(self.library.document(document_id))
         with suppress(UserFacingError):
             # Counted again another time, no more.
             self.library.set_tokens(document_id, self.settings.model, count.tokens, count.is_exact)

@@ -152,6 +152,17 @@ class ConversationStore:
             for row in rows
         ]
 
+    def document_counts(self) -> dict[str, int]:
+        """How many conversations have each document, by its id; those that no conversation has are left out."""
+        with self._database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT document_id, count(*) FROM conversation_documents "
+                "JOIN documents ON documents.number = document_number "
+                "JOIN conversations ON conversations.number = conversation_number "
+                "WHERE deleted_at IS NULL GROUP BY document_id"
+            )
+            return {document_id: count for document_id, count in rows}
+
     def rename(self, conversation_id: str, title: str) -> None:
         """Give a conversation a title.
 

@@ -58,6 +58,8 @@ _SERVED_ROUTES = (
     "/streams/",
     "/telemetry/",
     "/healthz",
+    "/library",
+    "/conversations/",
     "/gradio_api/app_id",
     "/gradio_api/call/",
     "/gradio_api/cancel",

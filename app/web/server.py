@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import mimetypes
 import os
+import secrets
 import webbrowser
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -108,6 +109,7 @@ def create_app(
     import gradio
     from fastapi import FastAPI
 
+    from app.web.library_routes import add_library_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
     from app.web.upload_route import add_upload
@@ -122,6 +124,7 @@ def create_app(
     _add_page_files(app)
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
+    add_library_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
     add_upload(app, uploads, page.blocks)
@@ -164,6 +167,9 @@ def _add_page_files(app: FastAPI) -> None:
 
 
 def _add_health(app: FastAPI, assistant: Assistant) -> None:
+    # By it a page tells a server that was started anew from the one it was loaded from.
+    instance = secrets.token_hex(8)
+
     @app.get("/healthz")
     def health() -> dict[str, Any]:
         status = assistant.status()
@@ -173,6 +179,7 @@ def _add_health(app: FastAPI, assistant: Assistant) -> None:
             "model": status.model,
             "device": status.device,
             "context_tokens": status.context_tokens,
+            "instance": instance,
         }
 
 
@@ -224,20 +231,12 @@ def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
 
 
 def _announce(settings: AppSettings) -> None:
-    address = page_address(settings.host, settings.port)
+    address = settings.page_address
     everywhere = settings.host in ("0.0.0.0", "::")
     note = f" and on this machine's other addresses, port {settings.port}" if everywhere else ""
     print(f"Quest Chat is open at {address}{note} (Ctrl+C stops it).", flush=True)
     if not settings.no_browser:
         _open_in_browser(address)
-
-
-def page_address(host: str, port: int) -> str:
-    """The address to open in a browser on this machine."""
-    name = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, host)
-    if ":" in name and not name.startswith("["):
-        name = f"[{name}]"
-    return f"http://{name}:{port}"
 
 
 def _open_in_browser(address: str) -> None:

@@ -15,8 +15,8 @@ import pytest
 from app.chat.model_loader import ModelStatus
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
-from app.settings import AppSettings
-from app.web.server import Page, create_app, page_address
+from app.settings import AppSettings, page_address
+from app.web.server import Page, create_app
 
 httpx = pytest.importorskip("httpx")
 gradio = pytest.importorskip("gradio")
