@@ -13,7 +13,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from app.chat.answer import AnswerOptions, AnswerReport, Finished, PrefillEvent, TokenEvent
+from app.chat.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
 from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
@@ -21,11 +21,15 @@ from app.chat.prompt.passage_notes import passage_notes
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.stretch_notes import reread_note
 from app.errors import UserFacingError
-from app.library import ReadProgress, addition_notes
+from app.library import addition_notes
 from app.settings import AppSettings
 
 # Between two lines of progress in a log.
 _LOG_INTERVAL_S = 5.0
+# How often reading a document is looked at.
+_READING_POLL_S = 0.2
+# What was read is written while the answer is made; at its end hardly anything is left.
+_FLUSH_S = 60.0
 
 
 def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
@@ -33,8 +37,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
 
     Args:
         settings: which model, and how.
-        arguments: documents, question or questions (a file), json, password, max_new_tokens, temperature, top_p, seed,
-            system_prompt.
+        arguments: documents, question or questions (a file), json, password, no_cache, max_new_tokens, temperature,
+            top_p, seed, system_prompt.
 
     Raises:
         UserFacingError: for whatever stops it.
@@ -52,10 +56,13 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
     # A value out of range is told before anything is read.
     options.sampling_config(stop_token_ids=())
     progress = ProgressLine(sys.stderr)
-    with closing(Assistant(settings)) as assistant:
+    # Beside a server, the library and what its model has read are used as they are.
+    with closing(Assistant(settings, keep=not arguments.no_cache, beside_another=True)) as assistant:
+        if assistant.notice:
+            progress.show(assistant.notice, last=True)
         # The model loads while the documents are read.
         assistant.start_loading()
-        conversation = assistant.open_conversation()
+        conversation = assistant.new_conversation(kept=False)
         for path in arguments.documents:
             _add_document(assistant, conversation, path, arguments.password, progress)
         progress.show("Loading the model")
@@ -72,6 +79,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
                 print(json.dumps(report.to_json(), ensure_ascii=False), flush=True)
             else:
                 progress.show(_summary(report), last=True)
+        if not assistant.flush_snapshots(_FLUSH_S):
+            progress.show("What was read could not be kept as a whole; the next time it is read in part.", last=True)
     return 0
 
 
@@ -89,12 +98,21 @@ def _read_questions(path: Path) -> list[str]:
 def _add_document(
     assistant: Assistant, conversation: Conversation, path: Path, password: str | None, progress: ProgressLine
 ) -> None:
-    def on_progress(read: ReadProgress) -> None:
-        progress.show(f"Reading {path.name}: page {read.done_pages} of {read.total_pages}")
-
-    present = tuple(conversation.documents)
-    document = assistant.add_document(conversation, path, password, on_progress)
-    progress.show(f"Read {document.name}: {document.page_count} page{'s' * (document.page_count != 1)}", last=True)
+    present = assistant.documents(conversation)
+    entry = assistant.add_document(conversation, path, password=password)
+    while entry.state == "reading":
+        share = f": {100 * entry.progress:.0f} %" if entry.progress is not None else ""
+        progress.show(f"Reading {path.name}{share}")
+        entry = assistant.library.wait(entry.document_id, _READING_POLL_S)
+    if entry.state == "locked" and password is not None:
+        # It was in the library already, and nobody has opened it there.
+        assistant.library.unlock(entry.document_id, password)
+        entry = assistant.library.wait(entry.document_id)
+    if entry.state != "read":
+        raise UserFacingError(entry.message)
+    document = assistant.library.document(entry.document_id)
+    pages = f"{document.page_count} page{'s' * (document.page_count != 1)}"
+    progress.show(f"Read {document.shown_name}: {pages}", last=True)
     for note in addition_notes(document, present):
         progress.show(note, last=True)
 
@@ -110,7 +128,9 @@ def _answer(
     thinks = False
     with closing(assistant.answer(conversation, question, options)) as events:
         for event in events:
-            if isinstance(event, PrefillEvent):
+            if isinstance(event, DocumentReading):
+                progress.show(f"Reading {event.name}")
+            elif isinstance(event, PrefillEvent):
                 progress.show(_prefill_text(event), last=event.done_tokens == event.total_tokens)
             elif isinstance(event, TokenEvent):
                 if event.thinking_tokens and not event.answer:
@@ -124,6 +144,8 @@ def _answer(
             elif isinstance(event, Finished):
                 if stream:
                     print(flush=True)
+                if event.report.warning:
+                    progress.show(event.report.warning, last=True)
                 return event.report
     raise AssertionError("an answer ends with Finished")
 
@@ -131,7 +153,8 @@ def _answer(
 def _prefill_text(event: PrefillEvent) -> str:
     text = f"Prefill: {event.done_tokens} of {event.total_tokens} tokens"
     if event.reused_tokens:
-        text += f" ({event.reused_tokens} reused)"
+        restored = f", {event.restored_tokens} from the disk" if event.restored_tokens else ""
+        text += f" ({event.reused_tokens} reused{restored})"
     if event.remaining_s:
         text += f", {event.remaining_s:.0f} s left"
     if event.stretch_changed:

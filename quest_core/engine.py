@@ -16,6 +16,7 @@ import torch
 from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
+from quest_core.eviction import TokenEviction
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
 from quest_core.model_folder import read_model_config
@@ -153,6 +154,11 @@ class Engine:
     @property
     def device_name(self) -> str:
         return device_name(self.device)
+
+    @property
+    def shares_prefixes(self) -> bool:
+        """Whether what one session has read of a prefix serves the others."""
+        return not issubclass(self._policy, TokenEviction)
 
     def memory(self) -> dict[str, int]:
         """Pages of the pool, pages free, bytes of a page, bytes of the weights."""

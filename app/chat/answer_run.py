@@ -143,7 +143,7 @@ def answer_work(
 
 
 def kept_prefixes(document_ends: Sequence[DocumentEnd]) -> tuple[Prefix, ...]:
-    """What the engine keeps of a prompt: up to the end of each document, for as long as all documents before are kept."""
+    """What the engine keeps of a prompt: up to the end of each document, as long as all up to there are kept."""
     from quest_core.prefixes import Prefix
 
     return tuple(Prefix(end.end_token, end.document_ids) for end in document_ends)

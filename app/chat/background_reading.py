@@ -27,6 +27,9 @@ if TYPE_CHECKING:
     from quest_core.jobs import Job
     from quest_core.session_events import PrefillProgress
 
+# A chunk of a prefill takes no longer, even on a busy machine.
+_STOP_S = 20.0
+
 ReadingStage = Literal["text", "waiting", "model", "read", "passages", "failed"]
 
 
@@ -158,13 +161,18 @@ class BackgroundReading:
                     reading.job.cancel()
 
     def stop_reading(self, document_id: str) -> None:
-        """Stop whatever reads a document; who wants the rest asks again."""
+        """Stop whatever reads a document, and wait until nothing does; who wants the rest asks again."""
+        threads = []
         with self._lock:
             for reading in self._readings.values():
                 if document_id in reading.document_ids:
-                    reading.document_ids, reading.done = (), False
+                    reading.document_ids, reading.done, reading.wanted = (), False, False
                     if reading.job is not None:
                         reading.job.cancel()
+                    if reading.thread is not None:
+                        threads.append(reading.thread)
+        for thread in threads:
+            thread.join(_STOP_S)
 
     def close(self) -> None:
         """Stop all."""

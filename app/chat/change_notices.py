@@ -1,4 +1,4 @@
-"""Tells whoever watches that the library, a reading or the list of conversations has changed; a few times a second at most.
+"""Tells whoever watches that the library, a reading or the list of conversations has changed, but not too often.
 
 What has changed they ask for themselves.
 """

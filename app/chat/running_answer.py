@@ -56,8 +56,8 @@ class RunningAnswer:
         """Watch it from where it is now.
 
         Returns:
-            An iterator of `AnswerEvent`. The first is the latest progress, or a `TokenEvent` with all text so far; of an
-            answer that has ended `Finished`, at once. It ends after `Finished`, or raises what ended the answer.
+            An iterator of `AnswerEvent`. The first is the latest progress, or a `TokenEvent` with all text so far; of
+            an answer that has ended `Finished`, at once. It ends after `Finished`, or raises what ended the answer.
         """
         follower = AnswerFollower(self)
         with self._lock:
