@@ -121,35 +121,32 @@ class Database:
 
     @classmethod
     def _open_for_reading(cls, path: Path, migrations: Sequence[Sequence[str]]) -> Database:
-        try:
-            with closing(_connect(path, read_only=True)) as connection:
-                if _checked_version(connection, path, len(migrations)) == len(migrations):
-                    return cls(path, read_only=True)
-        except DatabaseDamaged as error:
-            folder = Path(tempfile.mkdtemp(prefix="quest-chat-"))
-            _bring_up_to_date(folder / DATABASE_NAME, migrations)
-            return cls(folder / DATABASE_NAME, read_only=True, notice=str(error), private_folder=folder)
-        except sqlite3.Error:
-            # Missing; or without its log, which a reader may not make where the folder is read-only.
-            pass
+        # It may be damaged or missing, or be without its log, which a reader may not make in a read-only folder.
+        with suppress(sqlite3.Error, DatabaseDamaged), closing(_connect(path, read_only=True)) as connection:
+            if _checked_version(connection, path, len(migrations)) == len(migrations):
+                return cls(path, read_only=True)
         return cls._open_copy(path, migrations)
 
     @classmethod
     def _open_copy(cls, path: Path, migrations: Sequence[Sequence[str]]) -> Database:
         """Read a file that must not be touched, and cannot be read as it is, from a copy."""
         folder = Path(tempfile.mkdtemp(prefix="quest-chat-"))
-        copy = folder / DATABASE_NAME
+        copy, notice = folder / DATABASE_NAME, ""
         try:
             for source in (path, path.with_name(path.name + "-wal")):
                 if source.exists():
                     shutil.copyfile(source, folder / source.name)
-            _bring_up_to_date(copy, migrations, keep_copy=False)
+            try:
+                _bring_up_to_date(copy, migrations, keep_copy=False)
+            except DatabaseDamaged as error:
+                _begin_anew(copy, migrations)
+                notice = f"{error} What can be read of it is shown."
         except BaseException as error:
             shutil.rmtree(folder, ignore_errors=True)
             if isinstance(error, OSError):
                 raise storage_error(error, path.parent) from error
             raise
-        return cls(copy, read_only=True, private_folder=folder)
+        return cls(copy, read_only=True, notice=notice, private_folder=folder)
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -284,6 +281,8 @@ def _bring_up_to_date(path: Path, migrations: Sequence[Sequence[str]], keep_copy
         DatabaseDamaged, StorageError: see `Database.open`.
     """
     try:
+        # Conversations are their owner's to read; the log takes after the file.
+        path.touch(mode=0o600)
         with closing(_connect(path)) as connection:
             version = _checked_version(connection, path, len(migrations))
             if path.stat().st_size <= _CHECKED_BYTES or _suspect_mark(path).exists():
@@ -334,6 +333,7 @@ def _copy(connection: sqlite3.Connection, target: Path) -> None:
     unfinished = target.with_name(f"{target.name}.partial")
     unfinished.unlink(missing_ok=True)
     try:
+        unfinished.touch(mode=0o600)
         with closing(sqlite3.connect(unfinished)) as copy:
             connection.backup(copy)
         os.replace(unfinished, target)

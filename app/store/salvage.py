@@ -1,7 +1,7 @@
 """What can still be read of a damaged database, taken over into a new one.
 
 Rows are read in the order they lie in, around the places that cannot be; what belongs to a row that is lost is left
-out, but a turn whose predecessor is lost begins a conversation. Indexes, of words too, are made anew by writing the rows.
+out, but a turn whose predecessor is lost begins a branch. Indexes, of words too, are made anew by writing the rows.
 """
 
 from __future__ import annotations
