@@ -147,23 +147,21 @@ class PrefixSharing:
         loads = [self._readers.submit(self._store.load, segment, pages, after) for segment, pages in batch]
         wait(loads)  # before any page may be another's
         count = restored_bytes = 0
-        whole = True
         for (segment, pages), load in zip(batch, loads, strict=True):
-            try:
-                read_bytes = load.result()
-                if whole:
-                    self._index.add(segment, pages, self._registry.now)
-                    cache.append_shared(pages, segment.end)
-                    count += 1
-                    restored_bytes += read_bytes
-            except SnapshotFault:
+            error = load.exception()
+            if isinstance(error, SnapshotFault):
                 self._store.reject(segment)
-                whole = False
-            except OSError:  # another process has removed it, or the disk fails: it is computed
-                whole = False
-            finally:
-                for page in pages:
-                    self._pool.release(page)
+            if error is None and segment is segments[count]:  # all before it were whole
+                self._index.add(segment, pages, self._registry.now)
+                cache.append_shared(pages, segment.end)
+                count += 1
+                restored_bytes += load.result()
+            for page in pages:
+                self._pool.release(page)
+        # What cannot be read, or another process has removed meanwhile, is computed; other errors are the device's.
+        for load in loads:
+            if not isinstance(load.exception(), (SnapshotFault, OSError, type(None))):
+                load.result()
         return Taken(count, restored_bytes)
 
     def _allocate(self, segment: Segment) -> list[int]:

@@ -155,7 +155,8 @@ class Session:
         while True:
             if self._prefills != this_prefill:
                 return  # another has begun while this one was paused
-            self._registry.touch(self)
+            if not cancellation.requested:
+                self._registry.touch(self)
             if len(self.tokens) < reused:  # they had to go while this was paused
                 reused = restored_tokens = len(self.tokens)
             position = len(self.tokens)
@@ -172,8 +173,9 @@ class Session:
                     if taken.restored_bytes:
                         restored_tokens += end - position
                         restored_bytes += taken.restored_bytes
-                        yield progress()
+                    if begun or taken.restored_bytes:
                         begun = True
+                        yield progress()
                     continue
             if not begun:
                 begun = True
@@ -257,6 +259,7 @@ class Session:
             ValueError: before a prefill, or if the budget is smaller than what is always read.
             NotANumberError: if the logits are no numbers.
             PoolExhausted: if the page pool is full.
+            RuntimeError: if the session was emptied while its job was paused.
         """
         trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
         traced = trace_reads and quest.attention == "quest"
@@ -284,11 +287,12 @@ class Session:
             arrived = time.perf_counter()
             finish_reason = self._finish_reason(step, token_id, sampling)
             bytes_read, bytes_dense = (0, 0) if step == 0 else self._kv_bytes(trace, quest, reads)
+            context_tokens = len(self.tokens)
             yield DecodeStep(
                 step,
                 token_id,
                 arrived - start,
-                len(self.tokens),
+                context_tokens,
                 bytes_read,
                 bytes_dense,
                 reads,
@@ -296,6 +300,9 @@ class Session:
             )
             if finish_reason:
                 return
+            if len(self.tokens) < context_tokens:
+                raise RuntimeError("the session was emptied while its job was paused")
+            self._registry.touch(self)
 
     def score(
         self,

@@ -28,7 +28,7 @@ SUFFIX, PARTIAL = ".safetensors", ".partial"
 ABOUT = "model.json"
 # Widest first, so that every tensor starts at a multiple of its numbers' size.
 TYPE_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I8": 1, "F8_E4M3": 1}
-MAX_HEADER_BYTES = 1 << 16
+MAX_HEADER_BYTES = 1 << 20
 READ_BYTES = 1 << 20
 _ALIGNMENT = 8
 _KEY = re.compile("[0-9a-f]{64}")

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import stat
 import threading
 import time
 import zlib
@@ -139,8 +140,7 @@ class SnapshotStore:
     def has(self, segment: Segment) -> bool:
         """Whether there is a file, whole or not."""
         with suppress(OSError):
-            self._path(segment).lstat()
-            return True
+            return not self._folder.is_symlink() and stat.S_ISREG(self._path(segment).lstat().st_mode)
         return False
 
     def load(self, segment: Segment, pages: Sequence[int], after: Any) -> int:
@@ -210,17 +210,21 @@ class SnapshotStore:
         return True
 
     def drop_orders(self) -> bool:
-        """Give up what is not begun, so that its pages are free, and have those that are copied soon; False if none."""
+        """Give up what is not begun, and have what is begun copied at once, so that their pages are free.
+
+        Returns:
+            Whether any are.
+        """
         with self._changed:
-            had = bool(self._orders) or self._copying
+            had_orders, was_copying = bool(self._orders), self._copying
             while self._orders:
                 self._give_back(list(self._orders.popleft().pages))
             self._hurried = True
             self._changed.notify_all()
             self._changed.wait_for(lambda: not self._copying, COPY_TIMEOUT_S)
             self._hurried = False
-            self._changed.notify_all()
-        return had
+            # A disk that hangs must not hang whoever needs pages.
+            return had_orders or (was_copying and not self._copying)
 
     def forget(self, owner: str) -> int:
         """Remove what is kept of `owner`, for all models, and what is about to be; from any thread.
@@ -310,8 +314,8 @@ class SnapshotStore:
         self._folder.mkdir(parents=True, exist_ok=True)
         if self._folder.is_symlink():
             raise OSError(errno.ELOOP, "it is a link", str(self._folder))
-        if not (self._folder / ABOUT).exists():
-            (self._folder / ABOUT).write_text(json.dumps({"model": self._model_name}), encoding="utf-8")
+        with suppress(FileExistsError), (self._folder / ABOUT).open("x", encoding="utf-8") as file:
+            json.dump({"model": self._model_name}, file)
         if self._quota_bytes is not None and not make_room(
             self._snapshot_dir, self._folder, segment.parent, size, self._quota_bytes
         ):

@@ -1,0 +1,168 @@
+"""Segments of prompts, and the index of those in the page pool."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from kernels.reference import naive_append_keys_values
+from quest_core.config import ModelConfig, RopeConfig
+from quest_core.paged_kv_cache import PagePool, SequenceCache
+from quest_core.prefixes import Prefix, PrefixIndex, plan_segments
+
+MODEL = ModelConfig("llama", 10, 8, 8, 2, 2, 1, 4, 1e-5, RopeConfig(), 4096)
+
+
+def ends(segments) -> list[int]:
+    return [segment.end for segment in segments]
+
+
+def test_segments_end_on_a_grid_and_where_prefixes_do():
+    tokens = list(range(3000))
+    segments = plan_segments("root", tokens, [Prefix(2500, ("a", "b")), Prefix(1500, ("a",))], 1024)
+    assert ends(segments) == [1024, 1500, 2048, 2500]
+    assert [segment.start for segment in segments] == [0, 1024, 1500, 2048]
+    assert [segment.owners for segment in segments] == [("a",), ("a",), ("a", "b"), ("a", "b")]
+    assert segments[0].parent == "root"
+    assert [segment.parent for segment in segments[1:]] == [segment.key for segment in segments[:-1]]
+    assert plan_segments("root", tokens, [], 1024) == []
+
+
+def test_keys_tell_all_tokens_before_and_where_they_are_cut():
+    tokens = list(range(3000))
+    prefixes = [Prefix(2500, ("a",))]
+    keys = [segment.key for segment in plan_segments("root", tokens, prefixes, 1024)]
+    assert keys == [segment.key for segment in plan_segments("root", tokens[:2500], prefixes, 1024)]
+    # An owner is no part of what is computed.
+    assert keys == [segment.key for segment in plan_segments("root", tokens, [Prefix(2500, ("z",))], 1024)]
+    changed = [segment.key for segment in plan_segments("root", [7, *tokens[1:]], prefixes, 1024)]
+    assert not set(keys) & set(changed)
+    late = [segment.key for segment in plan_segments("root", tokens[:2499] + [7], prefixes, 1024)]
+    assert (late[:2], late[2] == keys[2]) == (keys[:2], False)
+    assert not set(keys) & {segment.key for segment in plan_segments("other", tokens, prefixes, 1024)}
+    cut = plan_segments("root", tokens, [Prefix(1100, ("a",)), *prefixes], 1024)
+    assert {segment.key for segment in cut} & set(keys) == {keys[0]}
+
+
+@pytest.mark.parametrize("end", [0, -1, 11, 2.5, True])
+def test_a_prefix_lies_within_the_prompt(end):
+    with pytest.raises(ValueError, match="end_token"):
+        plan_segments("root", list(range(10)), [Prefix(end, ("a",))], 1024)
+
+
+@pytest.fixture
+def pool() -> PagePool:
+    return PagePool(MODEL, 40, 16, torch.device("cpu"), torch.float32)
+
+
+def fill(index: PrefixIndex, cache: SequenceCache, segments, now: int = 0) -> None:
+    for segment in segments:
+        cache.reserve(segment.end - segment.start)
+        cache.advance(segment.end - segment.start)
+        index.add(segment, cache.last_pages(segment.start), now)
+
+
+def test_pages_stay_while_anybody_uses_them(pool):
+    index, cache = PrefixIndex(pool), SequenceCache(pool, 512)
+    segments = plan_segments("root", list(range(150)), [Prefix(150, ("a",))], 64)
+    fill(index, cache, segments)
+    assert pool.free_pages == 30
+    other = SequenceCache(pool, 512)
+    for segment in segments:
+        other.append_shared(index.find(segment.key).pages, segment.end)
+    assert other.page_table.tolist() == cache.page_table.tolist()
+    cache.truncate(0)
+    assert index.oldest() is None  # nothing would become free
+    other.truncate(0)
+    assert pool.free_pages == 30
+    for left in (2, 1, 0):
+        index.evict(index.oldest())
+        assert [index.find(segment.key) is not None for segment in segments] == [True] * left + [False] * (3 - left)
+    assert pool.free_pages == 40
+
+
+def test_the_last_segment_of_the_oldest_chain_goes_first(pool):
+    index = PrefixIndex(pool)
+    chains = [plan_segments("root", [start] * 128, [Prefix(128, ("a",))], 64) for start in (1, 2)]
+    for now, chain in ((5, chains[0]), (3, chains[1])):
+        cache = SequenceCache(pool, 512)
+        fill(index, cache, chain, now)
+        cache.truncate(0)
+    gone = []
+    while (kept := index.oldest()) is not None:
+        gone.append(kept.segment)
+        index.evict(kept)
+    assert gone == [chains[1][1], chains[1][0], chains[0][1], chains[0][0]]
+
+
+def test_forgetting_an_owner_takes_what_follows(pool):
+    index, cache = PrefixIndex(pool), SequenceCache(pool, 512)
+    segments = plan_segments("root", list(range(192)), [Prefix(64, ("a",)), Prefix(128, ("b",)), Prefix(192, ())], 64)
+    fill(index, cache, segments)
+    cache.truncate(0)
+    index.forget("nobody")
+    assert index.find(segments[2].key) is not None
+    index.forget("b")
+    assert [index.find(segment.key) is not None for segment in segments] == [True, False, False]
+    assert pool.free_pages == 36
+    # What is computed meanwhile has nothing to follow, and is not kept.
+    assert index.add(segments[2], [0, 1, 2, 3], 0) is None
+    index.forget("a")
+    index.settle()
+    assert pool.free_pages == 40
+
+
+def test_pages_that_do_not_fit_are_refused(pool):
+    index, cache, other = PrefixIndex(pool), SequenceCache(pool, 512), SequenceCache(pool, 100)
+    segments = plan_segments("root", list(range(128)), [Prefix(128, ("a",))], 128)
+    fill(index, cache, segments)
+    pages = index.find(segments[0].key).pages
+    for wrong, end in ((pages, 128), (pages[:3], 100), (pages, 90)):
+        with pytest.raises(ValueError, match="pages do not bring"):
+            other.append_shared(wrong, end)
+    assert pool.free_pages == 32
+
+
+@pytest.mark.parametrize("summary, kv_bits", [("bounds", 16), ("mean", 16), ("mean", 8)])
+@pytest.mark.parametrize("cut", [1, 15, 16, 17, 27, 250, 260])
+def test_sharing_changes_no_sequence_nor_its_superpages(summary, kv_bits, cut):
+    """Two sequences part in the middle of pages and superpages: both are as if they had been written alone."""
+    page_size = 16
+    pool = PagePool(MODEL, 200, page_size, torch.device("cpu"), torch.float32, summary, True, kv_bits, summary_levels=2)
+    common, *tails = (
+        torch.randn((tokens, 1, 4), generator=torch.Generator().manual_seed(tokens)) for tokens in (cut, 301, 411)
+    )
+
+    def append(cache: SequenceCache, keys: torch.Tensor) -> None:
+        start = cache.length_tokens
+        cache.reserve(len(keys))
+        for layer in pool.layers:
+            naive_append_keys_values(
+                keys, keys * 2, layer.key_pages, layer.value_pages, layer.page_summaries, cache.page_table,
+                torch.tensor([start], dtype=torch.int32), summary, layer.summary_scales, layer.kv_scales,
+            )  # fmt: skip
+        cache.advance(len(keys))
+
+    def content(cache: SequenceCache) -> list[torch.Tensor]:
+        table = cache.page_table.long()
+        stored = [pool.summaries[:, table].float(), pool.summary_scales[:, table]]
+        return stored + [part for layer in range(2) for part in cache.gather(layer, cache.length_tokens)]
+
+    index = PrefixIndex(pool)
+    (segment,) = plan_segments("root", list(range(cut)), [Prefix(cut, ("a",))], 4096)
+    first, second, third = (SequenceCache(pool, 4096) for _ in range(3))
+    append(first, common)
+    index.add(segment, first.last_pages(0), 0)
+    append(first, tails[0])
+    second.append_shared(index.find(segment.key).pages, cut)
+    append(second, tails[1])
+    second.truncate(cut + 5)
+    append(second, tails[1][5:])
+    third.append_shared(index.find(segment.key).pages, cut)
+    for cache, parts in ((first, [common, tails[0]]), (second, [common, tails[1]]), (third, [common])):
+        alone = SequenceCache(pool, 4096)
+        for part in parts:
+            append(alone, part)
+        for shared, expected in zip(content(cache), content(alone), strict=True):
+            assert torch.equal(shared, expected)
+        alone.truncate(0)
