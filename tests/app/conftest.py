@@ -113,6 +113,26 @@ def assistant(tiny_model_folder, tmp_path_factory) -> Iterator[Assistant]:
 
 
 @pytest.fixture
+def open_assistant(tiny_model_folder, tmp_path) -> Iterator[Callable[..., Assistant]]:
+    """Return `open_assistant(**options)`: one over the test's own data folder, closed at the test's end or before."""
+    settings = AppSettings(
+        data_dir=tmp_path / "data", model=str(tiny_model_folder), device="cpu", dtype="float32", token_budget=64
+    )
+    opened = []
+
+    def open_one(loaded: bool = True, **options) -> Assistant:
+        assistant = Assistant(settings, **options)
+        opened.append(assistant)
+        if loaded:
+            assistant.wait_until_ready()
+        return assistant
+
+    yield open_one
+    for assistant in opened:
+        assistant.close()
+
+
+@pytest.fixture
 def make_tokenizer(tmp_path: Path) -> Callable[..., ChatTokenizer]:
     """Return `make_tokenizer(chat_template=CHATML, trim_offsets=False)`."""
 
