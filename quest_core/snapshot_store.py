@@ -103,7 +103,7 @@ class SnapshotStore:
 
     @property
     def failure(self) -> str:
-        """Why the last segment could not be written, as a sentence; "" if it could."""
+        """Why segments cannot be written, as a sentence; "" since the last that was."""
         return self._failure
 
     def bytes(self, owner: str | None = None) -> int:
@@ -268,7 +268,6 @@ class SnapshotStore:
                 self._copying = True
             try:
                 memory = self._write(order, memory)
-                self._failure = ""
             except OSError as error:
                 self._failure = self._explain(error)
             except (RuntimeError, MemoryError) as error:  # the device's, or the host's
@@ -343,6 +342,7 @@ class SnapshotStore:
                     return
                 partial.replace(self._path(segment))
             write_through(self._folder)
+            self._failure = ""
         except BaseException:
             with suppress(OSError):
                 partial.unlink(missing_ok=True)

@@ -75,7 +75,6 @@ def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -
 
 LAYOUTS = {
     "float32": {"dtype": "float32"},
-    "bfloat16": {"dtype": "bfloat16"},
     "auto": {"dtype": "auto"},
     "bounds": {"selection": "quest", "summary_bits": 16},
     "spread": {"selection": "spread"},
