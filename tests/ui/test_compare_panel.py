@@ -25,7 +25,7 @@ def panel(assistant, settings) -> ComparePanel:
 
 
 def test_a_comparison_ends_with_figures_ratio_and_difference(panel, assistant):
-    conversation = assistant.open_conversation()
+    conversation = assistant.new_conversation()
     updates = list(panel._compare(conversation.conversation_id, "Where?", *OPTIONS))
     assert (updates[0][0]["submit_btn"], updates[0][0]["stop_btn"]) == (False, "Stop")
     assert (updates[-1][0]["submit_btn"], updates[-1][0]["stop_btn"]) == ("Compare", False)
@@ -45,7 +45,7 @@ def test_a_comparison_ends_with_figures_ratio_and_difference(panel, assistant):
     ],
 )
 def test_a_failure_leaves_the_question_where_it_is(panel, assistant, failure, sentence):
-    conversation = assistant.open_conversation()
+    conversation = assistant.new_conversation()
     assistant.failure = failure
     updates = []
     with pytest.raises(gr.Error, match=sentence):

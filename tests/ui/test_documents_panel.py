@@ -1,18 +1,12 @@
-"""Adding and removing documents, passwords, the list and the context meter."""
+"""Adding documents, and the context meter of a conversation. What the list shows is tested in a browser."""
 
 from __future__ import annotations
-
-from dataclasses import replace
-from types import SimpleNamespace
 
 import gradio as gr
 import pytest
 
 from app.chat.model_loader import ModelStatus
-from app.chat.prompt.document_tokens import TokenCount
-from app.chat.prompt.plan import ContextUsage
-from app.library import Document, DocumentPage
-from ui.documents_panel import SAMPLE_BOOK, DocumentsPanel, documents_markup, meter_markup, progress_markup
+from ui.documents_panel import SAMPLE_BOOK, DocumentsPanel
 
 
 @pytest.fixture
@@ -23,145 +17,73 @@ def panel(assistant) -> DocumentsPanel:
 
 @pytest.fixture
 def conversation(assistant):
-    return assistant.open_conversation()
+    return assistant.new_conversation()
 
 
-def upload(folder, name: str) -> str:
+@pytest.fixture
+def told(monkeypatch) -> list[str]:
+    """What is told beside the documents."""
+    told: list[str] = []
+    monkeypatch.setattr("ui.documents_panel.warn", lambda sentence, place: told.append(sentence))
+    return told
+
+
+def upload(folder, name: str, text: str = "") -> str:
     path = folder / name
-    path.write_text("High above the city", encoding="utf-8")
+    path.write_text(text or name, encoding="utf-8")
     return str(path)
 
 
-def add(panel, conversation, files, password=""):
-    """All that adding files makes the page show: (files, password form, password, progress, list, meter) each."""
-    return list(panel._add_files(conversation.conversation_id, files, password))
+def names(assistant, conversation) -> list[str]:
+    return [assistant.library.entry(document_id).name for document_id in conversation.document_ids]
 
 
-def test_the_sample_book_is_there():
+def test_the_sample_book_is_there_and_stays_there(panel, conversation, assistant):
     assert SAMPLE_BOOK.read_bytes().startswith(b"%PDF")
+    panel._add_sample_book(conversation.conversation_id)
+    assert names(assistant, conversation) == [SAMPLE_BOOK.name] and SAMPLE_BOOK.exists()
 
 
-def test_several_files_are_read_with_progress_and_listed(panel, conversation, tmp_path):
-    updates = add(panel, conversation, [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")])
-    progress = [update[3]["value"] for update in updates[:-1]]
-    assert any("one.txt (1 of 2)" in markup for markup in progress)
-    assert any("two.txt (2 of 2)" in markup for markup in progress)
-    files, form, _, bar, listed, meter = updates[-1]
-    assert (files["value"], form["visible"], bar["visible"]) == (None, False, False)
-    assert "one.txt" in listed and "two.txt" in listed and "1,204 tokens" in listed
-    assert "2,408" in meter
+def test_adding_returns_at_once_and_empties_the_drop_zone(panel, conversation, assistant, told, tmp_path):
+    assistant.library.reads.clear()
+    files = [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")]
+    assert panel._add_files(conversation.conversation_id, files) is None
+    assert names(assistant, conversation) == ["one.txt", "two.txt"]
+    assert {entry.state for entry in assistant.library.entries()} == {"reading"}
+    # The library has what was uploaded; nobody needs it twice.
+    assert not any(tmp_path.iterdir())
+    assert told == []
+    assistant.library.reads.set()
 
 
-def test_an_uploaded_file_is_not_kept_once_it_is_read(panel, conversation, tmp_path):
-    path = upload(tmp_path, "one.txt")
-    add(panel, conversation, [path])
+def test_one_file_that_cannot_be_added_does_not_stop_the_others(
+    panel, conversation, assistant, told, tmp_path, monkeypatch
+):
+    add = assistant.library.add
+    monkeypatch.setattr(assistant.library, "add", lambda path, *rest: 1 / 0 if "one" in path.name else add(path, *rest))
+    panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")])
+    assert names(assistant, conversation) == ["two.txt"]
+    assert "Adding one.txt failed on an error in Quest Chat (ZeroDivisionError" in told[0]
     assert not any(tmp_path.iterdir())
 
 
-def test_an_encrypted_file_stays_until_its_password_is_given(panel, conversation, tmp_path):
-    files = [upload(tmp_path, "locked.pdf"), upload(tmp_path, "open.txt")]
-    shown = add(panel, conversation, files)[-1]
-    assert shown[0]["value"] == [files[0]]
-    assert shown[1]["visible"]
-    assert "locked.pdf" in shown[2]["label"]
-    assert "open.txt" in shown[4] and "locked.pdf" not in shown[4]
-
-    shown = add(panel, conversation, shown[0]["value"], "wrong")[-1]
-    assert (shown[0]["value"], shown[1]["visible"]) == ([files[0]], True)
-
-    shown = add(panel, conversation, shown[0]["value"], "sesame")[-1]
-    assert (shown[0]["value"], shown[1]["visible"], shown[2]["value"]) == (None, False, "")
-    assert "locked.pdf" in shown[4]
+def test_the_same_bytes_twice_are_told(panel, conversation, assistant, told, tmp_path):
+    panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt", "High")])
+    panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt", "High")])
+    assert told == ["one.txt is among the documents already and was not added again."]
+    other = assistant.new_conversation()
+    panel._add_files(other.conversation_id, [upload(tmp_path, "two.txt", "High")])
+    assert told[1:] == ["two.txt has the same content as one.txt, which is in the library already."]
+    assert names(assistant, conversation) == names(assistant, other) == ["one.txt"]
 
 
-def test_one_unreadable_file_does_not_stop_the_others(panel, conversation, tmp_path):
-    updates = []
-    with pytest.raises(gr.Error, match="broken.pdf is damaged"):
-        for update in panel._add_files(
-            conversation.conversation_id, [upload(tmp_path, "broken.pdf"), upload(tmp_path, "open.txt")]
-        ):
-            updates.append(update)
-    assert [document.name for document in conversation.documents] == ["open.txt"]
-    assert "open.txt" in updates[-1][4]
-    assert not updates[-1][3]["visible"]
-
-
-def test_an_error_that_nobody_foresaw_is_told(panel, conversation, assistant, tmp_path, monkeypatch):
-    monkeypatch.setattr(assistant, "add_document", lambda *arguments: 1 / 0)
-    updates = []
-    with pytest.raises(gr.Error, match="Reading one.txt failed.*ZeroDivisionError"):
-        for update in panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt")]):
-            updates.append(update)
-    assert updates[-1][3]["visible"] is False
-    with pytest.raises(gr.Error, match="AttributeError"):
-        panel._remove(conversation.conversation_id, SimpleNamespace())
-
-
-def test_remove(panel, conversation, tmp_path):
-    add(panel, conversation, [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")])
-    listed, meter = panel._remove(conversation.conversation_id, SimpleNamespace(document_id="one"))
-    assert "one.txt" not in listed and "two.txt" in listed
-    assert "1,204" in meter
-
-
-def test_what_there_is_to_say_of_a_document_is_said_when_it_is_added(panel, conversation, tmp_path, monkeypatch):
-    said: list[str] = []
-    monkeypatch.setattr("ui.documents_panel.warn", lambda sentence, place: said.append(sentence))
-    add(panel, conversation, [upload(tmp_path, "one.txt")])
-    assert said == []
-    # The scripted assistant takes the stem for the content.
-    add(panel, conversation, [upload(tmp_path, "two.txt"), upload(tmp_path, "one.md")])
-    assert said == ["one.md has the same content as one.txt."]
-
-
-def test_before_the_model_is_loaded_documents_are_listed_without_tokens(panel, conversation, assistant, tmp_path):
+def test_before_the_model_is_loaded_there_is_no_meter(panel, conversation, assistant):
     assistant.loaded = ModelStatus("loading", "Reading the weights", "tiny-model")
-    listed, meter = add(panel, conversation, [upload(tmp_path, "one.txt")])[-1][4:]
-    assert "1 page" in listed and "tokens" not in listed
-    assert "when the model is loaded" in meter
+    assert "when the model is loaded" in panel.meter_markup(conversation)
 
 
-def test_file_names_are_escaped():
-    document = Document("id", "<img src=x>.txt", SAMPLE_BOOK, (DocumentPage(0, "1", "text"),), ("1",))
-    listed = documents_markup([(document, TokenCount(3))])
-    assert "<img" not in listed
-    assert "1 page unreadable" in listed
-    assert "<img" not in progress_markup("<img src=x>.txt", 1, 2)
-
-
-def test_pages_without_text_are_named_in_the_list_and_counted_in_the_meter():
-    pages = (DocumentPage(0, "1", "text"), DocumentPage(1, "<b>", ""), DocumentPage(2, "3", ""))
-    document = Document("id", "book.pdf", SAMPLE_BOOK, pages, ("3",), ("<b>",))
-    listed = documents_markup([(document, TokenCount(3))])
-    assert "page &lt;b&gt; is a picture: its text cannot be read" in listed and "1 page unreadable (page 3)" in listed
-    meter = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), [document])
-    assert "in context, except 1 page that is a picture and 1 page that is unreadable." in meter
-
-
-def test_an_encoding_that_is_a_guess_is_shown_in_the_list():
-    document = Document("id", "a.txt", SAMPLE_BOOK, (DocumentPage(0, "1", "text"),), assumed_encoding="Big5 <Chinese>")
-    assert "not certain, read as Big5 &lt;Chinese&gt;" in documents_markup([(document, None)])
-    assert "document-note" not in documents_markup([(replace(document, assumed_encoding=""), None)])
-
-
-def test_meter_tells_the_whole_document_from_passages(panel, conversation, assistant, tmp_path):
-    add(panel, conversation, [upload(tmp_path, "one.txt")])
-    whole = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), conversation.documents)
-    assert "The whole document is in context" in whole
-    assert "6,310" in whole and "1,842" in whole
-    before = ContextUsage(TokenCount(90_000), 40, 8192, "passages", passage_tokens=7700)
-    passages = meter_markup(before, conversation.documents)
-    assert "90,000 tokens" in passages and "Passages, up to <b>7,700</b>" in passages and "Free <b>452</b>" in passages
-    read = replace(before, passage_tokens=381, passages_are_read=True, heading_tokens=20)
-    passages = meter_markup(read, conversation.documents)
-    assert "Passages <b>381</b>" in passages and "Free <b>7,751</b>" in passages
-    assert "the last answer had 381 of them in context" in passages
-    estimated = replace(before, document_tokens=TokenCount(16_100_000, is_exact=False))
-    assert "The text has about 16,100,000 tokens" in meter_markup(estimated, conversation.documents)
-    assert "7,700" not in meter_markup(before, [])
-
-
-def test_meter_tells_of_a_stretched_window():
-    usage = ContextUsage(TokenCount(0), 40, 8192, "whole")
-    assert "read again &amp; again" in meter_markup(usage, [], "read again & again")
-    assert meter_markup(usage, []).count("meter-note") == 1
+def test_the_meter_follows_the_documents_that_are_read(panel, conversation, assistant, tmp_path):
+    panel._add_files(conversation.conversation_id, [upload(tmp_path, "one.txt"), upload(tmp_path, "locked.pdf")])
+    assert "The whole document is in context." in panel.meter_markup(conversation)
+    assistant.remove_document(conversation, conversation.document_ids[0])
+    assert "from the model alone" in panel.meter_markup(conversation)

@@ -8,12 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
-import gradio as gr
 import pytest
 
 from app.chat.model_loader import ModelStatus
-from app.chat.open_conversations import ConversationEvicted
-from app.errors import UserFacingError
 from app.web.server import PAGE_FILES_PATH
 from ui.layout import build_page, status_markup
 
@@ -27,7 +24,8 @@ def page(assistant, settings):
 
 def test_the_page_has_every_panel(page):
     config = json.dumps(page.blocks.get_config_file(), default=str)
-    for name in ("documents-panel", "settings-panel", "messages", "question", "live-panel", "compare-panel"):
+    names = "documents-panel conversations-panel settings-panel messages question live-panel compare-panel"
+    for name in names.split():
         assert f'"{name}"' in config
 
 
@@ -51,43 +49,12 @@ def test_nothing_names_a_foreign_host(page):
 def test_handlers_that_use_the_engine_wait_in_its_queue_and_not_in_gradios(page):
     functions = page.blocks.fns.values()
     answering = [function for function in functions if function.concurrency_id == "engine"]
-    assert {function.name for function in answering} >= {"_ask", "_regenerate", "_ask_edited", "_compare"}
+    assert {function.name for function in answering} == {"_compare"}
     assert all(function.concurrency_limit == 16 for function in answering)
+    # A tab that follows an answer holds up nobody who asks one.
+    (following,) = (function for function in functions if function.concurrency_id == "followers")
+    assert (following.name, following.concurrency_limit) == ("_follow", 30)
     assert all(not function.queue for function in functions if function.name == "_stop")
-
-
-def test_a_reloaded_page_has_the_unanswered_question_in_its_box(page, assistant):
-    (load,) = (function for function in page.blocks.fns.values() if function.name == "open_conversation")
-    box = next(index for index, output in enumerate(load.outputs) if output.elem_id == "question")
-    conversation = assistant.open_conversation()
-    assert load.fn(conversation.conversation_id)[box] == gr.skip()
-    conversation.unanswered = "Where?"
-    assert load.fn(conversation.conversation_id)[box] == "Where?"
-
-
-def handler(page, name: str):
-    return next(function.fn for function in page.blocks.fns.values() if function.name == name)
-
-
-def test_a_tab_whose_conversation_made_room_is_told_when_it_is_reloaded(page, assistant, monkeypatch):
-    def evicted(conversation_id):
-        raise ConversationEvicted("This conversation is closed.")
-
-    monkeypatch.setattr(assistant, "conversation", evicted)
-    open_conversation = handler(page, "open_conversation")
-    with pytest.warns(UserWarning, match="closed to make room"):
-        opened_id = open_conversation("an-earlier-one")[0]
-    assert opened_id in assistant.conversations
-
-
-def test_a_tab_for_which_there_is_no_room_is_told(page, assistant, monkeypatch):
-    def no_room():
-        raise UserFacingError("64 conversations are open.")
-
-    monkeypatch.setattr(assistant, "open_conversation", no_room)
-    open_conversation = handler(page, "open_conversation")
-    with pytest.raises(gr.Error, match="64 conversations are open"):
-        open_conversation("")
 
 
 def test_no_handler_is_offered_as_a_public_interface(page):
