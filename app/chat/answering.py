@@ -32,8 +32,6 @@ from app.settings import AppSettings
 
 # How often a question that waits for the model, or for a document's text, looks how far that is.
 _POLL_S = 0.1
-# Files that are dropped together are not ready together: a question waits so long for the text of the others.
-_OTHER_TEXTS_S = 2.0
 
 
 class Answering:
@@ -232,19 +230,11 @@ class Answering:
             document = self._text(conversation, document_id)
             return model.planner.document_tokens(document).tokens <= QUICKLY_READ_TOKENS
 
-        waits_for_all, waits_for_others = not conversation.is_kept, True
-        others_until = time.monotonic() + _OTHER_TEXTS_S
+        waits_for_all = not conversation.is_kept
         told = None
         while True:
             entries = self._entries(conversation)
-            waits_for_others = waits_for_others and time.monotonic() < others_until
-            chosen = choose_documents(
-                entries, conversation.read_ids, is_quickly_read, waits_for_all or waits_for_others
-            )
-            if isinstance(chosen, QuestionDocuments) and waits_for_others and not waits_for_all:
-                # All texts are there, or nothing is to be waited for; now as it is without waiting.
-                waits_for_others = False
-                continue
+            chosen = choose_documents(entries, conversation.read_ids, is_quickly_read, waits_for_all, time.time())
             if isinstance(chosen, QuestionDocuments):
                 conversation.documents_in_use = chosen.document_ids
                 return chosen

@@ -16,6 +16,8 @@ from app.library.library_entry import LibraryEntry
 
 # A chunk of a prefill on the CPU: reading it takes a second or two.
 QUICKLY_READ_TOKENS = 512
+# Whoever drops a file and asks at once means that file: its text is waited for so long.
+JUST_ADDED_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ def choose_documents(
     read_ids: Collection[str],
     is_quickly_read: Callable[[str], bool],
     waits_for_all: bool,
+    now: float,
 ) -> QuestionDocuments | DocumentReading:
     """Choose, or tell what the question waits for.
 
@@ -46,6 +49,7 @@ def choose_documents(
         read_ids: ids of those that the model has read in it.
         is_quickly_read: whether a document is short; asked of those whose text is there.
         waits_for_all: wait for every text, and leave none out.
+        now: seconds since 1970.
 
     Raises:
         UserFacingError: if there are documents, and none of them can be read.
@@ -53,8 +57,9 @@ def choose_documents(
     pending = [entry for entry in entries if entry.state == "reading"]
     ready = [entry for entry in entries if entry.state == "read"]
     unusable = [entry for entry in entries if entry.state in ("locked", "failed")]
-    if pending and (waits_for_all or not ready):
-        return DocumentReading(pending[0].name, pending[0].progress)
+    awaited = pending if waits_for_all or not ready else [one for one in pending if now - one.added_at < JUST_ADDED_S]
+    if awaited:
+        return DocumentReading(awaited[0].name, awaited[0].progress)
     if unusable and not ready:
         raise UserFacingError(unusable[0].message)
     if waits_for_all:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -115,12 +117,23 @@ def assistant(tiny_model_folder, tmp_path_factory) -> Iterator[Assistant]:
 @pytest.fixture
 def open_assistant(tiny_model_folder, tmp_path) -> Iterator[Callable[..., Assistant]]:
     """Return `open_assistant(**options)`: one over the test's own data folder, closed at the test's end or before."""
-    settings = AppSettings(
-        data_dir=tmp_path / "data", model=str(tiny_model_folder), device="cpu", dtype="float32", token_budget=64
-    )
     opened = []
 
-    def open_one(loaded: bool = True, **options) -> Assistant:
+    def open_one(loaded: bool = True, window_tokens: int = WINDOW_TOKENS, selection: str = "mean", **options):
+        model_folder = tiny_model_folder
+        if window_tokens != WINDOW_TOKENS:
+            model_folder = tmp_path / f"model-{window_tokens}"
+            shutil.copytree(tiny_model_folder, model_folder, dirs_exist_ok=True)
+            config = json.loads((model_folder / "config.json").read_text())
+            (model_folder / "config.json").write_text(json.dumps(config | {"max_position_embeddings": window_tokens}))
+        settings = AppSettings(
+            data_dir=tmp_path / "data",
+            model=str(model_folder),
+            device="cpu",
+            dtype="float32",
+            token_budget=64,
+            selection=selection,
+        )
         assistant = Assistant(settings, **options)
         opened.append(assistant)
         if loaded:
