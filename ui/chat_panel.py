@@ -195,13 +195,14 @@ class ChatPanel:
 
     def _shown(self, conversation: Conversation, tab: TabFollower) -> Iterator[tuple[Any, ...]]:
         failure: UserFacingError | None = None
-        running = self._assistant.running_answer(conversation) or tab.unfinished
+        opened_id = conversation.conversation_id
+        running = self._assistant.running_answer(conversation) or tab.unfinished_of(opened_id)
         while running is not None:
             earlier = turn_messages(conversation.turns)
             first = self._while_running(earlier, running, waiting_content(queue_line(0)))
             yield *first[:2], self._documents_panel.meter_markup(conversation), first[3]
             try:
-                for event in paced(tab.follow(running)):
+                for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
                         _tell_of_nothing(event.report)
                         break

@@ -30,13 +30,13 @@ class TabFollower:
     Attributes:
         number: as given.
         ended: set when the handler writes nothing more.
-        unfinished: the answer whose end the tab has not been told yet, also by the handler before.
+        unfinished: conversation and answer whose end the tab has not been told yet, also by the handler before.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended = threading.Event()
-        self.unfinished: RunningAnswer | None = None
+        self.unfinished: tuple[str, RunningAnswer] | None = None
         self._lock = threading.Lock()
         self._is_newest = True
         self._events: AnswerFollower | None = None
@@ -46,13 +46,17 @@ class TabFollower:
         """Whether no later handler waits for this one's end."""
         return self._is_newest
 
-    def follow(self, running: RunningAnswer) -> Iterator[AnswerEvent]:
-        """The running answer's events; ends early when a later handler comes.
+    def unfinished_of(self, conversation_id: str) -> RunningAnswer | None:
+        """The unfinished answer, if it is one of that conversation."""
+        return self.unfinished[1] if self.unfinished and self.unfinished[0] == conversation_id else None
+
+    def follow(self, conversation_id: str, running: RunningAnswer) -> Iterator[AnswerEvent]:
+        """The events of a conversation's running answer; ends early when a later handler comes.
 
         Raises:
             BaseException: what ended the answer.
         """
-        self.unfinished = running
+        self.unfinished = conversation_id, running
         with self._lock:
             if not self._is_newest:
                 return

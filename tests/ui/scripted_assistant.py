@@ -321,10 +321,10 @@ class ScriptedAssistant:
                 # After the last event, as the real one does.
                 threading.Timer(0.01, self._tell_changed, (conversation,)).start()
 
-        conversation.running = RunningAnswer(question, turn_id, events)
-        conversation.running.start()
+        running = conversation.running = RunningAnswer(question, turn_id, events)
+        running.start()
         self._tell_changed(conversation)
-        return conversation.running
+        return running
 
     def _answer(self, conversation: Conversation, turn: SimpleNamespace) -> Iterator[AnswerEvent]:
         while self.loaded.stage == "loading":

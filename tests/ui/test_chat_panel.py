@@ -10,6 +10,7 @@ import gradio as gr
 import pytest
 
 from app.chat.answer import Finished, PrefillEvent
+from app.chat.model_loader import ModelStatus
 from app.chat.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from tests.ui.scripted_assistant import answer_report
@@ -37,9 +38,13 @@ def conversation(assistant):
 def ask(panel, conversation, question):
     """Ask, wait for the end of the answer, and return what the question box becomes."""
     box = panel._ask(conversation.conversation_id, question, *OPTIONS)
-    if conversation.running is not None:
-        conversation.running.join(10)
+    wait_until_idle(conversation)
     return box
+
+
+def wait_until_idle(conversation):
+    if (running := conversation.running) is not None:
+        running.join(10)
 
 
 def follow(panel, conversation, tab: str = "tab", number: int = 0):
@@ -131,11 +136,14 @@ def test_a_failure_is_told_to_the_tab_that_looked_away_meanwhile(panel, conversa
 )
 def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant, failure, sentence):
     assistant.failure = failure
+    # The answer waits for the model until somebody follows it.
+    ready, assistant.loaded = assistant.loaded, ModelStatus("loading", "Reading the weights", "tiny-model")
     panel._ask(conversation.conversation_id, "Where?", *OPTIONS)
     updates = []
     with pytest.raises(gr.Error, match=sentence):
         for update in follow(panel, conversation):
             updates.append(update)
+            assistant.loaded = ready
     messages, box, _, unanswered = updates[-1]
     assert (messages, box["submit_btn"], box["stop_btn"]) == ([], "Ask", False)
     assert 'question="Where?"' in unanswered
@@ -241,7 +249,7 @@ def test_regenerate_begins_a_branch_and_the_way_leads_back(panel, conversation, 
     messages = turn_messages(conversation.turns)
     index = messages.index({"role": "user", "content": question_content("First?", 0)})
     panel._regenerate(SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS)
-    conversation.running.join(10)
+    wait_until_idle(conversation)
     assert [question for question, _ in assistant.asked] == ["First?", "Second?", "First?"]
     (turn,) = conversation.turns
     assert turn.siblings == (first.turn_id, turn.turn_id)
@@ -256,7 +264,7 @@ def test_an_edited_question_begins_a_branch_beside_its_turn(panel, conversation,
         ask(panel, conversation, question)
     event = SimpleNamespace(turn=1, question=" Other? ")
     panel._ask_edited(event, conversation.conversation_id, *OPTIONS)
-    conversation.running.join(10)
+    wait_until_idle(conversation)
     assert [turn.question for turn in conversation.turns] == ["First?", "Other?"]
     assert len(conversation.turns[1].siblings) == 2
 
