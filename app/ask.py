@@ -111,6 +111,9 @@ def _add_document(
     if entry.state != "read":
         raise UserFacingError(entry.message)
     document = assistant.library.document(entry.document_id)
+    if any(other.document_id == entry.document_id for other in present):
+        progress.show(f"{path.name} has the same content as {document.shown_name} and was not added again.", last=True)
+        return
     pages = f"{document.page_count} page{'s' * (document.page_count != 1)}"
     progress.show(f"Read {document.shown_name}: {pages}", last=True)
     for note in addition_notes(document, present):

@@ -43,13 +43,12 @@ class _Step:
 
 @dataclass
 class _Channel:
-    """One conversation: its watchers, the steps of its last answer by number, and those that were set aside."""
+    """One conversation: its watchers, and the steps of its last answer by number."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
     steps: OrderedDict[int, _Step] = field(default_factory=OrderedDict)
     step_count: int = 0
     running: bool = False
-    aside: tuple[OrderedDict[int, _Step], int] | None = None
 
 
 class Subscription:
@@ -115,7 +114,6 @@ class TelemetryHub:
             if not channel.running:
                 channel.steps.clear()
                 channel.step_count = 0
-                channel.aside = None
             channel.running = event["type"] != "finished"
             if isinstance(item, _Step):
                 self._keep(channel, item)
@@ -155,29 +153,6 @@ class TelemetryHub:
             if not channel.running:
                 subscription._put({"type": "idle", "steps": channel.step_count})
         return subscription
-
-    def set_aside(self, conversation_id: str) -> None:
-        """Keep the last answer's steps from the watchers, until `bring_back` or the next answer."""
-        with self._lock:
-            channel = self._channels.get(conversation_id)
-            if channel and not channel.running:
-                channel.aside = channel.steps, channel.step_count
-                channel.steps, channel.step_count = OrderedDict(), 0
-                self._tell_idle(channel)
-
-    def bring_back(self, conversation_id: str) -> None:
-        """Give the watchers back what was set aside last."""
-        with self._lock:
-            channel = self._channels.get(conversation_id)
-            if channel and channel.aside:
-                channel.steps, channel.step_count = channel.aside
-                channel.aside = None
-                self._tell_idle(channel)
-
-    @staticmethod
-    def _tell_idle(channel: _Channel) -> None:
-        for subscription in channel.subscriptions:
-            subscription._put({"type": "idle", "steps": channel.step_count})
 
     def step(self, conversation_id: str, number: int) -> Event | None:
         """A step of the last answer, or None if it is not kept."""

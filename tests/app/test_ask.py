@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.ask import ProgressLine, run_ask
+from app.chat.assistant import Assistant
 from app.chat.model_loader import LoadedModel
 from app.errors import UserFacingError
 from app.library import read_document
@@ -21,6 +22,7 @@ from app.settings import AppSettings
 REPORT_KEYS = [
     "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens", "reused_tokens",
     "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason", "pages_read",
+    "restored_tokens", "restored_bytes",
 ]  # fmt: skip
 
 
@@ -33,6 +35,7 @@ def arguments(documents, question="Who kept the light?", **changes) -> argparse.
     values = {
         "documents": documents, "question": question, "questions": None, "json": False, "password": None,
         "max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "seed": None, "system_prompt": None,
+        "no_cache": False,
     }  # fmt: skip
     return argparse.Namespace(**{**values, **changes})
 
@@ -72,7 +75,7 @@ def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path
 
 def test_pages_without_text_are_named(settings, book_path, capsys, monkeypatch):
     document = replace(read_document(book_path), picture_pages=("2", "iv"), unreadable_pages=("9",))
-    monkeypatch.setattr("app.chat.assistant.read_document", lambda *arguments: document)
+    monkeypatch.setattr("app.library.library.read_document", lambda *arguments, **options: document)
     run_ask(settings, arguments([book_path], json=True))
     shown = capsys.readouterr()
     assert "In harbour.txt, 2 pages are pictures: their text cannot be read (pages 2 and iv)." in shown.err
@@ -87,9 +90,47 @@ def test_the_same_content_twice_is_told(settings, book_path, capsys):
     twin.write_bytes(book_path.read_bytes())
     run_ask(settings, arguments([book_path, twin, book_path], json=True))
     shown = capsys.readouterr()
-    assert "twin.txt has the same content as harbour.txt." in shown.err
-    assert "harbour.txt is among the documents already and was not added again." in shown.err
-    assert json.loads(shown.out)["document"]["pages"] == 2
+    for name in ("twin.txt", "harbour.txt"):
+        assert f"{name} has the same content as harbour.txt and was not added again." in shown.err
+    assert json.loads(shown.out)["document"]["pages"] == 1
+
+
+def test_the_second_time_a_document_comes_from_the_disk_unless_nothing_is_kept(settings, book_path, capsys):
+    reports = []
+    for no_cache in (True, False, False, True):
+        assert run_ask(settings, arguments([book_path], json=True, no_cache=no_cache)) == 0
+        shown = capsys.readouterr()
+        reports.append(json.loads(shown.out))
+        assert ("from the disk" in shown.err) == (len(reports) == 3)
+    assert [report["restored_tokens"] > 0 for report in reports] == [False, False, True, False]
+    assert reports[2]["restored_tokens"] == reports[2]["reused_tokens"] and reports[2]["restored_bytes"] > 0
+    # Restored pages are those that were computed: the same greedy answer.
+    assert len({report["answer"] for report in reports}) == 1
+
+
+def test_beside_a_server_its_library_is_read_and_left_alone(settings, book_path, capsys):
+    server = Assistant(settings)
+    try:
+        run_ask(settings, arguments([book_path], json=True))
+        assert json.loads(capsys.readouterr().out)["document"]["pages"] == 1
+        assert server.library.entries() == []
+    finally:
+        server.close()
+
+
+def test_a_document_that_the_library_could_not_open_is_opened_with_its_password(settings, tmp_path, capsys):
+    pypdf = pytest.importorskip("pypdf")
+    writer = pypdf.PdfWriter(Path(__file__).parents[2] / "assets" / "books" / "the-happy-prince.pdf")
+    writer.encrypt("sesame", algorithm="RC4-128")
+    path = tmp_path / "locked.pdf"
+    writer.write(path)
+    for password in (None, "wrong"):
+        with pytest.raises(UserFacingError, match=r"locked\.pdf"):
+            run_ask(settings, arguments([path], password=password))
+    run_ask(settings, arguments([path], password="sesame", json=True))
+    assert json.loads(capsys.readouterr().out)["document"]["tokens_in_context"] > 0
+    # The text is kept, and the password is not needed again.
+    run_ask(settings, arguments([path], json=True))
 
 
 def test_questions_of_a_file_share_a_session(settings, book_path, tmp_path, capsys):

@@ -5,11 +5,22 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from app.errors import UserFacingError
-from app.settings import add_arguments, add_server_arguments, default_data_dir, set_library_defaults, settings_from
+from app.settings import (
+    LEAST_CACHE_BYTES,
+    MOST_CACHE_BYTES,
+    add_arguments,
+    add_server_arguments,
+    byte_size,
+    default_cache_bytes,
+    default_data_dir,
+    set_library_defaults,
+    settings_from,
+)
 
 
 def parse(*arguments: str, **environment: str):
@@ -121,3 +132,44 @@ def test_without_a_home_folder_the_data_folder_must_be_named(monkeypatch, tmp_pa
     assert parse("--data-dir", str(tmp_path)).data_dir == tmp_path
     with pytest.raises(UserFacingError, match="~nobody/data names no folder"):
         parse("--data-dir", "~nobody/data")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [("20G", 20 << 30), ("1.5g", 3 << 29), ("500 MB", 500 << 20), ("2TiB", 2 << 40), ("4096", 4096), ("7k", 7168)],
+)
+def test_sizes_as_people_write_them(text, size):
+    assert byte_size(text) == size
+    assert parse(QUEST_CHAT_CACHE_BYTES=text).cache_bytes == parse("--cache-bytes", text).cache_bytes == size
+
+
+@pytest.mark.parametrize("text", ["", "G", "-1G", "20X", "1e9", "0", "0.0001", "nan", "٣G"])
+def test_what_is_no_size_is_refused(text):
+    with pytest.raises(argparse.ArgumentTypeError, match="like 20G"):
+        byte_size(text)
+    if text:
+        with pytest.raises(UserFacingError, match="QUEST_CHAT_CACHE_BYTES"):
+            parse(QUEST_CHAT_CACHE_BYTES=text)
+
+
+def test_the_cache_takes_a_quarter_of_the_free_disk_within_limits(monkeypatch, tmp_path):
+    def free(free_bytes):
+        monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=free_bytes))
+
+    for free_bytes, expected in ((1 << 30, LEAST_CACHE_BYTES), (40 << 30, 10 << 30), (1 << 50, MOST_CACHE_BYTES)):
+        free(free_bytes)
+        assert default_cache_bytes(tmp_path / "not" / "there" / "yet") == expected
+    # What is kept already does not make the share smaller from start to start.
+    (tmp_path / "snapshots" / "model").mkdir(parents=True)
+    (tmp_path / "snapshots" / "model" / "segment").write_bytes(bytes(4096))
+    free((40 << 30) - 4096)
+    assert default_cache_bytes(tmp_path) == 10 << 30
+
+
+def test_only_what_is_to_be_kept_is_kept(tmp_path):
+    settings = parse("--data-dir", str(tmp_path), "--cache-bytes", "3G")
+    assert settings.engine_config().snapshot_dir is None
+    config = settings.engine_config(keeps_snapshots=True, snapshots_read_only=True)
+    assert (config.snapshot_dir, config.snapshot_bytes, config.snapshots_read_only) == (
+        tmp_path / "snapshots", 3 << 30, True,
+    )  # fmt: skip

@@ -107,24 +107,15 @@ def test_watchers_of_a_forgotten_conversation_are_told_to_go():
     assert not hub.is_watched("a")
 
 
-def test_steps_that_are_set_aside_are_not_kept_until_they_are_brought_back(hub):
-    subscription = hub.subscribe("a")
+def test_what_is_no_part_of_an_answer_is_told_and_changes_nothing(hub):
+    one, other = hub.subscribe("a"), hub.subscribe("b")
     hub.publish("a", step(0))
     hub.publish("a", {"type": "finished"})
-    all_events(subscription)
-    hub.set_aside("a")
-    assert all_events(subscription) == [{"type": "idle", "steps": 0}]
-    assert hub.step("a", 0) is None
-    hub.bring_back("a")
-    assert all_events(subscription) == [{"type": "idle", "steps": 1}]
-    assert hub.step("a", 0)["step"] == 0
-
-
-def test_a_new_answer_forgets_what_was_set_aside(hub):
-    hub.publish("a", step(0))
-    hub.publish("a", {"type": "finished"})
-    hub.set_aside("a")
-    hub.publish("a", {"type": "prefill"})
-    hub.publish("a", {"type": "finished"})
-    hub.bring_back("a")
-    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": 0}
+    all_events(one), all_events(other)
+    hub.tell("a", {"type": "changed"})
+    hub.tell("nobody", {"type": "changed"})
+    hub.tell_all({"type": "library"})
+    hub.tell_all({"type": "library"})  # nobody has looked in between
+    assert all_events(one) == [{"type": "changed"}, {"type": "library"}]
+    assert all_events(other) == [{"type": "library"}]
+    assert hub.step("a", 0)["step"] == 0 and hub.subscribe("a").next(0) == {"type": "idle", "steps": 1}

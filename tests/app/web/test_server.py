@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
+from urllib.parse import unquote
 
 import numpy as np
 import pytest
@@ -38,7 +39,16 @@ class ScriptedAssistant:
     def conversation(self, conversation_id: str) -> SimpleNamespace:
         if conversation_id != CONVERSATION:
             raise UserFacingError("This conversation is closed.")
-        return SimpleNamespace(conversation_id=conversation_id)
+        return SimpleNamespace(conversation_id=conversation_id, title="Who's “he”?/../ ünd\r\nX-Evil: 1")
+
+    def library_json(self, conversation_id: str = "", search: str = "") -> dict:
+        if conversation_id:
+            self.conversation(conversation_id)
+        return {"documents": [{"name": search}], "conversations": []}
+
+    def export_conversation(self, conversation_id: str, kind: str) -> str:
+        self.conversation(conversation_id)
+        return f"{kind} of {conversation_id}"
 
     def page_text(self, conversation_id: str, page: int) -> dict:
         self.conversation(conversation_id)
@@ -178,6 +188,28 @@ def test_the_page_is_served_while_the_model_loads(client):
     assert "text/html" in page.headers["Content-Type"]
     health = client.get("/healthz").json()
     assert (health["status"], health["message"]) == ("loading", "Reading the weights")
+    # Of this start of the server, for as long as it runs.
+    assert len(health["instance"]) >= 16 and client.get("/healthz").json()["instance"] == health["instance"]
+
+
+def test_the_lists_are_told_for_a_conversation_or_none(client):
+    asked = client.get("/library", params={"conversation": CONVERSATION, "search": "light & dark"})
+    assert asked.json() == {"documents": [{"name": "light & dark"}], "conversations": []}
+    assert asked.headers["Cache-Control"] == "no-store"
+    assert client.get("/library").status_code == 200
+    assert client.get("/library", params={"conversation": "someone-elses"}).status_code == 404
+
+
+@pytest.mark.parametrize(("suffix", "kind", "media"), [("md", "markdown", "text/markdown"), ("json", "json", "json")])
+def test_a_conversation_is_downloaded_under_a_name_that_every_disk_takes(client, suffix, kind, media):
+    response = client.get(f"/conversations/{CONVERSATION}/export.{suffix}")
+    assert (response.status_code, response.text) == (200, f"{kind} of {CONVERSATION}")
+    assert media in response.headers["Content-Type"] and "X-Evil" not in response.headers
+    disposition = response.headers["Content-Disposition"]
+    assert disposition.startswith(f'attachment; filename="conversation.{suffix}"; filename*=UTF-8\'\'')
+    name = unquote(disposition.partition("filename*=UTF-8''")[2])
+    assert name == f"Who s he ünd X-Evil 1.{suffix}"
+    assert client.get(f"/conversations/nobodys/export.{suffix}").status_code == 404
 
 
 def test_scripts_are_served_as_scripts(client):
