@@ -52,7 +52,7 @@ def run_doctor(settings: AppSettings, as_json: bool, verify: bool = False) -> in
     if verify:
         faults = list(verify_storage(settings.data_dir))
         problems += [(fault.message, not fault.is_repaired) for fault in faults]
-        report["verified"] = f"{len(faults)} faults" if faults else "all that is kept is whole"
+        report["verified"] = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "all that is kept is whole"
     if as_json:
         figures = {**report, "storage": sizes.to_json(), "problems": [text for text, _ in problems]}
         print(json.dumps(figures, indent=2))

@@ -77,6 +77,11 @@ class DocumentFiles:
         """
         self.path(document_id, suffix).unlink(missing_ok=True)
 
+    def give_back(self, document_id: str, suffix: str, source: Path | None) -> None:
+        """Undo `keep`: put a file that was taken from `source` there again, or remove the copy."""
+        if source is None or not _moved(self.path(document_id, suffix), source):
+            self.forget(document_id, suffix)
+
     def kept(self) -> Iterator[tuple[str, str]]:
         """Id and suffix of each document that has a file, going by the names."""
         if not self.folder.is_dir():

@@ -113,13 +113,14 @@ class Library:
             entry = self.entry_or_none(document_id)
             if entry is not None and entry.state == "read":
                 if self.is_kept:
+                    self._replace_lost_file(path, document_id, take)
                     self._own.set_used(document_id)
             elif entry is None or document_id not in self._being_read():
                 document_id = self._take_in(path, document_id, file_name, take)
                 self._enqueue(document_id, password)
             if take and self.is_kept:
                 path.unlink(missing_ok=True)
-        self._on_change()
+        self._tell()
         return self.entry(document_id)
 
     def entries(self) -> list[LibraryEntry]:
@@ -227,7 +228,7 @@ class Library:
         self.entry(document_id)
         self._store_of(document_id).rename(document_id, name)
         self._forget_text(document_id)
-        self._on_change()
+        self._tell()
 
     def remove(self, document_id: str) -> None:
         """Remove a document with its file, its text, what search knows of it, and what models have kept of it.
@@ -239,14 +240,16 @@ class Library:
         """
         self._stop(document_id)
         with self._adding:
+            store = self._store_of(document_id)
             try:
                 # Should the process end here, the next start takes it up again.
-                self._store_of(document_id).set_state(document_id, "removing")
+                store.set_state(document_id, "removing")
             except StorageFull:
                 # The document's file makes room for the rest.
-                pass
+                self._forget_files(document_id)
+                store.set_state(document_id, "removing")
             self._finish_removing(document_id)
-        self._on_change()
+        self._tell()
 
     def search(self, text: str) -> list[LibraryHit]:
         """Documents and pages that have words that begin with all words of `text`, names before pages."""
@@ -295,9 +298,17 @@ class Library:
             self._own.add(document_id, name, file_name, suffix, file_bytes)
         except StorageError:
             if self.is_kept and before is None:
-                self._files.forget(document_id, suffix)
+                self._files.give_back(document_id, suffix, path if take else None)
             raise
         return document_id
+
+    def _replace_lost_file(self, path: Path, document_id: str, take: bool) -> None:
+        suffix = self._own.suffix(document_id)
+        if not self._files.path(document_id, suffix).is_file():
+            try:
+                self._files.keep(path, suffix, take)
+            except OSError as error:
+                raise storage_error(error, self._data_dir) from error
 
     def _read_again(self, document_id: str, password: str | None) -> LibraryEntry:
         self.start()
@@ -308,7 +319,7 @@ class Library:
                     raise UserFacingError(f"{entry.name} is only read here. Add it again to read it afresh.")
                 self._own.set_state(document_id, "reading")
                 self._enqueue(document_id, password)
-        self._on_change()
+        self._tell()
         return self.entry(document_id)
 
     def _being_read(self) -> set[str]:
@@ -330,17 +341,19 @@ class Library:
             self._state.wait_for(lambda: self._reading != document_id or self._closed, timeout=_CLOSING_S)
 
     def _finish_removing(self, document_id: str) -> None:
-        suffix = self._own.suffix(document_id)
         self._forget_text(document_id)
-        if suffix is None:
+        self._forget_files(document_id)
+        self._own.remove(document_id)
+
+    def _forget_files(self, document_id: str) -> None:
+        suffix = self._own.suffix(document_id)
+        if suffix is None or not self.is_kept:
             return
         try:
-            if self.is_kept:
-                self._files.forget(document_id, suffix)
-                forget_document(self._data_dir, document_id)
+            self._files.forget(document_id, suffix)
+            forget_document(self._data_dir, document_id)
         except OSError as error:
             raise storage_error(error, self._data_dir) from error
-        self._own.remove(document_id)
 
     def _forget_text(self, document_id: str) -> None:
         with self._state:
@@ -356,6 +369,13 @@ class Library:
                 return replace(entry, state="failed", message=message)
             progress = self._progress.get(entry.document_id)
         return replace(entry, progress=progress) if entry.state == "reading" else entry
+
+    def _tell(self) -> None:
+        try:
+            self._on_change()
+        except Exception as error:
+            # Whoever listens must not end the reading, or undo what has been done.
+            explain(error, "Showing the library")
 
     def _work(self) -> None:
         """Read one document after the other until the library is closed."""
@@ -385,7 +405,7 @@ class Library:
                 self._reading = ""
                 self._progress.pop(document_id, None)
                 self._state.notify_all()
-            self._on_change()
+            self._tell()
 
     def _settle(self) -> None:
         """Finish what an ended process has begun."""
@@ -402,7 +422,7 @@ class Library:
             for document_id in self._own.ids("reading"):
                 if document_id not in self._being_read():
                     self._enqueue(document_id, None)
-        self._on_change()
+        self._tell()
 
     def _read(self, document_id: str, password: str | None) -> None:
         entry, suffix = self._own.entry(document_id), self._own.suffix(document_id)
@@ -421,7 +441,7 @@ class Library:
                 self._progress[document_id] = progress.done_pages / max(1, progress.total_pages)
             if (now := time.monotonic()) - told_at >= _PROGRESS_S:
                 told_at = now
-                self._on_change()
+                self._tell()
 
         try:
             document = read_document(path, password, on_progress, stop=self._stop_reading)

@@ -197,6 +197,20 @@ class Database:
             return [error.message]
         return [fault for fault in found if fault != "ok"]
 
+    def write_back(self) -> None:
+        """Bring what is in the log into the file and make the log empty, as far as nobody reads what was there before.
+
+        Otherwise that happens once the log has grown to a few MiB: too late on a disk that is nearly full.
+        """
+        with suppress(sqlite3.Error), self._writing, closing(self._connected_engine().raw_connection()) as connection:
+            own = connection.driver_connection
+            # Readers are not waited for. In a transaction it could not be done at all.
+            own.execute("PRAGMA busy_timeout = 0")
+            try:
+                own.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                own.execute(f"PRAGMA busy_timeout = {int(_BUSY_TIMEOUT_S * 1000)}")
+
     def close(self) -> None:
         """Let the file go; further calls do nothing."""
         with self._lock:

@@ -8,25 +8,28 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from app.library.document import Document, DocumentPage
 from app.library.library_entry import EntryState, LibraryEntry, LibraryHit
-from app.store.data_folder import StorageError
+from app.store.data_folder import StorageError, StorageFull
 from app.store.database import Database
 from app.store.search_words import match_expression, snippet
 from app.store.stored_text import storable
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 # Pages are written in pieces, so that an answer that is saved meanwhile waits for one of them only.
-_PIECE_CHARACTERS = 500_000
+_PIECE_CHARACTERS = 200_000
+# And removed in pieces: rows of pages, and free pages of the file.
+_REMOVED_ROWS = 200
+_VACUUMED_PAGES = 256
 _MOST_HITS = 50
 _HITS_OF_A_DOCUMENT = 3
 # Of the pages that have the words so many are looked at, the best first.
 _RANKED_PAGES = 500
+# In the order of LibraryEntry's fields.
 _ENTRY_COLUMNS = (
     "document_id, name, file_name, state, NULL AS progress, message, page_count, picture_pages, unreadable_pages, "
     "assumed_encoding, file_bytes, added_at, last_used_at"
@@ -143,6 +146,7 @@ class DocumentStore:
                     number,
                 ),
             )
+        self._database.write_back()
         return True
 
     def pages(self, document_id: str) -> tuple[DocumentPage, ...]:
@@ -156,13 +160,47 @@ class DocumentStore:
         return tuple(DocumentPage(*row) for row in rows)
 
     def remove(self, document_id: str) -> None:
-        """Remove a document with its pages, its tokens and what search knows of it, also out of conversations."""
-        with self._database.writing() as connection:
-            connection.exec_driver_sql("DELETE FROM documents WHERE document_id = ?", (document_id,))
-        # Gives the space back to the disk, which may be why it was removed; the next removal does it otherwise.
-        with suppress(StorageError), self._database.writing() as connection:
-            # One page with each row of its result, which has no columns: SQLAlchemy would fetch none of them.
-            connection.connection.driver_connection.execute("PRAGMA incremental_vacuum").fetchall()
+        """Remove a document with its pages, its tokens and what search knows of it, also out of conversations.
+
+        In several transactions: call `set_state(document_id, "removing")` before, should the process end meanwhile.
+        On a full disk they are small ones: to remove something takes space, too, for a moment.
+        """
+        rows = _REMOVED_ROWS
+        while rows:
+            try:
+                with self._database.writing() as connection:
+                    removed = connection.exec_driver_sql(
+                        "DELETE FROM document_pages WHERE page_id IN (SELECT page_id FROM document_pages "
+                        "JOIN documents USING (number) WHERE document_id = ? LIMIT ?)",
+                        (document_id, rows),
+                    ).rowcount
+                    if removed == 0:
+                        connection.exec_driver_sql("DELETE FROM documents WHERE document_id = ?", (document_id,))
+                        break
+            except StorageFull:
+                if rows == 1:
+                    raise
+                rows = max(1, rows // 8)
+            if rows < _REMOVED_ROWS:
+                self._database.write_back()
+        self._give_space_back()
+
+    def _give_space_back(self) -> None:
+        """Make the file smaller by what is not used of it; the next removal does what fails now."""
+        self._database.write_back()
+        step, left = _VACUUMED_PAGES, None
+        while step and left != 0:
+            try:
+                with self._database.writing() as connection:
+                    # One page with each row of the result, which has no columns: SQLAlchemy would fetch none of them.
+                    vacuum = f"PRAGMA incremental_vacuum({step})"
+                    connection.connection.driver_connection.execute(vacuum).fetchall()
+                    before, left = left, connection.exec_driver_sql("PRAGMA freelist_count").scalar()
+                    if left == before:
+                        break
+            except StorageError:
+                step //= 8
+            self._database.write_back()
 
     def set_tokens(self, document_id: str, model: str, tokens: int, is_exact: bool) -> None:
         """Keep how many tokens a document has for a model."""
@@ -218,11 +256,16 @@ class DocumentStore:
         return hits
 
 
-def _entry(row) -> LibraryEntry:
-    values = row._asdict()
-    for name in ("picture_pages", "unreadable_pages"):
-        values[name] = tuple(json.loads(values[name]))
-    return LibraryEntry(**values)
+def _entry(row: Row) -> LibraryEntry:
+    *before, picture_pages, unreadable_pages, encoding, file_bytes, added_at, last_used_at = row
+    return LibraryEntry(
+        *before, _labels(picture_pages), _labels(unreadable_pages), encoding, file_bytes, added_at, last_used_at
+    )
+
+
+def _labels(kept: str) -> tuple[str, ...]:
+    # Nearly always there are none, and a list has a thousand documents.
+    return () if kept == "[]" else tuple(json.loads(kept))
 
 
 def _number_to_read(connection: Connection, document_id: str) -> int | None:

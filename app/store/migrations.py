@@ -100,7 +100,9 @@ _TABLES = (
 def _word_index(name: str, table: str, key: str, columns: Sequence[str]) -> tuple[str, ...]:
     """A full-text index of columns of a table, kept up to date by triggers.
 
-    It holds no text of its own, so that what is removed must be told to it as it was indexed.
+    It holds no text of its own, so that what is removed must be told to it as it was indexed. Beginnings of words of
+    two and three letters have an index of their own: so many words can begin with them that looking each up takes
+    seconds.
     """
     listed = ", ".join(columns)
     old, new = (", ".join(f"indexed_text({row}.{column})" for column in columns) for row in ("old", "new"))
@@ -108,7 +110,8 @@ def _word_index(name: str, table: str, key: str, columns: Sequence[str]) -> tupl
     delete = f"INSERT INTO {name} ({name}, rowid, {listed}) VALUES ('delete', old.{key}, {old});"
     changed = " OR ".join(f"old.{column} IS NOT new.{column}" for column in columns)
     return (
-        f"CREATE VIRTUAL TABLE {name} USING fts5({listed}, content='', tokenize='unicode61 remove_diacritics 2')",
+        f"CREATE VIRTUAL TABLE {name} USING fts5({listed}, content='', prefix='2 3', "
+        "tokenize='unicode61 remove_diacritics 2')",
         f"CREATE TRIGGER {name}_inserted AFTER INSERT ON {table} BEGIN {insert} END",
         f"CREATE TRIGGER {name}_deleted AFTER DELETE ON {table} BEGIN {delete} END",
         f"CREATE TRIGGER {name}_updated AFTER UPDATE OF {listed} ON {table} WHEN {changed} BEGIN {delete} {insert} END",

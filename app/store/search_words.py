@@ -24,16 +24,19 @@ def indexed_text(text: str | None) -> str:
 
 
 def match_expression(query: str) -> str:
-    """A query for FTS5 that asks for all words of `query`, the last letters of each left open; "" if it has no word.
+    """A query for FTS5 that asks for all words of `query`; "" if it has none.
 
-    Every word is quoted, so that nothing in it is an operator.
+    Longer words may begin with them; a single letter is a word of its own, as half of all words begin with some. Every
+    word is quoted, so that nothing in it is an operator.
     """
     words = [
         word.replace('"', '""').replace("\0", "")
         for word in query[:_MOST_QUERY_CHARACTERS].split()
         if any(character.isalnum() for character in word)
     ]
-    return " ".join(f'"{indexed_text(word).strip()}"*' for word in words[:_MOST_QUERY_WORDS])
+    return " ".join(
+        f'"{indexed_text(word).strip()}"{"*" if len(word) > 1 else ""}' for word in words[:_MOST_QUERY_WORDS]
+    )
 
 
 def snippet(text: str, query: str) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import os
 from types import SimpleNamespace
 
 import pytest
 
 from app import doctor
 from app.settings import AppSettings
+from app.store.database import DATABASE_NAME
+from app.store.folder_lock import FolderLock
 
 
 @pytest.fixture
@@ -23,6 +26,31 @@ def test_the_report_names_what_is_here(settings, capsys):
     assert {"python", "torch", "triton", "gpu", "memory", "cpu_features", "model_cache", "data_folder"} <= report.keys()
     assert report["torch"] == importlib.metadata.version("torch")
     assert code == (1 if any("not installed" in problem for problem in report["problems"]) else 0)
+
+
+def test_the_report_has_the_sizes_of_what_is_kept(settings, capsys):
+    settings.data_dir.mkdir()
+    lock = FolderLock.acquire(settings.data_dir, "http://127.0.0.1:7860")
+    doctor.run_doctor(settings, as_json=True)
+    report = json.loads(capsys.readouterr().out)
+    lock.release()
+    assert report["used_by"] == f"process {os.getpid()}, http://127.0.0.1:7860"
+    assert report["storage"]["used_by"] == {"process_id": os.getpid(), "address": "http://127.0.0.1:7860"}
+    assert {"documents_bytes", "database_bytes", "snapshots_bytes", "models_bytes"} <= report["storage"].keys()
+    assert report["documents"] == "0, 0 bytes"
+
+
+def test_verifying_tells_what_was_damaged(settings, capsys):
+    settings.data_dir.mkdir()
+    (settings.data_dir / DATABASE_NAME).write_bytes(b"not a database at all, " * 500)
+    doctor.run_doctor(settings, as_json=False)
+    assert "damaged" not in capsys.readouterr().out, "looking takes no time"
+    doctor.run_doctor(settings, as_json=False, verify=True)
+    report = capsys.readouterr().out
+    assert "note: The database of the data folder was damaged and has been put aside" in report
+    assert "verified" in report and "1 fault" in report
+    doctor.run_doctor(settings, as_json=False, verify=True)
+    assert "all that is kept is whole" in capsys.readouterr().out
 
 
 def test_a_missing_essential_package_is_a_failure(settings, capsys, monkeypatch):

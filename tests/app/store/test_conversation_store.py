@@ -212,13 +212,12 @@ def test_conversations_are_found_by_their_words(conversations, add_document):
     assert found("маяк") == [conversation_id]
 
 
+OPERATORS = '" "" \' NEAR( OR NOT AND x* * ^x question:x -x ( ) + {a}:b \\ % _ ; -- \0 a\0b \ud800 🦊 \u202e'.split(" ")
+
+
 @pytest.mark.parametrize(
-    "search",
-    [
-        '"', '""', "'", "NEAR(", "OR", "a OR b", "NOT x", "x*", "*", "^x", "question:x", "{a b}: c", "-x", "x AND", "(", "\\",
-        "%", "_", ";DROP TABLE turns;--", "\0", "a\0b", "\ud800", "🦊", "x" * 100_000, "x " * 5000, "\u202e", "a" * 40 + '"',
-    ],
-)  # fmt: skip
+    "search", [*OPERATORS, "a OR b", "x AND", "NEAR(a b, 3)", ";DROP TABLE turns;--", "x" * 100_000, "x " * 5000]
+)
 def test_hostile_searches_are_harmless(conversations, documents, search):
     conversation_id = conversations.create()
     answered(conversations, conversation_id, None, "one")

@@ -96,7 +96,7 @@ def fill_without_search(data_dir: Path) -> str:
     Database.open(data_dir, migrations=MIGRATIONS[:1]).close()
     with closing(sqlite3.connect(data_dir / DATABASE_NAME)) as connection, connection:
         connection.execute(
-            "INSERT INTO conversations (number, conversation_id, title, created_at, updated_at) VALUES (7, ?, '', 1, 1)",
+            "INSERT INTO conversations (number, conversation_id, created_at, updated_at) VALUES (7, ?, 1, 1)",
             ("c" * 32,),
         )
         connection.execute(
