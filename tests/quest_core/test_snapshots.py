@@ -57,12 +57,12 @@ def content(session: Session, tokens: int) -> dict[str, torch.Tensor]:
     pages = -(-tokens // pool.page_size)
     in_last = (tokens - 1) % pool.page_size + 1
     found = {}
-    for name in ("keys", "values", "summaries", "summary_scales"):
+    for name in ("keys", "values", "summaries", "summary_scales", "key_scales", "value_scales"):
         store = getattr(pool, name)
         if store is None:
             continue
-        found[name] = store[:, table[:pages]].clone()
-        if name in ("keys", "values"):
+        found[name] = store.view(torch.uint8)[:, table[:pages]].unflatten(-1, (-1, store.element_size())).cpu()
+        if "summar" not in name:
             found[name][:, -1, :, in_last:] = 0
     return found
 
@@ -70,7 +70,7 @@ def content(session: Session, tokens: int) -> dict[str, torch.Tensor]:
 def assert_same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> None:
     assert left.keys() == right.keys()
     for name in left:
-        assert torch.equal(left[name].view(torch.uint8), right[name].view(torch.uint8)), name
+        assert torch.equal(left[name], right[name]), name
 
 
 LAYOUTS = {
@@ -86,7 +86,59 @@ LAYOUTS = {
 @pytest.mark.parametrize("layout", LAYOUTS)
 def test_shared_and_restored_equal_fresh(open_engine, prompt, never, layout, page_size):
     """Prefixes of ragged lengths: the same pages, bit by bit, and the same answer."""
-    settings = LAYOUTS[layout] | {"page_size": page_size}
+    check_all_ways(open_engine, prompt, never, LAYOUTS[layout] | {"page_size": page_size})
+
+
+GPU_LAYOUTS = {
+    "bfloat16": {"dtype": "bfloat16"},
+    "float32": {"dtype": "float32"},
+    "eager": {"dtype": "bfloat16", "eager": True},
+    "float8": {"dtype": "bfloat16", "kv_bits": 8},
+    "superpages": {"selection": "quest", "summary_levels": 2},
+    "superpages of means, float8": {"dtype": "float16", "summary_levels": 2, "kv_bits": 8},
+}
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("page_size", [4, 16])
+@pytest.mark.parametrize("layout", GPU_LAYOUTS)
+def test_shared_and_restored_equal_fresh_on_a_gpu(open_engine, prompt, never, monkeypatch, layout, page_size):
+    """The same with steps launched ahead, and superpages that are looked at."""
+    monkeypatch.setattr("kernels.reference.superpages.MOST_PAGES_SCORED", 16)
+    check_all_ways(open_engine, prompt, never, GPU_LAYOUTS[layout] | {"device": "cuda", "page_size": page_size})
+
+
+@pytest.mark.gpu
+def test_a_gpu_decodes_right_while_the_writer_and_readers_work(open_engine, prompt, never):
+    """Jobs of both priorities over a pool of one window: pages change hands all the time."""
+    settings = {"device": "cuda", "dtype": "bfloat16", "cached_contexts": 1, "page_size": 4}
+    engine = open_engine(**settings)
+    documents = [prompt(400, seed=seed) for seed in range(4)]
+    plain = open_engine(**settings, snapshot_dir=None)
+    expected = [answer_after(plain, document) for document in documents]
+    for _ in range(3):
+        for number, document in enumerate(documents):
+            background = engine.submit(
+                lambda cancellation, document=documents[number - 1]: engine.new_session().prefill(
+                    document, cancellation, 0, [Prefix(400, ("a",))]
+                ),
+                Priority.BACKGROUND,
+            )
+            ((_, _, tokens),) = engine.submit(
+                lambda cancellation, document=document: ask(engine, document, [Prefix(400, ("a",))])
+            )
+            assert tokens == expected[number]
+            assert list(background)[-1].done_tokens == 400
+    assert engine.snapshots.flush(30) and engine.snapshots.failure == ""
+    assert not [check for check in verify_snapshots(engine.config.snapshot_dir) if check.fault]
+
+
+def answer_after(engine: Engine, document: list[int]) -> list[int]:
+    ((_, _, tokens),) = engine.submit(lambda cancellation: ask(engine, document, [Prefix(400, ("a",))]))
+    return tokens
+
+
+def check_all_ways(open_engine, prompt, never, settings) -> None:
     fresh_engine = open_engine(**settings, snapshot_dir=None)
     tokens = prompt(541)
     prefixes = [Prefix(27, ("a",)), Prefix(129, ("a", "b")), Prefix(500, ("c",))]
