@@ -399,6 +399,7 @@ class ScriptedAssistant:
         self.conversations.clear()
         self.stored.entries.clear()
         self.stored.conversations.clear()
+        self.asked.clear()
 
 
 def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:
