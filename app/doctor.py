@@ -47,11 +47,14 @@ def run_doctor(settings: AppSettings, as_json: bool, verify: bool = False) -> in
         verify: read everything that is kept, which takes a second for each gigabyte or two, and repair what can be.
     """
     report, problems = examine(settings)
+    faults = list(verify_storage(settings.data_dir)) if verify else []
+    # After that: what was damaged may have been mended.
     sizes = storage_sizes(settings.data_dir)
     report |= _told_sizes(sizes)
+    problems += [(fault.message, not fault.is_repaired) for fault in faults]
+    if sizes.fault and not faults:
+        problems.append((f"{sizes.fault} `python launch.py doctor --verify` tells more.", True))
     if verify:
-        faults = list(verify_storage(settings.data_dir))
-        problems += [(fault.message, not fault.is_repaired) for fault in faults]
         report["verified"] = f"{len(faults)} fault{'s' * (len(faults) > 1)}" if faults else "all that is kept is whole"
     if as_json:
         figures = {**report, "storage": sizes.to_json(), "problems": [text for text, _ in problems]}
@@ -102,6 +105,7 @@ def _told_sizes(sizes: StorageSizes) -> dict[str, str]:
     copies = f", {_told_bytes(sizes.database_copies)} in older copies" if sizes.database_copies else ""
     return {
         "documents": f"{sizes.document_count:,}, {_told_bytes(sizes.documents)}",
+        "conversations": f"{sizes.conversation_count:,}",
         "database": f"{_told_bytes(sizes.database)}{copies}",
         "snapshots": f"{_told_bytes(sum(sizes.snapshots.values()))}{f' ({snapshots})' if snapshots else ''}",
         "converted_models": f"{_told_bytes(sum(sizes.models.values()))}{f' ({models})' if models else ''}",

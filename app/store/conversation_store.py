@@ -83,7 +83,7 @@ class ConversationStore:
             row = connection.exec_driver_sql(
                 "SELECT number, title, unanswered, created_at, updated_at, active_turn_id FROM conversations "
                 "WHERE conversation_id = ? AND deleted_at IS NULL",
-                (conversation_id,),
+                (storable(conversation_id),),
             ).first()
             if row is None:
                 return None
@@ -223,7 +223,7 @@ class ConversationStore:
                     "INSERT OR IGNORE INTO conversation_documents "
                     "(conversation_number, position, document_number, was_read) "
                     "SELECT ?, ?, number, ? FROM documents WHERE document_id = ? AND state <> 'removing'",
-                    (number, position, int(was_read), document_id),
+                    (number, position, int(was_read), storable(document_id)),
                 )
             _touch(connection, number)
 
@@ -357,7 +357,7 @@ class ConversationStore:
         with self._database.writing() as connection:
             connection.exec_driver_sql(
                 "UPDATE conversations SET unanswered = ? WHERE conversation_id = ?",
-                (storable(question), conversation_id),
+                (storable(question), storable(conversation_id)),
             )
 
     def recover(self) -> int:
@@ -379,14 +379,16 @@ class ConversationStore:
     def _set_deleted(self, conversation_id: str, deleted_at: float | None) -> bool:
         with self._database.writing() as connection:
             updated = connection.exec_driver_sql(
-                "UPDATE conversations SET deleted_at = ? WHERE conversation_id = ?", (deleted_at, conversation_id)
+                "UPDATE conversations SET deleted_at = ? WHERE conversation_id = ?",
+                (deleted_at, storable(conversation_id)),
             )
             return updated.rowcount > 0
 
 
 def _number(connection: Connection, conversation_id: str) -> int:
     number = connection.exec_driver_sql(
-        "SELECT number FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL", (conversation_id,)
+        "SELECT number FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL",
+        (storable(conversation_id),),
     ).scalar()
     if number is None:
         raise UserFacingError("There is no such conversation any more. Open another, or begin a new one.")
@@ -397,9 +399,12 @@ def _depth(connection: Connection, number: int, turn_id: int | None) -> int:
     """How many turns a branch has up to a turn, which is in the conversation."""
     if turn_id is None:
         return 0
-    depth = connection.exec_driver_sql(
-        "SELECT depth FROM turns WHERE turn_id = ? AND conversation_number = ?", (turn_id, number)
-    ).scalar()
+    depth = None
+    # It comes from a page, which may ask for anything; SQLite takes no larger number.
+    if abs(turn_id) < 1 << 63:
+        depth = connection.exec_driver_sql(
+            "SELECT depth FROM turns WHERE turn_id = ? AND conversation_number = ?", (turn_id, number)
+        ).scalar()
     if depth is None:
         raise UserFacingError("There is no such turn in this conversation. Reload the page.")
     return depth

@@ -34,8 +34,9 @@ def explain_storage_error(error: OSError, data_dir: Path) -> str:
     if error.errno in _DISK_IS_FULL:
         # Such an error seldom names its file.
         return (
-            f"The disk of the data folder {data_dir} is full. Free some space, or choose a folder on another disk with "
-            "--data-dir."
+            f"The disk of the data folder {data_dir} is full. Free some space (`python launch.py doctor` says what "
+            "takes how much of the folder, and removing a document gives its part back), or choose a folder on another "
+            "disk with --data-dir."
         )
     path = Path(error.filename or "")
     if not path.is_relative_to(data_dir) or isinstance(error, FileNotFoundError):

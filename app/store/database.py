@@ -248,14 +248,13 @@ class Database:
         import sqlalchemy
         from sqlalchemy.pool import QueuePool
 
-        # A connection for each thread that is at work at the same time; more wait.
+        # A connection for each thread that is at work at the same time; so many are kept open.
         engine = sqlalchemy.create_engine(
             "sqlite://",
             creator=lambda: _connect(self.path, self.read_only),
             poolclass=QueuePool,
             pool_size=8,
-            max_overflow=24,
-            pool_timeout=60,
+            max_overflow=-1,
         )
         sqlalchemy.event.listen(
             engine,

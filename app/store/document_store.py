@@ -71,7 +71,8 @@ class DocumentStore:
         """One document; None if it is not there."""
         with self._database.reading() as connection:
             row = connection.exec_driver_sql(
-                f"SELECT {_ENTRY_COLUMNS} FROM documents WHERE document_id = ? AND state <> 'removing'", (document_id,)
+                f"SELECT {_ENTRY_COLUMNS} FROM documents WHERE document_id = ? AND state <> 'removing'",
+                (storable(document_id),),
             ).first()
         return None if row is None else _entry(row)
 
@@ -79,7 +80,7 @@ class DocumentStore:
         """The ending of a document's file, also of one that is being removed; None if it is not there."""
         with self._database.reading() as connection:
             return connection.exec_driver_sql(
-                "SELECT suffix FROM documents WHERE document_id = ?", (document_id,)
+                "SELECT suffix FROM documents WHERE document_id = ?", (storable(document_id),)
             ).scalar()
 
     def ids(self, state: str = "") -> list[str]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from app.library.document_files import DocumentFiles
 from app.library.library import DOCUMENTS_FOLDER
+from app.store.conversation_store import ConversationStore
 from app.store.data_folder import StorageError
 from app.store.database import DATABASE_NAME, Database
 from app.store.document_store import DocumentStore
@@ -32,6 +33,8 @@ class StorageSizes:
     Args:
         documents: of the documents' files; there are `document_count`.
         database: its file and its log; `database_copies` are older and damaged ones that were kept.
+        conversation_count: conversations with a question or a document.
+        fault: a sentence on why the database cannot be used; "" if it can.
         snapshots: of what models have kept of documents, by model and layout.
         models: of converted models, by name.
         holder: the process that uses the folder; None if none does.
@@ -41,6 +44,8 @@ class StorageSizes:
     document_count: int
     database: int
     database_copies: int
+    conversation_count: int = 0
+    fault: str = ""
     snapshots: dict[str, int] = field(default_factory=dict)
     models: dict[str, int] = field(default_factory=dict)
     holder: LockHolder | None = None
@@ -51,6 +56,7 @@ class StorageSizes:
         return {
             "documents": self.document_count,
             "documents_bytes": self.documents,
+            "conversations": self.conversation_count,
             "database_bytes": self.database,
             "database_copies_bytes": self.database_copies,
             "snapshots_bytes": self.snapshots,
@@ -78,11 +84,14 @@ def storage_sizes(data_dir: Path) -> StorageSizes:
     live = {DATABASE_NAME + suffix for suffix in ("", "-wal", "-shm")}
     databases = {path.name: _size(path) for path in data_dir.glob(f"{database_stem}*")}
     documents = [_size(path) for path in (data_dir / DOCUMENTS_FOLDER).glob("*")]
+    conversation_count, fault = _conversations(data_dir)
     return StorageSizes(
         documents=sum(documents),
         document_count=len(documents),
         database=sum(size for name, size in databases.items() if name in live),
         database_copies=sum(size for name, size in databases.items() if name not in live),
+        conversation_count=conversation_count,
+        fault=fault,
         snapshots=snapshot_sizes(data_dir),
         models=_folder_sizes(data_dir / MODELS_FOLDER),
         holder=FolderLock.holder(data_dir),
@@ -113,6 +122,20 @@ def verify_storage(data_dir: Path) -> Iterator[StorageFault]:
     finally:
         if lock is not None:
             lock.release()
+
+
+def _conversations(data_dir: Path) -> tuple[int, str]:
+    """How many conversations there are, and what is wrong with their database as far as a glance tells."""
+    if not (data_dir / DATABASE_NAME).exists():
+        return 0, ""
+    try:
+        database = Database.open(data_dir, read_only=True)
+        try:
+            return len(ConversationStore(database).summaries()), database.notice
+        finally:
+            database.close()
+    except StorageError as error:
+        return 0, error.message
 
 
 def _verify_database(data_dir: Path, may_repair: bool) -> Iterator[StorageFault]:

@@ -80,6 +80,8 @@ def test_turns_of_another_conversation_are_refused(conversations):
         lambda: conversations.select_turn(here, turn_id),
         lambda: conversations.set_active(here, turn_id),
         lambda: conversations.begin_turn(here, 12_345, "two"),
+        lambda: conversations.select_turn(here, 10**30),
+        lambda: conversations.set_active(here, -1),
     ):
         with pytest.raises(UserFacingError, match="no such turn"):
             attempt()
@@ -224,6 +226,24 @@ def test_hostile_searches_are_harmless(conversations, documents, search):
     conversations.summaries(search)
     documents.search(search)
     assert len(conversations.summaries()) == 1
+
+
+@pytest.mark.parametrize("nonsense", ["", "\ud800", "\0", "x" * 100_000, "' OR 1=1 --"])
+def test_ids_from_an_address_are_harmless(conversations, documents, nonsense):
+    conversations.create()
+    assert conversations.find(nonsense) is None and documents.entry(nonsense) is None
+    assert documents.suffix(nonsense) is None
+    conversations.delete(nonsense)
+    conversations.set_unanswered(nonsense, "x")
+    for attempt in (
+        lambda: conversations.rename(nonsense, "x"),
+        lambda: conversations.begin_turn(nonsense, None, "x"),
+        lambda: conversations.undelete(nonsense),
+        lambda: conversations.set_documents(nonsense, [(nonsense, True)]),
+    ):
+        with pytest.raises(UserFacingError):
+            attempt()
+    assert len(conversations.last_used()) == 1
 
 
 @pytest.mark.parametrize("text", ["\0nul\0", "half \ud800 a character", "x" * 1_000_000, "\u202eturned", "a\r\nb"])

@@ -30,8 +30,9 @@ FOLDER = Path("/me/data")
         ),
         (
             OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)),
-            "The disk of the data folder /me/data is full. Free some space, or choose a folder on another disk with "
-            "--data-dir.",
+            "The disk of the data folder /me/data is full. Free some space (`python launch.py doctor` says what takes "
+            "how much of the folder, and removing a document gives its part back), or choose a folder on another disk "
+            "with --data-dir.",
         ),
         (PermissionError(errno.EACCES, "Permission denied", "/models/x"), "[Errno 13] Permission denied: '/models/x'"),
         (OSError("The hub does not answer."), "The hub does not answer."),
