@@ -46,14 +46,23 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     check(page, "empty")
     files = []
     for name in ("book.txt", "broken.pdf", "locked.pdf"):
-        (tmp_path / name).write_text("High above the city")
+        (tmp_path / name).write_text(f"High above the city: {name}")
         files.append(str(tmp_path / name))
     page.set_input_files("#document-files input[type=file]", files)
     page.wait_for_selector("#document-list li")
-    page.wait_for_selector("#password")
+    page.get_by_label("Password of locked.pdf").wait_for()
+    # One more in the library, and one that is asked about before it is removed.
+    page.get_by_role("button", name="Take broken.pdf out of this conversation").click()
+    page.get_by_text("1 document more in the library").click()
+    page.get_by_role("button", name="More for book.txt").click()
+    page.get_by_role("button", name="Remove from the library").locator("visible=true").click()
     page.fill("#question textarea", "Where?")
     page.press("#question textarea", "Enter")
     page.get_by_role("button", name="Edit").wait_for()
+    page.click("#messages button[aria-label=Retry] >> nth=-1")
+    page.get_by_role("group", name="Versions of this question").wait_for()
+    page.wait_for_selector("#question button:has-text('Ask')")
+    page.locator("#conversation-list .row-more").click()
     page.click("#settings-panel button")
     page.get_by_text("Longest answer").wait_for()
     for dark in (False, True):

@@ -47,7 +47,7 @@ def wait_for_focus(page, name: str) -> None:
     page.wait_for_function(f"name => ({FOCUSED})() === name", arg=name, timeout=5000)
 
 
-def test_an_edit_takes_the_width_and_tells_what_goes_and_follows_the_keys(open_page, served):
+def test_an_edit_takes_the_width_and_tells_what_is_kept_and_follows_the_keys(open_page, served):
     page = open_page()
     for question in ("First?", "Second?", "Third?"):
         ask(page, question)
@@ -56,7 +56,7 @@ def test_an_edit_takes_the_width_and_tells_what_goes_and_follows_the_keys(open_p
     second.get_by_role("button", name="Edit").click()
     assert box.input_value() == "Second?"
     assert box.bounding_box()["width"] > 0.85 * page.locator("#messages").bounding_box()["width"]
-    assert "2 answers below will be replaced" in second.locator("#note").inner_text()
+    assert "The 2 answers below are kept" in second.locator("#note").inner_text()
     # Half a word of an input method: Enter and Escape are its own.
     for key in ("Enter", "Escape"):
         box.dispatch_event("keydown", {"key": key, "isComposing": True})
@@ -98,12 +98,15 @@ def test_escape_stops_an_answer_and_the_focus_returns_to_the_question(open_page,
 def test_a_removed_document_hands_the_focus_on(open_page, tmp_path):
     page = open_page()
     for name in ("one.txt", "two.txt"):
-        (tmp_path / name).write_text("High above the city")
+        (tmp_path / name).write_text(f"High above the city: {name}")
     page.set_input_files("#document-files input[type=file]", [str(tmp_path / "one.txt"), str(tmp_path / "two.txt")])
     page.locator("#document-list li").nth(1).wait_for()
-    page.click("#document-list button >> nth=0")
-    wait_for_focus(page, "Remove two.txt")
-    page.keyboard.press("Enter")
+    for name, next_name in (("one.txt", "two.txt"), ("two.txt", "")):
+        page.get_by_role("button", name=f"More for {name}").click()
+        page.get_by_role("button", name="Remove from the library").locator("visible=true").click()
+        page.get_by_role("button", name="Remove", exact=True).click()
+        if next_name:
+            wait_for_focus(page, f"Take {next_name} out of this conversation")
     page.wait_for_selector(".document-none")
     page.wait_for_function("document.activeElement.closest('#document-files') !== null")
 
@@ -122,14 +125,16 @@ def test_messages_stand_beside_what_they_speak_of_once(open_page, served, tmp_pa
     broken = tmp_path / "broken.pdf"
     broken.write_text("x")
     page.set_input_files("#document-files input[type=file]", str(broken))
-    page.locator("#notice-at-documents[role=alert]", has_text="broken.pdf is damaged").wait_for()
+    page.locator("#document-list", has_text="broken.pdf is damaged").wait_for()
+    page.set_input_files("#document-files input[type=file]", str(broken))
+    page.locator("#notice-at-documents[role=alert]", has_text="broken.pdf is among the documents already").wait_for()
     page.click("#main-tabs button[role=tab]:has-text('Compare')")
     page.press("#compare-question textarea", "Enter")
     page.locator("#notice-at-comparison", has_text="Write a question first").wait_for()
     assert page.locator(".toast-body:visible").count() == 0
 
 
-def test_clear_can_be_undone_and_empties_the_panel(open_page, served):
+def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(open_page, served):
     page = open_page()
     ask(page, "First?")
     conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
@@ -138,20 +143,13 @@ def test_clear_can_be_undone_and_empties_the_panel(open_page, served):
     caption = page.locator("quest-live-panel [data-part=map-caption]")
     page.locator(STATE, has_text="Finished").wait_for()
     assert "at step 1" in caption.inner_text()
-    page.click("#messages button[aria-label=Clear]:visible")
-    page.wait_for_selector("quest-undo")
+    page.click("#messages button[aria-label='New conversation']:visible")
     page.locator("quest-live-panel [data-part=map-empty]", has_text="Ask a question").wait_for()
-    assert page.locator("quest-question").count() == 0
+    page.wait_for_function("!document.querySelector('quest-question')")
     assert (caption.inner_text(), page.locator("quest-live-panel [data-part=mean-speed]").inner_text()) == ("", "–")
-    page.click("quest-undo button")
+    page.locator("#conversation-list a", has_text="First?").click()
     page.wait_for_selector("quest-question")
     caption.filter(has_text="at step 1").wait_for()
-    assert page.locator("quest-undo").count() == 0
-    # Once a new conversation has begun, nothing is offered any more.
-    page.click("#messages button[aria-label=Clear]:visible")
-    page.wait_for_selector("quest-undo")
-    ask(page, "Anew?")
-    assert page.locator("quest-undo").count() == 0
 
 
 def test_escape_closes_the_text_of_a_page_and_the_focus_stays_on_the_map(open_page, served):
@@ -210,9 +208,9 @@ def test_a_question_that_comes_before_the_model_waits_for_it(open_page, served):
 def test_a_question_that_comes_before_the_conversation_is_opened_waits_for_it(open_page, served, monkeypatch):
     page = open_page()
     may_open, open_conversation = threading.Event(), served.open_conversation
-    monkeypatch.setattr(served, "open_conversation", lambda: may_open.wait(20) and open_conversation())
-    # A new tab: nothing to reopen.
-    page.evaluate("sessionStorage.clear()")
+    monkeypatch.setattr(
+        served, "open_conversation", lambda conversation_id: may_open.wait(20) and open_conversation(conversation_id)
+    )
     page.reload()
     press_ask(page, "Where?")
     page.wait_for_timeout(300)

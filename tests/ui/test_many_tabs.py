@@ -71,8 +71,8 @@ def test_twelve_tabs_answer_at_once(assistant, address, tmp_path):
         pages[1].wait_for_selector("#messages .user-row >> nth=1")
         pages[1].wait_for_selector("#question button:has-text('Ask')")
         closed_id = pages[2].locator("quest-live-panel").get_attribute("conversation-id")
-        del assistant.conversations[closed_id]
+        assistant.stored.conversations[closed_id].is_deleted = True
         assistant.telemetry.forget(closed_id)
-        pages[2].wait_for_selector("quest-live-panel [data-part=map-empty]:has-text('This conversation is closed')")
+        pages[2].wait_for_selector("quest-live-panel [data-part=map-empty]:has-text('There is no such conversation')")
         browser.close()
     assert complaints == []

@@ -27,7 +27,8 @@ class Browser:
 
     def __init__(self, address: str, assistant: Assistant) -> None:
         self.client = httpx.Client(base_url=address, timeout=10, trust_env=False)
-        self.conversation = assistant.open_conversation()
+        self.assistant = assistant
+        self.conversation = assistant.new_conversation()
         functions = self.client.get("/config").json()["dependencies"]
         self._function = {function["api_name"]: function["id"] for function in functions}
 
@@ -56,7 +57,7 @@ class Browser:
         return self.call("_add_files", self.conversation.conversation_id, files)
 
     def names(self) -> list[str]:
-        return [document.name for document in self.conversation.documents]
+        return [entry.name for entry in self.assistant.entries(self.conversation)]
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,7 @@ def server(tmp_path_factory, serve_page) -> Iterator[tuple[str, Assistant, Path]
         assistant = Assistant(settings)
         with serve_page(settings, assistant) as address:
             yield address, assistant, Path(os.environ["GRADIO_TEMP_DIR"])
+        assistant.close()
 
 
 @pytest.fixture
@@ -156,7 +158,7 @@ def test_nothing_but_uploads_is_read(browser, uploads, foreign_path, meta):
 def test_no_input_of_any_handler_takes_a_path(browser, uploads, foreign_path):
     before = set(files_below(uploads))
     payload = {"path": foreign_path, "meta": {"_type": "gradio.FileData"}}
-    for arguments in (("_ask", payload, {"text": "Who?", "files": [payload]}), ("open_conversation", [payload])):
+    for arguments in (("_ask", payload, {"text": "Who?", "files": [payload]}), ("open", [payload])):
         function, *data = arguments
         inputs = data + [None] * (8 - len(data) if function == "_ask" else 0)
         ended = browser.call(function, *inputs)
