@@ -159,8 +159,8 @@ class JobQueue:
 
     def jobs_ahead(self, job: Job) -> int:
         with self._changed:
-            if job not in self._jobs:
+            if job.done:
                 return 0
-            before = self._jobs[: self._jobs.index(job)]
-            higher = sum(other.priority > job.priority for other in self._jobs)
-            return higher + sum(other.priority == job.priority for other in before)
+            others = [other for other in self._jobs if not other.done]
+            before = sum(other.priority == job.priority and other.number < job.number for other in others)
+            return before + sum(other.priority > job.priority for other in others)

@@ -14,12 +14,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from quest_core.converted_models import MANIFEST
 from quest_core.snapshot_files import FORMAT, open_regular
 
 HASHES = "model-files.json"
 MAX_HASHES_BYTES = 1 << 22
-# Described by the others, or made beside them by programs that look at them.
-_NOT_OF_THE_MODEL = (".md", ".lock", ".partial", ".png", ".jpg")
+# What a model is loaded from; other files may lie beside these, and be large.
+_OF_THE_MODEL = (".json", ".safetensors", ".jinja", ".model", ".txt")
 
 
 def model_key(folder: Path, settings: Mapping[str, Any], cache_dir: Path, may_write: bool = True) -> str:
@@ -36,13 +37,12 @@ def model_key(folder: Path, settings: Mapping[str, Any], cache_dir: Path, may_wr
     """
     known = _read_hashes(cache_dir / HASHES)
     hashes, fresh = {}, dict(known)
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        name = path.relative_to(folder).as_posix()
-        if path.suffix.lower() in _NOT_OF_THE_MODEL or name.startswith(".") or name == "manifest.json":
+    for path in sorted(folder.glob("*")):
+        if path.suffix not in _OF_THE_MODEL or path.name == MANIFEST or not path.is_file():
             continue
         found = path.stat()
         entry = f"{path.resolve()} {found.st_size} {found.st_mtime_ns}"
-        fresh[entry] = hashes[name] = known.get(entry) or _hash(path)
+        fresh[entry] = hashes[path.name] = known.get(entry) or _hash(path)
     if may_write and fresh != known:
         with suppress(OSError):
             cache_dir.mkdir(parents=True, exist_ok=True)
