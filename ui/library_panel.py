@@ -24,7 +24,7 @@ window.addEventListener("quest-open", (event) => trigger("select", event.detail)
 """
 _LOOK_AGAIN = call_script("library", "lookAgain")
 _SEARCH = """
-<input type="search" id="library-search" placeholder="Search documents and conversations" autocomplete="off"
+<input type="search" id="library-search" placeholder="Search the library" autocomplete="off"
   aria-label="Search documents and conversations" maxlength="200">
 """
 _GONE = "The conversation of this address is not here any more. This is another one."

@@ -61,7 +61,7 @@ class ConversationRow {
     this.onDeleted = onDeleted;
     this.name = make("a", { className: "conversation-title" });
     this.name.addEventListener("click", (event) => this.open(event));
-    this.about = make("span", { className: "document-size" });
+    this.about = make("div", { className: "document-size conversation-about" });
     this.actions = make("div", { className: "row-actions", hidden: true });
     this.markdown = make("a", { textContent: "Export Markdown", download: "" });
     this.json = make("a", { textContent: "Export JSON", download: "" });

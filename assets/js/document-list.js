@@ -10,7 +10,7 @@ const NONE_FOUND = "No document has these words.";
 
 export class DocumentList extends HTMLElement {
   connectedCallback() {
-    const own = make("ul");
+    const own = make("ul", { className: "own-documents" });
     const others = make("ul");
     this.none = make("p", { className: "document-none" });
     this.summary = make("summary");
@@ -37,12 +37,12 @@ export class DocumentList extends HTMLElement {
     const found = search ? "found in the library" : own.length ? "more in the library" : "in the library";
     setText(this.summary, `${counted(others.length, "document")} ${found}`);
     // Who searches wants to see what is found; afterwards it is as it was.
-    if (search && this.before === undefined) {
-      this.before = this.fold.open;
+    if (search && this.openBefore === undefined) {
+      this.openBefore = this.fold.open;
       this.fold.open = true;
-    } else if (!search && this.before !== undefined) {
-      this.fold.open = this.before;
-      this.before = undefined;
+    } else if (!search && this.openBefore !== undefined) {
+      this.fold.open = this.openBefore;
+      this.openBefore = undefined;
     }
     this.none.hidden = Boolean(own.length) || (Boolean(search) && Boolean(others.length));
     setText(this.none, search ? NONE_FOUND : others.length ? NONE_HERE : NONE);
