@@ -55,6 +55,7 @@ def write_for_ever(data_dir: Path, seed: int) -> None:
         documents.set_read(document_id, Document(document_id, text, Path(text), pages))
         say("document", document_id, text)
         if number % 2:
+            documents.set_state(document_id, "removing")
             documents.remove(document_id)
             say("removed", document_id)
 
