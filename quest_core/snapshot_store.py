@@ -44,7 +44,7 @@ from quest_core.snapshot_files import (
 from quest_core.snapshot_quota import make_room
 
 # While somebody waits for an answer the writer rests so many times as long as it worked.
-REST_FOR_WORK = 40
+REST_FOR_WORK = 60
 # Left free on a disk, or this share of a small one: others, who keep what cannot be made again, write there too.
 LEAVE_FREE_BYTES, LEAVE_FREE_SHARE = 64 << 20, 0.02
 # How long pages that are being copied are waited for when the pool has no others.
@@ -129,7 +129,8 @@ class SnapshotStore:
             self._closed = True
             self._changed.notify_all()
         self.drop_orders()
-        self._thread.join()
+        # A disk that hangs must not keep the process from ending.
+        self._thread.join(CLOSE_TIMEOUT_S)
 
     def step_back(self, answering: bool) -> None:
         """Tell whether somebody waits for an answer."""
@@ -310,7 +311,8 @@ class SnapshotStore:
         """Make room for a file; False if it would be of no use."""
         if segment.start > 0 and not (self._folder / (segment.parent + SUFFIX)).exists():
             return False  # nothing would lead to it
-        self._folder.mkdir(parents=True, exist_ok=True)
+        # What was read can be guessed from it.
+        self._folder.mkdir(0o700, parents=True, exist_ok=True)
         if self._folder.is_symlink():
             raise OSError(errno.ELOOP, "it is a link", str(self._folder))
         with suppress(FileExistsError), (self._folder / ABOUT).open("x", encoding="utf-8") as file:

@@ -247,7 +247,7 @@ def test_an_answer_makes_the_writer_step_back_and_a_flush_hurries_it(open_store)
     store.step_back(True)
     store.keep(chain(1)[0], list(range(16)))
     time.sleep(0.5)
-    assert not store.has(chain(1)[0])  # two pieces of 0.05 s, and 2 s of rest after each
+    assert not store.has(chain(1)[0])  # two pieces of 0.05 s, and 3 s of rest after each
     start = time.perf_counter()
     assert store.flush(10)
     assert time.perf_counter() - start < 1.5

@@ -356,6 +356,17 @@ def test_a_prefill_that_another_has_overtaken_ends(open_engine, prompt, never):
     assert session.tokens == prompt(300, seed=5)
 
 
+def test_a_paused_decode_whose_pages_were_taken_says_so(open_engine, prompt, never):
+    engine = open_engine()
+    session = engine.new_session()
+    read(session, prompt(100), [], never)
+    steps = session.decode(QUEST, SAMPLING, never)
+    next(steps), next(steps)
+    session.truncate(0)
+    with pytest.raises(RuntimeError, match="emptied while its job was paused"):
+        next(steps)
+
+
 def test_a_full_pool_is_no_deadlock_and_takes_nothing_from_who_runs(open_engine, prompt, never):
     engine = open_engine(cached_contexts=1, context_tokens=640)
     session = engine.new_session()
