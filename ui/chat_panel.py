@@ -138,7 +138,7 @@ class ChatPanel:
             **_FOLLOWERS_QUEUE,
         )
 
-    def _ask(self, conversation_id: str, question: str, *option_values: Any) -> Any:
+    def _ask(self, request: gr.Request, conversation_id: str, question: str, *option_values: Any) -> Any:
         """Ask; returns what the question box becomes."""
         # Whoever calls without a browser may send nothing at all.
         question = (question or "").strip()
@@ -147,29 +147,39 @@ class ChatPanel:
             return gr.skip()
         with _asking():
             conversation = self._conversation(conversation_id)
-            self._assistant.ask(conversation, question, options(*option_values))
+            running = self._assistant.ask(conversation, question, options(*option_values))
+            self._tabs.owe(str(request.session_hash), conversation_id, running)
         return ""
 
-    def _ask_example(self, event: gr.SelectData, conversation_id: str, *option_values: Any) -> None:
-        self._ask(conversation_id, event.value["text"], *option_values)
+    def _ask_example(
+        self, request: gr.Request, event: gr.SelectData, conversation_id: str, *option_values: Any
+    ) -> None:
+        self._ask(request, conversation_id, event.value["text"], *option_values)
 
-    def _regenerate(self, event: gr.RetryData, conversation_id: str, *option_values: Any) -> None:
+    def _regenerate(
+        self, request: gr.Request, event: gr.RetryData, conversation_id: str, *option_values: Any
+    ) -> None:
         index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-        self._ask_again(conversation_id, int(index) // MESSAGES_PER_TURN, "", option_values)
+        self._ask_again(request, conversation_id, int(index) // MESSAGES_PER_TURN, "", option_values)
 
-    def _ask_edited(self, event: gr.EventData, conversation_id: str, *option_values: Any) -> None:
+    def _ask_edited(
+        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
+    ) -> None:
         # Our own script sends a number; whoever else calls may send anything.
         number = event.turn if isinstance(event.turn, int) else -1
-        self._ask_again(conversation_id, number, str(event.question).strip(), option_values)
+        self._ask_again(request, conversation_id, number, str(event.question).strip(), option_values)
 
-    def _ask_again(self, conversation_id: str, number: int, question: str, option_values: tuple[Any, ...]) -> None:
+    def _ask_again(
+        self, request: gr.Request, conversation_id: str, number: int, question: str, option_values: tuple[Any, ...]
+    ) -> None:
         """Begin a branch beside a turn, with its question or another; a turn that is gone is none of ours."""
         with _asking():
             conversation = self._conversation(conversation_id)
             turns = list(conversation.turns)
             if 0 <= number < len(turns):
                 question = question or turns[number].question
-                self._assistant.ask(conversation, question, options(*option_values), after_turn=number)
+                running = self._assistant.ask(conversation, question, options(*option_values), after_turn=number)
+                self._tabs.owe(str(request.session_hash), conversation_id, running)
 
     def _select_turn(self, event: gr.EventData, conversation_id: str) -> None:
         with shown_to_user():

@@ -31,12 +31,14 @@ class TabFollower:
         number: as given.
         ended: set when the handler writes nothing more.
         unfinished: conversation and answer whose end the tab has not been told yet, also by the handler before.
+        told: the last answer whose end it has been told.
     """
 
     def __init__(self, number: int) -> None:
         self.number = number
         self.ended = threading.Event()
         self.unfinished: tuple[str, RunningAnswer] | None = None
+        self.told: RunningAnswer | None = None
         self._lock = threading.Lock()
         self._is_newest = True
         self._events: AnswerFollower | None = None
@@ -48,7 +50,9 @@ class TabFollower:
 
     def unfinished_of(self, conversation_id: str) -> RunningAnswer | None:
         """The unfinished answer, if it is one of that conversation."""
-        return self.unfinished[1] if self.unfinished and self.unfinished[0] == conversation_id else None
+        if self.unfinished is None or self.unfinished[0] != conversation_id or self.unfinished[1] is self.told:
+            return None
+        return self.unfinished[1]
 
     def follow(self, conversation_id: str, running: RunningAnswer) -> Iterator[AnswerEvent]:
         """The events of a conversation's running answer; ends early when a later handler comes.
@@ -66,7 +70,7 @@ class TabFollower:
         finally:
             self._events.close()
             if self._is_newest:
-                self.unfinished = None
+                self.told, self.unfinished = running, None
 
     def give_way(self) -> None:
         """Called by a later handler, which then waits for `ended`."""
@@ -82,6 +86,16 @@ class TabFollowers:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._newest: OrderedDict[str, TabFollower] = OrderedDict()
+
+    def owe(self, tab: str, conversation_id: str, running: RunningAnswer) -> None:
+        """The tab has asked: it is to be told of the answer's end, however quickly that comes."""
+        with self._lock:
+            follower = self._newest.get(tab)
+            if follower is None:
+                follower = self._newest[tab] = TabFollower(-1)
+                follower.ended.set()
+            if follower.told is not running and follower.unfinished is None:
+                follower.unfinished = conversation_id, running
 
     @contextmanager
     def enter(self, tab: str, number: int) -> Iterator[TabFollower | None]:
@@ -111,6 +125,7 @@ class TabFollowers:
             if before is not None:
                 before.give_way()
                 before.ended.wait(_HANDOVER_S)
+                follower.told = before.told
                 follower.unfinished, before.unfinished = before.unfinished, None
             # A still later one may have come while this one waited.
             yield follower if follower.is_newest else None

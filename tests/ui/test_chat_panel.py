@@ -10,7 +10,6 @@ import gradio as gr
 import pytest
 
 from app.chat.answer import Finished, PrefillEvent
-from app.chat.model_loader import ModelStatus
 from app.chat.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from tests.ui.scripted_assistant import answer_report
@@ -19,6 +18,7 @@ from ui.chat_panel import ChatPanel
 from ui.documents_panel import DocumentsPanel
 from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
 
+REQUEST = SimpleNamespace(session_hash="tab")
 OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
 
 
@@ -37,7 +37,7 @@ def conversation(assistant):
 
 def ask(panel, conversation, question):
     """Ask, wait for the end of the answer, and return what the question box becomes."""
-    box = panel._ask(conversation.conversation_id, question, *OPTIONS)
+    box = panel._ask(REQUEST, conversation.conversation_id, question, *OPTIONS)
     wait_until_idle(conversation)
     return box
 
@@ -59,7 +59,7 @@ def shown(panel, conversation):
 
 def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     assistant.pause.clear()
-    assert panel._ask(conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS) == ""
+    assert panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS) == ""
     following = follow(panel, conversation)
     messages, box, meter, unanswered = next(following)
     assert messages[-2] == {"role": "user", "content": question_content("Where does the prince stand?")}
@@ -76,7 +76,7 @@ def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
 
 def test_an_answer_goes_on_without_anybody_and_two_tabs_see_the_same(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(conversation.conversation_id, "Where?", *OPTIONS)
+    panel._ask(REQUEST, conversation.conversation_id, "Where?", *OPTIONS)
     gone, one, other = (follow(panel, conversation, tab) for tab in ("gone", "one", "other"))
     next(gone)
     gone.close()
@@ -91,7 +91,7 @@ def test_a_later_look_of_a_tab_ends_the_earlier_one_which_writes_nothing_more(pa
     first, second = assistant.new_conversation(), assistant.new_conversation()
     ask(panel, second, "Second?")
     assistant.pause.clear()
-    panel._ask(first.conversation_id, "First?", *OPTIONS)
+    panel._ask(REQUEST, first.conversation_id, "First?", *OPTIONS)
     earlier = follow(panel, first, number=1)
     assert any(messages[-1]["content"] == "High " for messages, *_ in earlier)
     with ThreadPoolExecutor() as threads:
@@ -136,17 +136,17 @@ def test_a_failure_is_told_to_the_tab_that_looked_away_meanwhile(panel, conversa
 )
 def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant, failure, sentence):
     assistant.failure = failure
-    # The answer waits for the model until somebody follows it.
-    ready, assistant.loaded = assistant.loaded, ModelStatus("loading", "Reading the weights", "tiny-model")
-    panel._ask(conversation.conversation_id, "Where?", *OPTIONS)
+    # It may have failed before anybody looks.
+    ask(panel, conversation, "Where?")
     updates = []
     with pytest.raises(gr.Error, match=sentence):
         for update in follow(panel, conversation):
             updates.append(update)
-            assistant.loaded = ready
     messages, box, _, unanswered = updates[-1]
     assert (messages, box["submit_btn"], box["stop_btn"]) == ([], "Ask", False)
     assert 'question="Where?"' in unanswered
+    # Told once, and only where it was asked.
+    assert shown(panel, conversation)[0] == list(follow(panel, conversation, "other"))[-1][0] == []
     assistant.failure = None
     ask(panel, conversation, "Where?")
     assert shown(panel, conversation)[0] == turn_messages(conversation.turns)
@@ -166,7 +166,7 @@ def test_a_setting_that_is_no_number_is_named(panel, conversation, assistant, pl
     options = list(OPTIONS)
     options[place] = value
     with pytest.raises(gr.Error, match="must be a number"):
-        panel._ask(conversation.conversation_id, "Where?", *options)
+        panel._ask(REQUEST, conversation.conversation_id, "Where?", *options)
     assert assistant.asked == []
 
 
@@ -191,22 +191,22 @@ def test_a_failing_meter_does_not_take_the_answer_with_it(panel, conversation, a
 @pytest.mark.parametrize("conversation_id", ["gone", "", None])
 def test_a_conversation_that_is_not_there_is_told(panel, conversation_id):
     with pytest.raises(gr.Error, match="no such conversation|no conversation yet"):
-        panel._ask(conversation_id, "Where?", *OPTIONS)
+        panel._ask(REQUEST, conversation_id, "Where?", *OPTIONS)
 
 
 def test_a_second_question_waits_for_the_end_of_the_first(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(conversation.conversation_id, "First?", *OPTIONS)
+    panel._ask(REQUEST, conversation.conversation_id, "First?", *OPTIONS)
     with pytest.raises(gr.Error, match="still being written"):
-        panel._ask(conversation.conversation_id, "Second?", *OPTIONS)
+        panel._ask(REQUEST, conversation.conversation_id, "Second?", *OPTIONS)
     assistant.pause.set()
 
 
 def test_two_conversations_never_mix(panel, assistant):
     one, other = assistant.new_conversation(), assistant.new_conversation()
     assistant.pause.clear()
-    panel._ask(one.conversation_id, "One?", *OPTIONS)
-    panel._ask(other.conversation_id, "Other?", *OPTIONS)
+    panel._ask(REQUEST, one.conversation_id, "One?", *OPTIONS)
+    panel._ask(REQUEST, other.conversation_id, "Other?", *OPTIONS)
     tabs = follow(panel, one, "one"), follow(panel, other, "other")
     for tab in tabs:
         next(tab)
@@ -217,7 +217,7 @@ def test_two_conversations_never_mix(panel, assistant):
 
 def test_stop_keeps_what_there_is(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(conversation.conversation_id, "Where?", *OPTIONS)
+    panel._ask(REQUEST, conversation.conversation_id, "Where?", *OPTIONS)
     following = follow(panel, conversation)
     assert any(messages[-1]["content"] == "High " for messages, *_ in following)
     panel._stop(conversation.conversation_id)
@@ -248,7 +248,7 @@ def test_regenerate_begins_a_branch_and_the_way_leads_back(panel, conversation, 
     first = conversation.turns[0]
     messages = turn_messages(conversation.turns)
     index = messages.index({"role": "user", "content": question_content("First?", 0)})
-    panel._regenerate(SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS)
+    panel._regenerate(REQUEST, SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS)
     wait_until_idle(conversation)
     assert [question for question, _ in assistant.asked] == ["First?", "Second?", "First?"]
     (turn,) = conversation.turns
@@ -263,14 +263,14 @@ def test_an_edited_question_begins_a_branch_beside_its_turn(panel, conversation,
     for question in ("First?", "Second?", "Third?"):
         ask(panel, conversation, question)
     event = SimpleNamespace(turn=1, question=" Other? ")
-    panel._ask_edited(event, conversation.conversation_id, *OPTIONS)
+    panel._ask_edited(REQUEST, event, conversation.conversation_id, *OPTIONS)
     wait_until_idle(conversation)
     assert [turn.question for turn in conversation.turns] == ["First?", "Other?"]
     assert len(conversation.turns[1].siblings) == 2
 
 
 def test_settings_reach_the_answer(panel, conversation, assistant):
-    panel._ask(conversation.conversation_id, "Where?", "dense", 2048.0, 64.0, 0.7, 0.9, "Answer in verse.")
+    panel._ask(REQUEST, conversation.conversation_id, "Where?", "dense", 2048.0, 64.0, 0.7, 0.9, "Answer in verse.")
     _, options = assistant.asked[0]
     assert (options.attention, options.token_budget, options.max_new_tokens) == ("dense", 2048, 64)
     assert (options.temperature, options.top_p, options.system_prompt) == (0.7, 0.9, "Answer in verse.")
@@ -279,5 +279,5 @@ def test_settings_reach_the_answer(panel, conversation, assistant):
 @pytest.mark.parametrize("turn", [-1, 1, 7, "x", None])
 def test_an_edit_of_a_turn_that_is_gone_changes_nothing(panel, conversation, assistant, turn):
     ask(panel, conversation, "First?")
-    panel._ask_edited(SimpleNamespace(turn=turn, question="Other?"), conversation.conversation_id, *OPTIONS)
+    panel._ask_edited(REQUEST, SimpleNamespace(turn=turn, question="Other?"), conversation.conversation_id, *OPTIONS)
     assert [question for question, _ in assistant.asked] == ["First?"]
