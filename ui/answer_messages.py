@@ -40,8 +40,8 @@ _SHOWN_THOUGHT_CHARACTERS = 400
 MESSAGES_PER_TURN = 3
 # What is said of a turn that did not come to its end.
 _ENDINGS = {
-    "interrupted": "Quest Chat ended while this was written. Regenerate asks again.",
-    "failed": "This answer failed on the way. Regenerate asks again.",
+    "interrupted": "Quest Chat ended while this was written. Retry asks again.",
+    "failed": "This answer failed on the way. Retry asks again.",
     "answering": "This answer is still being written.",
 }
 

@@ -90,6 +90,8 @@ class LibraryPanel:
         return self._opened(conversation)
 
     def _opened(self, conversation: Conversation) -> tuple[str, str]:
+        if conversation.unkept_reason:
+            warn(f"This conversation is not stored. {conversation.unkept_reason}")
         opened_id = conversation.conversation_id
         return opened_id, self._live_panel.markup(opened_id)
 

@@ -121,7 +121,7 @@ class ConversationRow {
   }
 }
 
-function aboutOf({ turns, document_names: documents = [], updated_at: updatedAt }) {
+function aboutOf({ turns, document_names: documents = [], updated_at: updatedAt, answering }) {
   const names = documents.length > 1 ? `${documents[0]} and ${documents.length - 1} more` : documents[0];
-  return [when(updatedAt), turns ? counted(turns, "question") : "", names].filter(Boolean).join(" · ");
+  return [answering ? "answering" : when(updatedAt), turns ? counted(turns, "question") : "", names].filter(Boolean).join(" · ");
 }

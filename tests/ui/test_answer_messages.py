@@ -127,7 +127,7 @@ def test_a_turn_that_did_not_end_shows_what_there_is_and_says_why(state, sentenc
     turn = Turn("Where?", "High above", None, (), "1", state, ("1",))
     question, answer, line = turn_messages([turn])
     assert answer["content"] == "High above"
-    assert sentence in line["content"]["value"] and "Regenerate" in line["content"]["value"]
+    assert sentence in line["content"]["value"] and "Retry" in line["content"]["value"]
 
 
 def test_each_turn_has_as_many_messages_whatever_became_of_it(report):

@@ -72,6 +72,12 @@ def test_a_tab_for_which_none_can_be_opened_is_told(panel, assistant, monkeypatc
         panel.open("")
 
 
+def test_a_conversation_that_cannot_be_stored_is_told(panel, conversation):
+    conversation.unkept_reason = "The disk is full. Free some of it."
+    with pytest.warns(UserWarning, match="not stored. The disk is full"):
+        panel._open(SimpleNamespace(conversation_id=conversation.conversation_id))
+
+
 def test_another_conversation_is_opened_and_one_that_is_gone_is_not(panel, conversation):
     assert panel._open(SimpleNamespace(conversation_id=conversation.conversation_id))[0] == conversation.conversation_id
     for gone in ("gone", "", None, 7):
