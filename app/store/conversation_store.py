@@ -44,6 +44,12 @@ WITH RECURSIVE later (turn_id) AS (
     SELECT turns.turn_id FROM turns JOIN later ON turns.parent_id = later.turn_id
 )
 """
+# What was deleted, and what never held anything.
+_GONE = """
+deleted_at <= ? OR updated_at <= ? AND unanswered = ''
+AND NOT EXISTS (SELECT 1 FROM turns WHERE conversation_number = conversations.number)
+AND NOT EXISTS (SELECT 1 FROM conversation_documents WHERE conversation_number = conversations.number)
+"""
 _FOUND_CONVERSATIONS = """
 AND conversations.number IN (
     SELECT rowid FROM conversation_title_words WHERE conversation_title_words MATCH :query
@@ -193,16 +199,9 @@ class ConversationStore:
     def purge_deleted(self, older_than_s: float) -> None:
         """Remove for good what was deleted so long ago, and what was begun so long ago and never held anything."""
         before = time.time() - older_than_s
-        with self._database.writing() as connection:
-            connection.exec_driver_sql("DELETE FROM conversations WHERE deleted_at <= ?", (before,))
-            connection.exec_driver_sql(
-                """
-                DELETE FROM conversations WHERE updated_at <= ? AND unanswered = ''
-                AND NOT EXISTS (SELECT 1 FROM turns WHERE conversation_number = conversations.number)
-                AND NOT EXISTS (SELECT 1 FROM conversation_documents WHERE conversation_number = conversations.number)
-                """,
-                (before,),
-            )
+        if self._database.finds(f"SELECT 1 FROM conversations WHERE {_GONE}", (before, before)):
+            with self._database.writing() as connection:
+                connection.exec_driver_sql(f"DELETE FROM conversations WHERE {_GONE}", (before, before))
 
     def set_documents(self, conversation_id: str, documents: Sequence[tuple[str, bool]]) -> None:
         """Say which documents a conversation has.
@@ -368,6 +367,8 @@ class ConversationStore:
         Returns:
             How many there were.
         """
+        if not self._database.finds("SELECT 1 FROM turns WHERE state = 'answering'"):
+            return 0
         with self._database.writing() as connection:
             begun = connection.exec_driver_sql("SELECT turn_id, answer, thinking FROM turns WHERE state = 'answering'")
             found = begun.all()

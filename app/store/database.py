@@ -16,7 +16,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from app.store.data_folder import DatabaseDamaged, StorageError, database_error, storage_error
 from app.store.migrations import APPLICATION_ID, MIGRATIONS, WORD_INDEXES, migrate, version_of
@@ -178,6 +178,18 @@ class Database:
             )
         with self._writing, self._transaction("BEGIN IMMEDIATE") as connection:
             yield connection
+
+    def finds(self, query: str, parameters: Sequence[Any] = ()) -> bool:
+        """Whether a query has a row; without SQLAlchemy, so that a start that finds nothing to do need not wait for it.
+
+        Raises:
+            StorageError: the database cannot be read.
+        """
+        try:
+            with closing(_connect(self.path, self.read_only)) as connection:
+                return connection.execute(query, parameters).fetchone() is not None
+        except sqlite3.Error as error:
+            raise database_error(error, self.path) from error
 
     def faults(self) -> list[str]:
         """Look through the whole file; what is wrong with it, in SQLite's words. Takes seconds for gigabytes."""

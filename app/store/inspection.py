@@ -21,6 +21,7 @@ from app.store.database import DATABASE_NAME, Database
 from app.store.document_store import DocumentStore
 from app.store.folder_lock import FolderInUse, FolderLock, LockHolder
 from app.store.snapshot_folder import snapshot_sizes, verify_snapshots
+from quest_core.converted_models import MANIFEST, is_whole
 
 MODELS_FOLDER = "models"
 _DAMAGED_SUFFIX = ".damaged"
@@ -119,6 +120,7 @@ def verify_storage(data_dir: Path) -> Iterator[StorageFault]:
         yield from _verify_documents(data_dir, may_repair)
         for message, is_repaired in verify_snapshots(data_dir, may_repair):
             yield StorageFault(message, is_repaired)
+        yield from _verify_models(data_dir)
     finally:
         if lock is not None:
             lock.release()
@@ -195,6 +197,15 @@ def _verify_documents(data_dir: Path, may_repair: bool) -> Iterator[StorageFault
             )
     if may_repair:
         files.clear_partial()
+
+
+def _verify_models(data_dir: Path) -> Iterator[StorageFault]:
+    for manifest in sorted((data_dir / MODELS_FOLDER).glob(f"*/{MANIFEST}")):
+        if not is_whole(manifest.parent):
+            yield StorageFault(
+                f"The converted model {manifest.parent.name} is damaged; it is converted again when it is needed.",
+                is_repaired=True,
+            )
 
 
 def _folder_sizes(folder: Path) -> dict[str, int]:

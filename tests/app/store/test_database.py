@@ -308,6 +308,8 @@ from app.store.conversation_store import ConversationStore
 from app.store.database import Database
 database = Database.open(Path({str(tmp_path)!r}))
 library, conversations = Library(Path({str(tmp_path)!r}), database), ConversationStore(database)
+conversations.recover()
+conversations.purge_deleted(3600)
 assert "sqlalchemy" not in sys.modules
 conversations.create()
 assert "sqlalchemy" in sys.modules

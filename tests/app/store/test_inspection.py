@@ -11,6 +11,7 @@ from app.library.library import Library
 from app.store.database import DATABASE_NAME, Database
 from app.store.folder_lock import FolderLock
 from app.store.inspection import storage_sizes, verify_storage
+from quest_core.converted_models import find_or_make
 
 
 @pytest.fixture
@@ -88,6 +89,17 @@ def test_nothing_is_repaired_beside_a_running_server(data_dir, books):
     lock.release()
     assert "http://127.0.0.1:7860" in told[0][0] and 'The file of "one.txt" is damaged' in told[1][0]
     assert books["one.txt"].exists()
+
+
+def test_a_damaged_model_is_told_of(data_dir):
+    def make(folder):
+        (folder / "model.safetensors").write_bytes(b"numbers")
+
+    find_or_make(data_dir / "models" / "smol", make)
+    assert verified(data_dir) == []
+    (data_dir / "models" / "smol" / "model.safetensors").write_bytes(b"Numbers")
+    ((message, _),) = verified(data_dir)
+    assert "smol is damaged; it is converted again" in message
 
 
 def test_sizes(data_dir, books, tmp_path):
