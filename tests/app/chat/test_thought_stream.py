@@ -9,9 +9,10 @@ from dataclasses import replace
 import pytest
 
 from app.ask import run_ask
+from app.chat import thought_stream
 from app.chat.answer import AnswerOptions, Finished, TokenEvent
+from app.chat.answering import told_turns
 from app.chat.assistant import Assistant
-from app.chat.prompt.plan import thought_stream
 from app.chat.race import RaceFinished
 from app.chat.thought_stream import ThoughtStream, thinking_limit
 from app.errors import UserFacingError
@@ -107,7 +108,7 @@ def thinking_assistant(thinking_settings):
 
 @pytest.fixture
 def asked(thinking_assistant, book_path):
-    conversation = thinking_assistant.open_conversation()
+    conversation = thinking_assistant.new_conversation()
     thinking_assistant.add_document(conversation, book_path)
     return conversation
 
@@ -140,12 +141,14 @@ def test_a_model_that_thinks_reports_it_apart(thinking_assistant, asked, scripte
     assert report.thinking_tokens > 5
     assert set(report.to_json()) >= {"thinking", "thinking_tokens"}
     tokens = [event for event in events if isinstance(event, TokenEvent)]
-    assert tokens[2].thinking and not tokens[2].answer
+    # A follower may miss tokens, but no text.
+    assert tokens[-1].thinking == report.thinking and tokens[-1].answer == report.answer
     assert "".join(token.text_delta for token in tokens) == report.answer
     # What was read is still told of the tokens that are in the cache.
     assert len(asked.generated) == report.thinking_tokens + report.decode_tokens
     model = thinking_assistant._loader.model
-    plan = thinking_assistant._plan(model, asked, "And why?", OPTIONS)
+    turns, documents = told_turns(model, asked), thinking_assistant.documents(asked)
+    plan = model.planner.plan(documents, turns, "And why?", OPTIONS.system_prompt, OPTIONS.max_new_tokens)
     prompt = model.tokenizer.decode(plan.token_ids, keep_control=True)
     assert "<|im_start|>assistant\nHis daughter.<|im_end|>\n" in prompt
     assert prompt.endswith("<|im_start|>assistant\n<think>\n") and prompt.count("<think>") == 1
@@ -153,7 +156,7 @@ def test_a_model_that_thinks_reports_it_apart(thinking_assistant, asked, scripte
 
 def test_an_answer_stopped_while_thinking_is_not_kept(thinking_assistant, asked):
     for event in thinking_assistant.answer(asked, "Who?", OPTIONS):
-        if isinstance(event, TokenEvent) and event.step == 3:
+        if isinstance(event, TokenEvent) and event.step >= 3:
             thinking_assistant.cancel(asked)
         last = event
     assert isinstance(last, Finished) and last.report.is_empty and last.report.thinking
@@ -172,7 +175,7 @@ def test_a_thought_that_does_not_end_is_closed_at_its_limit(thinking_assistant, 
     assert report.thinking_tokens >= 20 + len(closing)
     assert report.thinking_tokens + report.decode_tokens == 20 + len(closing) + 16
     steps = [event.step for event in events if isinstance(event, TokenEvent)]
-    assert steps == list(range(len(steps)))
+    assert steps == sorted(set(steps)) and steps[-1] == report.thinking_tokens - len(closing) + report.decode_tokens - 1
     generated = asked.generated
     assert asked.session.tokens[-len(generated) + 1 :] == generated[:-1]
     assert generated[20 : 20 + len(closing)] == list(closing)
