@@ -254,14 +254,16 @@ class Assistant:
         return library_listing(self, conversation, search)
 
     def export_conversation(self, conversation_id: str, kind: Literal["markdown", "json"]) -> str:
-        """The active branch of a conversation as a text of its own.
+        """A conversation as a text of its own: its active branch, and in JSON the turns of all others too.
 
         Raises:
             UserFacingError: if there is no such conversation.
         """
         conversation = self.conversation(conversation_id)
-        exported = exported_markdown if kind == "markdown" else exported_json
-        return exported(conversation, [entry.name for entry in self.entries(conversation)])
+        names = [entry.name for entry in self.entries(conversation)]
+        if kind == "markdown":
+            return exported_markdown(conversation, names)
+        return exported_json(conversation, names, self._stored.other_turns(conversation))
 
     def select_turn(self, conversation: Conversation, turn_id: str) -> None:
         """Go back to another branch: the one with that turn, down to its latest answer.

@@ -35,6 +35,7 @@ class Turn:
             words; an answer that is under way is no turn yet, see `RunningAnswer`.
         siblings: ids of all turns that continue the conversation from the same point, in the order they were asked,
             its own included. More than one where a question was edited or asked again.
+        parent_id: of the turn that it follows; None if it comes first, or is not stored.
     """
 
     question: str
@@ -44,6 +45,7 @@ class Turn:
     turn_id: str = ""
     state: TurnState = "finished"
     siblings: tuple[str, ...] = ()
+    parent_id: str | None = None
 
     @property
     def is_stored(self) -> bool:

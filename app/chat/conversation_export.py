@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from typing import Any
 
 from app.chat.conversation import Conversation, Turn
 
@@ -31,24 +32,28 @@ def exported_markdown(conversation: Conversation, document_names: Sequence[str])
     return "\n\n".join(parts) + "\n"
 
 
-def exported_json(conversation: Conversation, document_names: Sequence[str]) -> str:
-    """All that is known of each turn; reports as in `ask --json`."""
+def exported_json(conversation: Conversation, document_names: Sequence[str], other_turns: Sequence[Turn] = ()) -> str:
+    """All that is known of each turn, those of other branches apart; reports as in `ask --json`."""
     values = {
         "conversation_id": conversation.conversation_id,
         "title": conversation.title,
         "documents": list(document_names),
-        "turns": [
-            {
-                "question": turn.question,
-                "answer": turn.answer,
-                "state": turn.state,
-                "report": turn.report and turn.report.to_json(),
-            }
-            for turn in conversation.turns
-        ],
+        "turns": [_turn_values(turn) for turn in conversation.turns],
+        "other_turns": [_turn_values(turn) for turn in other_turns],
         "unanswered": conversation.unanswered,
     }
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+def _turn_values(turn: Turn) -> dict[str, Any]:
+    return {
+        "turn_id": turn.turn_id,
+        "parent_id": turn.parent_id,
+        "question": turn.question,
+        "answer": turn.answer,
+        "state": turn.state,
+        "report": turn.report and turn.report.to_json(),
+    }
 
 
 def _about(turn: Turn) -> str:

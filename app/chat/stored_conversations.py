@@ -90,6 +90,12 @@ class StoredConversations:
                 documents = [(one, one in conversation.read_ids) for one in conversation.document_ids]
             self._store.set_documents(conversation.conversation_id, documents)
 
+    def other_turns(self, conversation: Conversation) -> list[Turn]:
+        """The turns that are not of the active branch, in the order they were asked."""
+        if not conversation.is_kept:
+            return []
+        return [_turn(turn) for turn in self._store.other_turns(conversation.conversation_id)]
+
     def select_turn(self, conversation: Conversation, turn_id: str) -> None:
         """Make the branch of that turn the active one.
 
@@ -234,4 +240,5 @@ def _turn(stored: StoredTurn) -> Turn:
         str(stored.turn_id),
         stored.state,
         tuple(map(str, stored.siblings)),
+        None if stored.parent_id is None else str(stored.parent_id),
     )

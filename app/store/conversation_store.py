@@ -26,7 +26,7 @@ from app.store.stored_conversation import (
 from app.store.stored_text import one_line, storable, title_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 # From a turn up to the first one.
 _BRANCH = """
@@ -109,6 +109,22 @@ class ConversationStore:
             row.created_at,
             row.updated_at,
         )
+
+    def other_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
+        """The turns of a conversation that are not of its active branch, in the order they were asked."""
+        with self._database.reading() as connection:
+            row = connection.exec_driver_sql(
+                "SELECT number, active_turn_id FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL",
+                (storable(conversation_id),),
+            ).first()
+            if row is None:
+                return ()
+            others = connection.exec_driver_sql(
+                f"{_BRANCH} SELECT * FROM turns WHERE conversation_number = ? "
+                "AND turn_id NOT IN (SELECT turn_id FROM branch) ORDER BY turn_id",
+                (row.active_turn_id, row.number),
+            ).all()
+            return _turns(connection, row.number, others)
 
     def last_used(self) -> list[str]:
         """Ids of all conversations that are not deleted, the one used last first."""
@@ -419,6 +435,11 @@ def _branch(connection: Connection, number: int, active_turn_id: int | None) -> 
     rows = connection.exec_driver_sql(
         f"{_BRANCH} SELECT turns.* FROM branch JOIN turns USING (turn_id) ORDER BY turns.depth", (active_turn_id,)
     ).all()
+    return _turns(connection, number, rows)
+
+
+def _turns(connection: Connection, number: int, rows: Sequence[Row]) -> tuple[StoredTurn, ...]:
+    """Rows of the table `turns`, all of one conversation, with those that begin where they do."""
     siblings: dict[int | None, list[int]] = {}
     for turn_id, parent_id in connection.exec_driver_sql(
         "SELECT turn_id, parent_id FROM turns WHERE conversation_number = ? ORDER BY turn_id", (number,)
