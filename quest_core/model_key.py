@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from quest_core.converted_models import MANIFEST
-from quest_core.snapshot_files import FORMAT, open_regular
+from quest_core.snapshot_files import FORMAT, PARTIAL, open_regular
 
 HASHES = "model-files.json"
 MAX_HASHES_BYTES = 1 << 22
@@ -61,7 +60,7 @@ def _read_hashes(path: Path) -> dict[str, str]:
 
 
 def _write_hashes(path: Path, hashes: Mapping[str, str]) -> None:
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial = path.with_name(path.name + PARTIAL)
     try:
         partial.write_text(json.dumps(hashes, indent=1), encoding="utf-8")
         partial.replace(path)

@@ -185,6 +185,11 @@ def sized_files(snapshot_dir: Path) -> Iterator[tuple[Path, int]]:
                 yield path, found.st_size
 
 
+def unfinished_files(snapshot_dir: Path) -> list[Path]:
+    """What is being written, or was when its writer was killed."""
+    return [path for path in _files(snapshot_dir, everything=True) if path.name.endswith(PARTIAL)]
+
+
 def is_snapshot_name(name: str) -> bool:
     return name.endswith(SUFFIX) and _KEY.fullmatch(name[: -len(SUFFIX)]) is not None
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from quest_core import snapshot_store
+from quest_core import snapshot_writer
 from quest_core.engine import Engine
 from quest_core.jobs import Cancellation
 from quest_core.prefixes import Prefix, Segment, plan_segments
@@ -114,7 +114,7 @@ def test_a_full_disk_is_told_leaves_nothing_half_done_and_is_tried_again(open_st
     store = open_store()
     first, second = chain(1), chain(2)
     keep(store, first)
-    write = snapshot_store._write_all
+    write = snapshot_writer._write_all
     room = [100]
 
     def filling(file, data):
@@ -123,7 +123,7 @@ def test_a_full_disk_is_told_leaves_nothing_half_done_and_is_tried_again(open_st
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         write(file, data)
 
-    monkeypatch.setattr(snapshot_store, "_write_all", filling)
+    monkeypatch.setattr(snapshot_writer, "_write_all", filling)
     keep(store, second)
     assert "disk is full" in store.failure and "Free some space" in store.failure
     assert sorted(path.stem for path, _ in sized_files(store._snapshot_dir)) == sorted(each.key for each in first)
@@ -141,7 +141,7 @@ def test_the_disk_is_not_filled_to_its_last_byte(open_store, monkeypatch):
     usage = os.statvfs(store._snapshot_dir.parent)
     total = usage.f_frsize * usage.f_blocks
     monkeypatch.setattr(
-        snapshot_store.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 20, "total": total})
+        snapshot_writer.shutil, "disk_usage", lambda path: type("Usage", (), {"free": 1 << 20, "total": total})
     )
     keep(store, chain(1))
     assert "disk is full" in store.failure
