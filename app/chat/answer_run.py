@@ -219,7 +219,9 @@ class AnswerRun:
     def _take_progress(self, progress: PrefillProgress) -> PrefillEvent:
         self._reused_tokens, self._prefill_s = progress.reused_tokens, progress.elapsed_s
         self._restored_tokens, self._restored_bytes = progress.restored_tokens, progress.restored_bytes
-        remaining_s = self._timer.remaining_s(progress.done_tokens, progress.total_tokens, progress.elapsed_s)
+        remaining_s = self._timer.remaining_s(
+            progress.done_tokens, progress.total_tokens, progress.elapsed_s, progress.reused_tokens
+        )
         self._stretch_factor = progress.stretch_factor
         event = PrefillEvent.of(progress, remaining_s)
         self._publish({"type": "prefill", **vars(event)})
@@ -349,4 +351,4 @@ class AnswerRun:
 
 
 def _references(pages: Iterable[tuple[Document, str]]) -> tuple[PageReference, ...]:
-    return tuple(PageReference(document.name, label) for document, label in pages)
+    return tuple(PageReference(document.shown_name, label) for document, label in pages)

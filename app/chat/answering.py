@@ -13,7 +13,7 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from app.chat.answer import AnswerEvent, AnswerOptions, AnswerReport, DocumentReading, Finished, ModelLoading, Queued
+from app.chat.answer import AnswerEvent, AnswerOptions, DocumentReading, Finished, ModelLoading, Queued
 from app.chat.answer_run import AnswerRun, answer_work
 from app.chat.background_reading import BackgroundReading
 from app.chat.conversation import Conversation, Turn
@@ -64,6 +64,7 @@ class Answering:
         self._reading = reading
         self._publish = publish
         self._is_closing = is_closing
+        self._told_failure = ""
 
     def check(self, question: str, options: AnswerOptions) -> None:
         """Refuse what could never be answered, before anything waits for it.
@@ -111,7 +112,11 @@ class Answering:
             )
             conversation.plan, conversation.generated = plan, run.token_ids
             yield from self._run(model, conversation, record, run, plan, options)
-            report = _with_notes(run.finish(), chosen)
+            report = replace(
+                run.finish(),
+                left_out=chosen.left_out,
+                warning=" ".join(filter(None, (*chosen.unusable, self._snapshot_failure(model)))),
+            )
             record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
             if report.is_empty:
                 record.discard()
@@ -244,6 +249,12 @@ class Answering:
                 told = chosen
                 yield chosen
 
+    def _snapshot_failure(self, model: LoadedModel) -> str:
+        """Why what was read is not kept on the disk, the first time that it is known; else ""."""
+        failure = "" if model.engine.snapshots is None else model.engine.snapshots.failure
+        is_told, self._told_failure = failure == self._told_failure, failure
+        return "" if is_told else failure
+
     def _plan(
         self,
         model: LoadedModel,
@@ -282,7 +293,3 @@ def _is_text_of(model: LoadedModel, turn: Turn) -> bool:
     if not all(0 <= token_id < model.engine.model_config.vocab_size for token_id in turn.answer_token_ids):
         return False
     return model.tokenizer.decode(turn.answer_token_ids).strip().startswith(turn.answer.strip())
-
-
-def _with_notes(report: AnswerReport, chosen: QuestionDocuments) -> AnswerReport:
-    return replace(report, left_out=chosen.left_out, warning=" ".join(chosen.unusable))

@@ -22,6 +22,7 @@ from app.chat.change_notices import ChangeNotices
 from app.chat.conversation import Conversation
 from app.chat.conversation_export import exported_json, exported_markdown
 from app.chat.engine_jobs import close_session
+from app.chat.kept_bytes import KeptBytes
 from app.chat.library_listing import library_listing
 from app.chat.model_loader import ModelLoader, ModelStatus
 from app.chat.open_conversations import OpenConversations
@@ -77,12 +78,14 @@ class Assistant:
         self.conversations = ConversationStore(self._data.database)
         self._stored = StoredConversations(self.conversations)
         self._notices = ChangeNotices(lambda: self.telemetry.tell_all({"type": "library"}))
+        self._new_texts = ChangeNotices(self._read_new_texts)
+        self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
         self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
         self._reading = BackgroundReading(
             self._loader, self._readable, reading_plan, self._note_read, self._notices.note
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
-        self.library = Library(self._data.folder, self._data.database, self._library_changed)
+        self.library = Library(self._data.folder, self._data.database, self._new_texts.note)
         self._answering = Answering(
             settings,
             self._loader,
@@ -354,9 +357,8 @@ class Assistant:
         self._notices.note()
 
     def kept_bytes(self, document_id: str) -> int:
-        """What the model has kept of a document on the disk; 0 before it is loaded."""
-        snapshots = None if self._loader.model is None else self._loader.model.engine.snapshots
-        return 0 if snapshots is None else snapshots.bytes(document_id)
+        """What models have kept of a document on the disk; 0 before the present one is loaded."""
+        return 0 if self._loader.model is None else self._kept_bytes.of(document_id)
 
     def _take_out(self, conversation: Conversation, document_id: str) -> None:
         with conversation.lock:
@@ -410,19 +412,24 @@ class Assistant:
             _log.info("that a document was read is not noted: %s", error)
         self._tell_changed(conversation)
 
-    def _library_changed(self) -> None:
+    def _read_new_texts(self) -> None:
         self._reading.want_all()
         self._notices.note()
 
-    def document_tokens(self, document_id: str) -> TokenCount | None:
-        """Tokens of one document's text; None if it is not there yet, or nobody has counted them for this model."""
+    def document_tokens(self, document_id: str, may_count: bool = True) -> TokenCount | None:
+        """Tokens of one document's text; None if it is not there yet, or they are not known for this model.
+
+        Args:
+            document_id: of the document.
+            may_count: count them if nobody has, which takes a second for a long book, and needs the model.
+        """
         model, entry = self._loader.model, self.library.entry_or_none(document_id)
         if entry is None or entry.state != "read":
             return None
         kept = self.library.tokens(document_id, self.settings.model)
         if kept is not None:
             return TokenCount(*kept)
-        if model is None:
+        if model is None or not may_count:
             return None
         count = model.planner.document_tokens(self.library.document(document_id))
         with suppress(UserFacingError):
@@ -531,10 +538,13 @@ class Assistant:
         return snapshots is None or snapshots.flush(timeout_s)
 
     def close(self) -> None:
-        """Cancel everything, keep what was said, and let the engine and the data folder go."""
+        """Cancel all, keep what was said, and let the engine and the data folder go; further calls do nothing."""
+        if self._closing:
+            return
         self._closing = True
         self._reading.close()
         self._notices.close()
+        self._new_texts.close()
         running = [one.running for one in self._open.present() if one.running is not None]
         for conversation in self._open.present():
             self.cancel(conversation)

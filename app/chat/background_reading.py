@@ -62,7 +62,7 @@ class _Reading:
         document_ids: those that the present or last job was for.
         done: whether nothing is left to do for them; `failure` says why not.
         passages: whether they are too long to be read as a whole.
-        ends, done_tokens, elapsed_s, timer: of what is being read, by the job or by an answer.
+        ends, done_tokens, progress, timer: of what is being read, by the job or by an answer.
     """
 
     conversation: Conversation
@@ -77,7 +77,7 @@ class _Reading:
     passages: bool = False
     ends: tuple[DocumentEnd, ...] = ()
     done_tokens: int = 0
-    elapsed_s: float = 0.0
+    progress: PrefillProgress | None = None
     timer: PrefillTimer = field(default_factory=PrefillTimer)
 
 
@@ -112,9 +112,13 @@ class BackgroundReading:
     def want(self, conversation: Conversation) -> None:
         """Look at a conversation's documents and read what is new; returns at once."""
         with self._lock:
-            if self._closed or (not conversation.document_ids and conversation not in self._readings):
+            if self._closed or conversation.is_deleted:
+                return
+            if not conversation.document_ids and conversation not in self._readings:
                 return
             reading = self._readings.setdefault(conversation, _Reading(conversation))
+            if reading.done and reading.document_ids == tuple(conversation.document_ids):
+                return
             reading.wanted = True
             self._start(reading)
 
@@ -224,8 +228,10 @@ class BackgroundReading:
             if end.document_ids[-1] == document_id:
                 if reading.done_tokens <= start or reading.done_tokens >= end.end_token:
                     return None
-                share = (reading.done_tokens - start) / (end.end_token - start)
-                remaining_s = reading.timer.remaining_s(reading.done_tokens, end.end_token, reading.elapsed_s)
+                share, progress = (reading.done_tokens - start) / (end.end_token - start), reading.progress
+                remaining_s = reading.timer.remaining_s(
+                    progress.done_tokens, end.end_token, progress.elapsed_s, progress.reused_tokens
+                )
                 return ReadingState(share, remaining_s, "model")
             start = end.end_token
         return None
@@ -296,8 +302,10 @@ class BackgroundReading:
 
     @staticmethod
     def _note(reading: _Reading, progress: PrefillProgress) -> None:
-        reading.done_tokens, reading.elapsed_s = progress.done_tokens, progress.elapsed_s
-        reading.timer.remaining_s(progress.done_tokens, progress.total_tokens, progress.elapsed_s)
+        reading.progress, reading.done_tokens = progress, progress.done_tokens
+        reading.timer.remaining_s(
+            progress.done_tokens, progress.total_tokens, progress.elapsed_s, progress.reused_tokens
+        )
 
     def _tell(self, reading: _Reading) -> None:
         conversation = reading.conversation

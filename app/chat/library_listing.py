@@ -28,7 +28,7 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
 
     Returns:
         documents: each with the fields of `LibraryEntry` and
-            tokens: a text, e.g. "6,310" or "about 13,700,000"; None while nobody has counted them,
+            tokens: a text, e.g. "6,310" or "about 13,700,000"; None while nobody has counted them for this model,
             kept_bytes: what models have kept of it,
             conversation_count: how many conversations have it,
             in_conversation, and reading: the fields of `ReadingState`, or None outside of the conversation,
@@ -63,7 +63,8 @@ def _document(
 ) -> dict[str, Any]:
     document_id = entry.document_id
     is_here = conversation is not None and document_id in conversation.document_ids
-    tokens = assistant.document_tokens(document_id)
+    # A library may hold hundreds that nobody has counted for this model.
+    tokens = assistant.document_tokens(document_id, may_count=is_here)
     return asdict(entry) | {
         "tokens": None if tokens is None else str(tokens),
         "kept_bytes": assistant.kept_bytes(document_id),

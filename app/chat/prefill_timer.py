@@ -1,7 +1,8 @@
 """How long the rest of a prefill will take.
 
 A chunk costs time per token, and more for every token before it because attention reads them all. Both rates are
-fitted to the chunks seen so far; no rate is known before the first.
+fitted to the chunks seen so far; no rate is known before the first. What was taken over from elsewhere says nothing of
+the time that computing takes, and does not count.
 """
 
 from __future__ import annotations
@@ -13,15 +14,24 @@ class PrefillTimer:
     def __init__(self) -> None:
         # Per chunk: tokens, tokens attended by them together, seconds.
         self._chunks: list[tuple[float, float, float]] = []
-        self._last: tuple[int, float] | None = None
+        self._last: tuple[int, float, int] | None = None
 
-    def remaining_s(self, done_tokens: int, total_tokens: int, elapsed_s: float) -> float | None:
-        """Note a progress and return the seconds still to go; None until a chunk has been seen."""
+    def remaining_s(
+        self, done_tokens: int, total_tokens: int, elapsed_s: float, reused_tokens: int = 0
+    ) -> float | None:
+        """Note a progress and return the seconds still to go; None until a chunk has been seen.
+
+        Args:
+            done_tokens, total_tokens: of the prompt.
+            elapsed_s: since its beginning.
+            reused_tokens: those of `done_tokens` that were not computed.
+        """
         if self._last is not None and done_tokens > self._last[0]:
-            before_tokens, before_s = self._last
-            attended = (done_tokens**2 - before_tokens**2) / 2
-            self._chunks.append((done_tokens - before_tokens, attended, elapsed_s - before_s))
-        self._last = (done_tokens, elapsed_s)
+            before_tokens, before_s, before_reused = self._last
+            if reused_tokens == before_reused:
+                attended = (done_tokens**2 - before_tokens**2) / 2
+                self._chunks.append((done_tokens - before_tokens, attended, elapsed_s - before_s))
+        self._last = (done_tokens, elapsed_s, reused_tokens)
         if done_tokens >= total_tokens:
             return 0.0
         if not self._chunks:

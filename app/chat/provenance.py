@@ -63,7 +63,7 @@ class PageReadTotals:
                 continue
             start, end = min(span.start_token, len(running) - 1), min(span.end_token, len(running) - 1)
             key = (span.document.document_id, span.page_index)
-            labels[key] = (span.document.name, span.page_label)
+            labels[key] = (span.document.shown_name, span.page_label)
             shares[key] = shares.get(key, 0.0) + float(running[end] - running[start])
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         return tuple(PageShare(*labels[key], share) for key, share in ranked if share > 0.0)
@@ -112,7 +112,7 @@ def page_text(
             characters = span.characters[start_token - span.start_token : end_token - span.start_token]
             parts.append(
                 {
-                    "document": span.document.name,
+                    "document": span.document.shown_name,
                     "document_id": span.document.document_id,
                     "page_label": span.page_label,
                     "page_index": span.page_index,

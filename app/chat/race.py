@@ -193,7 +193,9 @@ def race_events(events: Iterator[Any]) -> Iterator[RaceEvent]:
     finished = False
     for event in events:
         if hasattr(event, "done_tokens"):
-            remaining_s = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s)
+            remaining_s = timer.remaining_s(
+                event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens
+            )
             event = RacePrefill.of(event, remaining_s)
         finished = isinstance(event, RaceFinished)
         yield event

@@ -28,11 +28,16 @@ class Server(uvicorn.Server):
     Args:
         config: uvicorn's.
         on_open: called when the port is open, not before.
+        on_end: called when nothing is served any more, in a thread, and not waited for beyond the time there is.
+            uvicorn lets a signal end the process as soon as it has served; nothing after `run` would be sure to come.
     """
 
-    def __init__(self, config: uvicorn.Config, on_open: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, on_open: Callable[[], None], on_end: Callable[[], None] = lambda: None
+    ) -> None:
         super().__init__(config)
         self._on_open = on_open
+        self._on_end = on_end
         self._told_to_end = threading.Event()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -41,6 +46,11 @@ class Server(uvicorn.Server):
         if self.started:
             threading.Thread(target=self._force_end, name="server-end", daemon=True).start()
             self._on_open()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """As uvicorn's; then tells that it is over."""
+        await super().shutdown(sockets)
+        await asyncio.to_thread(self._on_end)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """As uvicorn's, but not in vain."""

@@ -63,7 +63,7 @@ def serve(
 
     Args:
         settings: host, port, data folder, no_browser.
-        assistant: what answers; closed by the caller.
+        assistant: what answers; closed at the end.
         build_page: makes the page.
     """
     import uvicorn
@@ -71,7 +71,7 @@ def serve(
     from app.web.http_server import Server, TimedProtocol
 
     def on_open() -> None:
-        _announce(settings)
+        _announce(settings, assistant.notice)
         # Not before: what the page and the model import would wait for each other, and the page comes first.
         assistant.start_loading()
 
@@ -88,7 +88,7 @@ def serve(
         # An open page holds its telemetry stream forever; stopping must not wait for it.
         timeout_graceful_shutdown=1,
     )
-    Server(config, on_open).run()
+    Server(config, on_open, assistant.close).run()
 
 
 def create_app(
@@ -230,11 +230,13 @@ def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
 
-def _announce(settings: AppSettings) -> None:
+def _announce(settings: AppSettings, notice: str) -> None:
     address = settings.page_address
     everywhere = settings.host in ("0.0.0.0", "::")
     note = f" and on this machine's other addresses, port {settings.port}" if everywhere else ""
     print(f"Quest Chat is open at {address}{note} (Ctrl+C stops it).", flush=True)
+    if notice:
+        print(notice, flush=True)
     if not settings.no_browser:
         _open_in_browser(address)
 

@@ -42,3 +42,11 @@ def test_reused_tokens_cost_nothing():
     timer.remaining_s(900, 1000, 0.0)
     assert timer.remaining_s(950, 1000, 1.0) == pytest.approx(1.0)
     assert timer.remaining_s(1000, 1000, 2.0) == 0.0
+
+
+def test_what_comes_from_the_disk_says_nothing_of_the_rest():
+    timer = PrefillTimer()
+    assert timer.remaining_s(0, 4000, 0.0) is None
+    # Two thousand tokens in a tenth of a second, none of them computed.
+    assert timer.remaining_s(2000, 4000, 0.1, reused_tokens=2000) is None
+    assert timer.remaining_s(2500, 4000, 5.1, reused_tokens=2000) == pytest.approx(15.0)

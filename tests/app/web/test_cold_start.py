@@ -94,8 +94,13 @@ def test_the_model_is_loaded_after_the_port_is_open(monkeypatch, tmp_path, capsy
     happened = []
 
     class RecordingAssistant:
+        notice = "The database was put aside."
+
         def start_loading(self):
             happened.append("loading")
+
+        def close(self):
+            happened.append("closed")
 
     async def startup(self, sockets=None):
         happened.append("open")
@@ -111,3 +116,4 @@ def test_the_model_is_loaded_after_the_port_is_open(monkeypatch, tmp_path, capsy
     monkeypatch.setattr(server, "create_app", lambda *arguments: happened.append("page"))
     server.serve(AppSettings(data_dir=tmp_path, no_browser=True), RecordingAssistant(), build_page=None)
     assert happened == ["page", "open", "loading"]
+    assert capsys.readouterr().out.endswith("The database was put aside.\n")

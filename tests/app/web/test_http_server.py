@@ -66,6 +66,16 @@ def test_a_hanging_server_ends(what, told):
     assert server.returncode in (128 + told, -told, 1)
 
 
+@pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
+def test_what_is_to_be_done_at_the_end_is_done_whatever_signal_ends_it(told):
+    program = HANGING.replace("flush=True))\nserver.run", "flush=True), lambda: print('done', flush=True))\nserver.run")
+    server = subprocess.Popen([sys.executable, "-c", program, "nothing"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    server.stdout.readline()
+    server.send_signal(told)
+    output, _ = server.communicate(timeout=20)
+    assert output == "done\n"
+
+
 class ImpatientProtocol(TimedProtocol):
     """For tests that do not want to wait."""
 
