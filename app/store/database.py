@@ -400,6 +400,8 @@ def _finish_replacing(path: Path) -> None:
     """Where a process ended between moving a damaged database aside and putting the new one in its place."""
     new = path.with_name(path.name + _NEW_SUFFIX)
     if new.exists() and not path.exists():
+        # A log of the one must not be found by the other.
+        _put_aside(path)
         os.replace(new, path)
 
 
@@ -411,12 +413,10 @@ def _put_aside(path: Path) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.stem}.damaged-{moment}-{number}{path.suffix}")
-    # The log first: without its database it is nothing, but another database must not find it.
-    for suffix in _LOG_SUFFIXES:
+    # The file first: while it is there, the log belongs to it.
+    for suffix in ("", *_LOG_SUFFIXES):
         with suppress(FileNotFoundError):
             os.replace(path.with_name(path.name + suffix), aside.with_name(aside.name + suffix))
-    with suppress(FileNotFoundError):
-        os.replace(path, aside)
     return aside
 
 

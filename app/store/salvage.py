@@ -1,7 +1,8 @@
 """What can still be read of a damaged database, taken over into a new one.
 
 Rows are read in the order they lie in, around the places that cannot be; what belongs to a row that is lost is left
-out, but a turn whose predecessor is lost begins a branch. Indexes, of words too, are made anew by writing the rows.
+out, but a turn whose predecessor is lost follows an earlier one. Indexes, of words too, are made anew by writing the
+rows.
 """
 
 from __future__ import annotations
@@ -12,8 +13,16 @@ from contextlib import suppress
 
 # Those that others belong to come first.
 _TABLES = ("documents", "document_pages", "document_tokens", "conversations", "turns", "conversation_documents")
-# Beyond a row that cannot be read the next is looked for in steps that double.
-_MOST_STEP = 1 << 20
+# Where those between are lost; a first turn follows none.
+_FOLLOW_AN_EARLIER_TURN = """
+UPDATE turns SET parent_id = (
+    SELECT max(earlier.turn_id) FROM turns AS earlier
+    WHERE earlier.conversation_number = turns.conversation_number
+    AND earlier.turn_id < turns.turn_id AND earlier.depth < turns.depth
+) WHERE turn_id = ?
+"""
+# Where a table does not tell how many it has.
+_MOST_ROWS = 1 << 24
 
 
 def take_over(damaged: sqlite3.Connection, target: sqlite3.Connection) -> dict[str, int]:
@@ -42,29 +51,54 @@ def take_over(damaged: sqlite3.Connection, target: sqlite3.Connection) -> dict[s
 
 
 def _readable_rows(damaged: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple]:
-    try:
-        last = damaged.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
-    except sqlite3.Error:
-        last = _MOST_STEP
-    after, step = 0, 1
+    statement = f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE rowid > ? ORDER BY rowid"
+    last = _last_row(damaged, table)
+    after = -1
     while after < last:
         try:
-            found = damaged.execute(
-                f"SELECT rowid, {', '.join(columns)} FROM {table} WHERE rowid > ? ORDER BY rowid", (after,)
-            )
-            for row in found:
-                after, step = row[0], 1
+            for row in damaged.execute(statement, (after,)):
+                after = row[0]
                 yield row[1:]
             return
         except sqlite3.Error:
-            after, step = after + step, min(2 * step, _MOST_STEP)
+            after = _end_of_damage(damaged, statement, after, last)
+
+
+def _last_row(damaged: sqlite3.Connection, table: str) -> int:
+    try:
+        return damaged.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
+    except sqlite3.Error:
+        return _MOST_ROWS
+
+
+def _end_of_damage(damaged: sqlite3.Connection, statement: str, after: int, last: int) -> int:
+    """The last row after `after` that cannot be read, or `last`: looked for in steps that double, and then back."""
+
+    def can_be_read(row: int) -> bool:
+        try:
+            damaged.execute(statement, (row,)).fetchone()
+        except sqlite3.Error:
+            return False
+        return True
+
+    lost, found, step = after, after + 1, 1
+    while found < last and not can_be_read(found):
+        lost, step = found, 2 * step
+        found = min(last, found + step)
+    while found - lost > 1:
+        middle = (lost + found) // 2
+        if can_be_read(middle):
+            found = middle
+        else:
+            lost = middle
+    return found
 
 
 def _leave_out_what_belongs_to_nothing(target: sqlite3.Connection) -> None:
     while orphans := target.execute("PRAGMA foreign_key_check").fetchall():
         for table, rowid, parent, _ in orphans:
             if parent == "turns" and table == "turns":
-                target.execute("UPDATE turns SET parent_id = NULL WHERE turn_id = ?", (rowid,))
+                target.execute(_FOLLOW_AN_EARLIER_TURN, (rowid,))
             elif parent == "turns":
                 target.execute("UPDATE conversations SET active_turn_id = NULL WHERE number = ?", (rowid,))
             else:

@@ -179,7 +179,7 @@ def test_what_can_be_read_of_a_damaged_file_is_taken_over(tmp_path):
     assert database.faults() == []
     conversations = ConversationStore(database)
     turns = conversations.find(conversation_id).turns
-    assert turns[-1].answer == "lighthouse 399" and 100 < len(turns) < 400
+    assert turns[-1].answer == "lighthouse 399" and 300 < len(turns) < 400
     assert conversations.summaries("lighthouse 399")
     # And it goes on.
     conversations.begin_turn(conversation_id, turns[-1].turn_id, "more")
@@ -218,9 +218,38 @@ def test_a_reader_tells_damage_and_leaves_it(tmp_path):
 def test_an_end_between_putting_aside_and_replacing_is_made_good(tmp_path):
     conversation_id = fill(tmp_path)
     (tmp_path / DATABASE_NAME).rename(tmp_path / (DATABASE_NAME + ".new"))
+    log = tmp_path / (DATABASE_NAME + "-wal")
+    log.write_bytes(b"of the damaged one")
     database = Database.open(tmp_path)
     assert ConversationStore(database).last_used() == [conversation_id]
     database.close()
+    (aside,) = tmp_path.glob("quest-chat.damaged-*-wal")
+    assert aside.read_bytes() == b"of the damaged one"
+
+
+@pytest.mark.parametrize("calls_before", range(6))
+def test_an_end_in_the_middle_of_mending_loses_nothing(tmp_path, monkeypatch, calls_before):
+    conversation_id = fill(tmp_path, turns=150)
+    damage(tmp_path / DATABASE_NAME, "turns")
+    replace, calls = database_module.os.replace, []
+
+    def replace_until_the_end(old, new):
+        if len(calls) >= calls_before:
+            raise KeyboardInterrupt
+        calls.append(old)
+        replace(old, new)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(database_module.os, "replace", replace_until_the_end)
+        try:
+            Database.open(tmp_path).close()
+        except KeyboardInterrupt:
+            pass
+    database = Database.open(tmp_path)
+    assert ConversationStore(database).find(conversation_id).turns[-1].answer == "lighthouse 149"
+    assert database.faults() == []
+    database.close()
+    assert list(tmp_path.glob("quest-chat.damaged-*.sqlite3"))
 
 
 def test_one_writes_and_others_read(tmp_path, database, conversations):
