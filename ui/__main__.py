@@ -29,6 +29,8 @@ def main(arguments: list[str] | None = None) -> int:
     from ui.layout import build_page
 
     assistant = Assistant(settings)
+    if assistant.notice:
+        print(assistant.notice, flush=True)
     try:
         serve(settings, assistant, build_page)
     finally:

@@ -208,7 +208,8 @@ class ChatPanel:
         opened_id = conversation.conversation_id
         running = self._assistant.running_answer(conversation) or tab.unfinished_of(opened_id)
         while running is not None:
-            earlier = turn_messages(conversation.turns)
+            # It is a turn already in the moment before its end is told.
+            earlier = turn_messages([turn for turn in conversation.turns if turn.turn_id != running.turn_id])
             first = self._while_running(earlier, running, waiting_content(queue_line(0)))
             yield *first[:2], self._documents_panel.meter_markup(conversation), first[3]
             try:

@@ -87,6 +87,8 @@ class LibraryPanel:
                     raise
                 conversation = self._assistant.open_conversation("")
                 warn(_GONE)
+        if self._assistant.notice:
+            warn(self._assistant.notice, "library")
         return self._opened(conversation)
 
     def _opened(self, conversation: Conversation) -> tuple[str, str]:

@@ -136,12 +136,14 @@ class ScriptedAssistant:
         failure: raised by the next answers, if set.
         pause: an answer waits for it after its first word.
         asked: questions and options of all answers.
+        notice: what there is to say of the data folder.
         words: what every answer says, a word a step.
     """
 
     def __init__(self, stored: Stored | None = None) -> None:
         self.stored = stored or Stored()
         self.telemetry = TelemetryHub()
+        self.notice = ""
         self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
         self.failure: Exception | None = None
         self.pause = threading.Event()

@@ -78,6 +78,12 @@ def test_a_conversation_that_cannot_be_stored_is_told(panel, conversation):
         panel._open(SimpleNamespace(conversation_id=conversation.conversation_id))
 
 
+def test_what_became_of_the_data_folder_is_told_as_a_tab_opens(panel, assistant):
+    assistant.notice = "The database was damaged. It was put aside."
+    with pytest.warns(UserWarning, match="put aside"):
+        panel.open("")
+
+
 def test_another_conversation_is_opened_and_one_that_is_gone_is_not(panel, conversation):
     assert panel._open(SimpleNamespace(conversation_id=conversation.conversation_id))[0] == conversation.conversation_id
     for gone in ("gone", "", None, 7):
