@@ -7,9 +7,8 @@ and goes on whoever watches it. Knows nothing of Gradio or HTTP.
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -20,6 +19,7 @@ from app.chat.answering import Answering, reading_plan, told_turns
 from app.chat.background_reading import BackgroundReading, ReadingState
 from app.chat.change_notices import ChangeNotices
 from app.chat.conversation import Conversation
+from app.chat.conversation_documents import ConversationDocuments
 from app.chat.conversation_export import exported_json, exported_markdown
 from app.chat.engine_jobs import close_session
 from app.chat.kept_bytes import KeptBytes
@@ -46,7 +46,6 @@ from app.store.stored_conversation import ConversationSummary
 _DELETED_KEPT_S = 24 * 3600.0
 # At the end, running answers have so long to keep what they have said.
 _ANSWERS_END_S = 2.0
-_log = logging.getLogger(__name__)
 
 
 class Assistant:
@@ -81,16 +80,17 @@ class Assistant:
         self._new_texts = ChangeNotices(self._read_new_texts)
         self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
         self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
+        self.library = Library(self._data.folder, self._data.database, self._new_texts.note)
+        self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._reading = BackgroundReading(
-            self._loader, self._readable, reading_plan, self._note_read, self._notices.note
+            self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
-        self.library = Library(self._data.folder, self._data.database, self._new_texts.note)
         self._answering = Answering(
             settings,
             self._loader,
-            self.entries,
-            self._text,
+            self._documents.entries,
+            self._documents.text,
             self._reading,
             self.telemetry.publish,
             lambda: self._closing,
@@ -282,8 +282,7 @@ class Assistant:
 
     def entries(self, conversation: Conversation) -> list[LibraryEntry]:
         """A conversation's documents as the library lists them, in order."""
-        found = map(self.library.entry_or_none, list(conversation.document_ids))
-        return [entry for entry in found if entry is not None]
+        return self._documents.entries(conversation)
 
     def add_document(
         self,
@@ -312,19 +311,9 @@ class Assistant:
         Raises:
             UserFacingError: no such document, or it cannot be stored.
         """
-        self.library.entry(document_id)
         conversation = self._present(conversation)
-        with conversation.lock:
-            if document_id in conversation.document_ids:
-                return
-            conversation.document_ids.append(document_id)
-        try:
-            self._stored.save_documents(conversation)
-        except UserFacingError:
-            with conversation.lock:
-                conversation.document_ids.remove(document_id)
-            raise
-        self._documents_changed(conversation)
+        if self._documents.attach(conversation, document_id):
+            self._documents_changed(conversation)
 
     def remove_document(self, conversation: Conversation, document_id: str) -> None:
         """Take a document out of a conversation; it stays in the library.
@@ -333,7 +322,7 @@ class Assistant:
             UserFacingError: if the conversation is answering, or that cannot be stored.
         """
         with self._occupied(conversation) as conversation:
-            self._take_out(conversation, document_id)
+            self._documents.take_out(conversation, document_id)
         self._documents_changed(conversation)
 
     def delete_document(self, document_id: str) -> None:
@@ -352,21 +341,13 @@ class Assistant:
             self._loader.model.engine.forget(document_id)
         for conversation in present:
             if document_id in conversation.document_ids:
-                self._take_out(conversation, document_id)
+                self._documents.take_out(conversation, document_id)
                 self._documents_changed(conversation)
         self._notices.note()
 
     def kept_bytes(self, document_id: str) -> int:
         """What models have kept of a document on the disk; 0 before the present one is loaded."""
         return 0 if self._loader.model is None else self._kept_bytes.of(document_id)
-
-    def _take_out(self, conversation: Conversation, document_id: str) -> None:
-        with conversation.lock:
-            if document_id in conversation.document_ids:
-                conversation.document_ids.remove(document_id)
-            conversation.read_ids.discard(document_id)
-            conversation.texts.pop(document_id, None)
-        self._stored.save_documents(conversation)
 
     def _documents_changed(self, conversation: Conversation) -> None:
         if conversation.is_kept:
@@ -383,34 +364,7 @@ class Assistant:
 
     def documents(self, conversation: Conversation) -> list[Document]:
         """Those of a conversation's documents whose text is there, in order."""
-        read = [entry.document_id for entry in self.entries(conversation) if entry.state == "read"]
-        return [self._text(conversation, document_id) for document_id in read]
-
-    def _text(self, conversation: Conversation, document_id: str) -> Document:
-        document = self.library.document(document_id)
-        # Held here, so that the library gives the same object the next time, and its tokens need not be counted again.
-        conversation.texts[document_id] = document
-        return document
-
-    def _readable(self, conversation: Conversation) -> list[Document]:
-        """What can be read ahead: the documents before the first whose text is still to come."""
-        documents = []
-        for entry in self.entries(conversation):
-            if entry.state == "reading":
-                break
-            if entry.state == "read":
-                documents.append(self._text(conversation, entry.document_id))
-        return documents
-
-    def _note_read(self, conversation: Conversation, document_ids: Iterable[str]) -> None:
-        with conversation.lock:
-            conversation.read_ids.update(set(document_ids) & set(conversation.document_ids))
-        try:
-            self._stored.save_documents(conversation)
-        except UserFacingError as error:
-            # It will be read again, no more.
-            _log.info("that a document was read is not noted: %s", error)
-        self._tell_changed(conversation)
+        return self._documents.texts(conversation)
 
     def _read_new_texts(self) -> None:
         self._reading.want_all()
