@@ -23,9 +23,10 @@ from quest_core.snapshot_files import (
     SnapshotHeader,
     forget_snapshots,
     open_regular,
+    owners_of,
     read_header,
     read_into,
-    snapshot_bytes_of,
+    sized_files,
 )
 from quest_core.snapshot_writer import SnapshotWriter
 
@@ -57,6 +58,7 @@ class SnapshotStore:
         self._snapshot_dir = snapshot_dir
         self._folder = snapshot_dir / model_key
         self._transfer = transfer
+        self._owners: dict[tuple[Path, int], tuple[str, ...]] = {}  # a file's contents never change
         self._writer = (
             None
             if read_only
@@ -70,7 +72,13 @@ class SnapshotStore:
 
     def bytes(self, owner: str | None = None) -> int:
         """On the disk, of all models; of all owners or of one."""
-        return snapshot_bytes_of(self._snapshot_dir, owner)
+        total = 0
+        for path, size in sized_files(self._snapshot_dir):
+            if owner is not None and (path, size) not in self._owners:
+                self._owners[path, size] = owners_of(path)
+            if owner is None or owner in self._owners[path, size]:
+                total += size
+        return total
 
     def flush(self, timeout_s: float) -> bool:
         """Wait until everything ordered so far is written, or given up; False after `timeout_s`."""
