@@ -452,10 +452,10 @@ def _turns(connection: Connection, number: int, rows: Sequence[Row]) -> tuple[St
             row.question,
             row.answer,
             row.state,
-            None if row.report is None else json.loads(row.report),
+            _report(row.report),
             _unpacked(row.token_ids),
             row.created_at,
-            tuple(siblings[row.parent_id]),
+            tuple(siblings.get(row.parent_id, [row.turn_id])),
             row.thinking,
         )
         for row in rows
@@ -493,9 +493,17 @@ def _discard(connection: Connection, turn_id: int) -> bool:
     return True
 
 
+def _report(kept: str | None) -> dict[str, Any] | None:
+    try:
+        return None if kept is None else json.loads(kept)
+    except ValueError:
+        # A flipped bit; the answer can be read all the same.
+        return None
+
+
 def _packed(token_ids: Sequence[int]) -> bytes:
     return struct.pack(f"<{len(token_ids)}I", *token_ids)
 
 
 def _unpacked(packed: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(packed) // 4}I", packed)
+    return struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])

@@ -13,6 +13,9 @@ from pathlib import Path
 from app.errors import UserFacingError
 
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
+_DAMAGE_MARKS = ("malformed", "not a database", "could not decode", "corrupt", "no such table", "no such column")
+# What sqlite3 raises of a file; the second where the words of an error, which quote the file, are damaged.
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
 # Where less is free, an unexplained failure to write is that of a full disk: SQLite does not always say so.
 _NEARLY_NOTHING_BYTES = 1 << 20
 
@@ -59,7 +62,8 @@ def database_error(error: Exception, path: Path) -> StorageError:
         path: the database's file, in the data folder.
     """
     words = str(error).lower()
-    if isinstance(error, sqlite3.DatabaseError) and ("malformed" in words or "not a database" in words):
+    # Where a flipped bit is in a text, or in one that SQLite complains of, Python cannot decode it.
+    if isinstance(error, UnicodeDecodeError) or any(mark in words for mark in _DAMAGE_MARKS):
         return DatabaseDamaged(
             f"The database {path} is damaged. Start Quest Chat anew: it puts the file aside and begins another."
         )

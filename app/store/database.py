@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.store.data_folder import DatabaseDamaged, StorageError, database_error, storage_error
+from app.store.data_folder import SQLITE_ERRORS, DatabaseDamaged, StorageError, database_error, storage_error
 from app.store.migrations import APPLICATION_ID, MIGRATIONS, WORD_INDEXES, migrate, version_of
 from app.store.salvage import take_over
 from app.store.search_words import indexed_text
@@ -122,7 +122,7 @@ class Database:
     @classmethod
     def _open_for_reading(cls, path: Path, migrations: Sequence[Sequence[str]]) -> Database:
         # It may be damaged or missing, or be without its log, which a reader may not make in a read-only folder.
-        with suppress(sqlite3.Error, DatabaseDamaged), closing(_connect(path, read_only=True)) as connection:
+        with suppress(*SQLITE_ERRORS, DatabaseDamaged), closing(_connect(path, read_only=True)) as connection:
             if _checked_version(connection, path, len(migrations)) == len(migrations):
                 return cls(path, read_only=True)
         return cls._open_copy(path, migrations)
@@ -188,7 +188,7 @@ class Database:
         try:
             with closing(_connect(self.path, self.read_only)) as connection:
                 return connection.execute(query, parameters).fetchone() is not None
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise database_error(error, self.path) from error
 
     def faults(self) -> list[str]:
@@ -214,7 +214,7 @@ class Database:
 
         Otherwise that happens once the log has grown to a few MiB: too late on a disk that is nearly full.
         """
-        with suppress(sqlite3.Error), self._writing, closing(self._connected_engine().raw_connection()) as connection:
+        with suppress(*SQLITE_ERRORS), self._writing, closing(self._connected_engine().raw_connection()) as connection:
             own = connection.driver_connection
             # Readers are not waited for. In a transaction it could not be done at all.
             own.execute("PRAGMA busy_timeout = 0")
@@ -241,8 +241,8 @@ class Database:
                 connection.execution_options(begin=begin)
                 with connection.begin():
                     yield connection
-        except DBAPIError as error:
-            told = database_error(error.orig or error, self.path)
+        except (DBAPIError, UnicodeDecodeError) as error:
+            told = database_error(getattr(error, "orig", None) or error, self.path)
             if isinstance(told, DatabaseDamaged):
                 with suppress(OSError):
                     _suspect_mark(self.path).touch()
@@ -310,8 +310,11 @@ def _bring_up_to_date(path: Path, migrations: Sequence[Sequence[str]], keep_copy
         path.touch(mode=0o600)
         with closing(_connect(path)) as connection:
             version = _checked_version(connection, path, len(migrations))
-            if path.stat().st_size <= _CHECKED_BYTES or _suspect_mark(path).exists():
+            is_suspect = _suspect_mark(path).exists()
+            if is_suspect or path.stat().st_size <= _CHECKED_BYTES:
                 _look_through(connection, path)
+            if is_suspect and _schema(connection) != _schema_of(migrations[:version]):
+                raise DatabaseDamaged(f"The database {path} is damaged.")
             # Both are kept in the file; the first has to come before any table.
             connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
             connection.execute("PRAGMA journal_mode = WAL")
@@ -319,7 +322,7 @@ def _bring_up_to_date(path: Path, migrations: Sequence[Sequence[str]], keep_copy
                 _copy(connection, path.with_name(f"{path.stem}.version-{version}{path.suffix}"))
             migrate(connection, migrations)
         _suspect_mark(path).unlink(missing_ok=True)
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise database_error(error, path) from error
 
 
@@ -333,7 +336,7 @@ def _checked_version(connection: sqlite3.Connection, path: Path, newest: int) ->
         version = version_of(connection)
         application_id = connection.execute("PRAGMA application_id").fetchone()[0]
         has_tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] > 0
-    except sqlite3.DatabaseError as error:
+    except SQLITE_ERRORS as error:
         told = database_error(error, path)
         if isinstance(told, DatabaseDamaged):
             raise told from error
@@ -351,6 +354,17 @@ def _checked_version(connection: sqlite3.Connection, path: Path, newest: int) ->
 def _look_through(connection: sqlite3.Connection, path: Path) -> None:
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         raise DatabaseDamaged(f"The database {path} is damaged.")
+
+
+def _schema(connection: sqlite3.Connection) -> set[tuple[str, str]]:
+    return set(connection.execute("SELECT name, sql FROM sqlite_master WHERE sql IS NOT NULL"))
+
+
+def _schema_of(migrations: Sequence[Sequence[str]]) -> set[tuple[str, str]]:
+    with closing(sqlite3.connect(":memory:", isolation_level=None)) as connection:
+        connection.create_function("indexed_text", 1, indexed_text, deterministic=True)
+        migrate(connection, migrations)
+        return _schema(connection)
 
 
 def _copy(connection: sqlite3.Connection, target: Path) -> None:
@@ -380,10 +394,10 @@ def _begin_anew(path: Path, migrations: Sequence[Sequence[str]]) -> str:
     try:
         with closing(_connect(new)) as target:
             # Flipped bits may be anywhere in it, also where it says how it is to be read.
-            with suppress(sqlite3.DatabaseError), closing(_connect(path, read_only=True)) as damaged:
+            with suppress(*SQLITE_ERRORS), closing(_connect(path, read_only=True)) as damaged:
                 counts = take_over(damaged, target)
             target.execute("PRAGMA journal_mode = DELETE")
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         raise database_error(error, new) from error
     aside = _put_aside(path)
     os.replace(new, path)

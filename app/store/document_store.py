@@ -266,7 +266,11 @@ def _entry(row: Row) -> LibraryEntry:
 
 def _labels(kept: str) -> tuple[str, ...]:
     # Nearly always there are none, and a list has a thousand documents.
-    return () if kept == "[]" else tuple(json.loads(kept))
+    try:
+        return () if kept == "[]" else tuple(map(str, json.loads(kept)))
+    except (ValueError, TypeError):
+        # A flipped bit; the text can be read all the same.
+        return ()
 
 
 def _number_to_read(connection: Connection, document_id: str) -> int | None:

@@ -11,6 +11,8 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import suppress
 
+from app.store.data_folder import SQLITE_ERRORS
+
 # Those that others belong to come first.
 _TABLES = ("documents", "document_pages", "document_tokens", "conversations", "turns", "conversation_documents")
 # Where those between are lost; a first turn follows none.
@@ -38,16 +40,25 @@ def take_over(damaged: sqlite3.Connection, target: sqlite3.Connection) -> dict[s
     target.execute("PRAGMA foreign_keys = OFF")
     target.execute("BEGIN IMMEDIATE")
     for table in _TABLES:
-        columns = [row[1] for row in target.execute(f"PRAGMA table_info({table})")]
+        # Without a column that the damage has taken.
+        columns = sorted(_columns(target, table) & _columns(damaged, table))
+        if not columns:
+            continue
         statement = f"INSERT OR IGNORE INTO {table} ({', '.join(columns)}) VALUES ({', '.join('?' * len(columns))})"
         for values in _readable_rows(damaged, table, columns):
             # Flipped bits can make a row that no table takes.
-            with suppress(sqlite3.Error):
+            with suppress(sqlite3.Error, UnicodeError):
                 target.execute(statement, values)
     _leave_out_what_belongs_to_nothing(target)
     target.execute("COMMIT")
     target.execute("PRAGMA foreign_keys = ON")
     return {table: target.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in _TABLES}
+
+
+def _columns(connection: sqlite3.Connection, table: str) -> set[str]:
+    with suppress(*SQLITE_ERRORS):
+        return {row[1] for row in connection.execute(f"PRAGMA table_info({table})")}
+    return set()
 
 
 def _readable_rows(damaged: sqlite3.Connection, table: str, columns: list[str]) -> Iterator[tuple]:
@@ -60,14 +71,14 @@ def _readable_rows(damaged: sqlite3.Connection, table: str, columns: list[str]) 
                 after = row[0]
                 yield row[1:]
             return
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             after = _end_of_damage(damaged, statement, after, last)
 
 
 def _last_row(damaged: sqlite3.Connection, table: str) -> int:
     try:
         return damaged.execute(f"SELECT max(rowid) FROM {table}").fetchone()[0] or 0
-    except sqlite3.Error:
+    except SQLITE_ERRORS:
         return _MOST_ROWS
 
 
@@ -77,7 +88,7 @@ def _end_of_damage(damaged: sqlite3.Connection, statement: str, after: int, last
     def can_be_read(row: int) -> bool:
         try:
             damaged.execute(statement, (row,)).fetchone()
-        except sqlite3.Error:
+        except SQLITE_ERRORS:
             return False
         return True
 

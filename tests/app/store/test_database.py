@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import shutil
 import sqlite3
 import stat
@@ -204,6 +205,52 @@ def test_damage_that_is_met_later_is_told_and_mended_at_the_next_start(tmp_path,
     database = Database.open(tmp_path)
     assert database.notice == ""
     database.close()
+
+
+def test_tables_that_lost_a_column_are_mended_at_the_next_start(tmp_path):
+    conversation_id = fill(tmp_path)
+    path = tmp_path / DATABASE_NAME
+    path.write_bytes(path.read_bytes().replace(b"unanswered TEXT", b"unanswexed TEXT"))
+    database = Database.open(tmp_path)
+    with pytest.raises(StorageError, match="Start Quest Chat anew"):
+        ConversationStore(database).find(conversation_id)
+    database.close()
+    database = Database.open(tmp_path)
+    assert "put aside" in database.notice
+    assert len(ConversationStore(database).find(conversation_id).turns) == 3
+    assert database.faults() == []
+    database.close()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_flipped_bits_never_meet_the_user_as_anything_but_a_sentence(tmp_path, seed):
+    fill(tmp_path / "whole", turns=40)
+    content = (tmp_path / "whole" / DATABASE_NAME).read_bytes()
+    chances = random.Random(seed)
+    for number in range(12):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        damaged = bytearray(content)
+        for _ in range(chances.choice((1, 3, 30))):
+            damaged[chances.randrange(len(damaged))] ^= 1 << chances.randrange(8)
+        (folder / DATABASE_NAME).write_bytes(damaged)
+        try:
+            database = Database.open(folder)
+        except StorageError:
+            assert (folder / DATABASE_NAME).read_bytes() == damaged
+            continue
+        if database.notice:
+            assert database.faults() == []
+            assert next(folder.glob("*.damaged-*.sqlite3")).read_bytes() == damaged
+        try:
+            conversations = ConversationStore(database)
+            for conversation_id in conversations.last_used():
+                conversations.find(conversation_id)
+            conversations.summaries("lighthouse")
+            conversations.create()
+        except StorageError:
+            assert not database.notice
+        database.close()
 
 
 def test_a_reader_tells_damage_and_leaves_it(tmp_path):
