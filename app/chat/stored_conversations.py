@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.chat.answer import AnswerReport
@@ -159,15 +159,27 @@ class TurnRecord:
 
     def _try_to_begin(self) -> bool:
         conversation = self._conversation
-        # One that could not be stored has no place there that this one could follow.
-        parent_id = next((int(turn.turn_id) for turn in reversed(conversation.turns) if turn.is_stored), None)
         try:
+            parent_id = self._store_earlier_turns()
             stored_id = self._store.begin_turn(conversation.conversation_id, parent_id, self._question)
         except UserFacingError as error:
             self.warning = f"This answer is not saved: {error}"
             return False
         self._stored_id, self.turn_id, self.warning = stored_id, str(stored_id), ""
         return True
+
+    def _store_earlier_turns(self) -> int | None:
+        """Store what could not be stored when it was made, the disk may have room again; returns the last turn's id."""
+        conversation, parent_id = self._conversation, None
+        for index, turn in enumerate(conversation.turns):
+            if not turn.is_stored:
+                stored_id = self._store.begin_turn(conversation.conversation_id, parent_id, turn.question)
+                report = turn.report and turn.report.to_stored()
+                self._store.finish_turn(stored_id, turn.answer, report, turn.answer_token_ids, turn.state)
+                with conversation.lock:
+                    turn = conversation.turns[index] = replace(turn, turn_id=str(stored_id))
+            parent_id = int(turn.turn_id)
+        return parent_id
 
     def _save_now_and_then(self) -> None:
         while not self._ended.wait(_SAVE_INTERVAL_S):

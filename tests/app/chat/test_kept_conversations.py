@@ -211,7 +211,10 @@ def test_a_full_disk_stops_no_answer(open_assistant, monkeypatch):
     report = answered(assistant, conversation, "And now?")
     assert report.warning == "" and conversation.turns[-1].question == "And now?"
     stored = assistant._stored.load(conversation.conversation_id)
-    assert stored.turns[0].question == "Who?" and stored.turns[-1].answer == report.answer
+    # What could not be stored is, as soon as there is room.
+    assert [turn.question for turn in stored.turns] == [turn.question for turn in conversation.turns]
+    assert stored.turns[1].question == "Why no begin_turn?" and stored.turns[1].report is not None
+    assert stored.turns[-1].answer == report.answer and all(turn.is_stored for turn in conversation.turns)
     with monkeypatch.context() as patch:
         patch.setattr(assistant.conversations, "create", full)
         unkept = assistant.new_conversation()
