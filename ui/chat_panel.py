@@ -15,7 +15,6 @@ import gradio as gr
 from app.chat.answer import AnswerReport, Finished
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
-from app.chat.running_answer import RunningAnswer
 from app.errors import UserFacingError, explain
 from ui.answer_messages import (
     MESSAGES_PER_TURN,
@@ -210,14 +209,15 @@ class ChatPanel:
         while running is not None:
             # It is a turn already in the moment before its end is told.
             earlier = turn_messages([turn for turn in conversation.turns if turn.turn_id != running.turn_id])
-            first = self._while_running(earlier, running, waiting_content(queue_line(0)))
-            yield *first[:2], self._documents_panel.meter_markup(conversation), first[3]
+            messages = [*earlier, *running_messages(running.question, waiting_content(queue_line(0)))]
+            yield messages, question_box(tab, True), self._documents_panel.meter_markup(conversation), ""
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
                         _tell_of_nothing(event.report)
                         break
-                    yield self._while_running(earlier, running, event_content(event))
+                    messages = [*earlier, *running_messages(running.question, event_content(event))]
+                    yield messages, gr.skip(), gr.skip(), gr.skip()
             except ValueError as error:
                 # A combination of settings that the engine refuses; it says which.
                 failure = UserFacingError(f"These settings do not go together: {error}")
@@ -232,20 +232,23 @@ class ChatPanel:
         if tab.is_newest:
             yield (
                 turn_messages(conversation.turns),
-                gr.update(submit_btn="Ask", stop_btn=False),
+                question_box(tab, False),
                 self._documents_panel.meter_markup(conversation),
                 unanswered_markup(conversation),
             )
         if failure is not None:
             raise user_error(str(failure)) from failure
 
-    @staticmethod
-    def _while_running(earlier: list[dict[str, Any]], running: RunningAnswer, content: Any) -> tuple[Any, ...]:
-        messages = [*earlier, *running_messages(running.question, content)]
-        return messages, gr.update(submit_btn=False, stop_btn="Stop"), gr.skip(), ""
-
     def _conversation(self, conversation_id: str) -> Conversation:
         return tab_conversation(self._assistant, conversation_id)
+
+
+def question_box(tab: TabFollower, is_running: bool) -> Any:
+    """The tab's question box with the button that it needs; left alone if it has it, since somebody may be typing."""
+    if tab.offers_stop == is_running:
+        return gr.skip()
+    tab.offers_stop = is_running
+    return gr.update(submit_btn=False, stop_btn="Stop") if is_running else gr.update(submit_btn="Ask", stop_btn=False)
 
 
 def unanswered_markup(conversation: Conversation) -> str:
