@@ -73,7 +73,7 @@ class Assistant:
         self.telemetry = TelemetryHub()
         self._closing = False
         self._data = OpenedData.open(settings, keep, beside_another)
-        self.notice = self._data.database.notice
+        self.notice = self._data.notice
         self.conversations = ConversationStore(self._data.database)
         self._stored = StoredConversations(self.conversations)
         self._notices = ChangeNotices(lambda: self.telemetry.tell_all({"type": "library"}))
@@ -157,8 +157,7 @@ class Assistant:
             kept: store it, and read its documents ahead of its questions; without, it ends with the program, and its
                 questions wait for all of its documents.
         """
-        reason = ""
-        conversation = None
+        reason, conversation = self._data.notice if kept and not self._data.is_written else "", None
         if kept and self._data.is_written:
             try:
                 conversation = self._stored.create()

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.settings import AppSettings
+from app.store.data_folder import StorageFull
 from app.store.database import Database
 from app.store.folder_lock import FolderInUse, FolderLock
 from quest_core.config import EngineConfig
@@ -26,6 +27,7 @@ class OpenedData:
         lock: the right to write there; None beside another process that has it.
         engine_config: tells the engine where snapshots are, and whether it may write some.
         is_temporary: whether the folder goes at the end.
+        notice: what the user should be told of how the folder was found; "" if all is well.
     """
 
     folder: Path
@@ -33,13 +35,14 @@ class OpenedData:
     lock: FolderLock | None
     engine_config: EngineConfig
     is_temporary: bool = False
+    notice: str = ""
 
     @classmethod
     def open(cls, settings: AppSettings, keep: bool, beside_another: bool) -> OpenedData:
         """Open it.
 
         Args:
-            settings: name the folder.
+            settings: name the folder. On a full disk it is only read: nothing old is out of reach for that.
             keep: read and keep documents, conversations and what models have read; else all is in a temporary folder.
             beside_another: if another process writes in it, only read it.
 
@@ -55,18 +58,25 @@ class OpenedData:
         except FolderInUse:
             if not beside_another:
                 raise
+        is_full = ""
         try:
-            database = Database.open(settings.data_dir, read_only=lock is None)
+            try:
+                database = Database.open(settings.data_dir, read_only=lock is None)
+            except StorageFull as error:
+                is_full = f"{error} Until the next start nothing new is kept."
+                database = Database.open(settings.data_dir, read_only=True)
         except BaseException:
             if lock is not None:
                 lock.release()
             raise
-        config = settings.engine_config(keeps_snapshots=True, snapshots_read_only=lock is None)
-        return cls(settings.data_dir, database, lock, config)
+        config = settings.engine_config(keeps_snapshots=True, snapshots_read_only=database.read_only)
+        notice = " ".join(filter(None, (is_full, database.notice)))
+        return cls(settings.data_dir, database, lock, config, notice=notice)
 
     @property
     def is_written(self) -> bool:
-        return self.lock is not None or self.is_temporary
+        """Whether what is new is kept, here or in the temporary folder."""
+        return not self.database.read_only
 
     def close(self) -> None:
         """Let the folder go."""

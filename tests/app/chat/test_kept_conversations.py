@@ -221,6 +221,29 @@ def test_a_full_disk_stops_no_answer(open_assistant, monkeypatch):
     assert "Free some space" in answered(assistant, unkept).warning
 
 
+def test_a_start_on_a_full_disk_shows_what_is_kept(open_assistant, monkeypatch):
+    from app.store.database import Database
+
+    first = open_assistant()
+    report = answered(first, first.open_conversation())
+    first.close()
+    opened = Database.open
+
+    def open_on_full_disk(data_dir, read_only=False):
+        if not read_only:
+            raise StorageFull("The disk is full. Free some space.")
+        return opened(data_dir, read_only)
+
+    monkeypatch.setattr(Database, "open", open_on_full_disk)
+    second = open_assistant()
+    assert second.notice.startswith("The disk is full. Free some space.")
+    conversation = second.open_conversation()
+    assert [turn.answer for turn in conversation.turns] == [report.answer]
+    told = answered(second, conversation, "And why?")
+    assert told.answer and "not saved" in told.warning
+    assert "Free some space" in answered(second, second.new_conversation()).warning
+
+
 def test_two_servers_do_not_share_a_folder_but_a_reader_may_look_in(open_assistant, book_path):
     server = open_assistant()
     conversation = server.new_conversation()
