@@ -23,7 +23,8 @@ export class ConversationList extends HTMLElement {
     this.show = () => this.update();
     window.addEventListener("quest-library-shown", this.show);
     window.addEventListener("quest-opened", this.show);
-    if (library.isKnown) this.update();
+    // Also before anything is known: what comes later should move as little as it can.
+    this.update();
   }
 
   disconnectedCallback() {

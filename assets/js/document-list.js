@@ -20,7 +20,8 @@ export class DocumentList extends HTMLElement {
     this.replaceChildren(this.none, own, this.fold);
     this.show = () => this.update();
     window.addEventListener("quest-library-shown", this.show);
-    if (library.isKnown) this.update();
+    // Also before anything is known: what comes later should move as little as it can.
+    this.update();
   }
 
   disconnectedCallback() {

@@ -10,7 +10,7 @@ const SEARCH_FIELD = "library-search";
 const SEARCH_PAUSE_MS = 150;
 
 /** The last answer of the server; `search` is what it was asked for. */
-export const library = { documents: [], conversations: [], search: "", isKnown: false };
+export const library = { documents: [], conversations: [], search: "" };
 
 let isAsking = false;
 let askAgain = false;
@@ -49,7 +49,7 @@ export async function lookAgain() {
 
 function show({ documents, conversations }, conversationId, search) {
   if (conversationId !== currentConversation()) return;
-  Object.assign(library, { documents, conversations, search, isKnown: true });
+  Object.assign(library, { documents, conversations, search });
   window.dispatchEvent(new Event("quest-library-shown"));
   // The context meter counts the conversation's documents that are there.
   const own = documents.filter((one) => one.in_conversation).map((one) => `${one.document_id} ${one.state}`);
