@@ -5,6 +5,7 @@ changes, and what is done in it comes to `ui.library_panel`.
 """
 
 import html
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.chat.conversation import Conversation
 from app.errors import explain
 from app.library import SUPPORTED_SUFFIXES
 from ui.context_meter import meter_markup
-from ui.notices import notice_line, shown_to_user, warn
+from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION, call_script
 from ui.raw_html import raw_html
 from ui.tab_conversation import tab_conversation
@@ -82,8 +83,8 @@ class DocumentsPanel:
             for note in self._add(conversation, SAMPLE_BOOK, take=False):
                 warn(note, "documents")
 
-    def _add_files(self, conversation_id: str, files: list[dict[str, Any] | str] | None) -> Any:
-        """Hand the files to the library, which reads them in its own time; returns the emptied drop zone."""
+    def _add_files(self, conversation_id: str, files: list[dict[str, Any] | str] | None) -> Iterator[None]:
+        """Hand the files to the library, which reads them in its own time; yields the emptied drop zone."""
         with shown_to_user("documents"):
             conversation = tab_conversation(self._assistant, conversation_id)
         notes: list[str] = []
@@ -94,12 +95,11 @@ class DocumentsPanel:
             except Exception as error:
                 failures.append(explain(error, f"Adding {path.name}").message)
             upload_folder().forget(path)
-        if failures:
-            # The zone must be empty for the next file, so this is a hint to Gradio.
-            warn("\n".join([*failures, *notes]), "documents")
-        elif notes:
+        yield None
+        if notes:
             warn("\n".join(notes), "documents")
-        return None
+        if failures:
+            raise user_error("\n".join(failures), "documents")
 
     def _add(self, conversation: Conversation, path: Path, take: bool) -> list[str]:
         """Add one file; returns what there is to say of it."""

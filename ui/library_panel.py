@@ -68,10 +68,13 @@ class LibraryPanel:
                 self._act, conversation_id, shown, js=WITH_CONVERSATION, trigger_mode="multiple", **plain
             ),
             self._actions.select(self._open, None, shown, trigger_mode="multiple", **plain),
-            messages.clear(self._new, conversation_id, shown, **plain),
+            cleared := messages.clear(self._new, conversation_id, shown, **plain),
         )
         for event in events:
             event.then(None, js=_LOOK_AGAIN)
+        # The browser has emptied its messages already: it gets back what is still there.
+        for outcome in (cleared.success, cleared.failure):
+            outcome(None, js=call_script("following", "lookAgain"))
 
     def open(self, wanted_id: str) -> tuple[str, str]:
         """The conversation that a tab shows as it opens, and its live panel.

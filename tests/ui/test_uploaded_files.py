@@ -167,9 +167,10 @@ def test_no_input_of_any_handler_takes_a_path(browser, uploads, foreign_path):
     assert set(files_below(uploads)) == before
 
 
-def test_the_same_file_in_two_tabs_is_two_uploads(server, browser, uploads):
+def test_the_same_file_in_two_tabs_is_two_uploads_of_one_document(server, browser, uploads):
     other = Browser(server[0], server[1])
-    first, second = browser.upload(("same.txt", TEXT)), other.upload(("same.txt", TEXT))
+    text = f"{TEXT} In two tabs."
+    first, second = browser.upload(("same.txt", text)), other.upload(("same.txt", text))
     assert first != second
     assert browser.add(*first)["success"]
     assert other.add(*second)["success"]
