@@ -64,7 +64,11 @@ def test_one_file_that_cannot_be_added_does_not_stop_the_others(
     panel, conversation, assistant, tmp_path, monkeypatch
 ):
     added = assistant.library.add
-    monkeypatch.setattr(assistant.library, "add", lambda path, *rest: 1 / 0 if "one" in path.name else added(path, *rest))
+
+    def failing(path, *rest):
+        return 1 / 0 if "one" in path.name else added(path, *rest)
+
+    monkeypatch.setattr(assistant.library, "add", failing)
     with pytest.raises(gr.Error, match="Adding one.txt failed on an error in Quest Chat .ZeroDivisionError"):
         add(panel, conversation, [upload(tmp_path, "one.txt"), upload(tmp_path, "two.txt")])
     assert names(assistant, conversation) == ["two.txt"]
