@@ -7,35 +7,23 @@ who may change a conversation at a time is its caller's affair.
 from __future__ import annotations
 
 import json
-import struct
 import time
 import uuid
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.errors import UserFacingError
+from app.store.conversation_rows import branch_to, depth_of, discard, number_of, packed, touch
 from app.store.database import Database
 from app.store.search_words import match_expression
 from app.store.stored_conversation import (
     ConversationSummary,
     StoredConversation,
     StoredDocument,
-    StoredTurn,
     TurnState,
 )
 from app.store.stored_text import one_line, storable, title_of
 
-if TYPE_CHECKING:
-    from sqlalchemy import Connection, Row
-
-# From a turn up to the first one.
-_BRANCH = """
-WITH RECURSIVE branch (turn_id, parent_id) AS (
-    SELECT turn_id, parent_id FROM turns WHERE turn_id = ?
-    UNION ALL
-    SELECT turns.turn_id, turns.parent_id FROM turns JOIN branch ON turns.turn_id = branch.parent_id
-)
-"""
 # From a turn down all branches.
 _DESCENDANTS = """
 WITH RECURSIVE later (turn_id) AS (
@@ -99,7 +87,7 @@ class ConversationStore:
                 "WHERE conversation_number = ? ORDER BY position",
                 (row.number,),
             ).all()
-            turns = _branch(connection, row.number, row.active_turn_id)
+            turns = branch_to(connection, row.number, row.active_turn_id)
         return StoredConversation(
             conversation_id,
             row.title,
@@ -194,7 +182,7 @@ class ConversationStore:
         if not (title := one_line(title)):
             raise UserFacingError("A conversation's name cannot be empty. Type one.")
         with self._database.writing() as connection:
-            _number(connection, conversation_id)
+            number_of(connection, conversation_id)
             connection.exec_driver_sql(
                 "UPDATE conversations SET title = ? WHERE conversation_id = ?", (title, conversation_id)
             )
@@ -231,7 +219,7 @@ class ConversationStore:
             UserFacingError: no such conversation.
         """
         with self._database.writing() as connection:
-            number = _number(connection, conversation_id)
+            number = number_of(connection, conversation_id)
             connection.exec_driver_sql("DELETE FROM conversation_documents WHERE conversation_number = ?", (number,))
             for position, (document_id, was_read) in enumerate(documents):
                 connection.exec_driver_sql(
@@ -240,7 +228,7 @@ class ConversationStore:
                     "SELECT ?, ?, number, ? FROM documents WHERE document_id = ? AND state <> 'removing'",
                     (number, position, int(was_read), storable(document_id)),
                 )
-            _touch(connection, number)
+            touch(connection, number)
 
     def begin_turn(self, conversation_id: str, parent_turn_id: int | None, question: str) -> int:
         """Keep a question whose answer begins now; its branch becomes the active one.
@@ -261,8 +249,8 @@ class ConversationStore:
         """
         now = time.time()
         with self._database.writing() as connection:
-            number = _number(connection, conversation_id)
-            depth = 1 + _depth(connection, number, parent_turn_id)
+            number = number_of(connection, conversation_id)
+            depth = 1 + depth_of(connection, number, parent_turn_id)
             replaced, title = connection.exec_driver_sql(
                 "SELECT active_turn_id, title FROM conversations WHERE number = ?", (number,)
             ).one()
@@ -275,7 +263,7 @@ class ConversationStore:
                 "UPDATE conversations SET active_turn_id = ?, unanswered = '', title = ? WHERE number = ?",
                 (turn_id, title or title_of(question), number),
             )
-            _touch(connection, number)
+            touch(connection, number)
             connection.exec_driver_sql(
                 "UPDATE documents SET last_used_at = ? WHERE number IN "
                 "(SELECT document_number FROM conversation_documents WHERE conversation_number = ?)",
@@ -288,7 +276,7 @@ class ConversationStore:
         with self._database.writing() as connection:
             connection.exec_driver_sql(
                 "UPDATE turns SET answer = ?, token_ids = ?, thinking = ? WHERE turn_id = ? AND state = 'answering'",
-                (storable(answer), _packed(token_ids), storable(thinking), turn_id),
+                (storable(answer), packed(token_ids), storable(thinking), turn_id),
             )
 
     def finish_turn(
@@ -313,7 +301,7 @@ class ConversationStore:
         values = (
             storable(answer),
             None if report is None else json.dumps(report),
-            _packed(token_ids),
+            packed(token_ids),
             state,
             None if thinking is None else storable(thinking),
         )
@@ -327,7 +315,7 @@ class ConversationStore:
                 "SELECT conversation_number FROM turns WHERE turn_id = ?", (turn_id,)
             ).scalar()
             if number is not None:
-                _touch(connection, number)
+                touch(connection, number)
 
     def discard_turn(self, turn_id: int) -> None:
         """Take back a turn without a word of an answer: what was active before is active again.
@@ -336,7 +324,7 @@ class ConversationStore:
         ignored.
         """
         with self._database.writing() as connection:
-            _discard(connection, turn_id)
+            discard(connection, turn_id)
 
     def select_turn(self, conversation_id: str, turn_id: int) -> None:
         """Make the branch through a turn the active one, down to the latest turn that came of it.
@@ -345,13 +333,13 @@ class ConversationStore:
             UserFacingError: no such conversation, or no such turn in it.
         """
         with self._database.writing() as connection:
-            number = _number(connection, conversation_id)
-            _depth(connection, number, turn_id)
+            number = number_of(connection, conversation_id)
+            depth_of(connection, number, turn_id)
             last = connection.exec_driver_sql(f"{_DESCENDANTS} SELECT max(turn_id) FROM later", (turn_id,)).scalar()
             connection.exec_driver_sql(
                 "UPDATE conversations SET active_turn_id = ?, unanswered = '' WHERE number = ?", (last, number)
             )
-            _touch(connection, number)
+            touch(connection, number)
 
     def set_active(self, conversation_id: str, turn_id: int | None) -> None:
         """End the active branch at a turn; None before the first. The turns after it are kept.
@@ -360,12 +348,12 @@ class ConversationStore:
             UserFacingError: no such conversation, or no such turn in it.
         """
         with self._database.writing() as connection:
-            number = _number(connection, conversation_id)
-            _depth(connection, number, turn_id)
+            number = number_of(connection, conversation_id)
+            depth_of(connection, number, turn_id)
             connection.exec_driver_sql(
                 "UPDATE conversations SET active_turn_id = ?, unanswered = '' WHERE number = ?", (turn_id, number)
             )
-            _touch(connection, number)
+            touch(connection, number)
 
     def set_unanswered(self, conversation_id: str, question: str) -> None:
         """Keep a question that was not answered; "" if there is none."""
@@ -389,7 +377,7 @@ class ConversationStore:
             begun = connection.exec_driver_sql("SELECT turn_id, answer, thinking FROM turns WHERE state = 'answering'")
             found = begun.all()
             for turn_id, answer, thinking in found:
-                if (answer or thinking).strip() or not _discard(connection, turn_id):
+                if (answer or thinking).strip() or not discard(connection, turn_id):
                     connection.exec_driver_sql("UPDATE turns SET state = 'interrupted' WHERE turn_id = ?", (turn_id,))
         return len(found)
 
@@ -400,110 +388,3 @@ class ConversationStore:
                 (deleted_at, storable(conversation_id)),
             )
             return updated.rowcount > 0
-
-
-def _number(connection: Connection, conversation_id: str) -> int:
-    number = connection.exec_driver_sql(
-        "SELECT number FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL",
-        (storable(conversation_id),),
-    ).scalar()
-    if number is None:
-        raise UserFacingError("There is no such conversation any more. Open another, or begin a new one.")
-    return number
-
-
-def _depth(connection: Connection, number: int, turn_id: int | None) -> int:
-    """How many turns a branch has up to a turn, which is in the conversation."""
-    if turn_id is None:
-        return 0
-    depth = None
-    # It comes from a page, which may ask for anything; SQLite takes no larger number.
-    if abs(turn_id) < 1 << 63:
-        depth = connection.exec_driver_sql(
-            "SELECT depth FROM turns WHERE turn_id = ? AND conversation_number = ?", (turn_id, number)
-        ).scalar()
-    if depth is None:
-        raise UserFacingError("There is no such turn in this conversation. Reload the page.")
-    return depth
-
-
-def _touch(connection: Connection, number: int) -> None:
-    connection.exec_driver_sql("UPDATE conversations SET updated_at = ? WHERE number = ?", (time.time(), number))
-
-
-def _branch(connection: Connection, number: int, active_turn_id: int | None) -> tuple[StoredTurn, ...]:
-    rows = connection.exec_driver_sql(
-        f"{_BRANCH} SELECT turns.* FROM branch JOIN turns USING (turn_id) ORDER BY turns.depth", (active_turn_id,)
-    ).all()
-    return _turns(connection, number, rows)
-
-
-def _turns(connection: Connection, number: int, rows: Sequence[Row]) -> tuple[StoredTurn, ...]:
-    """Rows of the table `turns`, all of one conversation, with those that begin where they do."""
-    siblings: dict[int | None, list[int]] = {}
-    for turn_id, parent_id in connection.exec_driver_sql(
-        "SELECT turn_id, parent_id FROM turns WHERE conversation_number = ? ORDER BY turn_id", (number,)
-    ):
-        siblings.setdefault(parent_id, []).append(turn_id)
-    return tuple(
-        StoredTurn(
-            row.turn_id,
-            row.parent_id,
-            row.question,
-            row.answer,
-            row.state,
-            _report(row.report),
-            _unpacked(row.token_ids),
-            row.created_at,
-            tuple(siblings.get(row.parent_id, [row.turn_id])),
-            row.thinking,
-        )
-        for row in rows
-    )
-
-
-def _discard(connection: Connection, turn_id: int) -> bool:
-    """Take a turn back; False if there is none, or others follow it."""
-    row = connection.exec_driver_sql(
-        "SELECT turns.conversation_number AS number, parent_id, replaced_turn_id, question, title, "
-        "active_turn_id = turn_id AS is_active FROM turns JOIN conversations ON number = conversation_number "
-        "WHERE turn_id = ? AND NOT EXISTS (SELECT 1 FROM turns AS later WHERE later.parent_id = turns.turn_id)",
-        (turn_id,),
-    ).first()
-    if row is None:
-        return False
-    connection.exec_driver_sql("DELETE FROM turns WHERE turn_id = ?", (turn_id,))
-    if row.is_active:
-        before = connection.exec_driver_sql(
-            "SELECT turn_id FROM turns WHERE turn_id = ? AND conversation_number = ?",
-            (row.replaced_turn_id, row.number),
-        ).scalar()
-        connection.exec_driver_sql(
-            "UPDATE conversations SET active_turn_id = ? WHERE number = ?",
-            (row.parent_id if before is None else before, row.number),
-        )
-    has_turns = connection.exec_driver_sql(
-        "SELECT EXISTS (SELECT 1 FROM turns WHERE conversation_number = ?)", (row.number,)
-    ).scalar()
-    # The title may have come from this question.
-    title = row.title if has_turns or row.title != title_of(row.question) else ""
-    connection.exec_driver_sql(
-        "UPDATE conversations SET unanswered = ?, title = ? WHERE number = ?", (row.question, title, row.number)
-    )
-    return True
-
-
-def _report(kept: str | None) -> dict[str, Any] | None:
-    try:
-        return None if kept is None else json.loads(kept)
-    except ValueError:
-        # A flipped bit; the answer can be read all the same.
-        return None
-
-
-def _packed(token_ids: Sequence[int]) -> bytes:
-    return struct.pack(f"<{len(token_ids)}I", *token_ids)
-
-
-def _unpacked(packed: bytes) -> tuple[int, ...]:
-    return struct.unpack(f"<{len(packed) // 4}I", packed[: len(packed) // 4 * 4])

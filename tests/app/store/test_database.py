@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.store import database as database_module
+from app.store import database_file
 from app.store.conversation_store import ConversationStore
 from app.store.data_folder import StorageError
 from app.store.database import DATABASE_NAME, Database
@@ -192,7 +192,7 @@ def test_damage_that_is_met_later_is_told_and_mended_at_the_next_start(tmp_path,
     conversation_id = fill(tmp_path, turns=400)
     damage(tmp_path / DATABASE_NAME, "turns")
     # As if the file were too large to be looked through at each start.
-    monkeypatch.setattr(database_module, "_CHECKED_BYTES", 0)
+    monkeypatch.setattr(database_file, "_CHECKED_BYTES", 0)
     database = Database.open(tmp_path)
     assert database.notice == ""
     with pytest.raises(StorageError, match="is damaged. Start Quest Chat anew"):
@@ -278,7 +278,7 @@ def test_an_end_between_putting_aside_and_replacing_is_made_good(tmp_path):
 def test_an_end_in_the_middle_of_mending_loses_nothing(tmp_path, monkeypatch, calls_before):
     conversation_id = fill(tmp_path, turns=150)
     damage(tmp_path / DATABASE_NAME, "turns")
-    replace, calls = database_module.os.replace, []
+    replace, calls = database_file.os.replace, []
 
     def replace_until_the_end(old, new):
         if len(calls) >= calls_before:
@@ -287,7 +287,7 @@ def test_an_end_in_the_middle_of_mending_loses_nothing(tmp_path, monkeypatch, ca
         replace(old, new)
 
     with monkeypatch.context() as patched:
-        patched.setattr(database_module.os, "replace", replace_until_the_end)
+        patched.setattr(database_file.os, "replace", replace_until_the_end)
         try:
             Database.open(tmp_path).close()
         except KeyboardInterrupt:
