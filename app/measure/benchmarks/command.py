@@ -21,6 +21,7 @@ BENCHMARKS = {
     "prefill": "reading a document",
     "trace": "what the record of the pages read costs",
     "cpu": "prefill, decoding, memory and agreement on the CPU, against Transformers and llama.cpp",
+    "reopen": "the first word of an answer over a document that was read before, and one that was not",
 }
 LOADED_CONTEXTS = [512, 2048, 7680]
 SHAPE_BUDGETS = [2048]
@@ -41,14 +42,15 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         "--shape",
         type=shape_list,
         metavar="NAME,NAME",
-        help=f"decode, prefill, trace: random weights of this shape instead of --model: {', '.join(SHAPES)}",
+        help=f"decode, prefill, trace, reopen: random weights of this shape instead of --model: {', '.join(SHAPES)}",
     )
     parser.add_argument(
         "--contexts",
         type=number_list,
         metavar="N,N",
         help="context lengths in tokens (default: 512,2048,7680; with --shape 8192,32768,131072, prefill 2048 too; "
-        "kernels: 8192,32768,131072,524288; cpu: 512 to 32768, doubling from 2048 on)",
+        "kernels: 8192,32768,131072,524288; cpu: 512 to 32768, doubling from 2048 on; reopen --shape: "
+        "32768,131072)",
     )
     parser.add_argument(
         "--budgets",
@@ -57,8 +59,13 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         help="token budgets of Quest (default: --token-budget; with --shape 2048; kernels: 512,1024,2048,4096)",
     )
     parser.add_argument("--steps", type=int, default=32, metavar="N", help="tokens decoded in each round (default: 32)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill: 2; kernels: 7)")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="what to read (default: the sample book, repeated)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill: 2; reopen: 5; kernels: 7)")
+    parser.add_argument(
+        "--text",
+        type=Path,
+        metavar="FILE",
+        help="what to read (default: the sample book, repeated; reopen: once as it is and once 15000 tokens of it)",
+    )
     parser.add_argument(
         "--weight-bits",
         type=number_list,
@@ -115,8 +122,8 @@ def rival_list(text: str) -> tuple[str, ...]:
 
 def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     """Run one benchmark, print its table, write its JSON and plot; returns the exit code."""
-    if arguments.plot and arguments.benchmark == "products":
-        raise UserFacingError("bench products has no curves to draw. Leave --plot out.")
+    if arguments.plot and arguments.benchmark in ("products", "reopen"):
+        raise UserFacingError(f"bench {arguments.benchmark} has no curves to draw. Leave --plot out.")
     if arguments.plot:
         from app.measure.svg_files import require_matplotlib
 
@@ -190,6 +197,8 @@ def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, 
         return _measure_decode(settings, arguments)
     if arguments.benchmark == "cpu":
         return _measure_cpu(settings, arguments)
+    if arguments.benchmark == "reopen":
+        return _measure_reopen(settings, arguments)
     return _measure_subjects(settings, arguments)
 
 
@@ -253,6 +262,29 @@ def _measure_cpu(settings: AppSettings, arguments: argparse.Namespace) -> dict[s
         scored_tokens=arguments.scored_tokens,
         text=arguments.text,
         on_progress=_print_progress,
+    )
+
+
+def _measure_reopen(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    rounds = arguments.rounds or 5
+    if arguments.shape:
+        from app.measure.benchmarks.reopen_shapes import CONTEXTS, measure_reopen_shapes
+
+        return measure_reopen_shapes(
+            settings,
+            shapes=arguments.shape,
+            contexts=arguments.contexts or CONTEXTS,
+            weight_bits=_one_weight_bits(arguments),
+            rounds=rounds,
+            on_progress=_print_progress,
+        )
+    from app.measure.benchmarks.reopen import measure_reopen
+
+    if arguments.contexts:
+        raise UserFacingError("bench reopen reads the sample book and --text as they are; leave --contexts out.")
+    text = [] if arguments.text is None else [arguments.text]
+    return measure_reopen(
+        _with_weight_bits(settings, arguments), rounds=rounds, documents=text, on_progress=_print_progress
     )
 
 

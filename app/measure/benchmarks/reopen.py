@@ -8,10 +8,9 @@ comes from the disk.
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,6 +20,7 @@ from app.chat.answer import AnswerOptions, AnswerReport
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
 from app.errors import UserFacingError
+from app.measure.benchmarks.file_cache import drop_from_file_cache
 from app.measure.machine import describe_machine
 from app.measure.sample_text import BOOKS, read_text
 from app.settings import AppSettings
@@ -44,7 +44,7 @@ def measure_reopen(
     settings: AppSettings,
     *,
     rounds: int,
-    text: Path | None = None,
+    documents: Sequence[Path] = (),
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Measure the time to the first token on each of `PATHS`: the medians of `rounds`.
@@ -52,7 +52,8 @@ def measure_reopen(
     Args:
         settings: which model, and how; its data folder gives the converted model, nothing is written there.
         rounds: how often each path is measured.
-        text: the longer document, any that the app reads; None repeats the sample book.
+        documents: any that the app reads and that fit the window; () takes the sample book, and `LONG_TEXT_TOKENS`
+            tokens of it, repeated.
 
     Returns:
         `rows` {path, document, document_tokens, time_to_first_token_s, prefilled_tokens, restored_bytes, sooner},
@@ -62,7 +63,7 @@ def measure_reopen(
         UserFacingError: if a document cannot be read, or does not fit the window.
     """
     with tempfile.TemporaryDirectory(prefix="quest-chat-reopen-") as folder:
-        documents = [next(BOOKS.glob("*.pdf")), text or _long_text(settings, Path(folder))]
+        documents = documents or (next(BOOKS.glob("*.pdf")), _long_text(settings, Path(folder)))
         rows: list[dict[str, Any]] = []
         for document in documents:
             figures: dict[str, list[dict[str, Any]]] = {path: [] for path in PATHS}
@@ -103,7 +104,7 @@ def _measure_round(settings: AppSettings, document: Path) -> Iterator[tuple[str,
         other = assistant.new_conversation()
         assistant.attach_document(other, entry.document_id)
         yield "other_conversation", _ask(assistant, other, "other_conversation")
-        if not assistant.finish_writing(_WRITING_TIMEOUT_S):
+        if not assistant.flush_snapshots(_WRITING_TIMEOUT_S):
             raise UserFacingError("The snapshots were not written in time. Is the disk very slow, or full?")
     drop_from_file_cache(settings.data_dir / "snapshots")
     with closing(Assistant(settings)) as assistant:
@@ -159,20 +160,6 @@ def _long_text(settings: AppSettings, folder: Path) -> Path:
     path = folder / "the-happy-prince-repeated.txt"
     path.write_text(text + book[: len(book) * rest // book_tokens], encoding="utf-8")
     return path
-
-
-def drop_from_file_cache(folder: Path) -> None:
-    """Make the system read the files of a folder from the disk again, where it can be told to."""
-    if not hasattr(os, "posix_fadvise"):
-        return
-    for path in folder.rglob("*"):
-        if path.is_file():
-            descriptor = os.open(path, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-                os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
-            finally:
-                os.close(descriptor)
 
 
 def _device(settings: AppSettings) -> Any:

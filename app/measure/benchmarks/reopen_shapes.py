@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from app.measure.benchmarks.reopen import drop_from_file_cache
+from app.measure.benchmarks.file_cache import drop_from_file_cache
 from app.measure.benchmarks.shapes import ModelShape
 from app.measure.benchmarks.subjects import RandomSubject
 from app.measure.benchmarks.timing import free_device_memory
