@@ -56,7 +56,8 @@ class DocumentsPanel:
             conversation_id: the hidden field that holds the tab's conversation.
         """
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        quick: dict[str, Any] = plain | {"js": WITH_CONVERSATION}
+        # Adding takes a moment, and another file may come meanwhile: by default it would be ignored.
+        quick: dict[str, Any] = plain | {"js": WITH_CONVERSATION, "trigger_mode": "multiple"}
         adding = (
             self._files.upload(self._add_files, [conversation_id, self._files], self._files, preprocess=False, **quick),
             self._sample.click(self._add_sample_book, conversation_id, None, **quick),

@@ -69,6 +69,15 @@ def test_a_file_is_taken_at_once_and_its_state_follows(open_page, served, tmp_pa
     assert box.is_hidden()
 
 
+def test_files_that_come_one_after_the_other_are_all_taken(open_page, served, tmp_path):
+    page = open_page()
+    for name in ("one.txt", "two.txt", "three.txt"):
+        (tmp_path / name).write_text(name)
+        page.set_input_files("#document-files input[type=file]", str(tmp_path / name))
+    for name in ("one.txt", "two.txt", "three.txt"):
+        document(page, name).wait_for()
+
+
 def test_a_failed_document_is_tried_again(open_page, served, tmp_path):
     page = open_page()
     add(page, tmp_path, "broken.pdf")
@@ -136,10 +145,10 @@ def test_names_are_changed_in_place_and_are_text(open_page, served, tmp_path):
     for row in (document(page, HOSTILE), conversation(page, HOSTILE)):
         row.wait_for()
         assert row.locator("img").count() == 0
-    more(conversation(page, HOSTILE), "Delete").click()
-    page.locator(".conversation-undo", has_text=f"“{HOSTILE}” deleted.").wait_for()
     more(document(page, HOSTILE), "Remove from the library").click()
     page.locator(".row-question", has_text=HOSTILE).wait_for()
+    more(conversation(page, HOSTILE), "Delete").click()
+    page.locator(".conversation-undo", has_text=f"“{HOSTILE}” deleted.").wait_for()
     assert page.evaluate("window.stolen") is None
     assert page.locator("#side-column img").count() == 0
 
