@@ -74,7 +74,7 @@ def test_files_that_come_one_after_the_other_are_all_taken(open_page, served, tm
     for name in ("one.txt", "two.txt", "three.txt"):
         (tmp_path / name).write_text(name)
         page.set_input_files("#document-files input[type=file]", str(tmp_path / name))
-    for name in ("one.txt", "two.txt", "three.txt"):
+        # It is listed before Gradio has ended the event that added it.
         document(page, name).wait_for()
 
 
