@@ -20,6 +20,7 @@ from app.store.stored_conversation import (
     ConversationSummary,
     StoredConversation,
     StoredDocument,
+    StoredTurn,
     TurnState,
 )
 from app.store.stored_text import one_line, storable, title_of

@@ -59,7 +59,7 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         help="token budgets of Quest (default: --token-budget; with --shape 2048; kernels: 512,1024,2048,4096)",
     )
     parser.add_argument("--steps", type=int, default=32, metavar="N", help="tokens decoded in each round (default: 32)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill: 2; reopen: 5; kernels: 7)")
+    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill 2, reopen 5, kernels 7)")
     parser.add_argument(
         "--text",
         type=Path,
