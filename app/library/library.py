@@ -111,6 +111,8 @@ class Library:
         self.start()
         with self._adding:
             entry = self.entry_or_none(document_id)
+            if entry is not None and self.is_kept:
+                self._replace_made_up_name(entry, file_name)
             if entry is not None and entry.state == "read":
                 if self.is_kept:
                     self._replace_lost_file(path, document_id, take)
@@ -302,6 +304,14 @@ class Library:
             raise
         return document_id
 
+    def _replace_made_up_name(self, entry: LibraryEntry, file_name: str) -> None:
+        """Give a document whose name was lost that of the file, also in prompts."""
+        made_up = _made_up_name(entry.document_id, self._own.suffix(entry.document_id) or "")
+        if entry.file_name == made_up:
+            name = file_name if entry.name == made_up else entry.name
+            self._own.set_names(entry.document_id, name, file_name)
+            self._forget_text(entry.document_id)
+
     def _replace_lost_file(self, path: Path, document_id: str, take: bool) -> None:
         suffix = self._own.suffix(document_id)
         if not self._files.path(document_id, suffix).is_file():
@@ -417,7 +427,7 @@ class Library:
             # The database was damaged, or the process ended between the file and its row: nobody knows its name.
             for document_id, suffix in self._files.kept():
                 if document_id not in known and self._files.is_whole(document_id, suffix):
-                    name = f"document {document_id[:8]}{suffix}"
+                    name = _made_up_name(document_id, suffix)
                     self._own.add(document_id, name, name, suffix, self._files.path(document_id, suffix).stat().st_size)
             for document_id in self._own.ids("reading"):
                 if document_id not in self._being_read():
@@ -456,6 +466,11 @@ class Library:
                 )
             else:
                 self._own.set_read(document_id, document)
+
+
+def _made_up_name(document_id: str, suffix: str) -> str:
+    """What a document is called of which only the file is left."""
+    return f"document {document_id[:8]}{suffix}"
 
 
 def _named(error: DocumentError, file_name: str, name: str) -> DocumentError:

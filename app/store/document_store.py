@@ -114,6 +114,14 @@ class DocumentStore:
                 "UPDATE documents SET name = ? WHERE document_id = ?", (storable(name), document_id)
             )
 
+    def set_names(self, document_id: str, name: str, file_name: str) -> None:
+        """Give a document the name that people see, and that which goes into prompts."""
+        with self._database.writing() as connection:
+            connection.exec_driver_sql(
+                "UPDATE documents SET name = ?, file_name = ? WHERE document_id = ?",
+                (storable(name), storable(file_name), document_id),
+            )
+
     def set_read(self, document_id: str, document: Document) -> bool:
         """Keep the text of a document, in several transactions; the last of them makes its state "read".
 

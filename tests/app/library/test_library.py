@@ -303,6 +303,17 @@ def test_documents_outlive_a_lost_database(library, text_path, data_dir, open_li
     found = again.wait(entry.document_id, WAIT_S)
     assert found.state == "read" and found.name == f"document {entry.document_id[:8]}.txt"
     assert again.search("lighthouse")
+    # Whoever adds the file again knows its name, which is then also that in prompts.
+    again.add(text_path)
+    assert again.entry(entry.document_id).name == text_path.name
+    assert again.document(entry.document_id).name == text_path.name
+
+
+def test_a_name_given_by_hand_stays_when_the_files_own_comes_back(library, text_path, data_dir, open_library):
+    entry = library.wait(library.add(text_path).document_id, WAIT_S)
+    library._own.set_names(entry.document_id, "by hand", f"document {entry.document_id[:8]}.txt")
+    again = library.add(text_path)
+    assert (again.name, again.file_name) == ("by hand", text_path.name)
 
 
 def test_a_file_that_is_gone_is_told_of_and_comes_back_with_the_same_bytes(library, text_path, data_dir):
