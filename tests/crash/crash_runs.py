@@ -382,6 +382,15 @@ def _get(port: int, path: str) -> Any:
         return None
 
 
+def _machine() -> dict[str, Any]:
+    """What it ran on."""
+    import torch
+
+    from app.measure.machine import describe_machine
+
+    return describe_machine(torch.device("cpu"))
+
+
 def main() -> int:
     """Run from the command line; exit code 1 if anything was lost."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
@@ -395,7 +404,7 @@ def main() -> int:
             crashes.run_once()
             if crashes.report.faults or (number + 1) % 50 == 0:
                 print(f"{number + 1} runs: {len(crashes.report.faults)} faults", file=sys.stderr, flush=True)
-        report = crashes.report.to_json()
+        report = {"machine": _machine(), **crashes.report.to_json()}
     text = json.dumps(report, indent=2) + "\n"
     if arguments.json:
         arguments.json.write_text(text)

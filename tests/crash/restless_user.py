@@ -13,7 +13,7 @@ import random
 from pathlib import Path
 from typing import Any
 
-from app.chat.answer import AnswerOptions, Finished
+from app.chat.answer import AnswerOptions, AnswerReport, Finished
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
 
@@ -79,10 +79,11 @@ class RestlessUser:
         entry = self._assistant.add_document(conversation, path)
         self.tell("added", document=entry.document_id)
         question = self._random.choice(QUESTIONS)
-        answer = self._answer(conversation, question)
+        report = self._answer(conversation, question)
         expected = self._expected[path.name, question]
-        if answer != expected:
-            self.tell("wrong answer", document=path.name, question=question, answer=answer, expected=expected)
+        if report.answer != expected:
+            told = {"document": path.name, "question": question, "expected": expected, "report": report.to_json()}
+            self.tell("wrong answer", **told)
 
     def _ask(self, conversation: Conversation) -> None:
         if len(conversation.turns) < 4:
@@ -93,7 +94,7 @@ class RestlessUser:
             after = self._random.randrange(len(conversation.turns))
             self._answer(conversation, self._random.choice(QUESTIONS), after)
 
-    def _answer(self, conversation: Conversation, question: str, after_turn: int | None = None) -> str:
+    def _answer(self, conversation: Conversation, question: str, after_turn: int | None = None) -> AnswerReport:
         running = self._assistant.ask(conversation, question, OPTIONS, after_turn)
         for event in running.follow():
             last = event
@@ -108,7 +109,7 @@ class RestlessUser:
                 question=question,
                 answer=last.report.answer,
             )
-        return last.report.answer
+        return last.report
 
     def _rename(self, conversation: Conversation) -> None:
         if conversation.turns:
