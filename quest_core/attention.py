@@ -39,7 +39,7 @@ def prefill_attention(
 
     Args:
         queries: [new_tokens, query_heads, head_dim], the last `new_tokens` positions.
-        keys, values: [kv_heads, context_tokens, head_dim].
+        keys, values: [kv_heads, context_tokens, head_dim] in the queries' dtype.
         scale: of the logits.
 
     Returns:

@@ -333,18 +333,31 @@ class SequenceCache:
         other.length_tokens = self.length_tokens
         return other
 
-    def gather(self, layer: int, length_tokens: int) -> tuple[torch.Tensor, torch.Tensor]:
-        """Contiguous copies of one layer's keys and values, for prefill.
+    def gather(
+        self, layer: int, length_tokens: int, dtype: torch.dtype | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Copies of one layer's keys and values in order, for prefill.
+
+        Args:
+            layer: of the pool.
+            length_tokens: how many, from the first on.
+            dtype: of the copies; None for the one that the cache is in, or was before its 8 bits.
 
         Returns:
-            Two tensors [kv_heads, length_tokens, head_dim] in the dtype that the model computes with.
+            Two tensors [kv_heads, length_tokens, head_dim]; views on a CPU, their last dimension contiguous.
         """
-        pages = self.pool.layers[layer]
-        table = self.page_table[: -(-length_tokens // self.pool.page_size)].long()
+        pages, dtype = self.pool.layers[layer], dtype or self.pool.dtype
+        table = self.page_table[: -(-length_tokens // self.pool.page_size)]
+        if self.pool.device.type == "cpu":
+            from kernels.cpu.gather_pages import gather_pages
+
+            gathered = gather_pages(pages.key_pages, pages.value_pages, table, length_tokens, dtype, pages.kv_scales)
+            return tuple(tokens.transpose(0, 1) for tokens in gathered)
+        table = table.long()
         heads, head_dim = pages.key_pages.shape[1], pages.key_pages.shape[3]
         stores = ((pages.key_pages, pages.key_scales), (pages.value_pages, pages.value_scales))
         return tuple(
-            widen(store[table], None if scales is None else scales[table], self.pool.dtype)
+            widen(store[table], None if scales is None else scales[table], dtype)
             .transpose(0, 1)
             .reshape(heads, -1, head_dim)[:, :length_tokens]
             for store, scales in stores

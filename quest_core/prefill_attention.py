@@ -61,7 +61,7 @@ class GatheredAttention:
     def __call__(
         self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, cache: SequenceCache
     ) -> torch.Tensor:
-        all_keys, all_values = cache.gather(layer, cache.length_tokens + len(queries))
+        all_keys, all_values = cache.gather(layer, cache.length_tokens + len(queries), queries.dtype)
         return prefill_attention(queries, all_keys, all_values, self._scale)
 
 

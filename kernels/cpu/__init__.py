@@ -9,13 +9,13 @@ from kernels.cpu.choose_and_attend import choose_and_attend
 from kernels.cpu.choose_pages import choose_pages
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
+from kernels.cpu.gather_pages import gather_pages
 from kernels.cpu.page_scores import page_scores
 from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
 from kernels.cpu.whole_step import WholeStep
 from kernels.reference import naive_apply_rope as apply_rope
 from kernels.reference import naive_dequantize as dequantize
-from kernels.reference import naive_gather_pages as gather_pages
 from kernels.reference import naive_merge_attention as merge_attention
 from kernels.reference import naive_rms_norm as rms_norm
 from kernels.reference import naive_swiglu as swiglu

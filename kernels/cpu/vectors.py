@@ -25,6 +25,7 @@ _f32, _i8, _i16, _i32, _i64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.
 # What a float16's bits are worth too little when they stand where a float32 has its own.
 FLOAT16_REBIAS = 2.0**112
 FLOAT16_LARGEST = 65504.0
+BFLOAT16_NAN = 0x7FC0
 
 
 def _vector(element, lanes):
@@ -97,9 +98,15 @@ def _load_widened(builder, kind, address, lanes, offset):
 
 
 def _round_bits(builder, bits, dropped):
-    """int32 without its lowest `dropped` bits, to the nearest, of two the even one."""
-    odd = builder.and_(builder.lshr(bits, _i32(dropped)), _i32(1))
-    return builder.lshr(builder.add(builder.add(bits, _i32((1 << dropped - 1) - 1)), odd), _i32(dropped))
+    """int32, one or a vector, without its lowest `dropped` bits, to the nearest, of two the even one."""
+    lanes = bits.type.count if isinstance(bits.type, ir.VectorType) else 1
+
+    def constant(value):
+        return _splat(_i32, lanes, value)
+
+    odd = builder.and_(builder.lshr(bits, constant(dropped)), constant(1))
+    half = builder.add(bits, constant((1 << dropped - 1) - 1))
+    return builder.lshr(builder.add(half, odd), constant(dropped))
 
 
 def _multiply_add(builder, a, b, c):
@@ -377,6 +384,42 @@ def store_element(typingctx, dtype, address, index, value):
         return context.get_dummy_value()
 
     return types.void(dtype, types.int64, types.int64, types.float32), codegen
+
+
+@intrinsic
+def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
+    """Copy `count` elements: of one kind as they are, else to float32 or, rounded to the nearest, to bfloat16."""
+    source_kind, target_kind = KINDS[source_dtype.dtype], KINDS[target_dtype.dtype]
+    same = source_kind == target_kind
+    if not same and target_kind not in (FLOAT32, BFLOAT16):
+        return None
+
+    def codegen(context, builder, signature, arguments):
+        _, source, _, target, count = arguments
+
+        def copy(offset, lanes):
+            if same and source_kind != FLOAT32:
+                value = _load(builder, source, _i16, lanes, offset)
+            else:
+                value = _load_widened(builder, source_kind, source, lanes, offset)
+            if not same and target_kind == BFLOAT16:
+                bits = builder.bitcast(value, _vector(_i32, lanes))
+                rounded = builder.trunc(_round_bits(builder, bits, 16), _vector(_i16, lanes))
+                # Rounding the bits of a NaN might carry into its sign.
+                value = builder.select(
+                    builder.fcmp_unordered("uno", value, value), _splat(_i16, lanes, BFLOAT16_NAN), rounded
+                )
+            element_bytes = ELEMENT_BYTES[target_kind]
+            builder.store(value, _pointer(builder, target, value.type, element_bytes, offset), align=1)
+
+        whole = builder.and_(count, _i64(-2 * LANES))
+        with cgutils.for_range_slice(builder, _i64(0), whole, _i64(2 * LANES)) as (i, _):
+            copy(i, 2 * LANES)
+        with cgutils.for_range_slice(builder, whole, count, _i64(1)) as (i, _):
+            copy(i, 1)
+        return context.get_dummy_value()
+
+    return types.void(source_dtype, types.int64, target_dtype, types.int64, types.int64), codegen
 
 
 def make_packed_dot(bits: int, scale_kind: int):

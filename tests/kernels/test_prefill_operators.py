@@ -34,6 +34,46 @@ def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head
             assert keys.is_contiguous() and values.is_contiguous()
 
 
+@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 27, 1541])
+@pytest.mark.parametrize(("kv_heads", "head_dim"), [(1, 64), (3, 80), (8, 20)])
+@pytest.mark.parametrize("stored", DTYPES, ids=str)
+@pytest.mark.parametrize("wanted", DTYPES, ids=str)
+def test_the_cpu_gathers_into_any_dtype(make_case, tokens, kv_heads, head_dim, stored, wanted):
+    from kernels import cpu
+
+    case = make_case(torch.device("cpu"), stored, tokens, kv_heads=kv_heads, head_dim=head_dim)
+    arguments = (case.key_pages, case.value_pages, case.page_table, tokens, wanted)
+    for actual, expected in zip(cpu.gather_pages(*arguments), reference.naive_gather_pages(*arguments), strict=True):
+        assert torch.equal(actual, expected)
+        assert actual.is_contiguous()
+
+
+@pytest.mark.parametrize("stored", [torch.float16, torch.float32], ids=str)
+def test_the_cpu_rounds_every_number_as_torch_does(stored):
+    from kernels import cpu
+
+    bits = torch.arange(-(2**15), 2**15, dtype=torch.int32)
+    numbers = bits.to(torch.int16).view(torch.float16)
+    if stored == torch.float32:
+        numbers = (bits << 16 | torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]).int()[:, None]).view(stored)
+    pages = numbers.reshape(-1, 2, 16, 64)
+    table = torch.arange(len(pages), dtype=torch.int32)
+    arguments = (pages, pages.flip(0), table, 16 * len(pages), torch.bfloat16)
+    for actual, expected in zip(cpu.gather_pages(*arguments), reference.naive_gather_pages(*arguments), strict=True):
+        assert torch.equal(actual.isnan(), expected.isnan())
+        assert torch.equal(actual.nan_to_num(7.0), expected.nan_to_num(7.0))
+
+
+def test_the_cpu_gathers_no_more_than_the_pages_hold(make_case):
+    from kernels import cpu
+
+    case = make_case(torch.device("cpu"), torch.float16, 40)
+    with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
+        cpu.gather_pages(case.key_pages, case.value_pages, case.page_table, 49, torch.bfloat16)
+    with pytest.raises(ValueError, match="value_pages must be contiguous"):
+        cpu.gather_pages(case.key_pages, case.value_pages[::2], case.page_table, 40, torch.bfloat16)
+
+
 def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
     case = make_case(ops.device, torch.float32, 300)
     keys, values = ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table[5:12], 101, torch.float32)
