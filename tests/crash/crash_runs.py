@@ -400,16 +400,21 @@ def main() -> int:
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="quest-chat-crash-") as folder:
         crashes = CrashRuns(Path(folder), arguments.seed)
-        for number in range(arguments.runs):
+        for number in range(1, arguments.runs + 1):
             crashes.run_once()
-            if crashes.report.faults or (number + 1) % 50 == 0:
-                print(f"{number + 1} runs: {len(crashes.report.faults)} faults", file=sys.stderr, flush=True)
-        report = {"machine": _machine(), **crashes.report.to_json()}
-    text = json.dumps(report, indent=2) + "\n"
-    if arguments.json:
-        arguments.json.write_text(text)
-    print(text)
-    return 1 if report["faults"] else 0
+            if number % 50 == 0 or number == arguments.runs:
+                print(f"{number} runs: {len(crashes.report.faults)} faults", file=sys.stderr, flush=True)
+                # So that hours of them are not lost with the last.
+                _write(crashes.report, arguments.json)
+    return 1 if crashes.report.faults else 0
+
+
+def _write(report: Report, path: Path | None) -> None:
+    text = json.dumps({"machine": _machine(), **report.to_json()}, indent=2) + "\n"
+    if path is None:
+        print(text)
+    else:
+        path.write_text(text)
 
 
 if __name__ == "__main__":
