@@ -265,7 +265,7 @@ class Assistant:
         names = [entry.name for entry in self.entries(conversation)]
         if kind == "markdown":
             return exported_markdown(conversation, names)
-        return exported_json(conversation, names, self._stored.other_turns(conversation))
+        return exported_json(conversation, names, self._stored.all_turns(conversation))
 
     def select_turn(self, conversation: Conversation, turn_id: str) -> None:
         """Go back to another branch: the one with that turn, down to its latest answer.

@@ -32,14 +32,22 @@ def exported_markdown(conversation: Conversation, document_names: Sequence[str])
     return "\n\n".join(parts) + "\n"
 
 
-def exported_json(conversation: Conversation, document_names: Sequence[str], other_turns: Sequence[Turn] = ()) -> str:
-    """All that is known of each turn, those of other branches apart; reports as in `ask --json`."""
+def exported_json(conversation: Conversation, document_names: Sequence[str], stored_turns: Sequence[Turn]) -> str:
+    """All that is known of each turn, those of other branches apart; reports as in `ask --json`.
+
+    Args:
+        conversation: its turns may be changing.
+        document_names: as the library shows them.
+        stored_turns: of all branches.
+    """
+    turns = list(conversation.turns)
+    shown_ids = {turn.turn_id for turn in turns}
     values = {
         "conversation_id": conversation.conversation_id,
         "title": conversation.title,
         "documents": list(document_names),
-        "turns": [_turn_values(turn) for turn in conversation.turns],
-        "other_turns": [_turn_values(turn) for turn in other_turns],
+        "turns": [_turn_values(turn) for turn in turns],
+        "other_turns": [_turn_values(turn) for turn in stored_turns if turn.turn_id not in shown_ids],
         "unanswered": conversation.unanswered,
     }
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"

@@ -90,11 +90,11 @@ class StoredConversations:
                 documents = [(one, one in conversation.read_ids) for one in conversation.document_ids]
             self._store.set_documents(conversation.conversation_id, documents)
 
-    def other_turns(self, conversation: Conversation) -> list[Turn]:
-        """The turns that are not of the active branch, in the order they were asked."""
+    def all_turns(self, conversation: Conversation) -> list[Turn]:
+        """The turns of all branches that are stored, in the order they were asked."""
         if not conversation.is_kept:
             return []
-        return [_turn(turn) for turn in self._store.other_turns(conversation.conversation_id)]
+        return [_turn(turn) for turn in self._store.all_turns(conversation.conversation_id)]
 
     def select_turn(self, conversation: Conversation, turn_id: str) -> None:
         """Make the branch of that turn the active one.

@@ -72,6 +72,19 @@ def branch_to(connection: Connection, number: int, active_turn_id: int | None) -
     rows = connection.exec_driver_sql(
         f"{_BRANCH} SELECT turns.* FROM branch JOIN turns USING (turn_id) ORDER BY turns.depth", (active_turn_id,)
     ).all()
+    return _turns(connection, number, rows)
+
+
+def turns_of(connection: Connection, number: int) -> tuple[StoredTurn, ...]:
+    """The turns of all branches of a conversation, in the order they were asked."""
+    rows = connection.exec_driver_sql(
+        "SELECT * FROM turns WHERE conversation_number = ? ORDER BY turn_id", (number,)
+    ).all()
+    return _turns(connection, number, rows)
+
+
+def _turns(connection: Connection, number: int, rows: Sequence[Row]) -> tuple[StoredTurn, ...]:
+    """Rows of the table `turns`, all of one conversation, with those that begin where they do."""
     siblings: dict[int | None, list[int]] = {}
     for turn_id, parent_id in connection.exec_driver_sql(
         "SELECT turn_id, parent_id FROM turns WHERE conversation_number = ? ORDER BY turn_id", (number,)

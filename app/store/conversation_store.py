@@ -13,7 +13,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.errors import UserFacingError
-from app.store.conversation_rows import branch_to, depth_of, discard, number_of, packed, touch
+from app.store.conversation_rows import (
+    branch_to,
+    depth_of,
+    discard,
+    number_of,
+    packed,
+    touch,
+    turns_of,
+)
 from app.store.database import Database
 from app.store.search_words import match_expression
 from app.store.stored_conversation import (
@@ -99,21 +107,16 @@ class ConversationStore:
             row.updated_at,
         )
 
-    def other_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
-        """The turns of a conversation that are not of its active branch, in the order they were asked."""
+    def all_turns(self, conversation_id: str) -> tuple[StoredTurn, ...]:
+        """The turns of all branches of a conversation, in the order they were asked."""
         with self._database.reading() as connection:
             row = connection.exec_driver_sql(
-                "SELECT number, active_turn_id FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL",
+                "SELECT number FROM conversations WHERE conversation_id = ? AND deleted_at IS NULL",
                 (storable(conversation_id),),
             ).first()
             if row is None:
                 return ()
-            others = connection.exec_driver_sql(
-                f"{_BRANCH} SELECT * FROM turns WHERE conversation_number = ? "
-                "AND turn_id NOT IN (SELECT turn_id FROM branch) ORDER BY turn_id",
-                (row.active_turn_id, row.number),
-            ).all()
-            return _turns(connection, row.number, others)
+            return turns_of(connection, row.number)
 
     def last_used(self) -> list[str]:
         """Ids of all conversations that are not deleted, the one used last first."""

@@ -2,8 +2,8 @@
 
 The whole app without its page: a document of the library, a conversation, a question. Every round has a data folder of
 its own, goes through all paths in turn and asks a question of its own on each, so that no path has more than the
-document in common with another. What `after_restart` reads is dropped from the system's file cache first, so that it
-comes from the disk.
+document in common with another. Nothing is read ahead of a question: who asks at once waits for all of it. What
+`after_restart` reads is dropped from the system's file cache first, so that it comes from the disk.
 """
 
 from __future__ import annotations
@@ -95,13 +95,12 @@ def _private(settings: AppSettings, data_dir: Path) -> AppSettings:
 def _measure_round(settings: AppSettings, document: Path) -> Iterator[tuple[str, AnswerReport]]:
     with closing(Assistant(settings)) as assistant:
         assistant.wait_until_ready()
-        conversation = assistant.new_conversation()
+        conversation = assistant.new_conversation(kept=False)
         entry = assistant.add_document(conversation, document)
-        # The text is there; of the model's reading, whatever the first milliseconds have brought is not waited for.
         assistant.library.wait(entry.document_id, _READING_TIMEOUT_S)
         yield "fresh", _ask(assistant, conversation, "fresh")
         yield "same_conversation", _ask(assistant, conversation, "same_conversation")
-        other = assistant.new_conversation()
+        other = assistant.new_conversation(kept=False)
         assistant.attach_document(other, entry.document_id)
         yield "other_conversation", _ask(assistant, other, "other_conversation")
         if not assistant.flush_snapshots(_WRITING_TIMEOUT_S):
@@ -109,7 +108,7 @@ def _measure_round(settings: AppSettings, document: Path) -> Iterator[tuple[str,
     drop_from_file_cache(settings.data_dir / "snapshots")
     with closing(Assistant(settings)) as assistant:
         assistant.wait_until_ready()
-        conversation = assistant.new_conversation()
+        conversation = assistant.new_conversation(kept=False)
         assistant.attach_document(conversation, entry.document_id)
         yield "after_restart", _ask(assistant, conversation, "after_restart")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,7 +57,15 @@ def test_the_page_is_not_opened(settings):
         create_app(settings, None, None)
 
 
-def test_the_model_is_not_loaded(settings):
-    assistant = Assistant(settings)
-    with pytest.raises(UserFacingError, match=r"cannot be converted: .*data/models\). Check .*--data-dir"):
-        assistant.wait_until_ready()
+def test_the_assistant_does_not_start(settings):
+    with pytest.raises(UserFacingError, match="The data folder .*data cannot be written to.*--data-dir"):
+        Assistant(settings)
+
+
+def test_the_model_is_not_loaded(settings, tmp_path):
+    settings = replace(settings, data_dir=tmp_path / "whole")
+    settings.data_dir.mkdir()
+    settings.cache_dir.write_text("a file")
+    with closing(Assistant(settings)) as assistant:
+        with pytest.raises(UserFacingError, match=r"cannot be converted: .*whole/models\). Check .*--data-dir"):
+            assistant.wait_until_ready()
