@@ -13,7 +13,7 @@ from app.chat.conversation import Conversation
 from app.errors import UserFacingError
 from ui.live_panel import LivePanel
 from ui.notices import notice_line, shown_to_user, warn
-from ui.page_script import WITH_CONVERSATION, call_script
+from ui.page_script import WITH_PRESENT_CONVERSATION, call_script
 from ui.raw_html import raw_html
 from ui.tab_conversation import tab_conversation
 
@@ -65,13 +65,14 @@ class LibraryPanel:
         events = (
             # What is done quickly, one after the other, is all done.
             self._actions.click(
-                self._act, conversation_id, shown, js=WITH_CONVERSATION, trigger_mode="multiple", **plain
+                self._act, conversation_id, shown, js=WITH_PRESENT_CONVERSATION, trigger_mode="multiple", **plain
             ),
             self._actions.select(self._open, None, shown, trigger_mode="multiple", **plain),
             cleared := messages.clear(self._new, conversation_id, shown, **plain),
         )
         for event in events:
             event.then(None, js=_LOOK_AGAIN)
+            event.then(None, conversation_id, None, js=call_script("conversation", "arrive"))
         # The browser has emptied its messages already: it gets back what is still there.
         for outcome in (cleared.success, cleared.failure):
             outcome(None, js=call_script("following", "lookAgain"))

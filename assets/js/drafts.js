@@ -3,7 +3,7 @@
 // Each tab has drafts of its own, in its session storage. A question that the server could not answer comes back, too,
 // where nothing else has been typed.
 
-import { currentConversation } from "./conversation.js";
+import { currentConversation, isLeaving } from "./conversation.js";
 
 const BOX = "#question textarea";
 // Tells what a script has put into the box from what somebody types.
@@ -11,11 +11,17 @@ export const RESTORED = "questRestored";
 
 /** Keep drafts of this tab. */
 export function keepDrafts() {
+  window.addEventListener("quest-leaving", () => {
+    keep(currentConversation());
+    setQuestion("");
+  });
+  // Whoever was quicker than the server has typed into the conversation that comes.
+  window.addEventListener("quest-arrived", () => question() || setQuestion(draftOf(currentConversation())));
   window.addEventListener("quest-opened", ({ detail: { before, conversationId } }) => {
+    if (isLeaving()) return;
+    // The server has chosen another, as for one that was deleted.
     if (before) keep(before);
-    const draft = sessionStorage.getItem(key(conversationId)) ?? "";
-    // Whoever was quicker than the server has typed into the first conversation.
-    if (before || !question()) setQuestion(draft);
+    if (before || !question()) setQuestion(draftOf(conversationId));
   });
   window.addEventListener("pagehide", () => currentConversation() && keep(currentConversation()));
 }
@@ -32,6 +38,10 @@ export class UnansweredQuestion extends HTMLElement {
 function keep(conversationId) {
   if (question()) sessionStorage.setItem(key(conversationId), question());
   else sessionStorage.removeItem(key(conversationId));
+}
+
+function draftOf(conversationId) {
+  return sessionStorage.getItem(key(conversationId)) ?? "";
 }
 
 function key(conversationId) {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import time
 
 import pytest
 
@@ -112,7 +113,7 @@ def test_the_address_leads_to_the_conversation_and_back_leads_back(open_page, se
     assert page.url == first and page.input_value("#question textarea") == ""
     page.go_forward()
     page.wait_for_function("!document.querySelector('quest-question')")
-    assert page.input_value("#question textarea") == "Half a ques"
+    page.wait_for_function("document.querySelector('#question textarea').value === 'Half a ques'")
     page.locator("#conversation-list a", has_text="First?").click()
     page.locator("quest-question", has_text="First?").wait_for()
     assert page.url == first
@@ -159,6 +160,45 @@ def test_another_conversation_is_opened_while_an_answer_is_written(open_page, se
     served.pause.set()
     page.locator("#messages .md", has_text=ANSWER).wait_for()
     page.wait_for_selector("#question button:has-text('Ask')")
+
+
+def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_page, served, monkeypatch):
+    page = open_page()
+    ask(page, "Before?")
+    before_id, begin = open_id(page), served.new_conversation
+
+    def begin_slowly():
+        time.sleep(1)
+        return begin()
+
+    monkeypatch.setattr(served, "new_conversation", begin_slowly)
+    page.fill("#question textarea", "A draft")
+    page.click("#messages button[aria-label='New conversation']:visible")
+    press_ask(page, "Running?")
+    page.locator("quest-question[turn]", has_text="Running?").wait_for()
+    assert open_id(page) != before_id
+    assert [turn.question for turn in served.conversation(before_id).turns] == ["Before?"]
+    running_id = open_id(page)
+    page.click("#messages button[aria-label='New conversation']:visible")
+    page.fill("#question textarea", "Not sent yet")
+    page.wait_for_function("id => !location.href.endsWith(id)", arg=running_id)
+    page.wait_for_timeout(300)
+    assert page.input_value("#question textarea") == "Not sent yet"
+    page.locator("#conversation-list a", has_text="Before?").click()
+    page.wait_for_function("document.querySelector('#question textarea').value === 'A draft'")
+
+
+def test_a_new_conversation_that_is_one_already_keeps_the_draft(open_page, served):
+    page = open_page()
+    ask(page, "Before?")
+    page.locator(".new-conversation").click()
+    page.wait_for_function("!document.querySelector('quest-question')")
+    page.fill("#question textarea", "A draft")
+    new_id = open_id(page)
+    page.locator(".new-conversation").click()
+    page.wait_for_timeout(500)
+    page.wait_for_function("document.querySelector('#question textarea').value === 'A draft'")
+    assert open_id(page) == new_id
 
 
 def test_branches_are_kept_and_gone_to_with_the_keyboard(open_page, served):

@@ -73,8 +73,9 @@ def test_files_that_come_one_after_the_other_are_all_taken(open_page, served, tm
     page = open_page()
     for name in ("one.txt", "two.txt", "three.txt"):
         (tmp_path / name).write_text(name)
+        # Gradio's zone takes a file once it shows that it is empty, which is soon after the last one is listed.
+        page.locator("#document-files").get_by_text("Drop File Here").wait_for()
         page.set_input_files("#document-files input[type=file]", str(tmp_path / name))
-        # It is listed before Gradio has ended the event that added it.
         document(page, name).wait_for()
 
 

@@ -130,7 +130,7 @@ def figure(page, part: str) -> str:
 
 
 def test_the_uploaded_book_is_listed_with_its_size(page):
-    entry = page.locator("#document-list li").inner_text()
+    entry = page.locator("#document-list .own-documents li").inner_text()
     assert SAMPLE_BOOK.name in entry
     assert re.search(r"\d+ pages, [\d,]+ tokens", entry)
     assert "whole document is in context" in page.locator("#context-meter").inner_text()

@@ -163,6 +163,20 @@ def test_a_conversation_is_exported_as_it_is_shown(open_assistant, book_path):
     assert values["turns"][0]["report"] == report.to_json() | {"pages_read": values["turns"][0]["report"]["pages_read"]}
 
 
+def test_what_was_asked_before_is_exported_beside_what_is_shown(open_assistant):
+    assistant = open_assistant()
+    conversation = assistant.new_conversation()
+    answered(assistant, conversation, "First?")
+    answered(assistant, conversation, "Second?")
+    *_, finished = assistant.ask(conversation, "Instead?", OPTIONS, after_turn=0).follow()
+    values = json.loads(assistant.export_conversation(conversation.conversation_id, "json"))
+    assert [turn["question"] for turn in values["turns"]] == ["Instead?"]
+    first, second = values["other_turns"]
+    assert (first["question"], second["question"]) == ("First?", "Second?")
+    assert first["parent_id"] is None and second["parent_id"] == first["turn_id"]
+    assert values["turns"][0]["answer"] == finished.report.answer
+
+
 def test_a_conversation_that_was_put_away_comes_back(open_assistant, book_path, monkeypatch):
     assistant = open_assistant()
     monkeypatch.setattr("app.chat.open_conversations.MAX_CONVERSATIONS", 2)
