@@ -138,6 +138,8 @@ def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(
     page = open_page()
     ask(page, "First?")
     conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    while not served.telemetry.is_watched(conversation_id):
+        page.wait_for_timeout(20)
     served.telemetry.publish(conversation_id, STEP)
     served.telemetry.publish(conversation_id, FINISHED)
     caption = page.locator("quest-live-panel [data-part=map-caption]")
@@ -155,6 +157,8 @@ def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(
 def test_escape_closes_the_text_of_a_page_and_the_focus_stays_on_the_map(open_page, served):
     page = open_page()
     conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    while not served.telemetry.is_watched(conversation_id):
+        page.wait_for_timeout(20)
     served.telemetry.publish(conversation_id, STEP)
     served.telemetry.publish(conversation_id, FINISHED)
     page.locator(STATE, has_text="Finished").wait_for()
