@@ -40,11 +40,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     for subcommand in (bench, evaluation, doctor):
         add_arguments(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
-    doctor.add_argument(
-        "--verify",
-        action="store_true",
-        help="look through everything that is kept; remove what is damaged and can be made again, name what cannot",
-    )
+    doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
     if chosen == "bench":
         from app.measure.benchmarks.command import add_bench_arguments, run_bench
 

@@ -72,7 +72,7 @@ class DocumentsPanel:
             return '<p class="meter-note">The context meter appears when the model is loaded.</p>'
         try:
             usage = self._assistant.context_usage(conversation)
-            entries = [self._assistant.library.entry(document_id) for document_id in conversation.document_ids]
+            entries = self._assistant.entries(conversation)
         except Exception as error:
             # The meter follows every answer, and must not take its end with it.
             return f'<p class="meter-note">{html.escape(explain(error, "The context meter").message)}</p>'

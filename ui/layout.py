@@ -19,7 +19,6 @@ from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
-from ui.notices import shown_to_user
 from ui.page_script import call_script
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
@@ -74,20 +73,6 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         library_panel.connect(conversation_id, chat_panel.messages)
         chat_panel.connect(conversation_id)
         compare_panel.connect(conversation_id)
-
-        def open_conversation(remembered_id: str) -> tuple:
-            """The conversation that this tab had, or a new one, and all that shows it."""
-            try:
-                conversation = assistant.conversation(remembered_id)
-            except UserFacingError:
-                with shown_to_user():
-                    conversation = assistant.open_conversation()
-            opened_id = conversation.conversation_id
-            documents, meter = documents_panel.refresh(conversation)
-            # Whatever is in the box otherwise is the user's.
-            question = conversation.unanswered or gr.skip()
-            messages = turn_messages(conversation.turns)
-            return opened_id, live_panel.markup(opened_id), messages, question, documents, meter
 
         def show_loading(opened_id: str) -> tuple:
             """Model state and meter while the model loads; the timer stops itself afterwards."""

@@ -16,7 +16,7 @@ from app.store.stored_conversation import StoredTurn
 from app.store.stored_text import storable, title_of
 
 if TYPE_CHECKING:
-    from sqlalchemy import Connection
+    from sqlalchemy import Connection, Row
 
 # From a turn up to the first one.
 _BRANCH = """

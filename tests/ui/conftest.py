@@ -34,34 +34,6 @@ def settings(tmp_path) -> AppSettings:
     return AppSettings(data_dir=tmp_path)
 
 
-def _add_routes(app, assistant: ScriptedAssistant) -> None:
-    """What the server does not serve yet."""
-    import uuid
-
-    from fastapi.responses import PlainTextResponse
-
-    from app.web import request_guard
-
-    request_guard._SERVED_PATHS |= {"/library", "/healthz"}
-    request_guard._SERVED_FOLDERS += ("/conversations/",)
-    instance = uuid.uuid4().hex
-
-    @app.get("/library")
-    def library(conversation: str = "", search: str = "") -> dict:
-        return assistant.library_json(conversation, search)
-
-    @app.get("/conversations/{conversation_id}/export.{kind}")
-    def export(conversation_id: str, kind: str) -> PlainTextResponse:
-        return PlainTextResponse(assistant.export_conversation(conversation_id, kind))
-
-    @app.get("/healthz")
-    def health() -> dict:
-        return {"status": assistant.status().stage, "instance": instance}
-
-    # Before the page, which answers to all addresses, and the other health check.
-    app.router.routes[:0] = [app.router.routes.pop() for _ in range(3)]
-
-
 @contextmanager
 def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
     """Serve the page in a thread; gives its address."""
@@ -70,7 +42,6 @@ def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int =
     from ui.layout import build_page
 
     app = create_app(settings, assistant, build_page)
-    _add_routes(app, assistant)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)

@@ -268,6 +268,9 @@ class ScriptedAssistant:
                 self.remove_document(conversation, document_id)
         self._tell_library()
 
+    def entries(self, conversation: Conversation) -> list[SimpleNamespace]:
+        return [self.library.entry(document_id) for document_id in conversation.document_ids]
+
     def context_usage(self, conversation: Conversation) -> ContextUsage:
         return ContextUsage(TokenCount(1204 * len(conversation.document_ids)), 30, 4096, "whole")
 
@@ -382,17 +385,11 @@ class ScriptedAssistant:
     # What is told to the tabs.
 
     def _tell_changed(self, conversation: Conversation) -> None:
-        self._tell({"type": "changed"}, [conversation.conversation_id])
+        self.telemetry.tell(conversation.conversation_id, {"type": "changed"})
         self._tell_library()
 
     def _tell_library(self) -> None:
-        self._tell({"type": "library"}, list(self.telemetry._channels))
-
-    def _tell(self, event: dict[str, Any], conversation_ids: list[str]) -> None:
-        for conversation_id in conversation_ids:
-            channel = self.telemetry._channels.get(conversation_id)
-            for subscription in list(channel.subscriptions) if channel else ():
-                subscription._put(event)
+        self.telemetry.tell_all({"type": "library"})
 
     def forget(self) -> None:
         """Begin with an empty library and no conversation."""
