@@ -178,6 +178,8 @@ def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_p
     page.locator("quest-question[turn]", has_text="Running?").wait_for()
     assert open_id(page) != before_id
     assert [turn.question for turn in served.conversation(before_id).turns] == ["Before?"]
+    # The end of an answer changes the question box.
+    page.wait_for_selector("#question button:has-text('Ask')")
     running_id = open_id(page)
     page.click("#messages button[aria-label='New conversation']:visible")
     page.fill("#question textarea", "Not sent yet")
