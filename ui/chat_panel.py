@@ -252,7 +252,7 @@ def question_box(tab: TabFollower, is_running: bool) -> Any:
 
 
 def unanswered_markup(conversation: Conversation) -> str:
-    """The question that was never answered, for a question box that is empty (`assets/js/unanswered.js`)."""
+    """The question that was never answered, for a question box that is empty (`assets/js/drafts.js`)."""
     question = html.escape(conversation.unanswered)
     return f'<quest-unanswered question="{question}"></quest-unanswered>' if question else ""
 
