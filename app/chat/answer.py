@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.provenance import PageShare
 from app.errors import UserFacingError
+from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from quest_core.config import QuestConfig, SamplingConfig
 
 if TYPE_CHECKING:
@@ -156,6 +157,8 @@ class AnswerReport:
         left_out: names of the documents that were still being read for the first time and are not in the prompt.
         warning: sentences about what went wrong beside the answer: it could not be saved, or a document of the
             conversation cannot be read; "" if all is well.
+        passages_found: those of the whole documents that bear on the question, best first.
+        citations: what supports the answer's sentences, in their order; `unsupported` are those without support.
     """
 
     answer: str
@@ -181,6 +184,9 @@ class AnswerReport:
     restored_bytes: int = 0
     left_out: tuple[str, ...] = ()
     warning: str = ""
+    passages_found: tuple[EvidencePassage, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    unsupported: tuple[UnsupportedSentence, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -201,7 +207,8 @@ class AnswerReport:
         for name in ("left_out", "warning"):
             if not values[name]:
                 del values[name]
-        values["pages_read"] = list(values["pages_read"])
+        for name in ("pages_read", "passages_found", "citations", "unsupported"):
+            values[name] = list(values[name])
         if passages is not None:
             values["context"] = {"mode": "passages", **passages}
         return values
@@ -226,6 +233,9 @@ class AnswerReport:
                 pages_read=tuple(PageShare(**share) for share in values.get("pages_read", ())),
                 passages=passages and _passages_report(passages),
                 left_out=tuple(values.get("left_out", ())),
+                passages_found=tuple(EvidencePassage(**one) for one in values.get("passages_found", ())),
+                citations=tuple(Citation(**one) for one in values.get("citations", ())),
+                unsupported=tuple(UnsupportedSentence(**one) for one in values.get("unsupported", ())),
             )
         except (AttributeError, KeyError, TypeError):
             return None
@@ -264,6 +274,13 @@ class DocumentReading:
 
     name: str
     share: float | None
+
+
+@dataclass(frozen=True)
+class PassagesFound:
+    """The passages of the whole documents that bear on the question, best first; comes before the model speaks."""
+
+    passages: tuple[EvidencePassage, ...]
 
 
 @dataclass(frozen=True)
@@ -333,4 +350,4 @@ class Finished:
     report: AnswerReport
 
 
-AnswerEvent = ModelLoading | DocumentReading | Queued | PrefillEvent | TokenEvent | Finished
+AnswerEvent = ModelLoading | DocumentReading | PassagesFound | Queued | PrefillEvent | TokenEvent | Finished

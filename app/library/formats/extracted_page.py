@@ -14,6 +14,8 @@ class ExtractedPage:
         total: how much there is in the same units.
         readable: False if the page failed and its text was lost.
         is_picture: True if the page shows something but has no text that could be read.
+        is_garbled: True if the page's text layer does not say which characters it shows, so that its text was left out.
+        is_recognised: True if the text was recognised in a picture of the page (OCR).
         assumed_encoding: the encoding in which the whole document was read, if that is not certain.
     """
 
@@ -23,4 +25,6 @@ class ExtractedPage:
     total: int
     readable: bool = True
     is_picture: bool = False
+    is_garbled: bool = False
+    is_recognised: bool = False
     assumed_encoding: str = ""
