@@ -29,6 +29,8 @@ from ui.uploaded_files import CheckedBlocks
 _STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
 _HEAD = "\n".join(
     [
+        # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
+        "<style>.gradio-container > .main > .wrap.full { position: fixed !important; inset: 0; }</style>",
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
         # Used inside the live panel alone, which appears with the page and must not be seen without it.
         f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/live-panel.css">',
