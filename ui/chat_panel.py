@@ -92,16 +92,20 @@ class ChatPanel:
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self._follow_wanted = raw_html(js_on_load=_TELL_FOLLOW, elem_id="follow-wanted", visible="hidden")
         self._unanswered = raw_html(js_on_load=None, elem_id="unanswered", visible="hidden")
-        self.question = gr.Textbox(
-            placeholder="Ask about the document",
-            label="Question",
-            show_label=False,
-            container=False,
-            lines=1,
-            max_lines=6,
-            submit_btn="Ask",
-            elem_id="question",
-        )
+        with gr.Column(elem_id="question-area", min_width=0):
+            self.question = gr.Textbox(
+                placeholder="Ask about the document",
+                label="Question",
+                show_label=False,
+                container=False,
+                lines=1,
+                max_lines=6,
+                submit_btn="Ask",
+                elem_id="question",
+            )
+            # Of its own: whenever Gradio changes anything of the box, it may put back an earlier text in place of what
+            # somebody types.
+            self._stop_button = gr.Button("Stop", visible=False, elem_id="stop-answer")
         notice_line("question")
 
     def connect(self, conversation_id: gr.Textbox) -> None:
@@ -114,8 +118,12 @@ class ChatPanel:
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         quick = plain | {"js": WITH_CONVERSATION}
         asking = (
-            self.question.submit(
-                self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick
+            asked := self.question.submit(
+                self._ask,
+                [conversation_id, self.question, *option_inputs],
+                None,
+                js=call_script("question", "takeQuestion"),
+                **plain,
             ),
             self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
             self.messages.retry(self._regenerate, [conversation_id, *option_inputs], None, **plain),
@@ -125,30 +133,30 @@ class ChatPanel:
         for event in asking:
             # The server tells all tabs that the conversation has changed; this one need not wait for it.
             event.then(None, js=_LOOK_AGAIN)
+        asked.failure(None, js=call_script("question", "giveBackQuestion"))
         # Not queued: a stop must not wait behind what it is to stop.
-        self.question.stop(self._stop, conversation_id, None, queue=False, **plain)
+        self._stop_button.click(self._stop, conversation_id, None, queue=False, **plain)
         self._follow_wanted.click(
             self._follow,
             None,
-            [self.messages, self.question, self._documents_panel.meter, self._unanswered],
+            [self.messages, self._stop_button, self._documents_panel.meter, self._unanswered],
             # Each ends the one before; see `ui.tab_follower`.
             trigger_mode="multiple",
             **plain,
             **_FOLLOWERS_QUEUE,
         )
 
-    def _ask(self, request: gr.Request, conversation_id: str, question: str, *option_values: Any) -> Any:
-        """Ask; returns what the question box becomes."""
+    def _ask(self, request: gr.Request, conversation_id: str, question: str, *option_values: Any) -> None:
+        """Ask; the browser has emptied the box already (`assets/js/question.js`)."""
         # Whoever calls without a browser may send nothing at all.
         question = (question or "").strip()
         if not question:
             warn("Write a question first.")
-            return gr.skip()
+            return
         with _asking():
             conversation = self._conversation(conversation_id)
             running = self._assistant.ask(conversation, question, options(*option_values))
             self._tabs.owe(str(request.session_hash), conversation_id, running)
-        return ""
 
     def _ask_example(
         self, request: gr.Request, event: gr.SelectData, conversation_id: str, *option_values: Any
@@ -192,7 +200,7 @@ class ChatPanel:
         """Show a conversation as it is, and its running answer until it ends.
 
         Yields:
-            (messages, question box, context meter, unanswered question).
+            (messages, Stop button, context meter, unanswered question).
         """
         number = event.number if isinstance(event.number, int) else 0
         with self._tabs.enter(str(request.session_hash), number) as tab:
@@ -210,7 +218,7 @@ class ChatPanel:
             # It is a turn already in the moment before its end is told.
             earlier = turn_messages([turn for turn in conversation.turns if turn.turn_id != running.turn_id])
             messages = [*earlier, *running_messages(running.question, waiting_content(queue_line(0)))]
-            yield messages, question_box(tab, True), self._documents_panel.meter_markup(conversation), ""
+            yield messages, gr.update(visible=True), self._documents_panel.meter_markup(conversation), ""
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
@@ -232,7 +240,7 @@ class ChatPanel:
         if tab.is_newest:
             yield (
                 turn_messages(conversation.turns),
-                question_box(tab, False),
+                gr.update(visible=False),
                 self._documents_panel.meter_markup(conversation),
                 unanswered_markup(conversation),
             )
@@ -241,14 +249,6 @@ class ChatPanel:
 
     def _conversation(self, conversation_id: str) -> Conversation:
         return tab_conversation(self._assistant, conversation_id)
-
-
-def question_box(tab: TabFollower, is_running: bool) -> Any:
-    """The tab's question box with the button that it needs; left alone if it has it, since somebody may be typing."""
-    if tab.offers_stop == is_running:
-        return gr.skip()
-    tab.offers_stop = is_running
-    return gr.update(submit_btn=False, stop_btn="Stop") if is_running else gr.update(submit_btn="Ask", stop_btn=False)
 
 
 def unanswered_markup(conversation: Conversation) -> str:

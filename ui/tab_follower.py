@@ -32,7 +32,6 @@ class TabFollower:
         ended: set when the handler writes nothing more.
         unfinished: conversation and answer whose end the tab has not been told yet, also by the handler before.
         told: the last answer whose end it has been told.
-        offers_stop: whether the tab's question box has a Stop button in place of its Ask button.
     """
 
     def __init__(self, number: int) -> None:
@@ -40,7 +39,6 @@ class TabFollower:
         self.ended = threading.Event()
         self.unfinished: tuple[str, RunningAnswer] | None = None
         self.told: RunningAnswer | None = None
-        self.offers_stop = False
         self._lock = threading.Lock()
         self._is_newest = True
         self._events: AnswerFollower | None = None
@@ -127,7 +125,7 @@ class TabFollowers:
             if before is not None:
                 before.give_way()
                 before.ended.wait(_HANDOVER_S)
-                follower.told, follower.offers_stop = before.told, before.offers_stop
+                follower.told = before.told
                 follower.unfinished, before.unfinished = before.unfinished, None
             # A still later one may have come while this one waited.
             yield follower if follower.is_newest else None

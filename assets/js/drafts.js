@@ -16,12 +16,12 @@ export function keepDrafts() {
     setQuestion("");
   });
   // Whoever was quicker than the server has typed into the conversation that comes.
-  window.addEventListener("quest-arrived", () => question() || setQuestion(draftOf(currentConversation())));
+  window.addEventListener("quest-arrived", () => typedQuestion() || setQuestion(draftOf(currentConversation())));
   window.addEventListener("quest-opened", ({ detail: { before, conversationId } }) => {
     if (isLeaving()) return;
     // The server has chosen another, as for one that was deleted.
     if (before) keep(before);
-    if (before || !question()) setQuestion(draftOf(conversationId));
+    if (before || !typedQuestion()) setQuestion(draftOf(conversationId));
   });
   window.addEventListener("pagehide", () => currentConversation() && keep(currentConversation()));
 }
@@ -31,12 +31,12 @@ export class UnansweredQuestion extends HTMLElement {
   static observedAttributes = ["question"];
 
   attributeChangedCallback() {
-    if (!question()) setQuestion(this.getAttribute("question") ?? "");
+    if (!typedQuestion()) setQuestion(this.getAttribute("question") ?? "");
   }
 }
 
 function keep(conversationId) {
-  if (question()) sessionStorage.setItem(key(conversationId), question());
+  if (typedQuestion()) sessionStorage.setItem(key(conversationId), typedQuestion());
   else sessionStorage.removeItem(key(conversationId));
 }
 
@@ -48,11 +48,13 @@ function key(conversationId) {
   return `quest-chat-draft-${conversationId}`;
 }
 
-function question() {
+/** What stands in the question box. */
+export function typedQuestion() {
   return document.querySelector(BOX)?.value ?? "";
 }
 
-function setQuestion(text) {
+/** Put something else into the question box. */
+export function setQuestion(text) {
   const box = document.querySelector(BOX);
   if (!box || box.value === text) return;
   box.value = text;

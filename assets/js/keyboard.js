@@ -2,7 +2,7 @@
 //
 // What has an Escape of its own (an edit box, the dialog of a link) has taken it before it comes here.
 
-const STOP_BUTTONS = "#question .stop-button, #compare-question .stop-button";
+const STOP_BUTTONS = "#stop-answer, #compare-question .stop-button";
 const FOCUSABLE = "button, a, input, textarea, [tabindex], quest-question";
 // Where the focus goes when the element that had it vanishes from inside of one of these.
 const HEIRS = [

@@ -1,11 +1,28 @@
-// Puts the cursor into the question box when the page opens.
+// The question box: the cursor is in it when the page opens, and it is emptied as its question is asked.
 //
-// Only where the box is in view: below the width at which the columns stand one below the other (page.css), it would
+// It is emptied here and not by the server: what somebody types until that answers would be lost. The cursor only where the box is in view: below the width at which the columns stand one below the other (page.css), it would
 // scroll past the documents and, on a telephone, raise the keyboard.
+
+import { setQuestion, typedQuestion } from "./drafts.js";
+import { withConversation } from "./conversation.js";
 
 const SIDE_BY_SIDE = "(min-width: 861px)";
 
 /** Let typing begin a question. */
 export function focusQuestion() {
   if (matchMedia(SIDE_BY_SIDE).matches) document.querySelector("#question textarea")?.focus({ preventScroll: true });
+}
+
+let asked = "";
+
+/** The values of the event that asks: the conversation's id, the question, and others; the box is empty from now on. */
+export function takeQuestion(conversationId, question, ...values) {
+  asked = question;
+  setQuestion("");
+  return withConversation(conversationId, question, ...values);
+}
+
+/** The question was refused: it comes back, unless another is typed already. */
+export function giveBackQuestion() {
+  if (!typedQuestion()) setQuestion(asked);
 }

@@ -77,11 +77,11 @@ def test_an_edit_takes_the_width_and_tells_what_is_kept_and_follows_the_keys(ope
 
 def test_escape_stops_an_answer_and_the_focus_returns_to_the_question(open_page, served):
     page = open_page()
-    for stop in (lambda: page.keyboard.press("Escape"), lambda: page.click("#question .stop-button")):
+    for stop in (lambda: page.keyboard.press("Escape"), lambda: page.click("#stop-answer")):
         served.pause.clear()
         page.fill("#question textarea", "Where?")
         page.click("#question button:has-text('Ask')")
-        page.wait_for_selector("#question .stop-button")
+        page.wait_for_selector("#stop-answer")
         stop()
         page.wait_for_selector("#question button:has-text('Ask')")
         wait_for_focus(page, QUESTION)
@@ -89,7 +89,7 @@ def test_escape_stops_an_answer_and_the_focus_returns_to_the_question(open_page,
     # Focused with the keyboard, the Stop button goes when the answer ends.
     served.pause.clear()
     press_ask(page, "Where?")
-    page.focus("#question .stop-button")
+    page.focus("#stop-answer")
     served.pause.set()
     page.wait_for_selector("#question button:has-text('Ask')")
     wait_for_focus(page, QUESTION)

@@ -36,10 +36,9 @@ def conversation(assistant):
 
 
 def ask(panel, conversation, question):
-    """Ask, wait for the end of the answer, and return what the question box becomes."""
-    box = panel._ask(REQUEST, conversation.conversation_id, question, *OPTIONS)
+    """Ask and wait for the end of the answer."""
+    panel._ask(REQUEST, conversation.conversation_id, question, *OPTIONS)
     wait_until_idle(conversation)
-    return box
 
 
 def wait_until_idle(conversation):
@@ -48,7 +47,7 @@ def wait_until_idle(conversation):
 
 
 def follow(panel, conversation, tab: str = "tab", number: int = 0):
-    """A tab's messages: yields (messages, question box, meter, unanswered question)."""
+    """A tab's messages: yields (messages, Stop button, meter, unanswered question)."""
     event = SimpleNamespace(number=number, conversation_id=conversation.conversation_id)
     return panel._follow(event, SimpleNamespace(session_hash=tab))
 
@@ -59,18 +58,18 @@ def shown(panel, conversation):
 
 def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     assistant.pause.clear()
-    assert panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS) == ""
+    panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS)
     following = follow(panel, conversation)
-    messages, box, meter, unanswered = next(following)
+    messages, stop, meter, unanswered = next(following)
     assert messages[-2] == {"role": "user", "content": question_content("Where does the prince stand?")}
-    assert (box["submit_btn"], box["stop_btn"], unanswered) == (False, "Stop", "")
+    assert (stop["visible"], unanswered) == (True, "")
     assert "Context window" in meter
     assert any(messages[-1]["content"] == "High " for messages, *_ in following)
     assistant.pause.set()
-    messages, box, meter, unanswered = list(following)[-1]
+    messages, stop, meter, unanswered = list(following)[-1]
     assert messages == turn_messages(conversation.turns)
     assert "High above the city" in [message["content"] for message in messages]
-    assert (box["submit_btn"], box["stop_btn"]) == ("Ask", False)
+    assert not stop["visible"]
     assert "Context window" in meter
 
 
@@ -142,8 +141,8 @@ def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant,
     with pytest.raises(gr.Error, match=sentence):
         for update in follow(panel, conversation):
             updates.append(update)
-    messages, box, _, unanswered = updates[-1]
-    assert (messages, box["submit_btn"], box["stop_btn"]) == ([], "Ask", False)
+    messages, stop, _, unanswered = updates[-1]
+    assert (messages, stop["visible"]) == ([], False)
     assert 'question="Where?"' in unanswered
     # Told once, and only where it was asked.
     assert shown(panel, conversation)[0] == list(follow(panel, conversation, "other"))[-1][0] == []
@@ -183,8 +182,8 @@ def test_an_emptied_field_reaches_the_handlers(panel, value):
 def test_a_failing_meter_does_not_take_the_answer_with_it(panel, conversation, assistant, monkeypatch):
     monkeypatch.setattr(assistant, "context_usage", lambda conversation: 1 / 0)
     ask(panel, conversation, "Where?")
-    _, box, meter, _ = shown(panel, conversation)
-    assert box["submit_btn"] == "Ask"
+    _, stop, meter, _ = shown(panel, conversation)
+    assert not stop["visible"]
     assert "ZeroDivisionError" in meter
 
 

@@ -48,7 +48,7 @@ def test_a_reload_in_the_middle_of_an_answer_shows_it_from_where_it_is(open_page
     page.fill("#question textarea", "Half a ques")
     page.reload()
     page.locator("#messages .md", has_text="High").wait_for()
-    page.wait_for_selector("#question .stop-button")
+    page.wait_for_selector("#stop-answer")
     assert page.input_value("#question textarea") == "Half a ques"
     served.pause.set()
     page.locator("#messages .md", has_text=ANSWER).wait_for()
@@ -81,7 +81,7 @@ def test_two_tabs_of_one_conversation_show_the_same_and_either_stops_it(open_pag
     press_ask(page)
     for tab in (page, other):
         tab.locator("#messages .md", has_text="High").wait_for()
-    other.click("#question .stop-button")
+    other.click("#stop-answer")
     for tab in (page, other):
         tab.wait_for_selector("#question button:has-text('Ask')")
         assert "stopped" in tab.locator(".answer-report").inner_text()
@@ -156,7 +156,7 @@ def test_another_conversation_is_opened_while_an_answer_is_written(open_page, se
     assert page.locator("quest-question").all_inner_texts()[0].startswith("Before?")
     page.go_back()
     page.locator("quest-question", has_text="Running?").wait_for()
-    page.wait_for_selector("#question .stop-button")
+    page.wait_for_selector("#stop-answer")
     served.pause.set()
     page.locator("#messages .md", has_text=ANSWER).wait_for()
     page.wait_for_selector("#question button:has-text('Ask')")

@@ -57,6 +57,14 @@ def test_handlers_that_use_the_engine_wait_in_its_queue_and_not_in_gradios(page)
     assert all(not function.queue for function in functions if function.name == "_stop")
 
 
+def test_no_handler_changes_the_question_box(page):
+    """With any change Gradio may put back what stood in it before, in place of what somebody is typing."""
+    config = page.blocks.get_config_file()
+    (box,) = (one["id"] for one in config["components"] if one["props"].get("elem_id") == "question")
+    assert any((box, "submit") in map(tuple, handler["targets"]) for handler in config["dependencies"])
+    assert not any(box in handler["outputs"] for handler in config["dependencies"])
+
+
 def test_no_handler_is_offered_as_a_public_interface(page):
     assert all(function.api_visibility == "private" for function in page.blocks.fns.values())
 
