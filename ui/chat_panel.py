@@ -92,7 +92,7 @@ class ChatPanel:
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self._follow_wanted = raw_html(js_on_load=_TELL_FOLLOW, elem_id="follow-wanted", visible="hidden")
         self._unanswered = raw_html(js_on_load=None, elem_id="unanswered", visible="hidden")
-        with gr.Column(elem_id="question-area", min_width=0):
+        with gr.Column(elem_id="question-area", scale=0, min_width=0):
             self.question = gr.Textbox(
                 placeholder="Ask about the document",
                 label="Question",
