@@ -13,6 +13,7 @@ class PagedText(Protocol):
 
     picture_pages: Sequence[str]
     unreadable_pages: Sequence[str]
+    garbled_pages: Sequence[str]
 
 
 def meter_markup(usage: ContextUsage, documents: Sequence[PagedText], window_note: str = "") -> str:

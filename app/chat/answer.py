@@ -99,7 +99,9 @@ class DocumentReport:
         pages: document pages.
         tokens: of their text.
         tokens_in_context: how many of these the model had.
-        picture_pages, unreadable_pages: pages without text that could be read; see `app.library.Document`.
+        picture_pages, unreadable_pages, garbled_pages: pages without text that could be read; see
+            `app.library.Document`.
+        recognised_pages: pages whose text was recognised in pictures, and may have errors.
         tokens_are_exact: False if `tokens` is an estimate, as for texts that are far longer than the window.
     """
 
@@ -108,6 +110,8 @@ class DocumentReport:
     tokens_in_context: int
     picture_pages: tuple[PageReference, ...] = ()
     unreadable_pages: tuple[PageReference, ...] = ()
+    garbled_pages: tuple[PageReference, ...] = ()
+    recognised_pages: tuple[PageReference, ...] = ()
     tokens_are_exact: bool = True
 
     def to_json(self) -> dict[str, Any]:
@@ -229,6 +233,8 @@ class AnswerReport:
                     document,
                     picture_pages=_page_references(document.picture_pages),
                     unreadable_pages=_page_references(document.unreadable_pages),
+                    garbled_pages=_page_references(document.garbled_pages),
+                    recognised_pages=_page_references(document.recognised_pages),
                 ),
                 pages_read=tuple(PageShare(**share) for share in values.get("pages_read", ())),
                 passages=passages and _passages_report(passages),

@@ -327,6 +327,8 @@ class AnswerRun:
             self._plan.tokens_in_context,
             _references((document, label) for document in documents for label in document.picture_pages),
             _references((document, label) for document in documents for label in document.unreadable_pages),
+            _references((document, label) for document in documents for label in document.garbled_pages),
+            _references((document, label) for document in documents for label in document.recognised_pages),
             self._plan.document_tokens.is_exact,
         )
 

@@ -37,6 +37,8 @@ class Document:
         unreadable_pages: labels of the pages that could not be read; their text is empty.
         picture_pages: labels of the pages that show something, but hold no text.
         assumed_encoding: the encoding that a text was read in, if that is not certain; else "".
+        garbled_pages: labels of the pages whose text layer does not say which characters it shows; it was left out.
+        recognised_pages: labels of the pages whose text was recognised in a picture of them (OCR), and may have errors.
         title: what people have called it; "" if they have left it at its name.
     """
 
@@ -47,6 +49,8 @@ class Document:
     unreadable_pages: tuple[str, ...] = ()
     picture_pages: tuple[str, ...] = ()
     assumed_encoding: str = ""
+    garbled_pages: tuple[str, ...] = ()
+    recognised_pages: tuple[str, ...] = ()
     title: str = ""
 
     @property

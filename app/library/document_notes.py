@@ -37,13 +37,14 @@ def encoding_note(document: Document) -> str:
 
 
 def page_notes(document: Document) -> list[str]:
-    """Which pages have no text that could be read; empty if there are none.
+    """Which pages have no text that could be read, or one that may be wrong; empty if there are none.
 
     Args:
         document: a document that was read.
 
     Returns:
         Clauses without an end, e.g. "page 2 is a picture: its text cannot be read". Of many pages a few are named.
+        Those that were recognised in pictures are named too: their text is a guess.
     """
     notes = []
     pictures, unreadable = document.picture_pages, document.unreadable_pages
@@ -51,8 +52,18 @@ def page_notes(document: Document) -> list[str]:
         notes.append(f"{named_pages(pictures)} is a picture: its text cannot be read")
     elif pictures:
         notes.append(f"{len(pictures):,} pages are pictures: their text cannot be read ({named_pages(pictures)})")
+    if garbled := document.garbled_pages:
+        is_needed = "unreadable: text recognition (OCR) is needed"
+        notes.append(
+            f"the text layer of {named_pages(garbled)} is {is_needed}"
+            if len(garbled) == 1
+            else f"the text layers of {len(garbled):,} pages are {is_needed} ({named_pages(garbled)})"
+        )
     if unreadable:
         notes.append(f"{_counted(len(unreadable))} unreadable ({named_pages(unreadable)})")
+    if recognised := document.recognised_pages:
+        was = "was recognised in a picture" if len(recognised) == 1 else "were recognised in pictures"
+        notes.append(f"{named_pages(recognised)} {was} (OCR) and may have errors")
     return notes
 
 
@@ -67,7 +78,11 @@ def left_out_note(documents: Sequence[Document]) -> str:
     """
     counts = (
         (sum(len(document.picture_pages) for document in documents), "that is a picture", "that are pictures"),
-        (sum(len(document.unreadable_pages) for document in documents), "that is unreadable", "that are unreadable"),
+        (
+            sum(len(document.unreadable_pages) + len(document.garbled_pages) for document in documents),
+            "that is unreadable",
+            "that are unreadable",
+        ),
     )
     return " and ".join(f"{_counted(count)} {one if count == 1 else many}" for count, one, many in counts if count)
 

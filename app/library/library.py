@@ -173,6 +173,8 @@ class Library:
             entry.unreadable_pages,
             entry.picture_pages,
             entry.assumed_encoding,
+            entry.garbled_pages,
+            entry.recognised_pages,
             entry.name if entry.name != entry.file_name else "",
         )
         with self._state:
@@ -458,7 +460,8 @@ class Library:
         except (PasswordRequired, WrongPassword) as error:
             self._own.set_state(document_id, "locked", _named(error, path.name, entry.name).message)
         except DocumentError as error:
-            self._own.set_state(document_id, "failed", _named(error, path.name, entry.name).message)
+            message = _named(error, path.name, entry.name).message
+            self._own.set_state(document_id, "failed", message, type(error).__name__)
         else:
             if document.document_id != document_id:
                 self._own.set_state(

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from app.library.errors import NoTextError
+
 # "reading" is also a document whose turn has not come yet.
 EntryState = Literal["reading", "read", "locked", "failed"]
 
@@ -24,6 +26,10 @@ class LibraryEntry:
         picture_pages, unreadable_pages, assumed_encoding: see `app.library.Document`.
         file_bytes: size of the file.
         added_at, last_used_at: seconds since 1970.
+        garbled_pages, recognised_pages: see `app.library.Document`.
+        failure: of one that has failed, the name of the error's class in `app.library.errors`; "" if nobody knows.
+        recognition: share of its pages that are done while text is being recognised in it (OCR); else None.
+        recognition_message: why that has failed since the start of the program, a sentence; "" otherwise.
     """
 
     document_id: str
@@ -39,6 +45,16 @@ class LibraryEntry:
     file_bytes: int
     added_at: float
     last_used_at: float
+    garbled_pages: tuple[str, ...] = ()
+    recognised_pages: tuple[str, ...] = ()
+    failure: str = ""
+    recognition: float | None = None
+    recognition_message: str = ""
+
+    @property
+    def lacks_text(self) -> bool:
+        """Whether there are pages in which recognition (OCR) may find text that reading has not."""
+        return bool(self.picture_pages or self.garbled_pages) or self.failure == NoTextError.__name__
 
 
 @dataclass(frozen=True)

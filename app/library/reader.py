@@ -34,6 +34,8 @@ from app.limited_process import start_python
 DOCUMENT_ID_DIGITS = 32
 # How often one looks whether it is to end.
 _STOP_POLL_S = 0.1
+# What an `ExtractedPage` says of itself that a document lists, and when it does.
+_PAGE_FLAGS = {"readable": False, "is_picture": True, "is_garbled": True, "is_recognised": True}
 
 
 class ReadingStopped(Exception):
@@ -66,7 +68,7 @@ def read_document(
 
     Returns:
         The document. Pages that could not be read are in it, empty, and listed in `unreadable_pages`; so are those that
-        are pictures, in `picture_pages`.
+        are pictures, in `picture_pages`, and those whose text layer says nothing, in `garbled_pages`.
 
     Raises:
         PasswordRequired, WrongPassword, NoTextError, EmptyDocumentError, DamagedDocumentError, UnsupportedFormatError,
@@ -84,16 +86,14 @@ def read_document(
         raise _cannot_be_opened(path, error) from error
     request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
     document_pages: list[DocumentPage] = []
-    unreadable_pages: list[str] = []
-    picture_pages: list[str] = []
+    flagged_pages: dict[str, list[str]] = {flag: [] for flag in _PAGE_FLAGS}
     assumed_encoding = ""
     with closing(_pages_from_process(request, path, limits, stop)) as pages:
         for page in pages:
             document_pages.append(DocumentPage(len(document_pages), page["label"], page["text"]))
-            if not page["readable"]:
-                unreadable_pages.append(page["label"])
-            if page["is_picture"]:
-                picture_pages.append(page["label"])
+            for flag, labels in flagged_pages.items():
+                if page[flag] is _PAGE_FLAGS[flag]:
+                    labels.append(page["label"])
             assumed_encoding = page["assumed_encoding"]
             if on_progress:
                 on_progress(ReadProgress(page["done"], page["total"]))
@@ -104,9 +104,11 @@ def read_document(
         path.name,
         path,
         tuple(document_pages),
-        tuple(unreadable_pages),
-        tuple(picture_pages),
-        assumed_encoding,
+        unreadable_pages=tuple(flagged_pages["readable"]),
+        picture_pages=tuple(flagged_pages["is_picture"]),
+        assumed_encoding=assumed_encoding,
+        garbled_pages=tuple(flagged_pages["is_garbled"]),
+        recognised_pages=tuple(flagged_pages["is_recognised"]),
     )
 
 

@@ -32,7 +32,7 @@ _RANKED_PAGES = 500
 # In the order of LibraryEntry's fields.
 _ENTRY_COLUMNS = (
     "document_id, name, file_name, state, NULL AS progress, message, page_count, picture_pages, unreadable_pages, "
-    "assumed_encoding, file_bytes, added_at, last_used_at"
+    "assumed_encoding, file_bytes, added_at, last_used_at, garbled_pages, recognised_pages, failure"
 )
 
 
@@ -92,12 +92,12 @@ class DocumentStore:
                 ).scalars()
             )
 
-    def set_state(self, document_id: str, state: EntryState | str, message: str = "") -> None:
-        """Say how a document is; unknown ids are ignored."""
+    def set_state(self, document_id: str, state: EntryState | str, message: str = "", failure: str = "") -> None:
+        """Say how a document is, and what its reading has failed with; unknown ids are ignored."""
         with self._database.writing() as connection:
             connection.exec_driver_sql(
-                "UPDATE documents SET state = ?, message = ? WHERE document_id = ?",
-                (state, storable(message), document_id),
+                "UPDATE documents SET state = ?, message = ?, failure = ? WHERE document_id = ?",
+                (state, storable(message), failure, document_id),
             )
 
     def set_used(self, document_id: str) -> None:
@@ -145,15 +145,22 @@ class DocumentStore:
             if number is None:
                 return False
             connection.exec_driver_sql(
-                "UPDATE documents SET state = 'read', message = '', page_count = ?, picture_pages = ?, "
-                "unreadable_pages = ?, assumed_encoding = ? WHERE number = ?",
+                "UPDATE documents SET state = 'read', message = '', failure = '', page_count = ?, picture_pages = ?, "
+                "unreadable_pages = ?, assumed_encoding = ?, garbled_pages = ?, recognised_pages = ? WHERE number = ?",
                 (
                     document.page_count,
                     json.dumps(document.picture_pages),
                     json.dumps(document.unreadable_pages),
                     document.assumed_encoding,
+                    json.dumps(document.garbled_pages),
+                    json.dumps(document.recognised_pages),
                     number,
                 ),
+            )
+            # What was counted and read of it before was another text.
+            connection.exec_driver_sql("DELETE FROM document_tokens WHERE number = ?", (number,))
+            connection.exec_driver_sql(
+                "UPDATE conversation_documents SET was_read = 0 WHERE document_number = ? AND was_read", (number,)
             )
         self._database.write_back()
         return True
@@ -266,9 +273,18 @@ class DocumentStore:
 
 
 def _entry(row: Row) -> LibraryEntry:
-    *before, picture_pages, unreadable_pages, encoding, file_bytes, added_at, last_used_at = row
+    *before, pictures, unreadable, encoding, file_bytes, added_at, last_used_at, garbled, recognised, failure = row
     return LibraryEntry(
-        *before, _labels(picture_pages), _labels(unreadable_pages), encoding, file_bytes, added_at, last_used_at
+        *before,
+        _labels(pictures),
+        _labels(unreadable),
+        encoding,
+        file_bytes,
+        added_at,
+        last_used_at,
+        _labels(garbled),
+        _labels(recognised),
+        failure,
     )
 
 

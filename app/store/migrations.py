@@ -127,10 +127,17 @@ _SEARCH = (
     *_word_index("turn_words", "turns", "turn_id", ("question", "answer")),
 )
 
+# Which pages hold no text that can be trusted, and what reading a document has failed with.
+_PAGE_FLAGS = (
+    "ALTER TABLE documents ADD COLUMN garbled_pages TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE documents ADD COLUMN recognised_pages TEXT NOT NULL DEFAULT '[]'",
+    "ALTER TABLE documents ADD COLUMN failure TEXT NOT NULL DEFAULT ''",
+)
+
 WORD_INDEXES = ("document_name_words", "document_page_words", "conversation_title_words", "turn_words")
 
 # From version 0, an empty file, to 1, to 2 ...
-MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _SEARCH)
+MIGRATIONS: tuple[tuple[str, ...], ...] = (_TABLES, _SEARCH, _PAGE_FLAGS)
 
 
 def version_of(connection: sqlite3.Connection) -> int:

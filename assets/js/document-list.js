@@ -192,15 +192,27 @@ function sizeOf({ page_count: pages, tokens }) {
   return [pages ? counted(pages, "page") : "", tokens ? `${tokens} tokens` : ""].filter(Boolean).join(", ");
 }
 
-function notesOf({ picture_pages: pictures = [], unreadable_pages: unreadable = [], assumed_encoding: encoding }) {
+function notesOf(data) {
+  const { picture_pages: pictures = [], unreadable_pages: unreadable = [], assumed_encoding: encoding } = data;
+  const { garbled_pages: garbled = [], recognised_pages: recognised = [] } = data;
   const notes = [];
   if (pictures.length === 1) notes.push(["document-missing", `${namedPages(pictures)} is a picture: its text cannot be read`]);
   else if (pictures.length) {
     const many = `${counted(pictures.length, "page")} are pictures: their text cannot be read (${namedPages(pictures)})`;
     notes.push(["document-missing", many]);
   }
+  if (garbled.length) {
+    const which = garbled.length === 1 ? namedPages(garbled) : counted(garbled.length, "page");
+    const listed = garbled.length === 1 ? "" : ` (${namedPages(garbled)})`;
+    const layers = garbled.length === 1 ? `the text layer of ${which} is` : `the text layers of ${which} are`;
+    notes.push(["document-missing", `${layers} unreadable: text recognition (OCR) is needed${listed}`]);
+  }
   if (unreadable.length) {
     notes.push(["document-missing", `${counted(unreadable.length, "page")} unreadable (${namedPages(unreadable)})`]);
+  }
+  if (recognised.length) {
+    const how = recognised.length === 1 ? "was recognised in a picture" : "were recognised in pictures";
+    notes.push(["document-note", `${namedPages(recognised)} ${how} (OCR) and may have errors`]);
   }
   if (encoding) notes.push(["document-note", `encoding not certain, read as ${encoding}`]);
   return notes;

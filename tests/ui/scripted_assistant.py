@@ -74,6 +74,7 @@ class ScriptedLibrary:
                 page_count=1,
                 picture_pages=(),
                 unreadable_pages=(),
+                garbled_pages=(),
                 assumed_encoding="",
                 file_bytes=path.stat().st_size,
                 added_at=time.time(),

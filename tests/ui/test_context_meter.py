@@ -9,11 +9,11 @@ from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from ui.context_meter import meter_markup
 
-BOOK = SimpleNamespace(picture_pages=(), unreadable_pages=())
+BOOK = SimpleNamespace(picture_pages=(), unreadable_pages=(), garbled_pages=())
 
 
 def test_pages_without_text_are_counted():
-    book = SimpleNamespace(picture_pages=("<b>",), unreadable_pages=("3",))
+    book = SimpleNamespace(picture_pages=("<b>",), unreadable_pages=("3",), garbled_pages=())
     meter = meter_markup(ContextUsage(TokenCount(6310), 40, 8192, "whole"), [book])
     assert "in context, except 1 page that is a picture and 1 page that is unreadable." in meter
 

@@ -124,7 +124,7 @@ def test_a_newer_file_is_refused_and_untouched(tmp_path):
     fill(tmp_path, migrations=(*MIGRATIONS, NEXT))
     before = (tmp_path / DATABASE_NAME).read_bytes()
     for read_only in (False, True):
-        with pytest.raises(StorageError, match=r"newer Quest Chat \(.* version 3, this one knows 2\).*Update"):
+        with pytest.raises(StorageError, match=r"newer Quest Chat \(.* version 4, this one knows 3\).*Update"):
             Database.open(tmp_path, read_only=read_only)
     assert (tmp_path / DATABASE_NAME).read_bytes() == before
 
