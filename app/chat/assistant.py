@@ -41,6 +41,7 @@ from app.library.library_entry import LibraryEntry
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary
+from app.viewer.document_viewer import DocumentViewer
 
 # A deleted conversation can be brought back as long; one that never held anything goes after as long.
 _DELETED_KEPT_S = 24 * 3600.0
@@ -61,6 +62,7 @@ class Assistant:
         settings: as given.
         telemetry: what all answers publish to.
         library: the documents.
+        viewer: shows them as their authors made them.
         conversations: the store of conversations.
         notice: what the user should be told of how the data folder was found; "" if all is well.
 
@@ -81,6 +83,7 @@ class Assistant:
         self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
         self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
         self.library = Library(self._data.folder, self._data.database, self._new_texts.note)
+        self.viewer = DocumentViewer(self.library)
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._reading = BackgroundReading(
             self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
@@ -335,6 +338,7 @@ class Assistant:
             name = self.library.entry(document_id).name
             raise UserFacingError(f"An answer is being made from {name}. Stop it, or wait for its end.")
         self._reading.stop_reading(document_id)
+        self.viewer.forget(document_id)
         self.library.remove(document_id)
         if self._loader.model is not None:
             self._loader.model.engine.forget(document_id)
@@ -505,6 +509,7 @@ class Assistant:
         for answer in running:
             answer.join(max(0.0, end - time.monotonic()))
         self._loader.close()
+        self.viewer.close()
         self.library.close()
         self._data.close()
 

@@ -60,6 +60,7 @@ _SERVED_ROUTES = (
     "/healthz",
     "/library",
     "/conversations/",
+    "/documents/",
     "/gradio_api/app_id",
     "/gradio_api/call/",
     "/gradio_api/cancel",

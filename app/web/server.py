@@ -109,6 +109,7 @@ def create_app(
     import gradio
     from fastapi import FastAPI
 
+    from app.web.document_routes import add_document_routes
     from app.web.library_routes import add_library_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
@@ -125,6 +126,7 @@ def create_app(
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
     add_library_routes(app, assistant)
+    add_document_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
     add_upload(app, uploads, page.blocks)

@@ -1,0 +1,137 @@
+"""A few render processes, and what waits for them: the newest first, and no more than a screenful.
+
+Who scrolls through a thousand pages wants those that are in sight now. A thread owns a process, from its start to its
+end. Both come with the first request and go when there has been none for a while. Knows nothing of PDF.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+from app.errors import explain
+from app.viewer.errors import RenderBusy
+from app.viewer.render_connection import RenderConnection
+
+Job = Callable[[RenderConnection], Any]
+
+_GIVEN_UP = "So many pages were asked for after this one that it was given up. It is shown when it is asked for again."
+_CLOSED = "Quest Chat is ending."
+
+
+class RenderPool:
+    """Runs jobs with a render process each, in threads of its own.
+
+    Args:
+        processes: at most; a second one lets a page that hangs hold up no other.
+        most_waiting: jobs that wait; beyond, the oldest is given up.
+        idle_s: without a job for so long, a process ends.
+    """
+
+    def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 120.0) -> None:
+        self._processes = processes
+        self._most_waiting = most_waiting
+        self._idle_s = idle_s
+        self._state = threading.Condition()
+        self._waiting: deque[tuple[Job, Future]] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._connections: set[RenderConnection] = set()
+        self._idle = 0
+        self._closed = False
+
+    def run(self, job: Job) -> Future:
+        """Let a thread call `job(connection)` with a process that it may ask; a cancelled one that waits is left out.
+
+        Returns:
+            What the job returns or raises; `RenderBusy` if it is given up.
+        """
+        future: Future = Future()
+        with self._state:
+            if self._closed:
+                future.set_exception(RenderBusy(_CLOSED))
+                return future
+            self._waiting.append((job, future))
+            given_up = self._waiting.popleft()[1] if len(self._waiting) > self._most_waiting else None
+            if len(self._waiting) > self._idle and len(self._threads) < self._processes:
+                thread = threading.Thread(target=self._work, name="render", daemon=True)
+                self._threads.add(thread)
+                thread.start()
+            self._state.notify()
+        if given_up is not None and given_up.set_running_or_notify_cancel():
+            given_up.set_exception(RenderBusy(_GIVEN_UP))
+        return future
+
+    def lose_processes(self) -> None:
+        """End all processes, with what they are doing: no file is open afterwards. New ones start when needed."""
+        with self._state:
+            for connection in self._connections:
+                connection.kill()
+
+    def close(self) -> None:
+        """End all, and wait for that; further calls do nothing."""
+        with self._state:
+            self._closed = True
+            waiting, threads = list(self._waiting), list(self._threads)
+            self._waiting.clear()
+            for connection in self._connections:
+                connection.kill()
+            self._state.notify_all()
+        for _, future in waiting:
+            future.cancel()
+        for thread in threads:
+            thread.join()
+
+    def _work(self) -> None:
+        """Run jobs until there is none for long."""
+        connection = None
+        try:
+            while True:
+                if not self._closed and (connection is None or not connection.is_usable):
+                    # Before there is a job: the next one need not wait for a process to start.
+                    connection = self._replaced(connection)
+                taken = self._next_job()
+                if taken is None:
+                    return
+                job, future = taken
+                if not future.set_running_or_notify_cancel():
+                    continue
+                if not connection.is_usable:
+                    connection = self._replaced(connection)
+                try:
+                    future.set_result(job(connection))
+                except Exception as error:
+                    future.set_exception(explain(error, "Showing a document page"))
+        finally:
+            with self._state:
+                self._threads.discard(threading.current_thread())
+            self._end(connection)
+
+    def _replaced(self, connection: RenderConnection | None) -> RenderConnection:
+        self._end(connection)
+        connection = RenderConnection()
+        with self._state:
+            self._connections.add(connection)
+        return connection
+
+    def _end(self, connection: RenderConnection | None) -> None:
+        if connection is not None:
+            connection.close()
+            with self._state:
+                self._connections.discard(connection)
+
+    def _next_job(self) -> tuple[Job, Future] | None:
+        """The newest job; None if it is time to end."""
+        with self._state:
+            self._idle += 1
+            try:
+                self._state.wait_for(lambda: self._waiting or self._closed, self._idle_s)
+            finally:
+                self._idle -= 1
+            if self._closed or not self._waiting:
+                # Here, so that nobody counts on this thread any more.
+                self._threads.discard(threading.current_thread())
+                return None
+            return self._waiting.pop()

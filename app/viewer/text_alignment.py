@@ -1,0 +1,200 @@
+"""Which character of one text is which of another, where both are readings of the same page.
+
+The readings differ in spaces, hyphens, ligatures, accents, in the order of their parts, and in what they leave out.
+So both are brought to bare characters; stretches that occur once in each fix the rest, which is found from its
+neighbours. Linear in the length of the texts but for short gaps, whose work is bounded. Knows nothing of PDF.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Sequence
+from difflib import SequenceMatcher
+
+NOT_FOUND = -1
+# Lengths of the stretches that must occur once; the shorter ones are sought in what is left.
+_UNIQUE_LENGTHS = (16, 8)
+_LAST_UNIQUE_LENGTH = 5
+# After a difference so many characters are looked over for as many that agree again.
+_RESYNC_WITHIN = 24
+_RESYNC_LENGTH = 5
+_MOST_GAP = 300
+# Comparisons of characters in short gaps, over the whole page.
+_MOST_GAP_WORK = 1_000_000
+_SAME = {"‘": "'", "’": "'", "‚": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "·": "•", "∙": "•"}
+
+_bare_forms: dict[str, str] = {}
+
+
+def align(text: str, characters: Sequence[str]) -> list[int]:
+    """Find the characters of a text among others.
+
+    Args:
+        text: any text.
+        characters: single characters, in any order of their parts.
+
+    Returns:
+        For each character of `text` the index of its own in `characters`, or `NOT_FOUND`: always for spaces and
+        hyphens.
+    """
+    left, left_sources = _bare(text)
+    right, right_sources = _bare(characters)
+    pairs = _Alignment(left, right).pairs()
+    found = [NOT_FOUND] * len(text)
+    for position, other in enumerate(pairs):
+        if other != NOT_FOUND and found[left_sources[position]] == NOT_FOUND:
+            found[left_sources[position]] = right_sources[other]
+    return found
+
+
+def _bare(characters: Sequence[str]) -> tuple[str, list[int]]:
+    """The bare characters of a text, and which of its characters each comes from."""
+    bare: list[str] = []
+    sources: list[int] = []
+    for index, character in enumerate(characters):
+        form = _bare_forms.get(character)
+        if form is None:
+            form = _bare_forms[character] = _bare_form(character)
+        for part in form:
+            bare.append(part)
+            sources.append(index)
+    return "".join(bare), sources
+
+
+def _bare_form(character: str) -> str:
+    """A character without case, accent and form: "ﬁ" as "fi", "Ä" as "a"; "" for spaces, hyphens, controls."""
+    parts = unicodedata.normalize("NFKD", _SAME.get(character, character)).casefold()
+    return "".join(
+        _SAME.get(part, part)
+        for part in parts
+        if unicodedata.category(part)[0] not in "MZC" and unicodedata.category(part) != "Pd"
+    )
+
+
+class _Alignment:
+    """The search for pairs of equal characters of two strings; every character is in one pair at most."""
+
+    def __init__(self, left: str, right: str) -> None:
+        self._left = left
+        self._right = right
+        self._of_left = [NOT_FOUND] * len(left)
+        self._taken = bytearray(len(right))
+        self._gap_work = 0
+
+    def pairs(self) -> list[int]:
+        """For each character of the left string the index of its own in the right one, or `NOT_FOUND`."""
+        for length in _UNIQUE_LENGTHS:
+            self._pair_unique(length)
+        self._follow()
+        self._fill_gaps()
+        self._pair_unique(_LAST_UNIQUE_LENGTH)
+        return self._of_left
+
+    def _pair_unique(self, length: int) -> None:
+        """Pair stretches that occur once in what is left of each string, as far as they go."""
+        right_places = self._unique_places(self._right, self._taken, length)
+        left_taken = bytearray(place != NOT_FOUND for place in self._of_left)
+        for stretch, place in self._unique_places(self._left, left_taken, length).items():
+            other = right_places.get(stretch, NOT_FOUND)
+            if place == NOT_FOUND or other == NOT_FOUND:
+                continue
+            if self._of_left[place] == NOT_FOUND and not self._taken[other]:
+                self._extend(place, other, 1)
+                self._extend(place - 1, other - 1, -1)
+
+    @staticmethod
+    def _unique_places(text: str, taken: bytearray, length: int) -> dict[str, int]:
+        places: dict[str, int] = {}
+        position = 0
+        while (start := taken.find(0, position)) >= 0:
+            end = taken.find(1, start)
+            position = len(text) if end < 0 else end
+            for place in range(start, position - length + 1):
+                stretch = text[place : place + length]
+                places[stretch] = NOT_FOUND if stretch in places else place
+        return places
+
+    def _extend(self, place: int, other: int, step: int) -> int:
+        """Pair equal characters from two places on; returns how many."""
+        left, right, of_left, taken = self._left, self._right, self._of_left, self._taken
+        count = 0
+        while (
+            0 <= place < len(left)
+            and 0 <= other < len(right)
+            and left[place] == right[other]
+            and of_left[place] == NOT_FOUND
+            and not taken[other]
+        ):
+            of_left[place] = other
+            taken[other] = 1
+            place, other, count = place + step, other + step, count + 1
+        return count
+
+    def _follow(self) -> None:
+        """Go on behind what is paired, over small differences: repeated stretches follow their neighbours."""
+        place, other = 0, 0
+        while place < len(self._left):
+            if self._of_left[place] != NOT_FOUND:
+                other = self._of_left[place] + 1
+                place += 1
+            elif (skipped := self._resync(place, other)) is not None:
+                place, other = place + skipped[0], other + skipped[1]
+                count = self._extend(place, other, 1)
+                place, other = place + count, other + count
+            else:
+                # Until the next that is paired.
+                place += 1
+                while place < len(self._left) and self._of_left[place] == NOT_FOUND:
+                    place += 1
+
+    def _resync(self, place: int, other: int) -> tuple[int, int] | None:
+        """How far to go on in both strings to where they agree again; None if nowhere near."""
+        left, right = self._left, self._right
+        free = 0
+        while free < _RESYNC_WITHIN and place + free < len(left) and self._of_left[place + free] == NOT_FOUND:
+            free += 1
+        for distance in range(2 * _RESYNC_WITHIN):
+            for skip in range(max(0, distance - _RESYNC_WITHIN), min(distance, free - 1) + 1):
+                there = other + distance - skip
+                if (
+                    there + _RESYNC_LENGTH <= len(right)
+                    and left.startswith(right[there : there + _RESYNC_LENGTH], place + skip)
+                    and not any(self._taken[there : there + _RESYNC_LENGTH])
+                    and self._of_left[place + skip] == NOT_FOUND
+                ):
+                    return skip, distance - skip
+        return None
+
+    def _fill_gaps(self) -> None:
+        """Pair what is left between two neighbours with what is left between theirs."""
+        end = 0
+        while end < len(self._left):
+            if self._of_left[end] != NOT_FOUND:
+                end += 1
+                continue
+            start = end
+            while end < len(self._left) and self._of_left[end] == NOT_FOUND:
+                end += 1
+            for other_start, other_end in self._gaps_beside(start, end):
+                self._fill(start, end, other_start, other_end)
+
+    def _gaps_beside(self, start: int, end: int) -> list[tuple[int, int]]:
+        """The stretches of the right string that are free behind the left neighbour's, and before the right one's."""
+        before = self._of_left[start - 1] + 1 if start else 0
+        after = self._of_left[end] if end < len(self._left) else len(self._right)
+        behind = self._taken.find(1, before)
+        first = (before, len(self._right) if behind < 0 else behind)
+        last = (self._taken.rfind(1, 0, after) + 1, after)
+        return [gap for gap in dict.fromkeys((first, last)) if gap[0] < gap[1]]
+
+    def _fill(self, start: int, end: int, other_start: int, other_end: int) -> None:
+        work = (end - start) * (other_end - other_start)
+        if end - start > _MOST_GAP or other_end - other_start > _MOST_GAP:
+            return
+        self._gap_work += work
+        if self._gap_work > _MOST_GAP_WORK:
+            return
+        matcher = SequenceMatcher(None, self._left[start:end], self._right[other_start:other_end], autojunk=False)
+        for place, other, size in matcher.get_matching_blocks():
+            if size and self._of_left[start + place] == NOT_FOUND:
+                self._extend(start + place, other_start + other, 1)

@@ -1,0 +1,125 @@
+"""The routes of the document viewer over real HTTP, with a real library and real render processes."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from PIL import Image
+
+from app.errors import UserFacingError
+from app.library.library import Library
+from app.store.database import Database
+from app.viewer.document_viewer import DocumentViewer
+
+fastapi = pytest.importorskip("fastapi")
+httpx = pytest.importorskip("httpx")
+uvicorn = pytest.importorskip("uvicorn")
+
+SAMPLE_BOOK = Path(__file__).parents[3] / "assets" / "books" / "the-happy-prince.pdf"
+UNKNOWN = "0" * 32
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory) -> Iterator[Library]:
+    library = Library(tmp_path_factory.mktemp("data"), Database.temporary())
+    yield library
+    library.close()
+
+
+@pytest.fixture(scope="module")
+def client(library) -> Iterator[httpx.Client]:
+    from app.web.document_routes import add_document_routes
+
+    viewer = DocumentViewer(library)
+    app = fastapi.FastAPI()
+
+    @app.exception_handler(UserFacingError)
+    def refuse(request: fastapi.Request, error: UserFacingError) -> fastapi.responses.JSONResponse:
+        return fastapi.responses.JSONResponse({"error": error.message}, 404)
+
+    add_document_routes(app, SimpleNamespace(viewer=viewer))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        assert thread.is_alive(), "the server did not start"
+        time.sleep(0.02)
+    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+        yield client
+    server.should_exit = True
+    thread.join()
+    viewer.close()
+
+
+def added(library: Library, path: Path) -> str:
+    document_id = library.add(path).document_id
+    assert library.wait(document_id, 30).state == "read"
+    return document_id
+
+
+def test_a_pdf_is_shown_searched_and_marked(client, library):
+    book = f"/documents/{added(library, SAMPLE_BOOK)}"
+    description = client.get(book)
+    assert description.headers["Cache-Control"] == "no-store"
+    told = description.json()
+    assert (told["kind"], told["page_count"], told["can_render"], told["message"]) == ("pdf", 20, True, "")
+    assert told["pages"][0] == {"index": 0, "label": "i", "width": 420.0, "height": 594.96, "note": ""}
+    image = client.get(f"{book}/pages/4/image", params={"width": 700})
+    assert (image.status_code, image.headers["Content-Type"]) == (200, "image/jpeg")
+    assert image.headers["Cache-Control"].startswith("private, max-age=")
+    picture = Image.open(io.BytesIO(image.content))
+    assert picture.size == (800, 1134)
+    found = client.get(f"{book}/search", params={"words": "the  HAPPY Prince", "limit": 1}).json()
+    assert found["more"] is True
+    hit = found["hits"][0]
+    text = client.get(f"{book}/pages/{hit['page_index']}/text").json()["text"]
+    assert text[hit["start_char"] : hit["end_char"]].lower().split() == "the happy prince".split()
+    assert text[hit["start_char"] : hit["end_char"]] in hit["snippet"]
+    where = {"start": hit["start_char"], "end": hit["end_char"]}
+    boxes = client.get(f"{book}/pages/{hit['page_index']}/marks", params=where).json()["boxes"]
+    assert len(boxes) in (1, 2)
+    for left, top, right, bottom in boxes:
+        assert 0.1 < left < right < 0.9
+        assert 0.005 < bottom - top < 0.05
+
+
+def test_a_text_has_no_pictures(client, library, tmp_path):
+    path = tmp_path / "harbour.txt"
+    path.write_text("The harbour lay still in the morning.\n", encoding="utf-8")
+    harbour = f"/documents/{added(library, path)}"
+    told = client.get(harbour).json()
+    assert (told["kind"], told["can_render"], told["message"]) == ("text", False, "")
+    assert told["pages"][0]["width"] == told["pages"][0]["height"] == 0
+    assert client.get(f"{harbour}/pages/0/text").json() == {"text": "The harbour lay still in the morning."}
+    assert client.get(f"{harbour}/pages/0/marks", params={"start": 4, "end": 11}).json() == {"boxes": []}
+    image = client.get(f"{harbour}/pages/0/image")
+    assert image.status_code == 404
+    assert "text" in image.json()["error"]
+
+
+@pytest.mark.parametrize("route", ["", "/pages/0/image", "/pages/0/text", "/pages/0/marks?start=0&end=9", "/search"])
+@pytest.mark.parametrize("document_id", [UNKNOWN, "..%2f..%2fetc%2fpasswd", "x" * 32, UNKNOWN[:-1], "%00" * 32])
+def test_what_is_no_document_of_the_library_is_not_found(client, document_id, route):
+    response = client.get(f"/documents/{document_id}{route}")
+    assert response.status_code == 404
+    assert "%2f" in document_id or response.json()["error"]
+
+
+def test_a_page_that_is_not_there_is_not_found(client, library):
+    book = f"/documents/{added(library, SAMPLE_BOOK)}"
+    for index in (-1, 20, 10**30):
+        for route in ("image", "text", "marks?start=0&end=1"):
+            response = client.get(f"{book}/pages/{index}/{route}")
+            assert response.status_code == 404
+            assert response.json()["error"]
+    # Characters that the page does not have are no reason to fail.
+    for start, end in ((-5, 10**30), (7, 3), (10**9, 10**9 + 4)):
+        marks = client.get(f"{book}/pages/3/marks", params={"start": start, "end": end})
+        assert marks.status_code == 200
