@@ -1,19 +1,21 @@
-"""Web pages: the text of headings, paragraphs, lists and tables, without navigation and scripts.
+"""Web pages: the text of headings, paragraphs, lists and tables, without navigation, scripts and what is hidden.
 
-Nothing is fetched: pictures, frames and style sheets are ignored.
+Nothing is fetched: pictures, frames and style sheets are ignored, but for what a page says that a picture shows.
 """
 
 import codecs
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bs4 import BeautifulSoup, NavigableString, Tag
-from bs4.element import PreformattedString
+from bs4.element import CData, PreformattedString
 
 from app.library.errors import DamagedDocumentError, NoTextError
 from app.library.formats.extracted_page import ExtractedPage
+from app.library.formats.html_lines import Verbatim, write_out_items, write_out_pictures
+from app.library.formats.line_forms import row_line
 from app.library.formats.pagination import split_into_pages
 from app.library.formats.text_cleaning import clean_characters
 from app.library.formats.text_encoding import DecodedText, decode_text, is_utf_8
@@ -31,7 +33,14 @@ _BLOCKS = frozenset(
 _LINES = frozenset(("li", "tr", "dt", "dd", "caption"))
 _LINE_MARK = "\x1e"
 _LINE_MARKS = re.compile(rf"[ \n]*{_LINE_MARK}[ \n{_LINE_MARK}]*")
-_CELLS = frozenset(("td", "th"))
+_CELLS = ("td", "th")
+# A longer cell is a column of a page that is laid out by a table.
+_CELL_CHARACTERS = 1000
+HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+# Unicode keeps these characters for a program's own use: no text has them.
+_SECTION_MARK = "\ufdd0"
+_SECTION = re.compile(f"{_SECTION_MARK}[0-9]+{_SECTION_MARK}")
+_HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([\w.:-]{2,40})", re.IGNORECASE)
 # What browsers take these for: larger encodings, which agree with them.
 _READ_AS = {
@@ -101,17 +110,75 @@ def text_of(tree: Tag) -> str:
         tree: a parsed page or a part of one.
 
     Returns:
-        Cleaned text: headings and paragraphs apart by an empty line, list entries and table rows on lines of their own.
+        Cleaned text: headings and paragraphs apart by an empty line; list entries, with their bullets and numbers, and
+        table rows, their cells apart by " | ", on lines of their own.
     """
-    for tag in tree.find_all(_DROPPED):
-        tag.decompose()
+    return "\n\n".join(text for _, text in sections_of(tree, ()) if text)
+
+
+def line_of(tag: Tag) -> str:
+    """The text of a heading or a link as one line, cleaned."""
+    return " ".join(_clean(_collected(tag)).split())
+
+
+def sections_of(tree: Tag, starts: Sequence[Tag]) -> list[tuple[int, str]]:
+    """Like `text_of`, but cut where elements begin.
+
+    Args:
+        tree: a parsed page.
+        starts: elements in it; what is inside of a heading begins with the heading.
+
+    Returns:
+        The index of the element that a section begins with, -1 for what stands before all of them, and the section's
+        text, which may be empty. In the order of the page; elements that are not shown begin none.
+    """
+    for index, element in enumerate(starts):
+        mark = Verbatim(f"{_SECTION_MARK}{index}{_SECTION_MARK}")
+        (element.find_parent(HEADINGS) or element).insert_before(mark)
+    for tag in tree.find_all(_is_dropped):
+        # What was inside of one that is gone is gone, too.
+        if not tag.decomposed:
+            tag.decompose()
+    write_out_pictures(tree)
+    write_out_items(tree)
+    _write_out_rows(tree)
+    before, *marked = _collected(tree).split(_SECTION_MARK)
+    indexes, texts = [-1, *map(int, marked[::2])], [before, *marked[1::2]]
+    return [(index, _clean(text)) for index, text in zip(indexes, texts, strict=True)]
+
+
+def _is_dropped(tag: Tag) -> bool:
+    if tag.name in _DROPPED:
+        return True
+    if not tag.attrs or tag.name in ("html", "body"):
+        return False
+    is_hidden = "hidden" in tag.attrs or _HIDING_STYLE.search(str(tag.get("style", "")))
+    # The notes of a book are hidden until they are asked for.
+    return bool(is_hidden) and "note" not in str(tag.get("epub:type", ""))
+
+
+def _write_out_rows(tree: Tag) -> None:
+    """Make a line of each table row, but not of those that only lay out a page."""
+    layout_rows = {id(table.find_parent("tr")) for table in tree.find_all("table")}
+    for row in tree.find_all("tr"):
+        cells = row.find_all(_CELLS, recursive=False)
+        if len(cells) < 2 or id(row) in layout_rows:
+            continue
+        collected = [_collected(cell) for cell in cells]
+        texts = [_clean(_SECTION.sub("", text)) for text in collected]
+        if max(map(len, texts)) <= _CELL_CHARACTERS:
+            marks = "".join(mark.group() for text in collected for mark in _SECTION.finditer(text))
+            row.clear()
+            row.append(Verbatim(marks + row_line(texts)))
+
+
+def _clean(collected: str) -> str:
+    text = _LINE_MARKS.sub(lambda mark: "\n\n" if "\n\n" in mark.group() else "\n", collected)
+    return clean_characters(text.replace("\u00ad", ""))
+
+
+def _collected(tree: Tag) -> str:
     pieces: list[str] = []
-    _collect(tree, pieces)
-    marked = "".join(pieces).replace("\u00ad", "")
-    return clean_characters(_LINE_MARKS.sub(lambda mark: "\n\n" if "\n\n" in mark.group() else "\n", marked))
-
-
-def _collect(tree: Tag, pieces: list[str]) -> None:
     # An explicit stack: pages nested a thousand levels deep exist.
     stack: list[tuple[Tag | NavigableString | str, bool]] = [(tree, False)]
     while stack:
@@ -120,11 +187,15 @@ def _collect(tree: Tag, pieces: list[str]) -> None:
             is_verbatim = is_verbatim or node.name == "pre"
             before, after = _surroundings(node.name)
             pieces.append(before)
-            stack.append((after, True))
+            stack.append((Verbatim(after), True))
             stack.extend((child, is_verbatim) for child in reversed(node.contents))
-        elif not isinstance(node, PreformattedString):
-            # Preformatted strings are comments, declarations and processing instructions.
-            pieces.append(str(node) if is_verbatim else re.sub(r"\s+", " ", node))
+        elif isinstance(node, Verbatim):
+            pieces.append(node)
+        elif isinstance(node, CData) or not isinstance(node, PreformattedString):
+            # Other preformatted strings are comments, declarations and processing instructions.
+            text = node.replace(_SECTION_MARK, "")
+            pieces.append(text if is_verbatim else re.sub(r"\s+", " ", text))
+    return "".join(pieces)
 
 
 def _surroundings(tag_name: str) -> tuple[str, str]:
@@ -132,6 +203,8 @@ def _surroundings(tag_name: str) -> tuple[str, str]:
         return (_LINE_MARK, _LINE_MARK)
     if tag_name == "br":
         return ("", "\n")
+    if tag_name == "q":
+        return ("“", "”")
     if tag_name in _CELLS:
         return ("", " ")
     if tag_name in _BLOCKS:

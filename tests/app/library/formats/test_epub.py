@@ -58,7 +58,7 @@ def test_chapters_come_in_the_order_of_the_spine(tmp_path):
     chapters = {"z.xhtml": xhtml("<h1>Opening</h1><p>First.</p>"), "a.xhtml": xhtml("<p>Second.</p>")}
     assert labels_and_texts(write_epub(tmp_path / "book.epub", chapters)) == [
         ("Opening", "Opening\n\nFirst."),
-        ("2", "Second."),
+        ("Opening (2)", "Second."),
     ]
 
 
@@ -66,7 +66,7 @@ def test_titles_come_from_the_contents(tmp_path):
     contents = xhtml('<nav><ol><li><a href="text/one%20a.xhtml#top">The Beginning</a></li></ol></nav>')
     chapters = {"text/one a.xhtml": xhtml("<p>First.</p>"), "text/two.xhtml": xhtml("<h2>" + "long " * 40 + "</h2>")}
     path = write_epub(tmp_path / "book.epub", chapters, {"OEBPS/nav.xhtml": contents}, NAVIGATION)
-    assert [label for label, _ in labels_and_texts(path)] == ["The Beginning", "2"]
+    assert [label for label, _ in labels_and_texts(path)] == ["The Beginning", "The Beginning (2)"]
 
 
 def test_titles_come_from_an_older_books_contents(tmp_path):

@@ -21,9 +21,9 @@ def test_scripts_styles_and_navigation_are_dropped():
 
 
 def test_lists_tables_and_breaks_are_lines():
-    assert text("<p>List:</p><ul><li>one<li>two</ul>") == "List:\n\none\ntwo"
-    assert text("<ol>\n  <li>one</li>\n  <li><p>two</p></li>\n</ol>after") == "one\n\ntwo\n\nafter"
-    assert text("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr></table>") == "a b\nc d"
+    assert text("<p>List:</p><ul><li>one<li>two</ul>") == "List:\n\n• one\n• two"
+    assert text("<ol>\n  <li>one</li>\n  <li><p>two</p></li>\n</ol>after") == "1. one\n\n2. two\n\nafter"
+    assert text("<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr></table>") == "a | b\nc | d"
     assert text("<p>verse one<br>verse two</p>") == "verse one\nverse two"
     assert text("<pre>x = 1\ny = 2</pre>") == "x = 1\ny = 2"
 
