@@ -12,12 +12,12 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.answer import AnswerReport, Finished
+from app.chat.answer import AnswerReport, Finished, PassagesFound, TokenEvent
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
 from app.errors import UserFacingError, explain
+from app.evidence.citation import EvidencePassage
 from ui.answer_messages import (
-    MESSAGES_PER_TURN,
     event_content,
     paced,
     running_messages,
@@ -45,9 +45,11 @@ EXAMPLE_QUESTIONS = (
     "How does it end?",
 )
 # What the page's own scripts want of Python: questions are edited and branches chosen in
-# `assets/js/question-bubble.js`, and `assets/js/following.js` says when to look again.
+# `assets/js/question-bubble.js`, asked again in `assets/js/answer-row.js`; `assets/js/following.js` says when to look
+# again.
 _TELL_EDITED = """
 window.addEventListener("quest-edited", (event) => trigger("click", event.detail));
+window.addEventListener("quest-retry", (event) => trigger("click", event.detail));
 window.addEventListener("quest-branch", (event) => trigger("select", event.detail));
 """
 _TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("click", event.detail));'
@@ -68,9 +70,7 @@ class ChatPanel:
         documents_panel: its context meter follows the conversation.
     """
 
-    def __init__(
-        self, assistant: Assistant, settings_panel: SettingsPanel, documents_panel: DocumentsPanel
-    ) -> None:
+    def __init__(self, assistant: Assistant, settings_panel: SettingsPanel, documents_panel: DocumentsPanel) -> None:
         self._assistant = assistant
         self._settings_panel = settings_panel
         self._documents_panel = documents_panel
@@ -78,13 +78,14 @@ class ChatPanel:
         self.messages = gr.Chatbot(
             show_label=False,
             container=False,
-            buttons=["copy"],
+            # Copy and Retry are in the row below each answer (`assets/js/answer-row.js`).
+            buttons=[],
             layout="bubble",
             placeholder=_EMPTY,
             examples=[{"text": question} for question in EXAMPLE_QUESTIONS],
             # What could be a tag comes as text; see `ui.safe_markdown`.
             allow_tags=False,
-            # The line about an answer is a message of its own: Gradio offers to copy only what is all text.
+            # The row below an answer is a message of its own.
             group_consecutive_messages=False,
             elem_id="messages",
             height=None,
@@ -118,15 +119,8 @@ class ChatPanel:
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         quick = plain | {"js": WITH_CONVERSATION}
         asking = (
-            asked := self.question.submit(
-                self._ask,
-                [conversation_id, self.question, *option_inputs],
-                None,
-                js=call_script("question", "takeQuestion"),
-                **plain,
-            ),
+            self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick),
             self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
-            self.messages.retry(self._regenerate, [conversation_id, *option_inputs], None, **plain),
             self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
             self._edited.select(self._select_turn, conversation_id, None, **plain),
         )
@@ -163,16 +157,8 @@ class ChatPanel:
     ) -> None:
         self._ask(request, conversation_id, event.value["text"], *option_values)
 
-    def _regenerate(
-        self, request: gr.Request, event: gr.RetryData, conversation_id: str, *option_values: Any
-    ) -> None:
-        index = event.index[0] if isinstance(event.index, (list, tuple)) else event.index
-        self._ask_again(request, conversation_id, int(index) // MESSAGES_PER_TURN, "", option_values)
-
-    def _ask_edited(
-        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
-    ) -> None:
-        # Our own script sends a number; whoever else calls may send anything.
+    def _ask_edited(self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any) -> None:
+        # Without a question it is a retry. Our own script sends a number; whoever else calls may send anything.
         number = event.turn if isinstance(event.turn, int) else -1
         self._ask_again(request, conversation_id, number, str(event.question).strip(), option_values)
 
@@ -217,14 +203,21 @@ class ChatPanel:
         while running is not None:
             # It is a turn already in the moment before its end is told.
             earlier = turn_messages([turn for turn in conversation.turns if turn.turn_id != running.turn_id])
-            messages = [*earlier, *running_messages(running.question, waiting_content(queue_line(0)))]
-            yield messages, gr.update(visible=True), self._documents_panel.meter_markup(conversation), ""
+            content: Any = waiting_content(queue_line(0))
+            passages: tuple[EvidencePassage, ...] = ()
+            messages = [*earlier, *running_messages(running.question, content)]
+            yield messages, question_box(tab, True), self._documents_panel.meter_markup(conversation), ""
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
                         _tell_of_nothing(event.report)
                         break
-                    messages = [*earlier, *running_messages(running.question, event_content(event))]
+                    if isinstance(event, PassagesFound):
+                        passages = event.passages
+                    else:
+                        content = event_content(event)
+                    is_speaking = isinstance(event, TokenEvent) and bool(event.answer)
+                    messages = [*earlier, *running_messages(running.question, content, passages, is_speaking)]
                     yield messages, gr.skip(), gr.skip(), gr.skip()
             except ValueError as error:
                 # A combination of settings that the engine refuses; it says which.

@@ -16,6 +16,7 @@ from app.settings import AppSettings
 from app.web.server import PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel
 from ui.compare_panel import ComparePanel
+from ui.document_panel import column_tabs, document_view
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
@@ -27,13 +28,14 @@ from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
 _STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
+_INNER_STYLE_SHEETS = ("live-panel.css", "answer-row.css", "answer-citation.css")
 _HEAD = "\n".join(
     [
         # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
         "<style>.gradio-container > .main > .wrap.full { position: fixed !important; inset: 0; }</style>",
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
-        # Used inside the live panel alone, which appears with the page and must not be seen without it.
-        f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/live-panel.css">',
+        # Used inside elements of our own alone, which must not be seen without them.
+        *(f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/{name}">' for name in _INNER_STYLE_SHEETS),
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
         f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
     ]
@@ -66,6 +68,8 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                     with gr.Column(elem_id="chat-column", min_width=0):
                         chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
                     with gr.Column(elem_id="live-column", scale=0, min_width=0):
+                        column_tabs()
+                        document_view()
                         live_panel.panel.render()
                 with gr.Tab("Compare", id="compare"):
                     compare_panel = ComparePanel(assistant, settings_panel)

@@ -11,13 +11,13 @@ import re
 from collections.abc import Iterator
 
 # An opening fence with what stands before it in its line: indentation, quotation marks, list markers.
-_FENCE = re.compile(r"(?P<prefix>[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
+FENCE = re.compile(r"(?P<prefix>[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*)(?P<fence>`{3,}|~{3,})(?P<info>[^`\n]*)$")
 _QUOTE = re.compile(r"[ \t]*>[ \t>]?")
-_CODE_SPAN = re.compile(r"(?<![`\\])(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
-_AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]*)>")
+CODE_SPAN = re.compile(r"(?<![`\\])(`+)(?!`)([^\n]+?)(?<!`)\1(?!`)")
+AUTOLINK = re.compile(r"<((?:https?://|mailto:)[^\s<>]*)>")
 # Whatever may begin a tag, a comment, a declaration or the end of one, also where a stream was cut.
 _TAG = re.compile(r"<(?=[A-Za-z/!?]|$)")
-_FORMULA = re.compile(r"\$\$[\s\S]+?\$\$")
+FORMULA = re.compile(r"\$\$[\s\S]+?\$\$")
 _LANGUAGE = re.compile(r"[\w+#-]+")
 
 
@@ -34,7 +34,7 @@ def _parts(text: str) -> Iterator[tuple[bool, str, list[str]]]:
     opened: re.Match[str] | None = None
     for line in text.split("\n"):
         if opened is None:
-            opened = _FENCE.match(line)
+            opened = FENCE.match(line)
             if opened is None:
                 lines.append(line)
                 continue
@@ -62,7 +62,7 @@ def _parts(text: str) -> Iterator[tuple[bool, str, list[str]]]:
 
 def _code_block(lines: list[str], info: str) -> str:
     code = "\n".join(lines)
-    if "$$" in _FORMULA.sub("", code):
+    if "$$" in FORMULA.sub("", code):
         # Gradio looks for formulas before it looks for code: this one would begin here and end behind the fence.
         return f"\n<pre><code>{_entities(code)}</code></pre>\n"
     fence = "`" * max(3, 1 + max((len(run) for run in re.findall("`+", code)), default=0))
@@ -75,18 +75,18 @@ def _code_block(lines: list[str], info: str) -> str:
 def _prose(text: str) -> str:
     """Text outside of fences."""
     parts, end = [], 0
-    for span in _CODE_SPAN.finditer(text):
+    for span in CODE_SPAN.finditer(text):
         if _TAG.search(span[2]) or "![" in span[2] or "$$" in span[2]:
             parts += [_without_tags(text[end : span.start()]), f"<code>{_entities(span[2].strip())}</code>"]
             end = span.end()
     prose = "".join([*parts, _without_tags(text[end:])])
-    if "$$" in _FORMULA.sub("", prose):
+    if "$$" in FORMULA.sub("", prose):
         prose = prose.replace("$$", "&#36;&#36;")
     return prose
 
 
 def _without_tags(text: str) -> str:
-    text = _AUTOLINK.sub(r"\1", text)
+    text = AUTOLINK.sub(r"\1", text)
     return _TAG.sub("&lt;", text).replace("![", "&#33;[")
 
 

@@ -63,7 +63,14 @@ class DocumentRow {
     this.retry = button("Try again", () => this.act("retry_document"));
     this.retry.className = "row-retry";
     this.actions = make("div", { className: "row-actions", hidden: true });
+    this.open = button("Show its pages", () => {
+      this.menu.close();
+      const { document_id: documentId, page_label: pageLabel } = this.data;
+      document.dispatchEvent(new CustomEvent("quest-open-page", { detail: { documentId, pageLabel } }));
+    });
+    this.name.addEventListener("click", () => !this.open.hidden && this.open.click());
     this.actions.append(
+      this.open,
       button("Rename", () => this.rename()),
       button("Remove from the library", () => this.ask()),
     );
@@ -97,6 +104,7 @@ class DocumentRow {
     setText(this.state, text);
     this.state.classList.toggle("document-missing", isBad);
     this.element.dataset.state = data.state;
+    this.open.hidden = data.state !== "read";
     this.progress.hidden = share === undefined;
     if (share === null) this.progress.removeAttribute("value");
     else if (share !== undefined) this.progress.value = share;

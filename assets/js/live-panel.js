@@ -6,8 +6,10 @@
 
 import { checkServer, server } from "./connection.js";
 import { showConversation } from "./conversation.js";
+import { openPage } from "./open-page.js";
 import { PageMap } from "./page-map.js";
 import { decodePageReads, fetchPage, fetchStep, TelemetryStream } from "./telemetry.js";
+import { pageName } from "./wording.js";
 
 // With reduced motion the map still follows the answer, but does not flicker.
 const CALM_REDRAW_MS = 1000;
@@ -55,7 +57,9 @@ const MARKUP = `
     </div>
   </section>
   <section class="page-detail" data-part="page" hidden>
-    <header><h3 data-part="page-title"></h3><button type="button" data-part="page-close" aria-label="Close">✕</button></header>
+    <header><h3 data-part="page-title"></h3>
+      <button type="button" class="page-open" data-part="page-open" hidden></button>
+      <button type="button" data-part="page-close" aria-label="Close">✕</button></header>
     <p data-part="page-source"></p>
     <blockquote><span data-part="page-before"></span><mark data-part="page-text"></mark><span data-part="page-after"></span></blockquote>
   </section>
@@ -237,6 +241,7 @@ export class LivePanel extends HTMLElement {
     else if (state === "idle" && server.stage in SERVER_STATES) text = SERVER_STATES[server.stage];
     this.dataset.state = state;
     if (this.parts.state.textContent !== text) this.parts.state.textContent = text;
+    window.dispatchEvent(new CustomEvent("quest-live-state", { detail: { state } }));
   }
 
   showConnection(open) {
@@ -400,9 +405,22 @@ export class LivePanel extends HTMLElement {
     this.parts["page-title"].textContent =
       `KV page ${number(page)}, tokens ${number(firstToken)} to ${number(lastToken ?? firstToken + this.pageSize - 1)}`;
     this.parts["page-source"].textContent = found ? sourceText(found) : "This page is gone.";
+    this.showOpen(found);
     this.parts["page-before"].textContent = found?.text_before ?? "";
     this.parts["page-text"].textContent = found?.text ?? "";
     this.parts["page-after"].textContent = found?.text_after ?? "";
+  }
+
+  /** Where the page's text stands in its document, on the page itself: at once, and again with the button. */
+  showOpen(found) {
+    const part = found?.parts?.[0];
+    const { "page-open": open } = this.parts;
+    open.hidden = !part;
+    if (!part) return;
+    open.textContent = `Show ${pageName(part.page_label)}`;
+    const last = found.parts.findLast((one) => one.page_index === part.page_index && one.document_id === part.document_id);
+    open.onclick = () => openPage({ ...part, end_char: last.end_char });
+    openPage({ ...part, end_char: last.end_char });
   }
 
   /** Hide the text of a page; false if none is shown. */
@@ -444,10 +462,6 @@ function sourceText(found) {
   const names = { conversation: "From the conversation", instructions: "From the instructions to the model" };
   const parts = (found.parts ?? []).map((part) => `${part.document}, ${pageName(part.page_label)}`);
   return parts.length ? parts.join("; ") : (names[found.role] ?? "");
-}
-
-function pageName(label) {
-  return label.length <= 6 && !label.includes(" ") ? `p. ${label}` : label;
 }
 
 function number(value) {

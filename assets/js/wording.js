@@ -52,3 +52,8 @@ export function when(seconds) {
   const year = date.getFullYear() === now.getFullYear() ? undefined : "numeric";
   return date.toLocaleDateString("en-GB", { day: "numeric", month: "short", year });
 }
+
+/** A document page by its label: "p. 5", or the name of a chapter. */
+export function pageName(label) {
+  return label.length <= NUMBER_CHARACTERS && !label.includes(" ") ? `p. ${label}` : label;
+}

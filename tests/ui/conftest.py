@@ -14,6 +14,7 @@ from app.chat.answer import AnswerReport
 from app.chat.model_loader import ModelStatus
 from app.settings import AppSettings
 from tests.ui.scripted_assistant import ANSWER_WORDS, ScriptedAssistant, answer_report
+from tests.ui.scripted_documents import add_scripted_routes
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -42,6 +43,7 @@ def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int =
     from ui.layout import build_page
 
     app = create_app(settings, assistant, build_page)
+    add_scripted_routes(app, assistant)
     config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", timeout_graceful_shutdown=1)
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, daemon=True)
@@ -91,6 +93,7 @@ def open_page(chromium, served) -> Iterator[Callable]:
     served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
     served.failure, served.words = None, ANSWER_WORDS
     served.pause.set()
+    served.reading.set()
     served.library.reads.set()
     served.forget()
 

@@ -7,11 +7,12 @@ with branches, answers that go on whoever follows them.
 from __future__ import annotations
 
 import hashlib
+import re
 import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,6 +25,7 @@ from app.chat.answer import (
     DocumentReport,
     Finished,
     ModelLoading,
+    PassagesFound,
     PrefillEvent,
     TokenEvent,
 )
@@ -36,14 +38,18 @@ from app.chat.race import RaceEvent, RaceFinished, RaceSide, RaceToken
 from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
+from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
+from tests.ui.scripted_documents import label_of
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
 
 
 @dataclass
 class Stored:
-    """What outlives an assistant: documents, and of each conversation its documents and all its turns by id."""
+    """What outlives an assistant: documents with the texts of their pages, and of each conversation its documents and
+    all its turns by id."""
 
+    texts: dict[str, list[str]] = field(default_factory=dict)
     entries: dict[str, SimpleNamespace] = field(default_factory=dict)
     conversations: dict[str, SimpleNamespace] = field(default_factory=dict)
 
@@ -64,6 +70,7 @@ class ScriptedLibrary:
     def add(self, path: Path, name: str | None, take: bool) -> SimpleNamespace:
         document_id = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         if document_id not in self._stored.entries:
+            texts = self._stored.texts[document_id] = path.read_text(errors="replace").split("\f")
             self._stored.entries[document_id] = SimpleNamespace(
                 document_id=document_id,
                 name=name or path.name,
@@ -71,7 +78,7 @@ class ScriptedLibrary:
                 state="reading",
                 progress=0.4,
                 message="",
-                page_count=1,
+                page_count=len(texts),
                 picture_pages=(),
                 unreadable_pages=(),
                 garbled_pages=(),
@@ -136,9 +143,13 @@ class ScriptedAssistant:
     Attributes:
         failure: raised by the next answers, if set.
         pause: an answer waits for it after its first word.
+        reading: an answer waits for it before its first word.
         asked: questions and options of all answers.
         notice: what there is to say of the data folder.
         words: what every answer says, a word a step.
+        cites: phrases of the documents that support the answer's sentences, in order; "" supports none.
+        pages_read: what is told of the pages that answers read.
+        images_asked: index and width of all page images that were asked for.
     """
 
     def __init__(self, stored: Stored | None = None) -> None:
@@ -149,8 +160,13 @@ class ScriptedAssistant:
         self.failure: Exception | None = None
         self.pause = threading.Event()
         self.pause.set()
+        self.reading = threading.Event()
+        self.reading.set()
         self.asked: list[tuple[str, AnswerOptions]] = []
         self.words: tuple[str, ...] = ANSWER_WORDS
+        self.cites: tuple[str, ...] = ()
+        self.pages_read: list[dict[str, Any]] = []
+        self.images_asked: list[tuple[int, int]] = []
         self.library = ScriptedLibrary(self.stored, self._tell_library)
         self.conversations: dict[str, Conversation] = {}
 
@@ -341,9 +357,14 @@ class ScriptedAssistant:
             while entry.state == "reading":
                 yield DocumentReading(entry.name, entry.progress)
                 time.sleep(0.05)
+        passages = self._passages(conversation)
+        if passages:
+            yield PassagesFound(passages)
         yield PrefillEvent(0, 100, 200, 0.5, 0.5)
         if self.failure is not None:
             raise self.failure
+        while not self.reading.wait(0.02) and not conversation.cancelled.is_set():
+            pass
         for step, word in enumerate(self.words):
             if conversation.cancelled.is_set():
                 break
@@ -352,10 +373,45 @@ class ScriptedAssistant:
             while not self.pause.wait(0.02) and not conversation.cancelled.is_set():
                 pass
         cancelled = conversation.cancelled.is_set()
-        turn.report = answer_report(turn.answer, "cancelled" if cancelled else "stop")
+        citations, unsupported = self._evidence(turn.answer, passages)
+        turn.report = replace(
+            answer_report(turn.answer, "cancelled" if cancelled else "stop"),
+            passages_found=passages,
+            citations=citations,
+            unsupported=unsupported,
+        )
         turn.state = "stopped" if cancelled else "finished"
         self._show_turns(conversation)
         yield Finished(turn.report)
+
+    def _passages(self, conversation: Conversation) -> tuple[EvidencePassage, ...]:
+        """The lines of the documents that hold a cited phrase."""
+        found = []
+        for phrase in filter(None, self.cites):
+            for document_id in conversation.document_ids:
+                for index, text in enumerate(self.stored.texts[document_id]):
+                    start = text.find(phrase)
+                    if start < 0:
+                        continue
+                    end = (text + "\n").find("\n", start)
+                    name, label = self.stored.entries[document_id].name, label_of(index)
+                    found.append(EvidencePassage(name, document_id, label, index, start, end, text[start:end], 0.8))
+        return tuple(found)
+
+    def _evidence(
+        self, answer: str, passages: tuple[EvidencePassage, ...]
+    ) -> tuple[tuple[Citation, ...], tuple[UnsupportedSentence, ...]]:
+        """A citation, or none, for each sentence, as `cites` says."""
+        citations, unsupported = [], []
+        for sentence, phrase in zip(re.finditer(r"[^.\n]+\.", answer), self.cites, strict=False):
+            start, end = sentence.span()
+            passage = next((one for one in passages if phrase and phrase in one.text), None)
+            if passage is None:
+                unsupported.append(UnsupportedSentence(sentence[0], start, end))
+                continue
+            number = passages.index(passage) + 1
+            citations.append(Citation(number, sentence[0], start, end, **vars(passage), read_score=3.2))
+        return tuple(citations), tuple(unsupported)
 
     def running_answer(self, conversation: Conversation) -> RunningAnswer | None:
         return conversation.running
@@ -400,6 +456,8 @@ class ScriptedAssistant:
         self.stored.entries.clear()
         self.stored.conversations.clear()
         self.asked.clear()
+        self.cites, self.pages_read = (), []
+        self.images_asked.clear()
 
 
 def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:

@@ -1,0 +1,465 @@
+// The document as its author made it, beside the conversation: pages to scroll through, with cited places marked.
+//
+// A custom element with everything of its own inside. It opens a place when the document hears "quest-open-page" with
+// {documentId, pageIndex or pageLabel, startChar, endChar, turnId}, and tells "quest-page-shown" on the window when it
+// wants to be seen. On a narrow screen it is an overlay.
+
+import { currentConversation } from "./conversation.js";
+import { DocumentSearch } from "./document-search.js";
+import { fetchDocument, fetchSources, ImageQueue } from "./document-source.js";
+import { PageItem } from "./document-page.js";
+import { Thumbnails } from "./document-thumbnails.js";
+import { MARKUP } from "./document-view-markup.js";
+import { library } from "./library.js";
+import { make } from "./list-rows.js";
+import { VirtualList } from "./virtual-list.js";
+import { number, pageName } from "./wording.js";
+
+const NARROW = "(max-width: 860px)";
+const GAP = 14;
+const LABEL_HEIGHT = 24;
+const NOTE_HEIGHT = 46;
+const ZOOM = { least: 0.4, most: 5, step: 1.2 };
+// Of a page of text whose height is not known yet.
+const GUESSED_TEXT_HEIGHT = 900;
+// In the view's height: where a place that is gone to comes to stand.
+const PLACE_AT = 0.28;
+// Below this width, small pages would leave too little to the pages.
+const STRIP_FROM = 520;
+
+export class DocumentView extends HTMLElement {
+  connectedCallback() {
+    if (this.parts) return;
+    const root = this.attachShadow({ mode: "open" });
+    root.innerHTML = MARKUP;
+    this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
+    const { parts } = this;
+    Object.assign(this, { shown: null, zoom: 1, passage: null, wantsText: false, darkChoice: null, turnId: null });
+    this.list = new VirtualList(parts.pages, {
+      gap: GAP,
+      makeItem: (index) => new PageItem(index, this),
+      onView: (...where) => this.showWhere(...where),
+    });
+    this.thumbnails = new Thumbnails(parts.thumbnails, parts.strip, this, (index) => this.goTo(index));
+    this.search = new DocumentSearch(parts, (hit) => this.showHit(hit));
+    this.listen();
+    this.narrow = matchMedia(NARROW);
+    this.narrow.addEventListener("change", () => this.place());
+    this.resizing = new ResizeObserver(() => this.resize());
+    this.resizing.observe(parts.pages);
+    new MutationObserver(() => this.showDark()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
+    this.showDark();
+    this.showDocuments();
+  }
+
+  listen() {
+    const { parts } = this;
+    const on = (part, type, act) => parts[part].addEventListener(type, act);
+    on("choice", "change", () => this.open(parts.choice.value));
+    on("jump", "change", () => this.jump(parts.jump.value));
+    on("jump", "focus", () => parts.jump.select());
+    on("jump", "keydown", (event) => event.key === "Enter" && this.jump(parts.jump.value));
+    on("smaller", "click", () => this.setZoom(this.zoom / ZOOM.step));
+    on("larger", "click", () => this.setZoom(this.zoom * ZOOM.step));
+    on("fit", "click", () => this.setZoom(1));
+    on("find", "click", () => (this.search.isOpen ? this.endSearch() : this.beginSearch()));
+    on("end-search", "click", () => this.endSearch());
+    on("strip-toggle", "click", () => this.showStrip(parts.thumbnails.hidden));
+    on("text-toggle", "click", () => this.setText(!this.wantsText));
+    on("dark-toggle", "click", () => {
+      this.darkChoice = !this.isDark;
+      this.showDark();
+    });
+    on("close", "click", () => this.leave());
+    on("overlay", "cancel", (event) => {
+      event.preventDefault();
+      this.leave();
+    });
+    on("frame", "keydown", (event) => this.press(event));
+    on("pages", "wheel", (event) => {
+      if (!event.ctrlKey) return;
+      event.preventDefault();
+      this.setZoom(this.zoom * Math.exp(-event.deltaY / 300));
+    });
+    document.addEventListener("quest-open-page", ({ detail }) => this.openPlace(detail));
+    window.addEventListener("quest-library-shown", () => this.showDocuments());
+    window.addEventListener("quest-opened", () => this.forgetAnswer());
+    window.addEventListener("quest-answer-row", () => this.followAnswer());
+    window.addEventListener("quest-column", () => this.place());
+  }
+
+  // Which document.
+
+  /** The conversation's documents, and the shown one if it is from elsewhere in the library. */
+  showDocuments() {
+    const read = library.documents.filter((one) => one.state === "read");
+    const offered = read.filter((one) => one.in_conversation || one.document_id === this.openedId);
+    const key = JSON.stringify(offered.map((one) => [one.document_id, one.name]));
+    if (this.offeredKey === key) return;
+    this.offeredKey = key;
+    this.parts.choice.replaceChildren(...offered.map((one) => make("option", { value: one.document_id, textContent: one.name })));
+    this.parts.choice.disabled = offered.length < 2;
+    if (!offered.some((one) => one.document_id === this.openedId)) this.openedId = offered[0]?.document_id ?? null;
+    this.parts.choice.value = this.openedId ?? "";
+    this.load();
+  }
+
+  open(documentId) {
+    this.openedId = documentId;
+    this.passage = null;
+    this.offeredKey = null;
+    this.showDocuments();
+    return this.load();
+  }
+
+  /** Show the opened document as soon as somebody can see it. */
+  async load() {
+    if (!this.isSeen || this.loadingId === this.openedId) return this.loaded;
+    this.loadingId = this.openedId;
+    this.loaded = this.loadOpened();
+    return this.loaded;
+  }
+
+  async loadOpened() {
+    const documentId = this.openedId;
+    this.controller?.abort();
+    this.controller = new AbortController();
+    this.forgetDocument();
+    if (!documentId) return;
+    let found;
+    try {
+      found = await fetchDocument(documentId, this.controller.signal);
+    } catch {
+      return;
+    }
+    if (documentId !== this.openedId) return;
+    if (!found?.pages?.length) {
+      this.loadingId = null;
+      this.say(found?.error ?? found?.message ?? "This document cannot be shown.");
+      return;
+    }
+    this.showDocument(found);
+  }
+
+  forgetDocument() {
+    this.list.clear();
+    this.images?.close();
+    this.thumbnailImages?.close();
+    this.shown = null;
+    this.say("");
+    this.parts.body.hidden = true;
+    this.parts.empty.hidden = Boolean(this.openedId);
+    this.parts.jump.value = this.parts.count.textContent = "";
+    this.parts.jump.disabled = true;
+  }
+
+  showDocument(found) {
+    this.shown = found;
+    this.images = new ImageQueue(found.document_id, (index) => Math.abs(index - this.current));
+    this.thumbnailImages = new ImageQueue(found.document_id, (index) => Math.abs(index - this.current));
+    this.current = 0;
+    this.parts.body.hidden = false;
+    this.parts.jump.disabled = false;
+    this.parts.count.textContent = `of ${number(found.pages.length)}`;
+    this.parts.jump.size = Math.min(14, Math.max(3, ...found.pages.map((page) => page.label.length)));
+    this.parts.pages.setAttribute("aria-label", `Pages of ${found.name}`);
+    this.say(found.message);
+    this.list.anchor = { index: 0, share: 0 };
+    this.showStrip(this.stripChoice ?? this.offsetWidth >= STRIP_FROM);
+    this.layOut();
+    this.thumbnails.show();
+    this.search.setDocument(found.document_id);
+    this.followAnswer();
+  }
+
+  say(text) {
+    this.parts.message.hidden = !text;
+    this.parts.message.textContent = text ?? "";
+  }
+
+  // Sizes.
+
+  get showsText() {
+    return this.wantsText || !this.hasImages;
+  }
+
+  get hasImages() {
+    return this.shown?.kind === "pdf" && this.shown.can_render;
+  }
+
+  imageSize(index) {
+    const page = this.shown.pages[index];
+    const width = Math.max(80, Math.floor((this.parts.pages.clientWidth - 2 * GAP) * this.zoom));
+    return { width, height: Math.round((width * page.height) / (page.width || 1)) };
+  }
+
+  layOut() {
+    if (!this.shown || !this.parts.pages.clientWidth) return;
+    const { pages } = this.shown;
+    const isText = this.showsText;
+    this.parts.pages.classList.toggle("shows-text", isText);
+    this.parts.pages.style.setProperty("--zoom", this.zoom);
+    const known = this.list.heights;
+    const heights = pages.map((page, index) =>
+      isText
+        ? known.length === pages.length && this.laidOutAs === "text"
+          ? known[index]
+          : GUESSED_TEXT_HEIGHT
+        : this.imageSize(index).height + LABEL_HEIGHT + (page.note ? NOTE_HEIGHT : 0),
+    );
+    this.laidOutAs = isText ? "text" : "images";
+    this.list.content.style.width = isText ? "" : `${this.imageSize(0).width + 2 * GAP}px`;
+    this.list.setHeights(heights);
+    for (const item of this.list.items.values()) item.fit();
+    const { parts } = this;
+    for (const name of ["text-toggle", "strip-toggle"]) parts[name].hidden = !this.hasImages;
+    parts["dark-toggle"].hidden = isText;
+    parts["text-toggle"].setAttribute("aria-pressed", String(isText));
+    if (!this.hasImages) parts.thumbnails.hidden = true;
+  }
+
+  resize() {
+    if (!this.isSeen) return;
+    this.load();
+    if (this.laidOutWidth === this.parts.pages.clientWidth) return;
+    this.laidOutWidth = this.parts.pages.clientWidth;
+    this.layOut();
+  }
+
+  setHeight(index, height) {
+    if (this.showsText) this.list.setHeight(index, height);
+  }
+
+  setZoom(zoom) {
+    this.zoom = Math.min(ZOOM.most, Math.max(ZOOM.least, zoom));
+    if (Math.abs(this.zoom - 1) < 0.04) this.zoom = 1;
+    this.layOut();
+    this.tell(`${Math.round(100 * this.zoom)} %`);
+  }
+
+  setText(wantsText) {
+    this.wantsText = wantsText;
+    this.list.clear();
+    this.layOut();
+    if (this.passage) this.goToMark(this.passage.pageIndex, "passage", false);
+  }
+
+  showStrip(isShown) {
+    this.parts.thumbnails.hidden = !isShown || !this.hasImages;
+    this.parts["strip-toggle"].setAttribute("aria-pressed", String(!this.parts.thumbnails.hidden));
+    if (this.shown) this.stripChoice = isShown;
+  }
+
+  get isDark() {
+    return this.darkChoice ?? document.body.classList.contains("dark");
+  }
+
+  showDark() {
+    this.toggleAttribute("dark", document.body.classList.contains("dark"));
+    this.toggleAttribute("dark-pages", this.isDark);
+    this.parts["dark-toggle"].setAttribute("aria-pressed", String(this.isDark));
+    this.thumbnails.drawStrip();
+  }
+
+  // Where it is.
+
+  showWhere(first, last, current, isFlying) {
+    this.images?.hold(isFlying);
+    this.thumbnailImages?.hold(isFlying);
+    this.current = current;
+    this.thumbnails.setCurrent(current);
+    const { label } = this.shown.pages[current];
+    if (this.shadowRoot.activeElement !== this.parts.jump) this.parts.jump.value = label;
+  }
+
+  goTo(index) {
+    this.list.scrollTo(index, GAP);
+  }
+
+  jump(label) {
+    const wanted = label.trim().toLowerCase();
+    const { pages } = this.shown ?? { pages: [] };
+    if (!wanted || !pages.length) return;
+    let index = pages.findIndex((page) => page.label.toLowerCase() === wanted);
+    if (index < 0) index = pages.findIndex((page) => page.label.toLowerCase().startsWith(wanted) && !/^\d+$/.test(wanted));
+    if (index < 0 && /^\d+$/.test(wanted)) index = Math.min(pages.length, Math.max(1, Number(wanted))) - 1;
+    if (index < 0) {
+      this.tell(`There is no page ${label.trim()}.`);
+      this.parts.jump.value = pages[this.current].label;
+      return;
+    }
+    this.goTo(index);
+    this.parts.jump.value = pages[index].label;
+    this.tell(pageName(pages[index].label));
+  }
+
+  tell(text) {
+    this.parts.told.textContent = text;
+  }
+
+  // Places.
+
+  marksOf(index) {
+    const own = this.passage?.pageIndex === index && this.passage.end > this.passage.start ? [{ ...this.passage, kind: "passage" }] : [];
+    return [...own, ...this.search.marksOf(index)];
+  }
+
+  showMarks() {
+    for (const item of this.list.items.values()) item.showMarks();
+  }
+
+  /** Open a document at a place, and mark that. */
+  async openPlace({ documentId, pageIndex, pageLabel, startChar = 0, endChar = 0, turnId = null }) {
+    this.cameFrom = focused();
+    window.dispatchEvent(new Event("quest-page-shown"));
+    this.place();
+    if (documentId !== this.openedId) this.open(documentId);
+    if (turnId) this.turnId = turnId;
+    await this.load();
+    if (!this.shown || this.shown.document_id !== documentId) return;
+    const index = pageIndex ?? this.shown.pages.findIndex((page) => page.label === pageLabel);
+    const place = Math.min(this.shown.pages.length - 1, Math.max(0, index));
+    this.passage = { pageIndex: place, start: startChar, end: endChar };
+    this.parts.pages.focus({ preventScroll: true });
+    if (turnId) this.followAnswer(turnId);
+    await this.goToMark(place, "passage");
+    this.tell(`${pageName(this.shown.pages[place].label)} of ${this.shown.name}${endChar > startChar ? ", with the passage marked" : ""}`);
+  }
+
+  showHit(hit) {
+    this.showMarks();
+    if (hit) this.goToMark(hit.page_index, "current");
+  }
+
+  /** Bring a page into view, then its mark of that kind, as soon as that is there. */
+  async goToMark(index, kind, pulses = true) {
+    const wish = (this.wish = Symbol("place"));
+    const item = this.list.items.get(index);
+    const isInView = item && this.isMarkInView(item, kind);
+    if (!isInView) this.goTo(index);
+    for (const other of this.list.items.values()) if (other.index !== index) other.showMarks();
+    let place = null;
+    // The page of text may not be there yet.
+    for (let tries = 0; tries < 40 && this.wish === wish; tries++) {
+      place = (await this.list.items.get(index)?.showMarks(pulses ? kind : "")) ?? null;
+      if (place === null && !pulses) place = this.list.items.get(index)?.firstPlace(kind) ?? null;
+      if (place !== null || (!this.showsText && tries) || !this.marksOf(index).length) break;
+      await new Promise((resolve) => setTimeout(resolve, 50));
+    }
+    if (this.wish !== wish || !this.shown) return;
+    const isMissing = place === null && kind === "passage" && this.passage?.end > this.passage?.start;
+    this.say(isMissing ? "The passage could not be marked on this page." : this.shown.message);
+    if (place === null || this.isMarkInView(this.list.items.get(index), kind)) return;
+    this.list.scrollTo(index, PLACE_AT * this.parts.pages.clientHeight - place);
+    this.scrollSideways(index, kind);
+  }
+
+  isMarkInView(item, kind) {
+    const marks = item?.marksOfKind(kind) ?? [];
+    const view = this.parts.pages.getBoundingClientRect();
+    return marks.length > 0 && marks.every((mark) => {
+      const box = mark.getBoundingClientRect();
+      return box.top >= view.top + 20 && box.bottom <= view.bottom - 20;
+    });
+  }
+
+  scrollSideways(index, kind) {
+    const mark = this.list.items.get(index)?.marksOfKind(kind)[0];
+    const { pages } = this.parts;
+    if (!mark || pages.scrollWidth <= pages.clientWidth) return;
+    pages.scrollLeft += mark.getBoundingClientRect().left - pages.getBoundingClientRect().left - 40;
+  }
+
+  // What an answer read.
+
+  forgetAnswer() {
+    this.turnId = this.passage = null;
+    if (this.shown) this.thumbnails.setHeat([]);
+  }
+
+  /** Show what the last answer read, or the one whose source was opened. */
+  followAnswer(turnId = null) {
+    clearTimeout(this.following);
+    this.following = setTimeout(() => this.showAnswer(turnId), 60);
+  }
+
+  async showAnswer(wantedId) {
+    const rows = [...document.querySelectorAll("quest-answer-row[turn-id]")];
+    const turnId = wantedId ?? rows.at(-1)?.getAttribute("turn-id");
+    if (!this.shown || !this.isSeen) return;
+    const found = turnId ? await fetchSources(currentConversation(), turnId) : null;
+    if (!this.shown) return;
+    const cited = (found?.citations ?? []).filter((one) => one.document_id === this.shown.document_id);
+    this.thumbnails.setHeat(found?.pages_read ?? [], cited.map((one) => one.page_index));
+  }
+
+  // Being seen.
+
+  get isSeen() {
+    return this.parts.frame.getClientRects().length > 0;
+  }
+
+  /** In its column, or over the page where that is narrow. */
+  place() {
+    const { overlay, frame } = this.parts;
+    const isOverlay = this.narrow.matches && document.documentElement.dataset.column === "page";
+    this.parts.close.hidden = !this.narrow.matches;
+    if (isOverlay !== overlay.open) {
+      if (isOverlay) {
+        overlay.append(frame);
+        overlay.showModal();
+      } else {
+        overlay.close();
+        this.shadowRoot.append(frame);
+      }
+    }
+    this.load();
+    this.list.restore();
+  }
+
+  /** Back to where a place was opened from. */
+  leave() {
+    const { cameFrom } = this;
+    this.cameFrom = null;
+    // A place on the map of KV pages is on the other tab.
+    const isHidden = cameFrom?.isConnected && !cameFrom.getClientRects().length;
+    if (this.narrow.matches || isHidden) window.dispatchEvent(new Event("quest-page-left"));
+    if (cameFrom?.isConnected) cameFrom.focus();
+  }
+
+  beginSearch() {
+    this.search.open();
+    this.parts.find.setAttribute("aria-expanded", "true");
+  }
+
+  endSearch() {
+    this.search.close();
+    this.parts.find.setAttribute("aria-expanded", "false");
+    this.showMarks();
+    this.parts.pages.focus({ preventScroll: true });
+  }
+
+  press(event) {
+    if (event.isComposing || event.defaultPrevented) return;
+    if ((event.ctrlKey || event.metaKey) && event.key === "f" && this.shown) {
+      event.preventDefault();
+      this.beginSearch();
+    } else if (event.key === "Escape") {
+      // Not for the page, which would stop an answer.
+      event.preventDefault();
+      if (this.search.isOpen) this.endSearch();
+      else this.leave();
+    } else if (!event.ctrlKey && !event.metaKey && !event.altKey && event.target.localName !== "input") {
+      const zooms = { "+": this.zoom * ZOOM.step, "=": this.zoom * ZOOM.step, "-": this.zoom / ZOOM.step, 0: 1 };
+      if (!(event.key in zooms)) return;
+      event.preventDefault();
+      this.setZoom(zooms[event.key]);
+    }
+  }
+}
+
+function focused() {
+  let element = document.activeElement;
+  while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
+  return element === document.body ? null : element;
+}

@@ -1,0 +1,150 @@
+"""Marks in an answer's markdown: numbers of sources behind its sentences, and sentences that have none.
+
+Marks are characters, because Gradio lets no element of ours through its markdown: a circled number between two word
+joiners, and invisible operators around a sentence without a source. `assets/js/answer-markers.js` turns them into
+buttons; without it they are plain numbers. What an answer itself writes can never become a mark.
+
+A sentence may end in the middle of what markdown takes as one: a mark goes behind a link, a formula or code, before the
+signs that end emphasis, and before the bar that ends a table's row.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from app.evidence.citation import Citation, UnsupportedSentence
+from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, FORMULA, safe_markdown
+
+SIGN = "\u2060"
+NO_SOURCE_START = "\u2061"
+NO_SOURCE_END = "\u2062"
+_OWN_CHARACTERS = re.compile("[\u2060-\u2062]")
+_MOST_CIRCLED = 20
+_LINK = re.compile(r"!?\[[^\[\]\n]*\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:[ \t]+\"[^\"\n]*\")?\)")
+# What makes a line a list item, a quotation, a heading or a row of a table; a mark before it would make it plain text.
+_LINE_START = re.compile(r"[ \t>]*(?:(?:[-*+]|\d{1,9}[.)])[ \t]+)*(?:#{1,6}[ \t]+)?(?:\|[ \t]*)?")
+# Lines of these alone mean something only if nothing else stands in them: rules, underlined headings, heads of tables.
+_RULE_CHARACTERS = frozenset(" \t>|:=*_-")
+_CLOSING = "\"'”’»)]"
+# How far back an address is looked for that a mark would follow.
+_ADDRESS_CHARACTERS = 300
+_BARE_ADDRESS = re.compile(r"(?:https?://|www\.|\S+@)\S*$")
+
+
+def marked_markdown(
+    answer: str, citations: Sequence[Citation] = (), unsupported: Sequence[UnsupportedSentence] = ()
+) -> str:
+    """The answer as safe markdown with its marks.
+
+    Args:
+        answer: as the model wrote it.
+        citations, unsupported: by sentences of it.
+
+    Returns:
+        What `safe_markdown` makes of it, the mark of each citation behind its sentence, in order.
+    """
+    marks: list[tuple[int, int, str]] = []
+    places = _Places(answer)
+    ordered = sorted(enumerate(citations), key=lambda pair: (pair[1].sentence_end_char, pair[0]))
+    last = 0
+    for _, citation in ordered:
+        # In the order of their sentences, wherever they are moved to: that is how the page finds their sources.
+        last = max(last, places.end(citation.sentence_start_char, citation.sentence_end_char))
+        marks.append((last, 1, f"{SIGN}{circled(citation.number)}{SIGN}"))
+    for sentence in unsupported:
+        end = places.end(sentence.start_char, sentence.end_char)
+        start = places.start(sentence.start_char, end)
+        if start is not None:
+            marks.append((start, 2, NO_SOURCE_START))
+        marks.append((end, 0, NO_SOURCE_END))
+    return safe_markdown(_with_marks(answer, marks, places))
+
+
+def circled(number: int) -> str:
+    """A citation's number as it is shown: "①" to "⑳", then "(21)"."""
+    return chr(ord("①") + number - 1) if 1 <= number <= _MOST_CIRCLED else f"({number})"
+
+
+def _with_marks(answer: str, marks: list[tuple[int, int, str]], places: _Places) -> str:
+    parts, written = [], 0
+    for place, _, mark in sorted(marks, key=lambda one: one[:2]):
+        parts.append(_OWN_CHARACTERS.sub("", answer[written:place]))
+        written = place
+        if places.is_fence_end(place):
+            mark = f"\n{mark}\n\n"
+        elif _BARE_ADDRESS.search(answer[max(0, place - _ADDRESS_CHARACTERS) : place]):
+            # The address would take the mark for its own.
+            mark = f" {mark}"
+        parts.append(mark)
+    return "".join([*parts, _OWN_CHARACTERS.sub("", answer[written:])])
+
+
+class _Places:
+    """Where marks may stand in an answer's markdown."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._fences = list(_fences(text))
+        self._wholes = [match.span() for kind in (CODE_SPAN, _LINK, FORMULA, AUTOLINK) for match in kind.finditer(text)]
+
+    def is_fence_end(self, place: int) -> bool:
+        return any(place == end for _, end in self._fences)
+
+    def end(self, start: int, end: int) -> int:
+        """For a mark behind the sentence from `start` to `end`."""
+        start, end = max(0, min(start, len(self._text))), max(0, min(end, len(self._text)))
+        place = start + len(self._text[start:end].rstrip())
+        while True:
+            if fence := self._around(self._fences, place, with_ends=True):
+                return fence[1]
+            line_start = self._text.rfind("\n", 0, place) + 1
+            line_end = self._text.find("\n", place)
+            line = self._text[line_start : line_end if line_end >= 0 else len(self._text)]
+            if not line.strip() or not _RULE_CHARACTERS.issuperset(line) or not line_start:
+                break
+            place = len(self._text[:line_start].rstrip())
+        while place < len(self._text) and self._text[place] in _CLOSING and not self._around(self._wholes, place):
+            place += 1
+        while whole := self._around(self._wholes, place):
+            place = whole[1]
+        before = self._text[line_start:place].rstrip(" \t")
+        if before.endswith("|") and "|" in before[:-1]:
+            place = line_start + len(before[:-1].rstrip(" \t"))
+        emphasis = re.search(r"(?<=[^\s*_~])[*_~]+$", self._text[line_start:place])
+        return line_start + emphasis.start() if emphasis else place
+
+    def start(self, start: int, end: int) -> int | None:
+        """For a mark before the sentence that begins at `start`; None where none can stand, as inside a fence."""
+        start = max(0, start)
+        start += len(self._text[start:end]) - len(self._text[start:end].lstrip())
+        if self._around(self._fences, start, with_ends=True):
+            return None
+        if whole := self._around(self._wholes, start):
+            start = whole[0]
+        line_start = self._text.rfind("\n", 0, start) + 1
+        place = max(start, _LINE_START.match(self._text, line_start).end())
+        while place < end and self._text[place] in "*_~" and not self._text[place : place + 2].isspace():
+            place += 1
+        return place if place < end else None
+
+    @staticmethod
+    def _around(spans: list[tuple[int, int]], place: int, with_ends: bool = False) -> tuple[int, int] | None:
+        """The first of the spans that a mark at `place` would stand in."""
+        return next((span for span in spans if span[0] - with_ends < place < span[1] + with_ends), None)
+
+
+def _fences(text: str) -> Iterator[tuple[int, int]]:
+    """Yield where fenced code begins and ends, by the rules of `safe_markdown`."""
+    opened: tuple[int, str] | None = None
+    place = 0
+    for line in text.split("\n"):
+        if opened is None:
+            if found := FENCE.match(line):
+                opened = place, found["fence"]
+        elif re.fullmatch(rf"[ \t>]*{re.escape(opened[1][0])}{{{len(opened[1])},}}[ \t]*", line):
+            yield opened[0], place + len(line)
+            opened = None
+        place += len(line) + 1
+    if opened is not None:
+        yield opened[0], len(text)
