@@ -22,7 +22,7 @@ from app.library.errors import (
 from app.library.formats import SUPPORTED_SUFFIXES
 from app.library.library_entry import LibraryEntry, LibraryHit
 from app.library.limits import ReadLimits
-from app.library.passages import question_words, retrieve_passages
+from app.library.passages import overview_passages, question_words, retrieve_more_passages, retrieve_passages
 from app.library.reader import ReadProgress, read_document
 from app.library.word_search import QuestionWords
 
@@ -49,9 +49,11 @@ __all__ = [
     "encoding_note",
     "left_out_note",
     "named_pages",
+    "overview_passages",
     "page_notes",
     "question_words",
     "read_document",
+    "retrieve_more_passages",
     "retrieve_passages",
 ]
 

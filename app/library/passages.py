@@ -1,74 +1,27 @@
 """Find the passages of documents that bear on a question, as many as fit a number of tokens.
 
-llama-index splits the document pages into chunks (SentenceSplitter), BM25 ranks them; here the best are taken until
-the limit is reached, and neighbours are joined. Works offline: the splitter's default tokenizer and sentence model,
-which it may want to download, are replaced by regular expressions. Knows nothing of prompts.
+`app.library.chunk_index` ranks the chunks of the documents; here the best are taken until the limit is reached, and
+neighbours are joined. For a question about the whole there is an even spread instead. Knows nothing of prompts.
 """
 
 import re
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import count, zip_longest
 
-from app.errors import UserFacingError
+from app.library.chunk_index import Chunk, chunk_index
 from app.library.document import Document, Passage
-from app.library.word_search import QuestionWords, WordSearch, searched_words
+from app.library.word_search import QuestionWords, searched_words
 
-# In words and punctuation marks: about a paragraph or two, 200 to 300 tokens of a model.
-_CHUNK_WORDS = 180
-_CHUNK_OVERLAP_WORDS = 20
 # After this many chunks in a row that are too long for what is left, the rest is not tried.
 _MISSES = 8
-_CACHED_INDEXES = 4
-
-_WORD = re.compile(r"\w+|[^\w\s]")
-# Sentences keep the blanks after them, so that the pieces still make up the text.
-_SENTENCE = re.compile(r".+?(?:[.!?…。！？]+[\"'”’»)\]]*(?:\s+|$)|\n+|$)|\s+", re.DOTALL)
-
-
-@dataclass(frozen=True, slots=True)
-class _Chunk:
-    document_number: int
-    page_index: int
-    start_char: int
-    end_char: int
-
-
-@dataclass(frozen=True)
-class _ChunkIndex:
-    """Chunks of a set of documents in document order, and the search over them."""
-
-    chunks: tuple[_Chunk, ...]
-    search: WordSearch
-
-    def ranking(self, question: str) -> Iterator[_Chunk]:
-        """Yield all chunks, best first: those with words of the question, then what stands ever farther from these.
-
-        If no chunk has any of its words, the beginnings of the documents in turn.
-        """
-        hits = self.search.hits(question)
-        if not hits:
-            yield from self._beginnings()
-            return
-        seen = set(hits)
-        yield from (self.chunks[number] for number in hits)
-        for distance in count(1):
-            if len(seen) == len(self.chunks):
-                return
-            for number in hits:
-                for neighbour in (number + distance, number - distance):
-                    if 0 <= neighbour < len(self.chunks) and neighbour not in seen:
-                        seen.add(neighbour)
-                        yield self.chunks[neighbour]
-
-    def _beginnings(self) -> Iterator[_Chunk]:
-        by_document: dict[int, list[_Chunk]] = {}
-        for chunk in self.chunks:
-            by_document.setdefault(chunk.document_number, []).append(chunk)
-        for chunks in zip_longest(*by_document.values()):
-            yield from (chunk for chunk in chunks if chunk)
+# What a chunk has beyond passages that stand already is not worth a passage of its own if it is shorter.
+_LEAST_CHARACTERS = 40
+# Of an overview: the beginning, the tables of contents, and the rest for the spread.
+_BEGINNING_SHARE = 0.3
+_CONTENTS_SHARE = 0.3
+_CONTENTS_PAGES = 30
+_CONTENTS_LINE = re.compile(r"\S.*?[\s.·…_]+(?:\d{1,4}|[ivxlc]{1,7})\s*$", re.IGNORECASE)
+_CONTENTS_LINES = 8
 
 
 @dataclass
@@ -86,10 +39,13 @@ class _Selection:
         document_number, page_index = page
         return self.documents[document_number].document_pages[page_index].text[start:end]
 
-    def add(self, chunk: _Chunk, end_char: int | None = None) -> bool:
+    def add(self, chunk: Chunk, end_char: int | None = None) -> bool:
         """Take a chunk, or its beginning up to `end_char`, if it fits; say whether it did."""
-        page = (chunk.document_number, chunk.page_index)
-        new_span = (chunk.start_char, end_char or chunk.end_char)
+        return self.add_span((chunk.document_number, chunk.page_index), chunk.start_char, end_char or chunk.end_char)
+
+    def add_span(self, page: tuple[int, int], start_char: int, end_char: int) -> bool:
+        """Take a stretch of a page if it fits; say whether it did."""
+        new_span = (start_char, end_char)
         spans = self._merge(page, [*self.spans.get(page, ()), new_span])
         # The page's passages are counted anew: joined text is not exactly the sum of its parts.
         cost = sum(self.count_tokens(self.text(page, start, end)) for start, end in spans)
@@ -147,7 +103,7 @@ def retrieve_passages(
         return []
     selection = _Selection(documents, token_limit, count_tokens)
     misses = 0
-    for chunk in _index(documents).ranking(question):
+    for chunk in chunk_index(documents).ranking(question):
         if selection.add(chunk):
             misses = 0
             continue
@@ -157,6 +113,127 @@ def retrieve_passages(
         if misses == _MISSES:
             break
     return selection.passages()
+
+
+def retrieve_more_passages(
+    documents: Sequence[Document],
+    question: str,
+    token_limit: int,
+    count_tokens: Callable[[str], int],
+    standing: Sequence[Passage],
+) -> list[Passage]:
+    """Choose what a further question needs beside the passages that stand already.
+
+    Args:
+        documents, question, count_tokens: as in `retrieve_passages`.
+        token_limit: the best chunks are looked at until they have as many tokens, those that stand already included.
+        standing: passages of earlier questions.
+
+    Returns:
+        Passages that overlap neither each other nor those that stand, in the order of the documents; none if all that
+        is best stands already, or no word of the question occurs.
+
+    Raises:
+        UserFacingError: llama-index is not installed.
+    """
+    selection, depth_tokens = _Selection(documents, token_limit, count_tokens), 0
+    covered = _covered(documents, standing)
+    for chunk in chunk_index(documents).hits(question):
+        page = (chunk.document_number, chunk.page_index)
+        depth_tokens += count_tokens(selection.text(page, chunk.start_char, chunk.end_char))
+        if depth_tokens > token_limit:
+            break
+        for start, end in _uncovered(chunk, covered.get(page, ())):
+            selection.add_span(page, start, end)
+    return selection.passages()
+
+
+def overview_passages(
+    documents: Sequence[Document],
+    token_limit: int,
+    count_tokens: Callable[[str], int],
+    standing: Sequence[Passage] = (),
+) -> list[Passage]:
+    """Choose what tells most of the documents as a whole: beginnings, tables of contents, and an even spread.
+
+    Args:
+        documents: each gets the same part of the limit.
+        token_limit, count_tokens: as in `retrieve_passages`.
+        standing: passages that are there already, and are left out.
+
+    Returns:
+        Passages that overlap neither each other nor those that stand, in the order of the documents.
+
+    Raises:
+        UserFacingError: llama-index is not installed.
+    """
+    chunks, passages = chunk_index(documents).chunks, []
+    covered = _covered(documents, standing)
+    for number in range(len(documents)):
+        own = [chunk for chunk in chunks if chunk.document_number == number]
+        if own:
+            selection = _Selection(documents, token_limit // len(documents), count_tokens)
+            _select_overview(selection, own, covered)
+            passages += selection.passages()
+    return passages
+
+
+def _select_overview(
+    selection: "_Selection", chunks: Sequence[Chunk], covered: dict[tuple[int, int], list[tuple[int, int]]]
+) -> None:
+    def take(chosen: Iterable[Chunk], limit_tokens: float) -> None:
+        for chunk in chosen:
+            page = (chunk.document_number, chunk.page_index)
+            for start, end in _uncovered(chunk, covered.get(page, ())):
+                selection.add_span(page, start, end)
+            if selection.tokens >= limit_tokens:
+                return
+
+    limit = selection.token_limit
+    take(chunks, _BEGINNING_SHARE * limit)
+    pages = selection.documents[chunks[0].document_number].document_pages
+    contents = {page.index for page in pages[:_CONTENTS_PAGES] if _is_contents(page.text)}
+    take((chunk for chunk in chunks if chunk.page_index in contents), (_BEGINNING_SHARE + _CONTENTS_SHARE) * limit)
+    longest = max(
+        selection.count_tokens(
+            selection.text((chunk.document_number, chunk.page_index), chunk.start_char, chunk.end_char)
+        )
+        for chunk in chunks[:: max(1, len(chunks) // 64)]
+    )
+    places = min(len(chunks), int((limit - selection.tokens) // max(1, longest)))
+    step = len(chunks) / max(1, places)
+    # From the last one on, which is an end that is worth knowing.
+    take((chunks[len(chunks) - 1 - int(place * step)] for place in range(places)), limit)
+
+
+def _is_contents(text: str) -> bool:
+    """Whether a page is a table of contents: most of its lines end in a number."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    return len(lines) >= _CONTENTS_LINES and sum(map(bool, map(_CONTENTS_LINE.match, lines))) > len(lines) / 2
+
+
+def _covered(
+    documents: Sequence[Document], passages: Sequence[Passage]
+) -> dict[tuple[int, int], list[tuple[int, int]]]:
+    """The characters of passages, by document number and page."""
+    numbers = {document.document_id: number for number, document in enumerate(documents)}
+    covered: dict[tuple[int, int], list[tuple[int, int]]] = {}
+    for one in passages:
+        page = (numbers[one.document.document_id], one.page_index)
+        covered.setdefault(page, []).append((one.start_char, one.end_char))
+    return covered
+
+
+def _uncovered(chunk: Chunk, covered: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """The stretches of a chunk that are in none of `covered`, without the shortest."""
+    left, start = [], chunk.start_char
+    for covered_start, covered_end in sorted(covered):
+        if covered_start < chunk.end_char and covered_end > start:
+            left.append((start, covered_start))
+            start = covered_end
+    left.append((start, chunk.end_char))
+    least = min(_LEAST_CHARACTERS, chunk.end_char - chunk.start_char)
+    return [(start, end) for start, end in left if end - start >= least]
 
 
 def question_words(documents: Sequence[Document], question: str) -> QuestionWords:
@@ -169,13 +246,13 @@ def question_words(documents: Sequence[Document], question: str) -> QuestionWord
     Raises:
         UserFacingError: llama-index is not installed.
     """
-    search = _index(documents).search
+    search = chunk_index(documents).search
     words = dict.fromkeys(searched_words(question))
     found = tuple(word for word in words if search.has(word))
     return QuestionWords(found, tuple(word for word in words if word not in found))
 
 
-def _add_beginning(selection: _Selection, chunk: _Chunk) -> bool:
+def _add_beginning(selection: _Selection, chunk: Chunk) -> bool:
     """Take as much of the best chunk as fits: a limit smaller than a chunk should not give nothing."""
     text = selection.text((chunk.document_number, chunk.page_index), chunk.start_char, chunk.end_char)
     word_ends = [match.end() for match in re.finditer(r"\S+", text)]
@@ -187,55 +264,3 @@ def _add_beginning(selection: _Selection, chunk: _Chunk) -> bool:
         else:
             high = middle - 1
     return low > 0 and selection.add(chunk, chunk.start_char + word_ends[low - 1])
-
-
-_indexes: OrderedDict[tuple, _ChunkIndex] = OrderedDict()
-_indexes_lock = threading.Lock()
-
-
-def _index(documents: Sequence[Document]) -> _ChunkIndex:
-    # The same bytes under another name may be another format, and so another text.
-    key = tuple((document.document_id, document.page_count, document.text_characters) for document in documents)
-    with _indexes_lock:
-        if key not in _indexes:
-            _indexes[key] = _build_index(documents)
-            if len(_indexes) > _CACHED_INDEXES:
-                _indexes.popitem(last=False)
-        _indexes.move_to_end(key)
-        return _indexes[key]
-
-
-def _build_index(documents: Sequence[Document]) -> _ChunkIndex:
-    try:
-        import bm25s  # noqa: F401
-        from llama_index.core.node_parser import SentenceSplitter
-    except ImportError as error:
-        raise UserFacingError(
-            "The documents are longer than the model's window, and finding passages in them needs packages that are "
-            f"not installed ({error.name}). Install requirements.txt, or use a shorter document."
-        ) from error
-
-    splitter = SentenceSplitter(
-        chunk_size=_CHUNK_WORDS,
-        chunk_overlap=_CHUNK_OVERLAP_WORDS,
-        tokenizer=_WORD.findall,
-        chunking_tokenizer_fn=_SENTENCE.findall,
-        paragraph_separator="\n\n",
-    )
-    chunks: list[_Chunk] = []
-    texts: list[str] = []
-    for document_number, document in enumerate(documents):
-        for page in document.document_pages:
-            search_from = 0
-            for text in splitter.split_text(page.text):
-                # The splitter returns texts without their places.
-                start = page.text.find(text, search_from)
-                # One that is not found has no place to cite.
-                if start < 0 or not text.strip():
-                    continue
-                chunks.append(_Chunk(document_number, page.index, start, start + len(text)))
-                texts.append(text)
-                # The next one begins in the overlap: in text that repeats itself, it stands further up, too.
-                words = list(_WORD.finditer(text))[-_CHUNK_OVERLAP_WORDS:]
-                search_from = start + (words[0].start() if words else 1)
-    return _ChunkIndex(tuple(chunks), WordSearch(texts))

@@ -7,8 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from app.library import QuestionWords, question_words, retrieve_passages
-from app.library import passages as passages_module
+from app.library import (
+    QuestionWords,
+    overview_passages,
+    question_words,
+    retrieve_more_passages,
+    retrieve_passages,
+)
+from app.library import chunk_index as index_module
 
 pytest.importorskip("llama_index.retrievers.bm25")
 
@@ -89,7 +95,39 @@ def test_what_is_left_of_the_limit_goes_to_what_stands_around_the_hits(make_docu
     document = make_document(*pages)
     found = retrieve_passages([document], "parrot", 2500, count_words)
     assert 2300 < sum(count_words(passage.text) for passage in found) <= 2500
-    assert [passage.page_index for passage in found] == [16, 17, 18, 19]
+    assert [passage.page_index for passage in found] == [15, 16, 17, 18, 19]
+
+
+def test_a_further_question_gets_only_what_does_not_stand_already(sample_book):
+    first = retrieve_passages([sample_book], QUESTIONS[0][0], 400, count_words)
+    assert retrieve_more_passages([sample_book], QUESTIONS[0][0], 300, count_words, first) == []
+    assert retrieve_more_passages([sample_book], "xylophone quokka", 300, count_words, first) == []
+    second = retrieve_more_passages([sample_book], QUESTIONS[3][0], 300, count_words, first)
+    assert any(QUESTIONS[3][2] in passage.text for passage in second)
+    assert 0 < sum(count_words(passage.text) for passage in second) <= 300
+    places = sorted((one.page_index, one.start_char, one.end_char) for one in [*first, *second])
+    for (page, _, end), (next_page, next_start, _) in itertools.pairwise(places):
+        assert page < next_page or end <= next_start
+
+
+def test_an_overview_is_the_beginning_the_contents_and_an_even_spread(make_document):
+    contents = "\n".join(f"Chapter {number} ..... {number * 7}" for number in range(1, 30))
+    pages = ["The Title Page", "Plain words of a preface. " * 200, contents]
+    pages += [f"Plain words of page {number} stand here in a row. " * 40 for number in range(60)]
+    document, other = make_document(*pages), make_document("Quite another text. " * 400, name="b.txt")
+    found = overview_passages([document], 2500, count_words)
+    assert sum(count_words(passage.text) for passage in found) <= 2500
+    indexes = [passage.page_index for passage in found]
+    assert indexes == sorted(indexes) and {0, 2, len(pages) - 1} <= set(indexes)
+    spread = sorted({index for index in indexes if index > 2})
+    assert len(spread) > 6 and max(b - a for a, b in itertools.pairwise(spread)) < 15
+    assert {passage.document.name for passage in overview_passages([document, other], 2500, count_words)} == {
+        document.name,
+        "b.txt",
+    }
+    # What stands is not repeated.
+    more = overview_passages([document], 2500, count_words, found)
+    assert not {(one.page_index, one.start_char) for one in more} & {(one.page_index, one.start_char) for one in found}
 
 
 def test_text_that_repeats_itself_is_cut_to_its_end(make_document):
@@ -139,13 +177,13 @@ def test_pages_without_words_and_other_scripts_work(make_document):
 
 def test_index_is_built_once_for_a_set_of_documents_and_few_are_kept(make_document, monkeypatch):
     built = []
-    build = passages_module._build_index
-    monkeypatch.setattr(passages_module, "_build_index", lambda documents: built.append(documents) or build(documents))
+    build = index_module._build_index
+    monkeypatch.setattr(index_module, "_build_index", lambda documents: built.append(documents) or build(documents))
     documents = [make_document(f"Document {number} says something.", name=f"{number}.txt") for number in range(8)]
     for document in [documents[0], documents[0], *documents]:
         retrieve_passages([document], "something", 50, count_words)
     assert len(built) == len(documents)
-    assert len(passages_module._indexes) == passages_module._CACHED_INDEXES
+    assert len(index_module._indexes) == index_module._CACHED_INDEXES
 
 
 def test_retrieval_needs_no_network_and_prints_nothing():
