@@ -15,6 +15,7 @@ from app.chat.answer import (
     AnswerReport,
     DocumentReading,
     ModelLoading,
+    PassagesFound,
     PrefillEvent,
     Queued,
     TokenEvent,
@@ -105,6 +106,8 @@ def event_content(event: AnswerEvent) -> Any:
     """What the answer's message shows after an event; not for `Finished` and `PassagesFound`."""
     if isinstance(event, ModelLoading):
         return waiting_content(loading_line(event.message))
+    if isinstance(event, PassagesFound):
+        return waiting_content(queue_line(0))
     if isinstance(event, DocumentReading):
         return reading_content(event)
     if isinstance(event, Queued):

@@ -13,7 +13,16 @@ from contextlib import closing, contextmanager
 from dataclasses import replace
 from typing import Any
 
-from app.chat.answer import AnswerEvent, AnswerOptions, DocumentReading, Finished, ModelLoading, Queued
+from app.chat.answer import (
+    AnswerEvent,
+    AnswerOptions,
+    AnswerReport,
+    DocumentReading,
+    Finished,
+    ModelLoading,
+    PassagesFound,
+    Queued,
+)
 from app.chat.answer_run import AnswerRun, answer_work
 from app.chat.background_reading import BackgroundReading
 from app.chat.conversation import Conversation, Turn
@@ -26,6 +35,7 @@ from app.chat.stored_conversations import AnswerSoFar, TurnRecord
 from app.chat.text_stream import TextStream
 from app.chat.thought_stream import ThoughtStream
 from app.errors import UserFacingError
+from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.settings import AppSettings
@@ -42,6 +52,7 @@ class Answering:
         loader: of the model.
         entries: a conversation's documents as they are listed, in order.
         text: the document of an id, whose text is there.
+        evidence: finds passages and citations.
         reading: what reads ahead; stands back while an answer is made.
         publish: takes telemetry of a conversation.
         is_closing: whether the program ends, so that nobody has stopped the answer.
@@ -53,6 +64,7 @@ class Answering:
         loader: ModelLoader,
         entries: Callable[[Conversation], list[LibraryEntry]],
         text: Callable[[Conversation, str], Document],
+        evidence: Evidence,
         reading: BackgroundReading,
         publish: Callable[[str, dict[str, Any]], None],
         is_closing: Callable[[], bool],
@@ -61,6 +73,7 @@ class Answering:
         self._loader = loader
         self._entries = entries
         self._text = text
+        self._evidence = evidence
         self._reading = reading
         self._publish = publish
         self._is_closing = is_closing
@@ -96,8 +109,8 @@ class Answering:
             release: called when the conversation is free again, before the last event.
 
         Yields:
-            `ModelLoading` until the model is there, `DocumentReading` until there is a text, `Queued` while others are
-            served, `PrefillEvent`, `TokenEvent`, and last `Finished`.
+            `ModelLoading` until the model is there, `DocumentReading` until there is a text, `PassagesFound`, `Queued`
+            while others are served, `PrefillEvent`, `TokenEvent`, and last `Finished`.
 
         Raises:
             UserFacingError: window full, no document can be read, model failed, cancelled before anything was read.
@@ -106,6 +119,10 @@ class Answering:
         try:
             model = yield from self._wait_for_model(conversation)
             chosen = yield from self._wait_for_documents(conversation, model)
+            # All texts that are there: also of documents that the prompt leaves out.
+            texts = self._texts(conversation)
+            found = PassagesFound(self._evidence.passages(texts, question))
+            yield found
             plan = self._plan(model, conversation, chosen, question, options)
             run = AnswerRun(
                 model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event)
@@ -113,7 +130,7 @@ class Answering:
             conversation.plan, conversation.generated = plan, run.token_ids
             yield from self._run(model, conversation, record, run, plan, options)
             report = replace(
-                run.finish(),
+                self._with_evidence(run.finish(), texts, question, found),
                 left_out=chosen.left_out,
                 warning=" ".join(filter(None, (*chosen.unusable, self._snapshot_failure(model)))),
             )
@@ -135,6 +152,19 @@ class Answering:
         finally:
             release()
         yield Finished(replace(report, warning=" ".join(filter(None, (report.warning, record.warning)))))
+
+    def _texts(self, conversation: Conversation) -> list[Document]:
+        read = [entry.document_id for entry in self._entries(conversation) if entry.state == "read"]
+        return [self._text(conversation, document_id) for document_id in read]
+
+    def _with_evidence(
+        self, report: AnswerReport, documents: list[Document], question: str, found: PassagesFound
+    ) -> AnswerReport:
+        if report.is_empty or not documents:
+            return replace(report, passages_found=found.passages)
+        support = self._evidence.support(documents, question, report.answer, report.finish_reason == "stop")
+        citations, unsupported = support.citations()
+        return replace(report, passages_found=found.passages, citations=citations, unsupported=unsupported)
 
     def _run(
         self,

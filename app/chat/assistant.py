@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.chat.answer import AnswerOptions
+from app.chat.answer_sources import answer_sources, document_spans
 from app.chat.answering import Answering, reading_plan, told_turns
 from app.chat.background_reading import BackgroundReading, ReadingState
 from app.chat.change_notices import ChangeNotices
@@ -35,6 +36,7 @@ from app.chat.running_answer import AnswerFollower, RunningAnswer
 from app.chat.stored_conversations import StoredConversations
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
+from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
@@ -89,11 +91,13 @@ class Assistant:
             self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
+        self._evidence = Evidence()
         self._answering = Answering(
             settings,
             self._loader,
             self._documents.entries,
             self._documents.text,
+            self._evidence,
             self._reading,
             self.telemetry.publish,
             lambda: self._closing,
@@ -196,6 +200,7 @@ class Assistant:
         if conversation is not None:
             self.telemetry.open(conversation_id)
             self._reading.want(conversation)
+            self._evidence.prepare(self._documents.texts(conversation))
         return conversation
 
     def _put_away(self, conversation: Conversation) -> None:
@@ -355,6 +360,7 @@ class Assistant:
     def _documents_changed(self, conversation: Conversation) -> None:
         if conversation.is_kept:
             self._reading.want(conversation)
+        self._evidence.prepare(self._documents.texts(conversation))
         self._tell_changed(conversation)
 
     def reading(self, document_id: str, conversation: Conversation) -> ReadingState:
@@ -371,6 +377,8 @@ class Assistant:
 
     def _read_new_texts(self) -> None:
         self._reading.want_all()
+        for conversation in self._open.present():
+            self._evidence.prepare(self._documents.texts(conversation))
         self._notices.note()
 
     def document_tokens(self, document_id: str, may_count: bool = True) -> TokenCount | None:
@@ -488,6 +496,22 @@ class Assistant:
         return page_text(
             conversation.plan, list(conversation.generated), page, model.engine.page_size, model.tokenizer.decode
         )
+
+    def sources(self, conversation_id: str, turn_id: str) -> dict[str, Any]:
+        """What stands beside an answer as its evidence; see `app.chat.answer_sources.answer_sources`.
+
+        Raises:
+            UserFacingError: if there is no such conversation, or no such answer in it.
+        """
+        return answer_sources(self.conversation(conversation_id), turn_id, self._stored.all_turns)
+
+    def document_spans(self, conversation_id: str) -> list[dict[str, Any]]:
+        """Which tokens of a conversation's last prompt hold which document page, in order.
+
+        Raises:
+            UserFacingError: if there is no such conversation.
+        """
+        return document_spans(self.conversation(conversation_id).plan)
 
     def flush_snapshots(self, timeout_s: float) -> bool:
         """Wait until what was read is on the disk; False if that takes longer."""

@@ -24,11 +24,22 @@ TOKENS_AROUND = 16
 
 @dataclass(frozen=True)
 class PageShare:
-    """One document page's part, 0 to 1, of an answer's page reads beyond what every step reads anyway."""
+    """One document page's part of an answer's reads.
+
+    Args:
+        document, page_label: its document by name, and the page's label.
+        share: 0 to 1, of the page reads beyond what every step reads anyway.
+        document_id, page_index: the same page for programs; "" and -1 in reports of earlier versions.
+        read_score: how much more of the answer's attention it had than pages at its place have anyway: 1.0 is as
+            much; None if that is not known.
+    """
 
     document: str
     page_label: str
     share: float
+    document_id: str = ""
+    page_index: int = -1
+    read_score: float | None = None
 
 
 class PageReadTotals:
@@ -66,7 +77,7 @@ class PageReadTotals:
             labels[key] = (span.document.shown_name, span.page_label)
             shares[key] = shares.get(key, 0.0) + float(running[end] - running[start])
         ranked = sorted(shares.items(), key=lambda item: -item[1])
-        return tuple(PageShare(*labels[key], share) for key, share in ranked if share > 0.0)
+        return tuple(PageShare(*labels[key], share, *key) for key, share in ranked if share > 0.0)
 
 
 def page_text(

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from types import TracebackType
 
-from app.chat.answer import AnswerEvent, TokenEvent
+from app.chat.answer import AnswerEvent, PassagesFound, TokenEvent
 
 
 class RunningAnswer:
@@ -35,6 +35,7 @@ class RunningAnswer:
         self._lock = threading.Lock()
         self._followers: list[AnswerFollower] = []
         self._latest: AnswerEvent | None = None
+        self._passages: PassagesFound | None = None
         self._error: BaseException | None = None
         self._ended = False
         self._thread = threading.Thread(target=self._run, name="answer", daemon=True)
@@ -43,6 +44,11 @@ class RunningAnswer:
     def ended(self) -> bool:
         """Whether nothing more will come."""
         return self._ended
+
+    @property
+    def passages_found(self) -> PassagesFound | None:
+        """The passages that bear on the question, once they are found."""
+        return self._passages
 
     def start(self) -> None:
         """Begin to make it; once."""
@@ -56,11 +62,14 @@ class RunningAnswer:
         """Watch it from where it is now.
 
         Returns:
-            An iterator of `AnswerEvent`. The first is the latest progress, or a `TokenEvent` with all text so far; of
-            an answer that has ended `Finished`, at once. It ends after `Finished`, or raises what ended the answer.
+            An iterator of `AnswerEvent`. The first are the `PassagesFound` if there are any yet, and the latest
+            progress, or a `TokenEvent` with all text so far; of an answer that has ended `Finished` alone, at once. It
+            ends after `Finished`, or raises what ended the answer.
         """
         follower = AnswerFollower(self)
         with self._lock:
+            if self._passages not in (None, self._latest) and not self._ended:
+                follower._put(self._passages)
             if self._latest is not None:
                 follower._put(self._latest)
             if self._ended:
@@ -75,6 +84,8 @@ class RunningAnswer:
             for event in self._events(self):
                 with self._lock:
                     self._latest = event
+                    if isinstance(event, PassagesFound):
+                        self._passages = event
                     for follower in self._followers:
                         follower._put(event)
         except BaseException as failure:  # it belongs to the followers

@@ -113,6 +113,7 @@ def create_app(
     from app.web.library_routes import add_library_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
+    from app.web.source_routes import add_source_routes
     from app.web.upload_route import add_upload
 
     @asynccontextmanager
@@ -126,7 +127,7 @@ def create_app(
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
     add_library_routes(app, assistant)
-    add_document_routes(app, assistant)
+    add_source_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
     add_upload(app, uploads, page.blocks)

@@ -22,7 +22,7 @@ from app.settings import AppSettings
 REPORT_KEYS = [
     "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens", "reused_tokens",
     "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason", "pages_read",
-    "restored_tokens", "restored_bytes",
+    "restored_tokens", "restored_bytes", "passages_found", "citations", "unsupported",
 ]  # fmt: skip
 
 
@@ -69,7 +69,10 @@ def test_json_is_one_object_with_exactly_the_documented_keys(settings, book_path
     report = json.loads(lines[0])
     assert list(report) == REPORT_KEYS
     assert set(report["document"]) == {"pages", "tokens", "tokens_in_context"}
-    assert all(set(page) == {"document", "page_label", "share"} for page in report["pages_read"])
+    assert all(
+        set(page) == {"document", "document_id", "page_label", "page_index", "share", "read_score"}
+        for page in report["pages_read"]
+    )
     assert report["reused_tokens"] == 0
 
 

@@ -37,9 +37,10 @@ def test_shares_are_of_the_reads_beyond_what_every_step_reads(plan):
     totals = PageReadTotals()
     # Page 1 is all document page 1; page 2 and 3 all document page 2. Pages 0 and 4 and the dense layer do not count.
     totals.add(reads([2, 1, 0, 2, 2], [2, 2, 1, 0, 2]))
+    document_id = plan.spans[1].document.document_id
     assert totals.shares(plan, PAGE_SIZE) == (
-        PageShare("harbour.txt", "1", pytest.approx(3 / 6)),
-        PageShare("harbour.txt", "2", pytest.approx(3 / 6)),
+        PageShare("harbour.txt", "1", pytest.approx(3 / 6), document_id, 0),
+        PageShare("harbour.txt", "2", pytest.approx(3 / 6), document_id, 1),
     )
 
 

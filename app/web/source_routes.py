@@ -1,0 +1,29 @@
+"""What stands beside an answer as its evidence, for the page's scripts.
+
+What they tell is said in `app.chat.answer_sources`. An answer that is not there is answered with 404 and a sentence.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from app.chat.assistant import Assistant
+
+
+def add_source_routes(app: FastAPI, assistant: Assistant) -> None:
+    """Serve the sources of answers, and which tokens hold which document page."""
+    from fastapi.responses import JSONResponse
+
+    headers = {"Cache-Control": "no-store"}
+
+    # Plain `def` routes run in a thread: these may wait for the database.
+    @app.get("/conversations/{conversation_id}/turns/{turn_id}/sources")
+    def sources(conversation_id: str, turn_id: str) -> JSONResponse:
+        return JSONResponse(assistant.sources(conversation_id, turn_id), headers=headers)
+
+    @app.get("/conversations/{conversation_id}/document-pages")
+    def document_pages(conversation_id: str) -> JSONResponse:
+        return JSONResponse({"spans": assistant.document_spans(conversation_id)}, headers=headers)
