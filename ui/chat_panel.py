@@ -70,7 +70,9 @@ class ChatPanel:
         documents_panel: its context meter follows the conversation.
     """
 
-    def __init__(self, assistant: Assistant, settings_panel: SettingsPanel, documents_panel: DocumentsPanel) -> None:
+    def __init__(
+        self, assistant: Assistant, settings_panel: SettingsPanel, documents_panel: DocumentsPanel
+    ) -> None:
         self._assistant = assistant
         self._settings_panel = settings_panel
         self._documents_panel = documents_panel
@@ -119,7 +121,9 @@ class ChatPanel:
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         quick = plain | {"js": WITH_CONVERSATION}
         asking = (
-            self.question.submit(self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick),
+            self.question.submit(
+                self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick
+            ),
             self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
             self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
             self._edited.select(self._select_turn, conversation_id, None, **plain),
@@ -157,7 +161,9 @@ class ChatPanel:
     ) -> None:
         self._ask(request, conversation_id, event.value["text"], *option_values)
 
-    def _ask_edited(self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any) -> None:
+    def _ask_edited(
+        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
+    ) -> None:
         # Without a question it is a retry. Our own script sends a number; whoever else calls may send anything.
         number = event.turn if isinstance(event.turn, int) else -1
         self._ask_again(request, conversation_id, number, str(event.question).strip(), option_values)

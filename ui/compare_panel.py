@@ -141,7 +141,9 @@ def paced_race(events: Iterator[Any]) -> Iterator[tuple[str, dict[str, Column]]]
             line = prefill_line(event.done_tokens, event.total_tokens, event.remaining_s, "once for both")
             yield summary_note(line + stretch_suffix(event), event.done_tokens, event.total_tokens), columns
         elif isinstance(event, RaceToken):
-            columns[event.side] = Column(event.answer, event.tokens_per_s, event.ms_per_token, event.kv_bytes_per_token)
+            columns[event.side] = Column(
+                event.answer, event.tokens_per_s, event.ms_per_token, event.kv_bytes_per_token
+            )
             if time.monotonic() - shown_at >= _UPDATE_S:
                 shown_at = time.monotonic()
                 yield running_summary(columns), columns

@@ -43,7 +43,9 @@ class LibraryPanel:
         self._live_panel = live_panel
         with gr.Column(elem_id="conversations-panel", min_width=0):
             notice_line("library")
-            raw_html("<quest-conversations></quest-conversations>", js_on_load=None, elem_id="conversation-list")
+            raw_html(
+                "<quest-conversations></quest-conversations>", js_on_load=None, elem_id="conversation-list"
+            )
             self._actions = raw_html(js_on_load=_TELL_ACTIONS, elem_id="library-actions", visible="hidden")
 
     @staticmethod

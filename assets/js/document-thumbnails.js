@@ -47,8 +47,9 @@ export class Thumbnails {
   show() {
     const { pages } = this.view.shown;
     this.list.clear();
-    this.list.anchor = { index: 0, share: 0 };
+    this.current = 0;
     this.list.setHeights(pages.map((page) => Math.round((WIDTH * page.height) / (page.width || 1)) + LABEL_HEIGHT));
+    this.list.scrollTo(0, this.list.gap);
     this.setHeat([]);
   }
 

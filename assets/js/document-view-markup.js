@@ -39,8 +39,8 @@ export const MARKUP = `
           aria-pressed="false">${ICONS.text}</button>
         <button type="button" data-part="dark-toggle" aria-label="Dark pages" title="Dark pages"
           aria-pressed="false">${ICONS.dark}</button>
-        <button type="button" data-part="close" aria-label="Close" title="Close">${ICONS.close}</button>
       </span>
+      <button type="button" data-part="close" aria-label="Close" title="Close" hidden>${ICONS.close}</button>
     </div>
     <form class="search" data-part="search" role="search" hidden>
       <input type="search" data-part="words" aria-label="Search in the document" placeholder="Search in the document"

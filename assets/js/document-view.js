@@ -164,9 +164,10 @@ export class DocumentView extends HTMLElement {
     this.parts.jump.size = Math.min(14, Math.max(3, ...found.pages.map((page) => page.label.length)));
     this.parts.pages.setAttribute("aria-label", `Pages of ${found.name}`);
     this.say(found.message);
-    this.list.anchor = { index: 0, share: 0 };
+    this.list.setHeights([]);
     this.showStrip(this.stripChoice ?? this.offsetWidth >= STRIP_FROM);
     this.layOut();
+    this.goTo(0);
     this.thumbnails.show();
     this.search.setDocument(found.document_id);
     this.followAnswer();
