@@ -57,7 +57,7 @@ class DocumentViewer:
         self._places: ByteCache[tuple[array[int], float]] = ByteCache(_KEPT_PLACES_BYTES)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, list[tuple[float, float]]] = OrderedDict()
-        self._failures: OrderedDict[tuple[str, int], tuple[float, str]] = OrderedDict()
+        self._failures: OrderedDict[tuple[str, str, int], tuple[float, str]] = OrderedDict()
 
     def description(self, document_id: str) -> Future[dict[str, Any]]:
         """A document and its pages, as the page needs them.
@@ -114,7 +114,7 @@ class DocumentViewer:
             self._images.put(key, image, len(image))
             return image
 
-        return self._run(document_id, page_index, lambda: self._images.get(key), render)
+        return self._run((document_id, "image", page_index), lambda: self._images.get(key), render)
 
     def text(self, document_id: str, page_index: int) -> str:
         """The text of a document page, as the model is told it.
@@ -151,17 +151,12 @@ class DocumentViewer:
             return None if kept is None else line_boxes(text, *kept, start, end)
 
         def place(connection: RenderConnection) -> list[Box]:
-            try:
-                answer, places_bytes = connection.ask(request, _ANSWER_S)
-                places, aspect = character_places.from_bytes(places_bytes, len(text)), float(answer["aspect"])
-            except ProcessLost:
-                raise
-            except (RenderError, ValueError, KeyError):
-                places, aspect = character_places.nowhere(len(text)), 1.0
+            answer, places_bytes = connection.ask(request, _ANSWER_S)
+            places, aspect = character_places.from_bytes(places_bytes, len(text)), float(answer["aspect"])
             self._places.put(key, (places, aspect), len(places) * places.itemsize)
             return line_boxes(text, places, aspect, start, end)
 
-        return self._run(document_id, page_index, find, place)
+        return self._run((document_id, "marks", page_index), find, place, otherwise=[])
 
     def search(self, document_id: str, words: str, limit: int) -> dict[str, Any]:
         """Where words stand in a document; see `DocumentSearch.search`.
@@ -182,7 +177,7 @@ class DocumentViewer:
         with self._lock:
             self._sizes.pop(document_id, None)
         self._search.forget(document_id)
-        self._pool.lose_processes()
+        self._pool.end_processes()
 
     def close(self) -> None:
         """End the render processes; further calls do nothing."""
@@ -208,38 +203,54 @@ class DocumentViewer:
                     self._sizes.popitem(last=False)
             return sizes
 
-        return self._run(document.document_id, -1, kept, ask)
+        return self._run((document.document_id, "pages", 0), kept, ask)
 
     def _run(
         self,
-        document_id: str,
-        page_index: int,
+        key: tuple[str, str, int],
         kept: Callable[[], Answer | None],
         ask: Callable[[RenderConnection], Answer],
+        otherwise: Answer | None = None,
     ) -> Future[Answer]:
-        """Take what is kept, or ask a render process; a page that was the end of one is not asked for again soon."""
+        """Take what is kept, or ask a render process.
+
+        Args:
+            key: what is asked for; if it was the end of a process, it is not asked for again soon.
+            kept: the answer, if there is one already.
+            ask: gets it, and keeps it.
+            otherwise: the answer if there is none; it fails if that is None.
+        """
         if (found := kept()) is not None:
             return _done(found)
-        key = (document_id, page_index)
 
         def job(connection: RenderConnection) -> Answer:
             # While this was waiting, somebody else may have had it made.
             if (found := kept()) is not None:
                 return found
-            with self._lock:
-                failed_at, message = self._failures.get(key, (-_FAILED_S, ""))
-            if time.monotonic() - failed_at < _FAILED_S:
-                raise RenderError(message)
             try:
+                self._check_failures(key)
                 return ask(connection)
-            except ProcessLost as error:
-                with self._lock:
-                    self._failures[key] = time.monotonic(), error.message
-                    while len(self._failures) > _KEPT_FAILURES:
-                        self._failures.popitem(last=False)
-                raise
+            except RenderError as error:
+                if isinstance(error, ProcessLost):
+                    self._note_failure(key, error)
+                if otherwise is None:
+                    raise
+                return otherwise
 
         return self._pool.run(job)
+
+    def _check_failures(self, key: tuple[str, str, int]) -> None:
+        with self._lock:
+            failed_at, message = self._failures.get(key, (None, ""))
+        if failed_at is not None and time.monotonic() - failed_at < _FAILED_S:
+            raise RenderError(message)
+
+    def _note_failure(self, key: tuple[str, str, int], error: RenderError) -> None:
+        with self._lock:
+            self._failures.pop(key, None)
+            self._failures[key] = time.monotonic(), error.message
+            while len(self._failures) > _KEPT_FAILURES:
+                self._failures.popitem(last=False)
 
 
 def _done(result: Answer) -> Future[Answer]:

@@ -17,5 +17,9 @@ class ProcessLost(RenderError):
     """The render process hung, crashed or went beyond its limits, and is gone."""
 
 
+class ProcessEnded(Exception):
+    """The render process was ended from outside while it was asked: what it was asked can be asked again."""
+
+
 class RenderBusy(RenderError):
     """So much waits to be shown that this has been given up."""

@@ -42,8 +42,11 @@ def placed_characters(page: pypdfium2.PdfPage, text: str) -> array[int]:
     to_share = _shares_of_page(page)
     for position, found in enumerate(align(text, characters)):
         if found >= 0:
-            start = position * FIELDS
-            places[start : start + FIELDS] = array("H", (*to_share(boxes[found]), axes[found]))
+            left, top, right, bottom = to_share(boxes[found])
+            # What lies outside of the page is not seen.
+            if left < right and top < bottom:
+                start = position * FIELDS
+                places[start : start + FIELDS] = array("H", (left, top, right, bottom, axes[found]))
     return places
 
 

@@ -14,14 +14,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from app.limited_process import start_python
-from app.viewer.errors import LockedError, ProcessLost, RenderError
+from app.viewer.errors import LockedError, ProcessEnded, ProcessLost, RenderError
 
 _MODULE = "app.viewer.render_process"
+# What every answer tells.
+_COUNTS = ("bytes", "cpu_s", "memory_bytes")
 # The largest picture and the longest list of page sizes are far smaller.
 _MOST_LINE_BYTES = 8 << 20
 _MOST_PAYLOAD_BYTES = 64 << 20
-# Long before its limit: what is running should come to its end.
+# Long before its limits: what is running should come to its end, and memory that a page has taken is not given back.
 _RETIRED_CPU_S = 600
+_RETIRED_MEMORY_BYTES = 384 << 20
 _REFUSALS: Mapping[str, RenderError] = {
     "locked": LockedError(
         "The file is protected with a password, which is not kept: its pages are shown as text only."
@@ -45,13 +48,14 @@ class RenderConnection:
         # A thread, because writing to a process that does not read waits for ever, and so does reading.
         self._exchange = threading.Thread(target=self._exchange_all, name="render-exchange", daemon=True)
         self._exchange.start()
-        self._cpu_s = 0.0
+        self._is_spent = False
+        self._is_ended = False
         self._is_closed = False
 
     @property
     def is_usable(self) -> bool:
         """Whether it can be asked more: it has not been lost, and has not lived too long."""
-        return not self._is_closed and self._process.poll() is None and self._cpu_s < _RETIRED_CPU_S
+        return not (self._is_closed or self._is_ended or self._is_spent) and self._process.poll() is None
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
         """Ask for something; see `render_process` for what.
@@ -65,6 +69,7 @@ class RenderConnection:
 
         Raises:
             RenderError: it cannot be given; `LockedError`, or `ProcessLost` if the process is gone now.
+            ProcessEnded: because of `end`.
         """
         self._requests.put(json.dumps(request).encode() + b"\n")
         try:
@@ -74,17 +79,19 @@ class RenderConnection:
             raise ProcessLost(_HUNG) from None
         if received is None:
             self.close()
-            raise ProcessLost(_CRASHED)
+            raise ProcessEnded if self._is_ended else ProcessLost(_CRASHED)
         answer, payload = received
-        self._cpu_s = float(answer.get("cpu_s", 0.0))
+        self._is_spent = answer["cpu_s"] > _RETIRED_CPU_S or answer["memory_bytes"] > _RETIRED_MEMORY_BYTES
         if "error" in answer:
             refusal = _REFUSALS.get(answer["error"], _REFUSALS["damaged"])
             raise type(refusal)(refusal.message)
         return answer, payload
 
-    def kill(self) -> None:
-        """End the process now, from any thread: whoever waits for its answer is told that it is lost."""
+    def end(self) -> None:
+        """End the process now, from any thread; what it has open is closed then."""
+        self._is_ended = True
         self._process.kill()
+        self._process.wait()
 
     def close(self) -> None:
         """End the process, and wait for that; further calls do nothing."""
@@ -119,9 +126,11 @@ def _read_answer(process: subprocess.Popen[bytes]) -> tuple[dict[str, Any], byte
     if not line.endswith(b"\n"):
         raise ValueError("half an answer")
     answer = json.loads(line)
-    size = answer["bytes"] if isinstance(answer, dict) else None
-    if not isinstance(size, int) or not 0 <= size <= _MOST_PAYLOAD_BYTES:
-        raise ValueError(f"an answer of {size!r} bytes")
+    if not isinstance(answer, dict) or not all(isinstance(answer.get(name), int) for name in _COUNTS):
+        raise ValueError("not an answer")
+    size = answer["bytes"]
+    if not 0 <= size <= _MOST_PAYLOAD_BYTES:
+        raise ValueError(f"an answer of {size} bytes")
     payload = process.stdout.read(size)
     if len(payload) < size:
         raise ValueError("half an answer")

@@ -13,7 +13,7 @@ from concurrent.futures import Future
 from typing import Any
 
 from app.errors import explain
-from app.viewer.errors import RenderBusy
+from app.viewer.errors import ProcessEnded, RenderBusy
 from app.viewer.render_connection import RenderConnection
 
 Job = Callable[[RenderConnection], Any]
@@ -31,7 +31,7 @@ class RenderPool:
         idle_s: without a job for so long, a process ends.
     """
 
-    def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 120.0) -> None:
+    def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 300.0) -> None:
         self._processes = processes
         self._most_waiting = most_waiting
         self._idle_s = idle_s
@@ -64,11 +64,11 @@ class RenderPool:
             given_up.set_exception(RenderBusy(_GIVEN_UP))
         return future
 
-    def lose_processes(self) -> None:
-        """End all processes, with what they are doing: no file is open afterwards. New ones start when needed."""
+    def end_processes(self) -> None:
+        """End all processes: no file is open afterwards. What they were doing is done by new ones."""
         with self._state:
             for connection in self._connections:
-                connection.kill()
+                connection.end()
 
     def close(self) -> None:
         """End all, and wait for that; further calls do nothing."""
@@ -77,7 +77,7 @@ class RenderPool:
             waiting, threads = list(self._waiting), list(self._threads)
             self._waiting.clear()
             for connection in self._connections:
-                connection.kill()
+                connection.end()
             self._state.notify_all()
         for _, future in waiting:
             future.cancel()
@@ -98,12 +98,18 @@ class RenderPool:
                 job, future = taken
                 if not future.set_running_or_notify_cancel():
                     continue
-                if not connection.is_usable:
-                    connection = self._replaced(connection)
-                try:
-                    future.set_result(job(connection))
-                except Exception as error:
-                    future.set_exception(explain(error, "Showing a document page"))
+                while True:
+                    if not connection.is_usable:
+                        connection = self._replaced(connection)
+                    try:
+                        future.set_result(job(connection))
+                    except ProcessEnded:
+                        if not self._closed:
+                            continue
+                        future.set_exception(RenderBusy(_CLOSED))
+                    except Exception as error:
+                        future.set_exception(explain(error, "Showing a document page"))
+                    break
         finally:
             with self._state:
                 self._threads.discard(threading.current_thread())

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO
 
 import pypdfium2
 import pypdfium2.raw as pdfium
-from PIL import Image, JpegImagePlugin
+from PIL import Image
 
 from app.limited_process import end_with_starter, limit_this_process
 from app.viewer.page_characters import placed_characters
@@ -49,7 +49,7 @@ def main() -> None:
     logging.disable(logging.CRITICAL)
     end_with_starter()
     # Libraries are loaded: they are trusted, and must not count against the limits.
-    JpegImagePlugin.Image.init()
+    Image.preinit()
     limit_this_process(MEMORY_BYTES, CPU_S)
     for line in requests:
         _answer(answers, json.loads(line))
@@ -66,7 +66,7 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     except Exception:
         # pypdfium2 raises a handful of kinds on malformed files.
         answer = {"error": "damaged"}
-    answer |= {"bytes": len(payload), "cpu_s": time.process_time()}
+    answer |= {"bytes": len(payload), "cpu_s": int(time.process_time()), "memory_bytes": _most_memory_bytes()}
     answers.write(json.dumps(answer).encode() + b"\n" + payload)
     answers.flush()
 
@@ -103,6 +103,16 @@ def _characters(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         return {"aspect": width / height}, placed_characters(page, request["text"]).tobytes()
     finally:
         page.close()
+
+
+def _most_memory_bytes() -> int:
+    """The most memory that this process has ever had; 0 where that is not told."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return most if sys.platform == "darwin" else most << 10
 
 
 _ANSWERS = {"pages": _pages, "image": _image, "characters": _characters}
