@@ -103,7 +103,7 @@ def paced(events: Iterator[AnswerEvent]) -> Iterator[AnswerEvent]:
 
 
 def event_content(event: AnswerEvent) -> Any:
-    """What the answer's message shows after an event; not for `Finished` and `PassagesFound`."""
+    """What the answer's message shows after an event; not for `Finished`."""
     if isinstance(event, ModelLoading):
         return waiting_content(loading_line(event.message))
     if isinstance(event, PassagesFound):

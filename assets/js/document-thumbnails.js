@@ -1,7 +1,7 @@
 // Beside the pages: small images of them, and a strip of the whole document that shows which pages an answer read.
 //
-// How much was read is a page's read score, where there is one: how many times as much as its place gets anyway. Raw
-// shares, which favour late and long pages whatever is asked, are drawn only where nothing better is known.
+// How much was read is a page's read score: how many times as much as its place gets anyway. Raw shares favour late and
+// long pages whatever is asked, so where there is no score the strip stays neutral.
 
 import { make } from "./list-rows.js";
 import { VirtualList } from "./virtual-list.js";
@@ -14,14 +14,12 @@ const HOTTEST = 4;
 const LEAST_TOLD = 0.35;
 const NAMED = 5;
 
-/** Of each page index, 0 to 1; a map without pages that were read as usual. */
+/** Of each page index, 0 to 1; a map without pages that were read as usual, or of which that is not known. */
 export function heatOf(pagesRead, documentId, pages) {
-  const own = pagesRead.filter((one) => one.document_id === documentId);
-  const most = Math.max(...own.map(({ share }) => share ?? 0), 0);
   const heat = new Map();
-  for (const { page_index: index, share, read_score: score } of own) {
-    if (index == null || index >= pages.length) continue;
-    const value = score != null ? Math.log2(Math.max(1, score)) / Math.log2(HOTTEST) : most ? (share / most) ** 2 : 0;
+  for (const { document_id: id, page_index: index, read_score: score } of pagesRead) {
+    if (id !== documentId || score == null || !(index in pages)) continue;
+    const value = Math.log2(Math.max(1, score)) / Math.log2(HOTTEST);
     if (value > 0.02) heat.set(index, Math.min(1, value));
   }
   return heat;

@@ -101,6 +101,7 @@ export class DocumentView extends HTMLElement {
     this.parts.choice.disabled = offered.length < 2;
     if (!offered.some((one) => one.document_id === this.openedId)) this.openedId = offered[0]?.document_id ?? null;
     this.parts.choice.value = this.openedId ?? "";
+    this.parts.choice.title = this.parts.choice.selectedOptions[0]?.textContent ?? "";
     this.load();
   }
 
