@@ -7,6 +7,7 @@ neighbours. Linear in the length of the texts but for short gaps, whose work is 
 
 from __future__ import annotations
 
+import sys
 import unicodedata
 from collections.abc import Sequence
 from difflib import SequenceMatcher
@@ -21,6 +22,8 @@ _RESYNC_LENGTH = 5
 _MOST_GAP = 300
 # Comparisons of characters in short gaps, over the whole page.
 _MOST_GAP_WORK = 1_000_000
+# Two stretches are the same one, read differently, if so much of the longer one agrees.
+_SAME_SHARE = 0.6
 _SAME = {"‘": "'", "’": "'", "‚": "'", "`": "'", "´": "'", "“": '"', "”": '"', "„": '"', "·": "•", "∙": "•"}
 
 _bare_forms: dict[str, str] = {}
@@ -91,16 +94,25 @@ class _Alignment:
         return self._of_left
 
     def _pair_unique(self, length: int) -> None:
-        """Pair stretches that occur once in what is left of each string, as far as they go."""
+        """Pair stretches that occur once in what is left of each string, and from there on as far as they go."""
         right_places = self._unique_places(self._right, self._taken, length)
         left_taken = bytearray(place != NOT_FOUND for place in self._of_left)
+        # Stretches that overlap are one: its place, that of its other, its length.
+        runs: list[list[int]] = []
         for stretch, place in self._unique_places(self._left, left_taken, length).items():
             other = right_places.get(stretch, NOT_FOUND)
             if place == NOT_FOUND or other == NOT_FOUND:
                 continue
-            if self._of_left[place] == NOT_FOUND and not self._taken[other]:
-                self._extend(place, other, 1)
+            if runs and place - runs[-1][0] == other - runs[-1][1] == runs[-1][2] - length + 1:
+                runs[-1][2] += 1
+            else:
+                runs.append([place, other, length])
+        # First all that is certain: where one part ends and another begins, both may go on with the same letters.
+        paired = [(place, other, self._extend(place, other, 1, most)) for place, other, most in runs]
+        for place, other, count in paired:
+            if count:
                 self._extend(place - 1, other - 1, -1)
+                self._extend(place + count, other + count, 1)
 
     @staticmethod
     def _unique_places(text: str, taken: bytearray, length: int) -> dict[str, int]:
@@ -114,12 +126,13 @@ class _Alignment:
                 places[stretch] = NOT_FOUND if stretch in places else place
         return places
 
-    def _extend(self, place: int, other: int, step: int) -> int:
-        """Pair equal characters from two places on; returns how many."""
+    def _extend(self, place: int, other: int, step: int, most: int = sys.maxsize) -> int:
+        """Pair equal characters from two places on, so many at most; returns how many."""
         left, right, of_left, taken = self._left, self._right, self._of_left, self._taken
         count = 0
         while (
-            0 <= place < len(left)
+            count < most
+            and 0 <= place < len(left)
             and 0 <= other < len(right)
             and left[place] == right[other]
             and of_left[place] == NOT_FOUND
@@ -195,6 +208,9 @@ class _Alignment:
         if self._gap_work > _MOST_GAP_WORK:
             return
         matcher = SequenceMatcher(None, self._left[start:end], self._right[other_start:other_end], autojunk=False)
-        for place, other, size in matcher.get_matching_blocks():
-            if size and self._of_left[start + place] == NOT_FOUND:
-                self._extend(start + place, other_start + other, 1)
+        blocks = matcher.get_matching_blocks()
+        # Single letters agree by chance in any two texts.
+        is_same = sum(block.size for block in blocks) >= _SAME_SHARE * max(end - start, other_end - other_start)
+        for place, other, size in blocks:
+            if size >= (1 if is_same else _RESYNC_LENGTH):
+                self._extend(start + place, other_start + other, 1, size)
