@@ -60,7 +60,7 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="DOCUMENT... QUESTION",
-        help="documents (PDF, text, Markdown, EPUB, HTML) and, last, the question",
+        help="documents (PDF, EPUB, Word, PowerPoint, OpenDocument, HTML, text, Markdown) and, last, the question",
     )
     ask.add_argument("--questions", type=Path, metavar="FILE", help="instead of a question: one a line, in one session")
     ask.add_argument("--json", action="store_true", help="one JSON object a question on stdout")

@@ -4,7 +4,7 @@ import { act, library } from "./library.js";
 import { button, make, moreButton, renameInPlace, Rows, setName, setText } from "./list-rows.js";
 import { byteCount, counted, duration, namedPages } from "./wording.js";
 
-const NONE = "No document yet. Drop a PDF, EPUB, text, Markdown or HTML file above.";
+const NONE = "No document yet. Drop a PDF, EPUB, Word, PowerPoint, web page or text file above.";
 const NONE_HERE = "No document in this conversation.";
 const NONE_FOUND = "No document has these words.";
 

@@ -28,8 +28,8 @@ _FONT_OBFUSCATION = ("http://www.idpf.org/2008/embedding", "http://ns.adobe.com/
 _PICTURES = ("img", "image", "svg", "object", "canvas")
 # A chapter up to this length stays one page.
 _CHAPTER_CHARACTERS = 2 * PAGE_CHARACTERS
-# The title of a part, before its first chapter, makes no page of its own.
-_PART_TITLE_CHARACTERS = 100
+# The title of a part, before its first chapter, makes no page of its own; so much may stand beside it.
+_BESIDE_TITLE_CHARACTERS = 40
 # Entries further inside begin a new page only if the present one is as full.
 _CHAPTER_DEPTH = 2
 _SECTION_CHARACTERS = 1000
@@ -174,7 +174,9 @@ def _joined(sections: list[_Section]) -> list[_Section]:
         before, entry = joined[-1] if joined else None, section.entry
         if before is None or entry is None or before.entry is None:
             joined.append(section)
-        elif len(before.text) <= _PART_TITLE_CHARACTERS and entry.depth > before.entry.depth:
+            continue
+        is_bare_title = len(before.text) <= len(before.entry.title) + _BESIDE_TITLE_CHARACTERS
+        if is_bare_title and entry.depth > before.entry.depth:
             section.text = f"{before.text}\n\n{section.text}"
             joined[-1] = section
         elif entry.depth > _CHAPTER_DEPTH and len(before.text) < _SECTION_CHARACTERS:

@@ -16,6 +16,7 @@ from app.library.errors import DamagedDocumentError, NoTextError
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.html_lines import Verbatim, write_out_items, write_out_pictures
 from app.library.formats.line_forms import row_line
+from app.library.formats.mathml import formula_text
 from app.library.formats.pagination import split_into_pages
 from app.library.formats.text_cleaning import clean_characters
 from app.library.formats.text_encoding import DecodedText, decode_text, is_utf_8
@@ -40,6 +41,7 @@ HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 # Unicode keeps these characters for a program's own use: no text has them.
 _SECTION_MARK = "\ufdd0"
 _SECTION = re.compile(f"{_SECTION_MARK}[0-9]+{_SECTION_MARK}")
+_IS_FORMULA = re.compile(r"(\w+:)?math")
 _HIDING_STYLE = re.compile(r"display\s*:\s*none|visibility\s*:\s*hidden", re.IGNORECASE)
 _CHARSET = re.compile(rb"<(?:meta|\?xml)[^>]{0,200}?(?:charset|encoding)\s*=\s*[\"']?([\w.:-]{2,40})", re.IGNORECASE)
 # What browsers take these for: larger encodings, which agree with them.
@@ -139,6 +141,9 @@ def sections_of(tree: Tag, starts: Sequence[Tag]) -> list[tuple[int, str]]:
         # What was inside of one that is gone is gone, too.
         if not tag.decomposed:
             tag.decompose()
+    for formula in tree.find_all(_IS_FORMULA):
+        if not formula.decomposed and formula.parent is not None:
+            formula.replace_with(Verbatim(formula_text(formula)))
     write_out_pictures(tree)
     write_out_items(tree)
     _write_out_rows(tree)

@@ -35,6 +35,6 @@ def test_password_is_handed_on(make_pdf):
 
 
 def test_errors_are_those_of_the_library(tmp_path):
-    (tmp_path / "a.docx").write_bytes(b"PK\x03\x04")
+    (tmp_path / "a.xls").write_bytes(b"PK\x03\x04")
     with pytest.raises(UnsupportedFormatError):
-        DocumentReader().load_data(tmp_path / "a.docx")
+        DocumentReader().load_data(tmp_path / "a.xls")

@@ -210,7 +210,17 @@ def test_blank_file_is_empty_whatever_its_name(tmp_path, name):
 @pytest.mark.parametrize(
     ("name", "content", "error_class", "words"),
     [
-        ("notes.docx", b"PK\x03\x04" + b"x" * 50, UnsupportedFormatError, "save it as PDF"),
+        ("notes.doc", b"\xd0\xcf\x11\xe0" + b"x" * 50, UnsupportedFormatError, "save it as .docx or PDF"),
+        ("notes.docx", b"PK\x03\x04" + b"x" * 50, DamagedDocumentError, "save it anew"),
+        ("notes.docx", b"{\\rtf1" + b"x" * 50, DamagedDocumentError, "it is an RTF document"),
+        ("notes.pptx", b"\xd0\xcf\x11\xe0" + b"x" * 600, DamagedDocumentError, "it is an old office document"),
+        ("sheet.xlsx", b"PK\x03\x04" + b"xl/workbook.xml" * 4, UnsupportedFormatError, "is a spreadsheet"),
+        (
+            "locked.docx",
+            b"\xd0\xcf\x11\xe0" + b"x" * 600_000 + "EncryptedPackage".encode("utf-16-le"),
+            UnsupportedFormatError,
+            "is protected with a password",
+        ),
         ("photo.jpg", b"\xff\xd8\xff\xe0" + b"x" * 50, UnsupportedFormatError, "ocrmypdf"),
         ("novel.mobi", b"x" * 100, UnsupportedFormatError, "Calibre"),
         ("README", b"just text", UnsupportedFormatError, "Supported are PDF"),
