@@ -33,7 +33,10 @@ def parse(*arguments: str, **environment: str):
 def test_defaults():
     settings = parse(XDG_DATA_HOME="/data")
     assert (settings.model, settings.attention, settings.token_budget, settings.page_size) == (
-        "embedded", "quest", 1024, 4,
+        "embedded",
+        "quest",
+        1024,
+        4,
     )
     assert (settings.host, settings.port, settings.context_tokens, settings.offline) == ("127.0.0.1", 7860, None, False)
 

@@ -93,9 +93,7 @@ def thinking_folder(tiny_model_folder, tmp_path_factory):
 @pytest.fixture(scope="module")
 def thinking_settings(thinking_folder, tmp_path_factory):
     data_dir = tmp_path_factory.mktemp("data")
-    return AppSettings(
-        data_dir=data_dir, model=str(thinking_folder), device="cpu", dtype="float32", token_budget=64
-    )
+    return AppSettings(data_dir=data_dir, model=str(thinking_folder), device="cpu", dtype="float32", token_budget=64)
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import io
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +17,8 @@ from app.errors import UserFacingError
 from app.library.library import Library
 from app.store.database import Database
 from app.viewer.document_viewer import DocumentViewer
+from app.viewer.errors import RenderBusy
+from app.viewer.render_pool import RenderPool
 
 fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
@@ -33,10 +36,16 @@ def library(tmp_path_factory) -> Iterator[Library]:
 
 
 @pytest.fixture(scope="module")
-def client(library) -> Iterator[httpx.Client]:
+def viewer(library) -> Iterator[DocumentViewer]:
+    viewer = DocumentViewer(library, RenderPool(processes=1))
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture(scope="module")
+def client(viewer) -> Iterator[httpx.Client]:
     from app.web.document_routes import add_document_routes
 
-    viewer = DocumentViewer(library)
     app = fastapi.FastAPI()
 
     @app.exception_handler(UserFacingError)
@@ -55,7 +64,6 @@ def client(library) -> Iterator[httpx.Client]:
         yield client
     server.should_exit = True
     thread.join()
-    viewer.close()
 
 
 def added(library: Library, path: Path) -> str:
@@ -123,3 +131,32 @@ def test_a_page_that_is_not_there_is_not_found(client, library):
     for start, end in ((-5, 10**30), (7, 3), (10**9, 10**9 + 4)):
         marks = client.get(f"{book}/pages/3/marks", params={"start": start, "end": end})
         assert marks.status_code == 200
+
+
+def test_pages_that_nobody_waits_for_any_more_are_not_rendered(client, viewer, library):
+    document_id = added(library, SAMPLE_BOOK)
+    go_on, started = threading.Event(), threading.Event()
+    viewer._pool.run(lambda connection: started.set() or go_on.wait(20))
+    assert started.wait(20)
+    with pytest.raises(httpx.ReadTimeout):
+        client.get(f"/documents/{document_id}/pages/9/image?width=1200", timeout=0.3)
+    time.sleep(0.5)
+    go_on.set()
+    # What comes after it is there, and it is not.
+    assert client.get(f"/documents/{document_id}/pages/8/image?width=1200").status_code == 200
+    time.sleep(0.2)
+    assert viewer._images.get((document_id, 8, 1200)) and not viewer._images.get((document_id, 9, 1200))
+
+
+def test_what_is_given_up_says_when_to_ask_again(client, viewer, library, monkeypatch):
+    document_id = added(library, SAMPLE_BOOK)
+
+    def give_up(*_: object) -> Future:
+        future: Future = Future()
+        future.set_exception(RenderBusy("So many pages were asked for after this one."))
+        return future
+
+    monkeypatch.setattr(viewer, "image", give_up)
+    response = client.get(f"/documents/{document_id}/pages/3/image")
+    assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+    assert response.json() == {"error": "So many pages were asked for after this one."}

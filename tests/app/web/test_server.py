@@ -206,7 +206,7 @@ def test_a_conversation_is_downloaded_under_a_name_that_every_disk_takes(client,
     assert (response.status_code, response.text) == (200, f"{kind} of {CONVERSATION}")
     assert media in response.headers["Content-Type"] and "X-Evil" not in response.headers
     disposition = response.headers["Content-Disposition"]
-    assert disposition.startswith(f'attachment; filename="conversation.{suffix}"; filename*=UTF-8\'\'')
+    assert disposition.startswith(f"attachment; filename=\"conversation.{suffix}\"; filename*=UTF-8''")
     name = unquote(disposition.partition("filename*=UTF-8''")[2])
     assert name == f"Who s he ünd X-Evil 1.{suffix}"
     assert client.get(f"/conversations/nobodys/export.{suffix}").status_code == 404

@@ -15,7 +15,7 @@ from quest_core.model_source import find_model
 
 ROOT = Path(__file__).parents[4]
 MESSAGES = [
-    {"role": "system", "content": "Be <brief> & \"exact\"."},
+    {"role": "system", "content": 'Be <brief> & "exact".'},
     {"role": "user", "content": "  Who? \n"},
     {"role": "assistant", "content": "She — 漢字."},
     {"role": "user", "content": "Why?"},

@@ -94,9 +94,7 @@ def test_bytes_of_weights_are_those_of_the_shape(cpu_settings, tiny_shape):
 
 
 def test_random_weights_repeat_and_differ(tiny_shape):
-    first, second = (
-        random_weights(tiny_shape.model_config(64), torch.device("cpu"), torch.float32) for _ in range(2)
-    )
+    first, second = (random_weights(tiny_shape.model_config(64), torch.device("cpu"), torch.float32) for _ in range(2))
     assert torch.equal(first.layers[2].down, second.layers[2].down)
     assert not torch.equal(first.layers[1].down, first.layers[2].down)
     assert first.layers[0].down.std() == pytest.approx(0.02, rel=0.1)
