@@ -293,9 +293,9 @@ def _description(document: Document, kind: str, sizes: list[tuple[float, float]]
 
 def _notes(document: Document) -> list[str]:
     """What is wrong with each page, in a word."""
-    without_text = dict.fromkeys(getattr(document, "garbled_pages", ()), "garbled")
+    without_text = dict.fromkeys(document.garbled_pages, "garbled")
     without_text |= dict.fromkeys(document.picture_pages, "picture")
     without_text |= dict.fromkeys(document.unreadable_pages, "unreadable")
-    with_text = dict.fromkeys(getattr(document, "recognised_pages", ()), "recognised")
+    with_text = dict.fromkeys(document.recognised_pages, "recognised")
     # Several pages may have one label, but a page with text is none that has none.
     return [(with_text if page.text else without_text).get(page.page_label, "") for page in document.document_pages]

@@ -149,9 +149,10 @@ def test_a_file_that_is_gone_or_damaged_says_so(viewer, shelf, make_pdf, tmp_pat
 
 def test_what_is_wrong_with_pages_is_told(viewer, shelf, make_pdf):
     # Two pages are called "1"; only the one without text is a picture.
-    document_id = shelf.add(make_pdf([LINES, "", ""]), TEXT, "", "", picture_pages=("1", "2"), unreadable_pages=("3",))
+    wrong = {"picture_pages": ("1", "2"), "unreadable_pages": ("3",), "garbled_pages": ("4",), "recognised_pages": ("5",)}
+    document_id = shelf.add(make_pdf([LINES] + [""] * 4), TEXT, "", "", "", "Recognised.", **wrong)
     notes = [page["note"] for page in waited(viewer.description(document_id))["pages"]]
-    assert notes == ["", "picture", "unreadable"]
+    assert notes == ["", "picture", "unreadable", "garbled", "recognised"]
 
 
 def test_other_formats_are_text_whatever_they_are_called(viewer, shelf, make_pdf, tmp_path):
