@@ -11,7 +11,7 @@ signs that end emphasis, and before the bar that ends a table's row.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from app.evidence.citation import Citation, UnsupportedSentence
 from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, FORMULA, safe_markdown
@@ -68,12 +68,19 @@ def circled(number: int) -> str:
 
 def _with_marks(answer: str, marks: list[tuple[int, int, str]], places: _Places) -> str:
     parts, written = [], 0
+    open_fence = places.open_fence
     for place, _, mark in sorted(marks, key=lambda one: one[:2]):
         parts.append(_OWN_CHARACTERS.sub("", answer[written:place]))
         written = place
         if places.is_fence_end(place):
-            mark = f"\n{mark}\n\n"
-        elif _BARE_ADDRESS.search(answer[max(0, place - _ADDRESS_CHARACTERS) : place]):
+            # One that was cut off would take the mark for code.
+            if open_fence and place == len(answer):
+                mark, open_fence = f"\n{open_fence}\n{mark}\n\n", ""
+            else:
+                mark = f"\n{mark}\n\n"
+        elif not places.is_whole_end(place) and _BARE_ADDRESS.search(
+            answer[max(0, place - _ADDRESS_CHARACTERS) : place]
+        ):
             # The address would take the mark for its own.
             mark = f" {mark}"
         parts.append(mark)
@@ -85,11 +92,14 @@ class _Places:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._fences = list(_fences(text))
+        self._fences, self.open_fence = _fences(text)
         self._wholes = [match.span() for kind in (CODE_SPAN, _LINK, FORMULA, AUTOLINK) for match in kind.finditer(text)]
 
     def is_fence_end(self, place: int) -> bool:
         return any(place == end for _, end in self._fences)
+
+    def is_whole_end(self, place: int) -> bool:
+        return any(place == end for _, end in self._wholes)
 
     def end(self, start: int, end: int) -> int:
         """For a mark behind the sentence from `start` to `end`."""
@@ -104,10 +114,13 @@ class _Places:
             if not line.strip() or not _RULE_CHARACTERS.issuperset(line) or not line_start:
                 break
             place = len(self._text[:line_start].rstrip())
+        place = self._behind_run(place)
         while place < len(self._text) and self._text[place] in _CLOSING and not self._around(self._wholes, place):
             place += 1
         while whole := self._around(self._wholes, place):
             place = whole[1]
+        if fence := self._around(self._fences, place, with_ends=True):
+            return fence[1]
         before = self._text[line_start:place].rstrip(" \t")
         if before.endswith("|") and "|" in before[:-1]:
             place = line_start + len(before[:-1].rstrip(" \t"))
@@ -126,7 +139,14 @@ class _Places:
         place = max(start, _LINE_START.match(self._text, line_start).end())
         while place < end and self._text[place] in "*_~" and not self._text[place : place + 2].isspace():
             place += 1
+        place = self._behind_run(place)
         return place if place < end else None
+
+    def _behind_run(self, place: int) -> int:
+        """Out of signs that mean something only together."""
+        while 0 < place < len(self._text) and self._text[place] in "`$" and self._text[place - 1] == self._text[place]:
+            place += 1
+        return place
 
     @staticmethod
     def _around(spans: list[tuple[int, int]], place: int, with_ends: bool = False) -> tuple[int, int] | None:
@@ -134,17 +154,24 @@ class _Places:
         return next((span for span in spans if span[0] - with_ends < place < span[1] + with_ends), None)
 
 
-def _fences(text: str) -> Iterator[tuple[int, int]]:
-    """Yield where fenced code begins and ends, by the rules of `safe_markdown`."""
-    opened: tuple[int, str] | None = None
-    place = 0
+def _fences(text: str) -> tuple[list[tuple[int, int]], str]:
+    """Where fenced code begins and ends, by the rules of `safe_markdown`, and the fence that is open at the end."""
+    found: list[tuple[int, int]] = []
+    opened: re.Match[str] | None = None
+    start = place = 0
     for line in text.split("\n"):
-        if opened is None:
-            if found := FENCE.match(line):
-                opened = place, found["fence"]
-        elif re.fullmatch(rf"[ \t>]*{re.escape(opened[1][0])}{{{len(opened[1])},}}[ \t]*", line):
-            yield opened[0], place + len(line)
+        if opened is not None and ">" in opened["prefix"] and not line.lstrip().startswith(">"):
+            # It has left the quotation.
+            found.append((start, place - 1))
             opened = None
+        elif opened is not None:
+            fence = opened["fence"]
+            if re.fullmatch(rf"[ \t>]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*", line):
+                found.append((start, place + len(line)))
+                opened = None
+        elif opened := FENCE.match(line):
+            start = place
         place += len(line) + 1
-    if opened is not None:
-        yield opened[0], len(text)
+    if opened is None:
+        return found, ""
+    return [*found, (start, len(text))], opened["fence"]

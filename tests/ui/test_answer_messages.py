@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import html
+import json
+import re
 from dataclasses import replace
 
 import pytest
@@ -16,6 +19,7 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.conversation import Turn
+from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from ui.answer_messages import (
     MESSAGES_PER_TURN,
     ending_content,
@@ -24,6 +28,7 @@ from ui.answer_messages import (
     prefill_content,
     question_content,
     report_content,
+    running_messages,
     turn_messages,
 )
 
@@ -55,6 +60,41 @@ def test_a_thought_is_shown_while_it_lasts_and_folded_up_afterwards(report):
     assert "<details" not in report_content(report)["value"]
     value = report_content(replace(report, thinking="Is it <high>?", thinking_tokens=12))["value"]
     assert "<summary>Thought: 12 tokens</summary>Is it &lt;high&gt;?</details>" in value
+
+
+def test_what_must_be_known_is_never_folded_away(report):
+    pages = (PageReference("book.pdf", "3"),)
+    nothing_found = PassagesReport(pages, 2, (), ("spinne",))
+    worse = replace(report, finish_reason="length", left_out=("two.pdf",), warning="Not saved.", passages=nothing_found)
+    value = report_content(worse)["value"]
+    said = re.findall('<span slot="said">(.*?)</span>', value)
+    for sentence in ("Cut at the longest answer", "two.pdf is still being read", "Not saved.", "None of the question"):
+        assert any(sentence in one for one in said), sentence
+    found = report_content(replace(report, passages=PassagesReport(pages, 2, ("prince",), ())))["value"]
+    assert '<span slot="speed">18.6 tokens/s · read in passages</span>' in found
+    assert re.findall('<span slot="said">', found) == []
+
+
+def test_sources_come_with_the_row_and_marks_with_the_answer(report):
+    place = ("<b>.pdf", "id", "5", 4, 0, 10, '"High" <b>', 0.8)
+    citation = Citation(1, "High above.", 0, 11, *place)
+    cited = replace(
+        report, answer="High above. Gold.", citations=(citation,), unsupported=(UnsupportedSentence("Gold.", 12, 17),),
+        passages_found=(EvidencePassage(*place),) * 5,
+    )  # fmt: skip
+    turn = Turn("Where?", "High above. Gold.", cited, (), "7")
+    _, answer, row = turn_messages([turn])
+    assert "①" in answer["content"]
+    (attribute,) = re.findall(' sources="([^"]*)"', row["content"]["value"])
+    sources = json.loads(html.unescape(attribute))
+    assert sources["citations"][0]["text"] == '"High" <b>' and "<b>" not in row["content"]["value"]
+    assert (sources["unsupported"], len(sources["passages_found"])) == (1, 3)
+    # Another text than the report is about has other places.
+    _, answer, _ = turn_messages([replace(turn, answer="Other.")])
+    assert answer["content"] == "Other."
+    (*_, passages) = running_messages("Where?", "High", cited.passages_found, is_speaking=False)
+    assert " unfolded>" in passages["content"]["value"]
+    assert len(running_messages("Where?", "High")) == 2
 
 
 def test_prefill_content_shows_the_time_left():
@@ -95,7 +135,7 @@ def test_the_lines_below_an_answer_tell_of_passages(report):
 def test_an_answer_stopped_before_its_first_token_has_a_line_too(report):
     nothing = replace(report, time_to_first_token_s=None, decode_tokens_per_s=0.0, pages_read=())
     value = report_content(replace(nothing, finish_reason="cancelled"))["value"]
-    assert "stopped" in value
+    assert '<span slot="said">Stopped.</span>' in value
     assert "None" not in value and "0.0" not in value
 
 

@@ -222,7 +222,7 @@ def test_stop_keeps_what_there_is(panel, conversation, assistant):
     panel._stop(conversation.conversation_id)
     messages = list(following)[-1][0]
     assert conversation.turns[0].answer == "High "
-    assert "stopped" in messages[-1]["content"]["value"]
+    assert "Stopped." in messages[-1]["content"]["value"]
 
 
 @pytest.mark.parametrize("reason", ["cancelled", "stop"])
@@ -241,13 +241,11 @@ def test_an_answer_without_a_word_is_not_kept(panel, conversation, assistant, mo
     assert len(warnings) == (0 if reason == "cancelled" else 1)
 
 
-def test_regenerate_begins_a_branch_and_the_way_leads_back(panel, conversation, assistant):
+def test_a_retry_begins_a_branch_and_the_way_leads_back(panel, conversation, assistant):
     for question in ("First?", "Second?"):
         ask(panel, conversation, question)
     first = conversation.turns[0]
-    messages = turn_messages(conversation.turns)
-    index = messages.index({"role": "user", "content": question_content("First?", 0)})
-    panel._regenerate(REQUEST, SimpleNamespace(index=index), conversation.conversation_id, *OPTIONS)
+    panel._ask_edited(REQUEST, SimpleNamespace(turn=0, question=""), conversation.conversation_id, *OPTIONS)
     wait_until_idle(conversation)
     assert [question for question, _ in assistant.asked] == ["First?", "Second?", "First?"]
     (turn,) = conversation.turns
