@@ -21,7 +21,7 @@ from app.chat.prompt.passage_notes import passage_notes
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.stretch_notes import reread_note
 from app.errors import UserFacingError
-from app.library import addition_notes
+from app.library import LibraryEntry, addition_notes
 from app.settings import AppSettings
 
 # Between two lines of progress in a log.
@@ -37,8 +37,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
 
     Args:
         settings: which model, and how.
-        arguments: documents, question or questions (a file), json, password, no_cache, max_new_tokens, temperature,
-            top_p, seed, system_prompt.
+        arguments: documents, question or questions (a file), json, password, ocr, no_cache, max_new_tokens,
+            temperature, top_p, seed, system_prompt.
 
     Raises:
         UserFacingError: for whatever stops it.
@@ -64,7 +64,7 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
         assistant.start_loading()
         conversation = assistant.new_conversation(kept=False)
         for path in arguments.documents:
-            _add_document(assistant, conversation, path, arguments.password, progress)
+            _add_document(assistant, conversation, path, arguments, progress)
         progress.show("Loading the model")
         assistant.wait_until_ready()
         status = assistant.status()
@@ -96,8 +96,9 @@ def _read_questions(path: Path) -> list[str]:
 
 
 def _add_document(
-    assistant: Assistant, conversation: Conversation, path: Path, password: str | None, progress: ProgressLine
+    assistant: Assistant, conversation: Conversation, path: Path, arguments: argparse.Namespace, progress: ProgressLine
 ) -> None:
+    password = arguments.password
     present = assistant.documents(conversation)
     entry = assistant.add_document(conversation, path, password=password)
     while entry.state == "reading":
@@ -108,8 +109,11 @@ def _add_document(
         # It was in the library already, and nobody has opened it there.
         assistant.library.unlock(entry.document_id, password)
         entry = assistant.library.wait(entry.document_id)
+    if entry.can_be_recognised and arguments.ocr:
+        entry = _recognise(assistant, entry, password, progress)
     if entry.state != "read":
-        raise UserFacingError(entry.message)
+        hint = " Or add --ocr: its text is recognised then, with Tesseract." if entry.can_be_recognised else ""
+        raise UserFacingError(entry.message + hint)
     document = assistant.library.document(entry.document_id)
     if any(other.document_id == entry.document_id for other in present):
         progress.show(f"{path.name} has the same content as {document.shown_name} and was not added again.", last=True)
@@ -118,6 +122,20 @@ def _add_document(
     progress.show(f"Read {document.shown_name}: {pages}", last=True)
     for note in addition_notes(document, present):
         progress.show(note, last=True)
+
+
+def _recognise(
+    assistant: Assistant, entry: LibraryEntry, password: str | None, progress: ProgressLine
+) -> LibraryEntry:
+    """Recognise the text of a document's pages that have none; what was found in others is there all the same."""
+    assistant.library.recognise(entry.document_id, password)
+    while (entry := assistant.library.wait_recognised(entry.document_id, _READING_POLL_S)).recognition is not None:
+        progress.show(f"Recognising text in {entry.name}: {100 * entry.recognition:.0f} %")
+    if entry.recognition_message and entry.state != "read":
+        raise UserFacingError(entry.recognition_message)
+    if entry.recognition_message:
+        progress.show(entry.recognition_message, last=True)
+    return entry
 
 
 def _answer(

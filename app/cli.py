@@ -66,6 +66,11 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
     ask.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
     ask.add_argument("--password", help="of encrypted documents")
     ask.add_argument(
+        "--ocr",
+        action="store_true",
+        help="recognise text in scans and in pages that are pictures, with Tesseract, if it is installed",
+    )
+    ask.add_argument(
         "--no-cache",
         action="store_true",
         help="read the documents afresh, and keep nothing of them or of what the model reads",

@@ -13,7 +13,7 @@ from app.parent_process import end_with_parent
 
 _PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 # What an interpreter may need to start at all; no keys, tokens or proxies of the user's.
-_KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TESSDATA_PREFIX")
 
 
 def start_python(module: str) -> "subprocess.Popen[bytes]":

@@ -54,6 +54,7 @@ class AppSettings:
         eager: launch kernels one by one on a GPU, instead of as a CUDA graph.
         offline: never ask the hub.
         data_dir: where all that is kept lies: documents, conversations, what models have read, converted models.
+        ocr_languages: in which text is recognised, as Tesseract takes them: "eng+deu"; "" for those that are installed.
         cache_bytes: what models have read may take of the disk; None takes a share of what is free there.
         host, port: address of the page.
         no_browser: do not open a browser.
@@ -75,6 +76,7 @@ class AppSettings:
     weight_bits: int = 16
     eager: bool = False
     offline: bool = False
+    ocr_languages: str = ""
     cache_bytes: int | None = None
     host: str = "127.0.0.1"
     port: int = 7860
@@ -283,6 +285,13 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
         default=default("data-dir", None, Path),
         help="where everything is kept: documents, conversations, what models have read, converted models "
         f"(default: {_default_data_dir_text(environment)})",
+    )
+    parser.add_argument(
+        "--ocr-languages",
+        metavar="LANGS",
+        default=default("ocr-languages", ""),
+        help='languages in which text is recognised in pictures, as Tesseract names them, e.g. "eng+deu" (default: '
+        "those that are installed, if they are few, else English and the system's)",
     )
     parser.add_argument(
         "--cache-bytes",

@@ -138,6 +138,10 @@ class LibraryPanel:
             assistant.library.unlock(document_id, str(event.password))
         elif action == "retry_document":
             assistant.library.retry(document_id)
+        elif action == "recognise_document":
+            assistant.library.recognise(document_id)
+        elif action == "stop_recognising_document":
+            assistant.library.stop_recognising(document_id)
         elif action == "remove_document":
             assistant.delete_document(document_id)
 

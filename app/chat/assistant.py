@@ -49,6 +49,8 @@ from app.viewer.document_viewer import DocumentViewer
 _DELETED_KEPT_S = 24 * 3600.0
 # At the end, running answers have so long to keep what they have said.
 _ANSWERS_END_S = 2.0
+# How often one looks whether a document is still in use.
+_IN_USE_POLL_S = 0.2
 
 
 class Assistant:
@@ -84,8 +86,13 @@ class Assistant:
         self._new_texts = ChangeNotices(self._read_new_texts)
         self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
         self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
-        self.library = Library(self._data.folder, self._data.database, self._new_texts.note)
-        self.viewer = DocumentViewer(self.library)
+        self.library = Library(
+            self._data.folder,
+            self._data.database,
+            self._new_texts.note,
+            self._text_was_replaced,
+            settings.ocr_languages,
+        )
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._reading = BackgroundReading(
             self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
@@ -352,6 +359,19 @@ class Assistant:
                 self._documents.take_out(conversation, document_id)
                 self._documents_changed(conversation)
         self._notices.note()
+
+    def _text_was_replaced(self, document_id: str) -> None:
+        """Keep nothing of what was read of a document's old text; called by the thread that has recognised the new."""
+        while not self._closing and any(document_id in one.documents_in_use for one in self._open.present()):
+            # Answers that are being made end with the text that they have begun with.
+            time.sleep(_IN_USE_POLL_S)
+        self._reading.stop_reading(document_id)
+        if self._loader.model is not None:
+            self._loader.model.engine.forget(document_id)
+        for conversation in self._open.present():
+            if document_id in conversation.document_ids:
+                self._documents.forget_text(conversation, document_id)
+                self._documents_changed(conversation)
 
     def kept_bytes(self, document_id: str) -> int:
         """What models have kept of a document on the disk; 0 before the present one is loaded."""

@@ -97,6 +97,12 @@ class ConversationDocuments:
             conversation.texts.pop(document_id, None)
         self._stored.save_documents(conversation)
 
+    def forget_text(self, conversation: Conversation, document_id: str) -> None:
+        """A document has another text than before, which the model has not read."""
+        with conversation.lock:
+            conversation.read_ids.discard(document_id)
+            conversation.texts.pop(document_id, None)
+
     def note_read(self, conversation: Conversation, document_ids: Iterable[str]) -> None:
         """The model has read documents of a conversation."""
         with conversation.lock:

@@ -28,6 +28,7 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
 
     Returns:
         documents: each with the fields of `LibraryEntry` and
+            can_be_recognised: as `LibraryEntry` has it,
             tokens: a text, e.g. "6,310" or "about 13,700,000"; None while nobody has counted them for this model,
             kept_bytes: what models have kept of it,
             conversation_count: how many conversations have it,
@@ -66,6 +67,7 @@ def _document(
     # A library may hold hundreds that nobody has counted for this model.
     tokens = assistant.document_tokens(document_id, may_count=is_here)
     return asdict(entry) | {
+        "can_be_recognised": entry.can_be_recognised,
         "tokens": None if tokens is None else str(tokens),
         "kept_bytes": assistant.kept_bytes(document_id),
         "in_conversation": is_here,

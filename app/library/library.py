@@ -21,6 +21,8 @@ from app.library.document_files import DocumentFiles, suffix_of
 from app.library.errors import DocumentError, PasswordRequired, WrongPassword
 from app.library.library_entry import LibraryEntry, LibraryHit
 from app.library.reader import ReadingStopped, ReadProgress, check_document, content_id, read_document
+from app.library.recognitions import Recognitions
+from app.library.tesseract import find_recognition
 from app.store.data_folder import StorageError, StorageFull, storage_error
 from app.store.database import Database
 from app.store.document_store import DocumentStore
@@ -45,9 +47,22 @@ class Library:
         database: of the folder. If it is open for reading, documents that are added are read, but not kept.
         on_change: called whenever a document has changed or its reading has come further, in any thread, without a
             lock held.
+        on_new_text: called with the id of a document whose text has been replaced by another, in any thread; what
+            models have kept of the old one goes afterwards.
+        recognition_languages: of documents whose text is recognised, as Tesseract takes them; "" for those installed.
     """
 
-    def __init__(self, data_dir: Path, database: Database, on_change: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        data_dir: Path,
+        database: Database,
+        on_change: Callable[[], None] = lambda: None,
+        on_new_text: Callable[[str], None] = lambda document_id: None,
+        recognition_languages: str = "",
+    ) -> None:
+        self._on_new_text = on_new_text
+        self._recognition_languages = recognition_languages
+        self._recognitions = Recognitions(self._recognise, self._tell)
         self._data_dir = data_dir
         self._files = DocumentFiles(data_dir / DOCUMENTS_FOLDER)
         self._kept = DocumentStore(database)
@@ -220,6 +235,31 @@ class Library:
         """
         return self._read_again(document_id, None)
 
+    def recognise(self, document_id: str, password: str | None = None) -> None:
+        """Recognise text in pages of a PDF that have none (OCR); returns at once, and it can be used meanwhile.
+
+        Raises:
+            UserFacingError: Tesseract is not installed, there is no such document, or it is only read here.
+        """
+        entry = self.entry(document_id)
+        if self._own.entry(document_id) is None:
+            raise UserFacingError(
+                f"{entry.name} is only read here: another Quest Chat uses the data folder. Recognise its text there."
+            )
+        if entry.state == "reading":
+            raise UserFacingError(f"{entry.name} is still being read. Wait until it is.")
+        find_recognition(self._recognition_languages)
+        self._recognitions.start(document_id, password)
+
+    def stop_recognising(self, document_id: str) -> None:
+        """Leave a document as it was; does nothing if nobody recognises its text."""
+        self._recognitions.stop(document_id)
+
+    def wait_recognised(self, document_id: str, timeout_s: float) -> LibraryEntry:
+        """The document, once nobody recognises its text any more, or after so many seconds."""
+        self._recognitions.wait(document_id, timeout_s)
+        return self.entry(document_id)
+
     def rename(self, document_id: str, name: str) -> None:
         """Give a document the name that people see; what a model is told stays.
 
@@ -242,6 +282,7 @@ class Library:
         Raises:
             StorageError: if it cannot be removed; what is left goes at the next start.
         """
+        self._recognitions.stop(document_id)
         self._stop(document_id)
         with self._adding:
             store = self._store_of(document_id)
@@ -278,6 +319,7 @@ class Library:
             self._stop_reading.set()
             self._state.notify_all()
             thread = self._thread
+        self._recognitions.close()
         if thread is not None and thread is not threading.current_thread():
             thread.join(_CLOSING_S)
         if self._unkept_database is not None:
@@ -380,6 +422,9 @@ class Library:
             if (message := self._unsaved_failures.get(entry.document_id)) is not None:
                 return replace(entry, state="failed", message=message)
             progress = self._progress.get(entry.document_id)
+        share, message = self._recognitions.share(entry.document_id), self._recognitions.failure(entry.document_id)
+        if share is not None or message:
+            entry = replace(entry, recognition=share, recognition_message=message)
         return replace(entry, progress=progress) if entry.state == "reading" else entry
 
     def _tell(self) -> None:
@@ -437,10 +482,10 @@ class Library:
         self._tell()
 
     def _read(self, document_id: str, password: str | None) -> None:
-        entry, suffix = self._own.entry(document_id), self._own.suffix(document_id)
+        entry = self._own.entry(document_id)
         if entry is None:
             return
-        path = self._unkept_paths.get(document_id) or self._files.path(document_id, suffix)
+        path = self._path_of(document_id)
         if not path.is_file():
             message = f'The file of "{entry.name}" is gone from the data folder. Remove it here, and add it again.'
             self._own.set_state(document_id, "failed", message)
@@ -469,6 +514,43 @@ class Library:
                 )
             else:
                 self._own.set_read(document_id, document)
+
+
+    def _recognise(
+        self,
+        document_id: str,
+        password: str | None,
+        on_progress: Callable[[ReadProgress], None],
+        stop: threading.Event,
+    ) -> None:
+        """Replace a document's text by one that is recognised where there was none."""
+        entry, path = self.entry(document_id), self._path_of(document_id)
+        if not path.is_file():
+            raise UserFacingError(f'The file of "{entry.name}" is gone from the data folder. Add it again.')
+        recognition = find_recognition(self._recognition_languages)
+        try:
+            document = read_document(path, password, on_progress, stop=stop, recognition=recognition)
+        except (PasswordRequired, WrongPassword) as error:
+            raise UserFacingError(
+                f'"{entry.name}" is protected with a password. Save it without one, and add that, to have its text '
+                "recognised."
+            ) from error
+        except DocumentError as error:
+            raise _named(error, path.name, entry.name) from error
+        if document.document_id != document_id:
+            raise UserFacingError(f'"{entry.name}" has changed on the disk. Remove it, and add it again.')
+        if not document.recognised_pages:
+            raise UserFacingError(f'No text was recognised in "{entry.name}" (languages: {recognition.languages}).')
+        if stop.is_set() or not self._own.replace_text(document_id, document):
+            return
+        self._forget_text(document_id)
+        self._on_new_text(document_id)
+        if self.is_kept:
+            forget_document(self._data_dir, document_id)
+
+    def _path_of(self, document_id: str) -> Path:
+        suffix = self._own.suffix(document_id) or ""
+        return self._unkept_paths.get(document_id) or self._files.path(document_id, suffix)
 
 
 def _made_up_name(document_id: str, suffix: str) -> str:

@@ -52,9 +52,11 @@ class LibraryEntry:
     recognition_message: str = ""
 
     @property
-    def lacks_text(self) -> bool:
-        """Whether there are pages in which recognition (OCR) may find text that reading has not."""
-        return bool(self.picture_pages or self.garbled_pages) or self.failure == NoTextError.__name__
+    def can_be_recognised(self) -> bool:
+        """Whether recognition (OCR) may find text that reading has not: in a PDF, unless it was tried before."""
+        lacks_text = self.picture_pages or self.garbled_pages or self.failure == NoTextError.__name__
+        is_pdf = self.file_name.lower().endswith(".pdf")
+        return bool(lacks_text) and is_pdf and not self.recognised_pages and self.state in ("read", "failed")
 
 
 @dataclass(frozen=True)

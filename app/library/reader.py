@@ -15,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +26,19 @@ from app.library.errors import (
     DocumentError,
     EmptyDocumentError,
     ReadLimitExceeded,
+    UnsupportedFormatError,
 )
 from app.library.formats import detect_format
 from app.library.limits import MEBIBYTE, ReadLimits
+from app.library.tesseract import TextRecognition
 from app.limited_process import start_python
 
 DOCUMENT_ID_DIGITS = 32
 # How often one looks whether it is to end.
 _STOP_POLL_S = 0.1
+# Recognition takes seconds a page: as long for a document, and for one page, more than Tesseract is given.
+_RECOGNITION_S = 24 * 3600.0
+_RECOGNISED_PAGE_S = 120.0
 # What an `ExtractedPage` says of itself that a document lists, and when it does.
 _PAGE_FLAGS = {"readable": False, "is_picture": True, "is_garbled": True, "is_recognised": True}
 
@@ -56,14 +61,17 @@ def read_document(
     on_progress: Callable[[ReadProgress], None] | None = None,
     limits: ReadLimits | None = None,
     stop: threading.Event | None = None,
+    recognition: TextRecognition | None = None,
 ) -> Document:
     """Read a document's text, page by page.
 
     Args:
-        path: a .pdf, .txt, .md, .epub or .html file.
+        path: a file of one of `formats.SUPPORTED_NAMES`.
         password: for an encrypted PDF.
         on_progress: called after each page that was read, in the calling thread. What it raises stops the reading.
-        limits: what the reading may cost; the defaults of `ReadLimits` if None.
+        limits: what the reading may cost; the defaults of `ReadLimits` if None. Recognition may take longer in all,
+            but for each page.
+        recognition: recognise text in pages of a PDF that have none (OCR); None leaves them as they are.
         stop: once set, the reading ends within a fraction of a second.
 
     Returns:
@@ -84,7 +92,19 @@ def read_document(
         document_id = content_id(path)
     except OSError as error:
         raise _cannot_be_opened(path, error) from error
-    request = {"path": str(path), "format": format_name, "password": password, "limits": asdict(limits)}
+    if recognition is not None:
+        if format_name != "pdf":
+            raise UnsupportedFormatError(f'"{path.name}" is no PDF: text is recognised in PDF pages only.')
+        limits = replace(
+            limits, wall_clock_s=_RECOGNITION_S, stall_s=max(limits.stall_s, _RECOGNISED_PAGE_S)
+        )
+    request = {
+        "path": str(path),
+        "format": format_name,
+        "password": password,
+        "limits": asdict(limits),
+        "recognition": recognition and asdict(recognition),
+    }
     document_pages: list[DocumentPage] = []
     flagged_pages: dict[str, list[str]] = {flag: [] for flag in _PAGE_FLAGS}
     assumed_encoding = ""

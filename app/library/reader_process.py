@@ -1,21 +1,24 @@
 """The process that reads one document: `python -m app.library.reader_process`.
 
-Takes one JSON line on stdin (path, format, password, limits) and answers with JSON lines on stdout, one for a
-page and a last one that says "done" or what went wrong. It puts itself under memory and CPU limits and ends with its
-parent; `reader.py` watches the clock and kills it. It never imports torch, transformers, llama-index or gradio, and
-never unpickles.
+Takes one JSON line on stdin (path, format, password, limits, recognition) and answers with JSON lines on stdout, one
+for a page and a last one that says "done" or what went wrong. It puts itself under memory and CPU limits and ends with
+its parent; `reader.py` watches the clock and kills it. It never imports torch, transformers, llama-index or gradio,
+and never unpickles.
 """
 
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from app.library.errors import DamagedDocumentError, DocumentError, ReadLimitExceeded
 from app.library.formats import load_reader
+from app.library.formats.extracted_page import ExtractedPage
 from app.library.limits import ReadLimits, limit_this_process
+from app.library.tesseract import TextRecognition
 from app.limited_process import end_with_starter
 
 
@@ -31,8 +34,10 @@ def main() -> None:
     try:
         # Libraries first: they are trusted, and loading them must not count against a small limit.
         read_pages = load_reader(request["format"])
+        recognise = _load_recognition(request)
         limit_this_process(limits)
-        _answer_pages(answers, read_pages(path, request["password"], limits), path, limits)
+        pages = recognise(read_pages(path, request["password"], limits))
+        _answer_pages(answers, pages, path, limits)
         _answer(answers, kind="done")
     except DocumentError as error:
         _answer(answers, kind="error", error=type(error).__name__, message=error.message)
@@ -53,6 +58,16 @@ def main() -> None:
     except Exception as error:
         message = f'"{path.name}" is damaged and cannot be read ({type(error).__name__}). Get the file again.'
         _answer(answers, kind="error", error=DamagedDocumentError.__name__, message=message)
+
+
+def _load_recognition(request: dict[str, Any]) -> Callable[[Iterator[ExtractedPage]], Iterator[ExtractedPage]]:
+    """What recognises text in pages that have none, if that was asked for; otherwise they stay as they are."""
+    if request["recognition"] is None:
+        return lambda pages: pages
+    from app.library.formats.recognised_pages import recognised_pages
+
+    recognition = TextRecognition(**request["recognition"])
+    return lambda pages: recognised_pages(pages, Path(request["path"]), request["password"], recognition)
 
 
 def _answer_pages(answers: TextIO, pages: Any, path: Path, limits: ReadLimits) -> None:

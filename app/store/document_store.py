@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from app.library.document import Document, DocumentPage
@@ -133,35 +133,29 @@ class DocumentStore:
                 number = _number_to_read(connection, document_id)
                 if number is None:
                     return False
-                if piece[0].index == 0:
-                    # What an ended process had begun to write.
-                    connection.exec_driver_sql("DELETE FROM document_pages WHERE number = ?", (number,))
-                connection.exec_driver_sql(
-                    "INSERT INTO document_pages (number, page_index, page_label, text) VALUES (?, ?, ?, ?)",
-                    [(number, page.index, storable(page.page_label), storable(page.text)) for page in piece],
-                )
+                _write_pages(connection, number, piece)
         with self._database.writing() as connection:
             number = _number_to_read(connection, document_id)
             if number is None:
                 return False
-            connection.exec_driver_sql(
-                "UPDATE documents SET state = 'read', message = '', failure = '', page_count = ?, picture_pages = ?, "
-                "unreadable_pages = ?, assumed_encoding = ?, garbled_pages = ?, recognised_pages = ? WHERE number = ?",
-                (
-                    document.page_count,
-                    json.dumps(document.picture_pages),
-                    json.dumps(document.unreadable_pages),
-                    document.assumed_encoding,
-                    json.dumps(document.garbled_pages),
-                    json.dumps(document.recognised_pages),
-                    number,
-                ),
-            )
-            # What was counted and read of it before was another text.
-            connection.exec_driver_sql("DELETE FROM document_tokens WHERE number = ?", (number,))
-            connection.exec_driver_sql(
-                "UPDATE conversation_documents SET was_read = 0 WHERE document_number = ? AND was_read", (number,)
-            )
+            _write_result(connection, number, document)
+        self._database.write_back()
+        return True
+
+    def replace_text(self, document_id: str, document: Document) -> bool:
+        """Keep another text of a document, which is read then; all at once, so that nobody sees a part of it.
+
+        Returns:
+            False if it is not there any more, or is being removed; nothing is kept of it then.
+        """
+        with self._database.writing() as connection:
+            number = connection.exec_driver_sql(
+                "SELECT number FROM documents WHERE document_id = ? AND state <> 'removing'", (document_id,)
+            ).scalar()
+            if number is None:
+                return False
+            _write_pages(connection, number, document.document_pages)
+            _write_result(connection, number, document)
         self._database.write_back()
         return True
 
@@ -301,6 +295,38 @@ def _number_to_read(connection: Connection, document_id: str) -> int | None:
     return connection.exec_driver_sql(
         "SELECT number FROM documents WHERE document_id = ? AND state = 'reading'", (document_id,)
     ).scalar()
+
+
+def _write_pages(connection: Connection, number: int, pages: Sequence[DocumentPage]) -> None:
+    """Write a piece of a document's pages; the first one takes the place of all that were there."""
+    if pages[0].index == 0:
+        connection.exec_driver_sql("DELETE FROM document_pages WHERE number = ?", (number,))
+    connection.exec_driver_sql(
+        "INSERT INTO document_pages (number, page_index, page_label, text) VALUES (?, ?, ?, ?)",
+        [(number, page.index, storable(page.page_label), storable(page.text)) for page in pages],
+    )
+
+
+def _write_result(connection: Connection, number: int, document: Document) -> None:
+    """Say that a document is read, and what of it could not be."""
+    connection.exec_driver_sql(
+        "UPDATE documents SET state = 'read', message = '', failure = '', page_count = ?, picture_pages = ?, "
+        "unreadable_pages = ?, assumed_encoding = ?, garbled_pages = ?, recognised_pages = ? WHERE number = ?",
+        (
+            document.page_count,
+            json.dumps(document.picture_pages),
+            json.dumps(document.unreadable_pages),
+            document.assumed_encoding,
+            json.dumps(document.garbled_pages),
+            json.dumps(document.recognised_pages),
+            number,
+        ),
+    )
+    # What was counted and read of it before was another text.
+    connection.exec_driver_sql("DELETE FROM document_tokens WHERE number = ?", (number,))
+    connection.exec_driver_sql(
+        "UPDATE conversation_documents SET was_read = 0 WHERE document_number = ? AND was_read", (number,)
+    )
 
 
 def _pieces(document: Document) -> Iterator[list[DocumentPage]]:

@@ -62,6 +62,10 @@ class DocumentRow {
     this.quick.className = "row-quick";
     this.retry = button("Try again", () => this.act("retry_document"));
     this.retry.className = "row-retry";
+    this.recognise = button("Recognise text", () => this.act("recognise_document"));
+    this.recognise.className = "row-retry";
+    this.stop = button("Stop", () => this.act("stop_recognising_document"));
+    this.stop.className = "row-retry";
     this.actions = make("div", { className: "row-actions", hidden: true });
     this.open = button("Show its pages", () => {
       this.menu.close();
@@ -83,7 +87,9 @@ class DocumentRow {
       make("div", { className: "row-head" }, this.name, this.quick, this.menu.more),
       this.state,
       this.retry,
+      this.recognise,
       this.progress,
+      this.stop,
       this.notes,
       this.found,
       this.password,
@@ -109,7 +115,13 @@ class DocumentRow {
     if (share === null) this.progress.removeAttribute("value");
     else if (share !== undefined) this.progress.value = share;
     this.progress.setAttribute("aria-label", `Reading ${name}`);
-    this.retry.hidden = data.state !== "failed";
+    const isRecognising = data.recognition != null;
+    this.recognise.hidden = !data.can_be_recognised || isRecognising;
+    setName(this.recognise, `Recognise text in pictures of ${name} (OCR)`);
+    this.stop.hidden = !isRecognising;
+    setName(this.stop, `Stop recognising text in ${name}`);
+    // To read a scan again would find as little.
+    this.retry.hidden = data.state !== "failed" || data.can_be_recognised || isRecognising;
     setName(this.retry, `Try to read ${name} again`);
     this.showNotes(notesOf(data));
     this.found.hidden = !data.snippet;
@@ -175,6 +187,9 @@ class DocumentRow {
 
 /** What is said of how far a document is read; `share` is of a bar, null for one without an end, undefined for none. */
 function stateOf(data) {
+  if (data.recognition != null) {
+    return { text: readingText(data.recognition, null, "Text is being recognised"), share: data.recognition || null, isBad: false };
+  }
   if (data.state === "failed") return { text: `Failed: ${data.message}`, isBad: true };
   if (data.state === "locked") return { text: data.message || "Locked: it needs its password.", isBad: true };
   if (data.state === "reading") return { text: readingText(data.progress, null), share: data.progress ?? null, isBad: false };
@@ -204,6 +219,7 @@ function notesOf(data) {
   const { picture_pages: pictures = [], unreadable_pages: unreadable = [], assumed_encoding: encoding } = data;
   const { garbled_pages: garbled = [], recognised_pages: recognised = [] } = data;
   const notes = [];
+  if (data.recognition_message) notes.push(["document-missing", data.recognition_message]);
   if (pictures.length === 1) notes.push(["document-missing", `${namedPages(pictures)} is a picture: its text cannot be read`]);
   else if (pictures.length) {
     const many = `${counted(pictures.length, "page")} are pictures: their text cannot be read (${namedPages(pictures)})`;
