@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
+from app.chat.prompt.turn_passages import TurnPassages
 from app.chat.provenance import PageShare
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
@@ -122,19 +123,24 @@ class DocumentReport:
 
 @dataclass(frozen=True)
 class PassagesReport:
-    """What a search brought into context of documents that are longer than the window.
+    """What was in context of documents that are longer than the window.
 
     Args:
         pages: those of which at least a passage was in context, in order.
         passages: how many there were.
         found_words, missing_words: those of the question by whether they occur in the documents; see
-            `app.library.QuestionWords`. With no word found, the passages are the documents' beginnings.
+            `app.library.QuestionWords`. With no word found, the passages are the documents' beginnings, or those of
+            earlier questions.
+        added: which of them this question has brought; None of an answer that an older version made.
+        searched_for: the question's translation, which was searched for, too; "" for none.
     """
 
     pages: tuple[PageReference, ...]
     passages: int
     found_words: tuple[str, ...]
     missing_words: tuple[str, ...]
+    added: TurnPassages | None = None
+    searched_for: str = ""
 
 
 @dataclass(frozen=True)
@@ -200,7 +206,8 @@ class AnswerReport:
     def to_json(self) -> dict[str, Any]:
         """The report for a JSON file, without `stretch_factor`.
 
-        `context` is there only if passages were used, `thinking` and `thinking_tokens` only if the model thought first,
+        `context` is there only if passages were used, its `searched_for` only if the question was translated,
+        `thinking` and `thinking_tokens` only if the model thought first,
         `left_out` and `warning` only if they say something.
         """
         values = {**asdict(self), "document": self.document.to_json()}
@@ -214,7 +221,7 @@ class AnswerReport:
         for name in ("pages_read", "passages_found", "citations", "unsupported"):
             values[name] = list(values[name])
         if passages is not None:
-            values["context"] = {"mode": "passages", **passages}
+            values["context"] = {"mode": "passages", **{name: value for name, value in passages.items() if value != ""}}
         return values
 
     def to_stored(self) -> dict[str, Any]:
@@ -257,7 +264,9 @@ def _page_references(values: Sequence[dict[str, Any]]) -> tuple[PageReference, .
 
 def _passages_report(values: dict[str, Any]) -> PassagesReport:
     found, missing = tuple(values["found_words"]), tuple(values["missing_words"])
-    return PassagesReport(_page_references(values["pages"]), values["passages"], found, missing)
+    added = values.get("added") and TurnPassages.from_stored(values["added"])
+    searched_for = values.get("searched_for", "")
+    return PassagesReport(_page_references(values["pages"]), values["passages"], found, missing, added, searched_for)
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,7 @@ def answer_work(
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
         session = open_session()
         room_tokens = sampling.max_new_tokens + thinking.room_tokens
-        yield from session.prefill(plan.token_ids, cancellation, room_tokens, kept_prefixes(plan.document_ends))
+        yield from session.prefill(plan.token_ids, cancellation, room_tokens, kept_prefixes(plan.kept_ends))
         if cancellation.requested:
             return
         token_ids = list(plan.token_ids)
@@ -337,7 +337,14 @@ class AnswerRun:
         if plan.question_words is None:
             return None
         found, missing = plan.question_words.found, plan.question_words.missing
-        return PassagesReport(_references(plan.document_pages_in_context), plan.passages, found, missing)
+        return PassagesReport(
+            _references(plan.document_pages_in_context),
+            plan.passages,
+            found,
+            missing,
+            plan.passages_added,
+            plan.searched_text,
+        )
 
     def _publish_end(self, finish_reason: str) -> None:
         self._publish(

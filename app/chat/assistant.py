@@ -426,11 +426,9 @@ class Assistant:
         """What fills the window before the next question; waits for the model."""
         options = options or AnswerOptions()
         model = self._loader.wait()
-        documents, turns, plan = self.documents(conversation), told_turns(model, conversation), conversation.plan
+        documents, turns = self.documents(conversation), told_turns(model, conversation)
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        usage = model.planner.usage(documents, turns, options.system_prompt, room_tokens)
-        is_last_turn = turns and plan is not None and list(plan.documents) == documents
-        return usage.with_passages_of(plan) if is_last_turn else usage
+        return model.planner.usage(documents, turns, options.system_prompt, room_tokens)
 
     # Answers
 

@@ -87,7 +87,7 @@ class BackgroundReading:
     Args:
         loader: of the model; nothing is read before it is loaded, and nothing here loads it.
         readable: the documents of a conversation that can be read now, in order; calls only what is quick.
-        plan: what the next prompt of a conversation begins with, given these documents; None if passages.
+        plan: what the next prompt of a conversation begins with, given these documents; None if that is not known.
         on_read: told of documents that were read, in their conversation.
         on_change: told when a state has changed.
     """
@@ -261,12 +261,14 @@ class BackgroundReading:
         if not documents or model is None:
             return
         plan = self._plan(model, conversation, documents)
-        if plan is None or not model.engine.shares_prefixes:
-            # Nothing is gained by reading ahead: there will be passages, or nobody could take over what was read.
+        is_gained = plan is not None and model.engine.shares_prefixes
+        if not is_gained or plan.is_overview:
+            # Each question is given passages, or nobody could take over what was read: there is nothing to wait for.
             with self._lock:
-                reading.passages, reading.done = plan is None, True
+                reading.passages, reading.done = plan is None or plan.is_overview, not is_gained
             self._on_read(conversation, document_ids)
             self._on_change()
+        if not is_gained:
             return
         self._run_job(reading, model.engine, plan)
 
@@ -315,9 +317,7 @@ class BackgroundReading:
         self._on_change()
 
 
-def _reading_work(
-    engine: Engine, plan: ReadingPlan
-) -> Callable[[Cancellation], Iterator[PrefillProgress]]:
+def _reading_work(engine: Engine, plan: ReadingPlan) -> Callable[[Cancellation], Iterator[PrefillProgress]]:
     """What the engine's thread does; the session goes, and what was read is kept as a prefix."""
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress]:

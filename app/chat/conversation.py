@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from app.chat.answer import AnswerOptions, AnswerReport
 from app.chat.prompt.plan import PromptPlan
+from app.chat.prompt.turn_passages import TurnPassages
 from app.library import Document
 from app.store.stored_conversation import TurnState
 
@@ -50,6 +51,12 @@ class Turn:
     @property
     def is_stored(self) -> bool:
         return self.turn_id.isdecimal()
+
+    @property
+    def prompt_passages(self) -> TurnPassages | None:
+        """What its question has brought into the prompt; None without passages, or if that is not known."""
+        passages = self.report and self.report.passages
+        return passages.added if passages else None
 
 
 @dataclass(eq=False)

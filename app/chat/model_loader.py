@@ -158,7 +158,7 @@ class ModelLoader:
         warning = f"{stretch_warning(engine.stretch_factor)} {idle_note}".strip()
         with self._lock:
             if not self._closed:
-                self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window))
+                self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window, engine.trained_tokens))
                 self.status = ModelStatus(
                     "ready", f"{name} is ready on {device}.", name, device, window, note, warning, self._demonstration
                 )

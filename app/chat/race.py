@@ -168,7 +168,7 @@ def race_work(
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | RaceToken | RaceFinished]:
         session = open_session()
-        prefixes = kept_prefixes(plan.document_ends)
+        prefixes = kept_prefixes(plan.kept_ends)
         yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens, prefixes)
         if cancellation.requested:
             return
@@ -193,9 +193,7 @@ def race_events(events: Iterator[Any]) -> Iterator[RaceEvent]:
     finished = False
     for event in events:
         if hasattr(event, "done_tokens"):
-            remaining_s = timer.remaining_s(
-                event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens
-            )
+            remaining_s = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens)
             event = RacePrefill.of(event, remaining_s)
         finished = isinstance(event, RaceFinished)
         yield event

@@ -163,7 +163,7 @@ def test_a_document_longer_than_the_window_says_what_was_read(settings, tmp_path
     report = json.loads(capsys.readouterr().out)
     assert list(report) == [*REPORT_KEYS, "context"]
     context = report["context"]
-    assert list(context) == ["mode", "pages", "passages", "found_words", "missing_words"]
+    assert list(context) == ["mode", "pages", "passages", "found_words", "missing_words", "added"]
     assert context["mode"] == "passages" and context["passages"] >= len(context["pages"]) > 0
     assert (context["found_words"], context["missing_words"]) == ([], ["kept", "light"])
     assert report["document"]["tokens_in_context"] < report["document"]["tokens"]

@@ -22,18 +22,30 @@ def passage_notes(report: AnswerReport) -> list[str]:
         report: of an answer.
 
     Returns:
-        Two clauses without an end; none if the whole documents were in context.
+        Two or more clauses without an end; none if the whole documents were in context.
     """
     passages, document = report.passages, report.document
     if passages is None:
         return []
     text_tokens = TokenCount(document.tokens, document.tokens_are_exact)
     count = "1 passage" if passages.passages == 1 else f"{passages.passages:,} passages"
-    return [
+    notes = [
         f"the text is longer than the window: {document.tokens_in_context:,} of {text_tokens} tokens were in context, "
-        f"{count} from {_places(passages)}",
-        _search_note(passages),
+        f"{count} from {_places(passages)}"
     ]
+    added = passages.added
+    if added is not None and added.kind == "overview":
+        notes.append("the question is about the whole, so outline, beginning and a spread of the text were read")
+    else:
+        notes.append(_search_note(passages))
+    if passages.searched_for:
+        notes.append(f"the question is in another language than the text; searched for: {passages.searched_for}")
+    if added is not None and not added.begins_anew:
+        new = len(added.places)
+        notes.append(
+            f"{new:,} of the passages {'is' if new == 1 else 'are'} new, the others are those of earlier questions"
+        )
+    return notes
 
 
 def _places(passages: PassagesReport) -> str:
@@ -50,6 +62,8 @@ def _search_note(passages: PassagesReport) -> str:
     several = len({page.document for page in passages.pages}) > 1
     documents = "documents" if several else "document"
     beginning = "their beginnings were read" if several else "its beginning was read"
+    if passages.added is not None and not passages.added.begins_anew:
+        beginning = "the passages of earlier questions were read"
     if not found and not missing:
         return f"the question has no words to search the {documents} for, so {beginning}"
     if not found:

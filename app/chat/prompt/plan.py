@@ -2,23 +2,25 @@
 
 The documents' tokens stand at the same positions in every turn, so that the KV cache is reused, and answers are kept as
 the very tokens that were generated. Every prompt token is known to be of a document page's characters, of the
-conversation, or of the instructions. If the documents do not fit the window, passages take their place. Knows
-nothing of the engine.
+conversation, or of the instructions. If the documents do not fit the window, passages take their place: see
+`app.chat.prompt.passage_prompt`. Knows nothing of the engine.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
-
-import numpy as np
+from dataclasses import dataclass, replace
+from typing import Literal
 
 from app.chat.prompt.document_tokens import DocumentTokens, TokenCount
-from app.chat.prompt.template import ChatTokenizer, EncodedText
+from app.chat.prompt.passage_prompt import DOCUMENTS_END, PassagePrompts, PassageRequest
+from app.chat.prompt.prompt_part import DocumentEnd, PromptPart, PromptSpan
+from app.chat.prompt.template import ChatTokenizer
+from app.chat.prompt.turn_passages import PastTurn, TurnPassages
+from app.chat.prompt.whole_questions import asks_for_the_whole
 from app.errors import UserFacingError
-from app.library import Document, QuestionWords, question_words, retrieve_passages
+from app.library import Document, QuestionWords, question_words
 
 # Of several wordings and places tried on the embedded model and the sample book, this one behind the documents made the
 # fewest inventions and repetitions; labels before every document page made no difference.
@@ -27,54 +29,9 @@ DEFAULT_SYSTEM_PROMPT = (
 )
 # Stands in for the default where there is no document to answer from.
 PLAIN_SYSTEM_PROMPT = "You are a helpful assistant."
-# Passages shorter than this in all tell too little to answer from.
-MIN_PASSAGE_TOKENS = 128
 # What is reckoned for a question that has not come yet.
 LIKELY_QUESTION_TOKENS = 64
 _PAGE_END = "\n\n"
-_DOCUMENTS_END = "---\n"
-
-Role = Literal["document", "conversation", "instructions"]
-
-
-class PastTurn(Protocol):
-    """A question and the tokens that answered it, without the thought before them and the stop token."""
-
-    question: str
-    answer_token_ids: Sequence[int]
-
-
-@dataclass(frozen=True)
-class PromptSpan:
-    """Neighbouring prompt tokens of one origin.
-
-    Args:
-        start_token, end_token: position in the prompt, end excluded.
-        role: what they are.
-        document, page_index, page_label: the document page they are of; None, -1 and "" otherwise.
-        characters: int32 [tokens, 2], start and end of each token in that page's text; None otherwise.
-    """
-
-    start_token: int
-    end_token: int
-    role: Role
-    document: Document | None = None
-    page_index: int = -1
-    page_label: str = ""
-    characters: np.ndarray | None = None
-
-
-@dataclass(frozen=True)
-class DocumentEnd:
-    """Where a prompt has the whole of its first documents, and nothing else yet that another would not have.
-
-    Args:
-        end_token: the tokens before it are the beginning of every prompt with these documents.
-        document_ids: of the documents up to there, in order.
-    """
-
-    end_token: int
-    document_ids: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -90,6 +47,9 @@ class PromptPlan:
         documents: those of the conversation.
         question_words: what the passages were searched with; None if there was no search.
         document_ends: the end of each document, where they are there as a whole.
+        kept_ends: what is worth keeping for other prompts: up to each of these.
+        passages_added: what the question has brought into the prompt; None without passages.
+        searched_text: what was searched for beside the question; "" for nothing.
     """
 
     token_ids: list[int]
@@ -100,6 +60,9 @@ class PromptPlan:
     documents: tuple[Document, ...] = ()
     question_words: QuestionWords | None = None
     document_ends: tuple[DocumentEnd, ...] = ()
+    kept_ends: tuple[DocumentEnd, ...] = ()
+    passages_added: TurnPassages | None = None
+    searched_text: str = ""
 
     def spans_between(self, start_token: int, end_token: int) -> tuple[PromptSpan, ...]:
         """The spans that have tokens in [start_token, end_token)."""
@@ -138,11 +101,14 @@ class ReadingPlan:
         token_ids: that beginning.
         document_ends: the end of each document; the last is that of all tokens.
         room_tokens: how many more the next question, its answer and the turns before it are likely to take.
+        is_overview: whether the documents are longer than the window, and these are the passages that a question about
+            the whole gets.
     """
 
     token_ids: list[int]
     document_ends: tuple[DocumentEnd, ...]
     room_tokens: int
+    is_overview: bool = False
 
 
 @dataclass(frozen=True)
@@ -154,10 +120,10 @@ class ContextUsage:
         conversation_tokens: of instructions and turns.
         context_tokens: the window.
         mode: "whole" if the next question gets the whole documents, else "passages".
-        passage_tokens: with passages, how many tokens of the documents the last answer had; before there is one, how
+        passage_tokens: with passages, how many tokens of the documents stand in the prompt; before there are any, how
             many the next can have at most.
         passages_are_read: which of the two it is.
-        heading_tokens: what introduced these passages.
+        heading_tokens: what introduces these passages.
     """
 
     document_tokens: TokenCount
@@ -168,17 +134,6 @@ class ContextUsage:
     passages_are_read: bool = False
     heading_tokens: int = 0
 
-    def with_passages_of(self, plan: PromptPlan | None) -> ContextUsage:
-        """The usage after the answer to `plan`; the same if that had no passages, or has not been."""
-        if plan is None or self.mode != "passages" or plan.mode != "passages":
-            return self
-        return replace(
-            self,
-            passage_tokens=plan.tokens_in_context,
-            passages_are_read=True,
-            heading_tokens=plan.heading_tokens,
-        )
-
 
 class PromptPlanner:
     """Plans prompts for one model.
@@ -186,12 +141,14 @@ class PromptPlanner:
     Args:
         tokenizer: of the model.
         context_tokens: its window.
+        trained_tokens: the longest prompt without stretched positions; None is the window.
     """
 
-    def __init__(self, tokenizer: ChatTokenizer, context_tokens: int) -> None:
+    def __init__(self, tokenizer: ChatTokenizer, context_tokens: int, trained_tokens: int | None = None) -> None:
         self._tokenizer = tokenizer
         self._context_tokens = context_tokens
         self._document_tokens = DocumentTokens(tokenizer, context_tokens)
+        self._passages = PassagePrompts(tokenizer, context_tokens, trained_tokens or context_tokens)
 
     def plan(
         self,
@@ -200,73 +157,109 @@ class PromptPlanner:
         question: str,
         system_prompt: str,
         max_new_tokens: int,
+        searched_text: str = "",
     ) -> PromptPlan:
-        """The prompt for `question`.
+        """The prompt for `question`; documents longer than the window are also searched for `searched_text`.
 
         Raises:
             UserFacingError: if the conversation and the room for an answer leave too little of the window.
         """
-        conversation = self._conversation(turns, question, _instructions(documents, system_prompt))
+        instructions = _instructions(documents, system_prompt)
+        conversation = self._conversation(turns, question, instructions)
         document_tokens = TokenCount.total(map(self.document_tokens, documents))
         left_tokens = self._left_tokens(conversation, max_new_tokens)
         if left_tokens < 0:
             raise self._window_is_full(conversation.length, max_new_tokens, "")
-        prompt = _PromptPart()
-        prompt.add(self._tokenizer.before_system, "instructions")
-        mode: Literal["whole", "passages"] = "whole"
-        words = None
         whole = self._whole_documents(documents, left_tokens)
-        if whole is not None:
-            prompt.append(whole)
-        else:
-            mode = "passages"
-            if left_tokens < MIN_PASSAGE_TOKENS:
+        if whole is None:
+            request = PassageRequest(documents, turns, question, instructions, max_new_tokens, searched_text)
+            made = self._passages.prompt(request)
+            if made is None:
                 raise self._window_is_full(conversation.length, max_new_tokens, " for the documents")
-            prompt.append(self._passages(documents, question, left_tokens))
-            words = question_words(documents, question)
+            return PromptPlan(
+                made.part.token_ids,
+                tuple(made.part.spans),
+                document_tokens,
+                made.part.document_tokens,
+                "passages",
+                tuple(documents),
+                question_words(documents, searched_text or question),
+                kept_ends=(made.kept_end,),
+                passages_added=made.added,
+                searched_text=searched_text,
+            )
+        prompt = PromptPart()
+        prompt.add(self._tokenizer.before_system, "instructions")
+        prompt.append(whole)
         prompt.append(conversation)
-        in_context = sum(span.end_token - span.start_token for span in prompt.spans if span.document is not None)
+        ends = tuple(prompt.document_ends)
         return PromptPlan(
             prompt.token_ids,
             tuple(prompt.spans),
             document_tokens,
-            in_context,
-            mode,
+            prompt.document_tokens,
+            "whole",
             tuple(documents),
-            words,
-            tuple(prompt.document_ends),
+            document_ends=ends,
+            kept_ends=ends,
         )
 
     def reading_plan(
         self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
     ) -> ReadingPlan | None:
-        """What of the next prompt is known before its question; None if passages will take the documents' place."""
-        conversation = self._conversation(turns, "", _instructions(documents, system_prompt))
-        left_tokens = self._left_tokens(conversation, max_new_tokens)
-        whole = self._whole_documents(documents, left_tokens)
-        if whole is None or not documents:
+        """What of the next prompt can be read before its question; None if nothing can."""
+        if not documents:
             return None
-        prompt = _PromptPart()
+        instructions = _instructions(documents, system_prompt)
+        conversation = self._conversation(turns, "", instructions)
+        left_tokens = self._left_tokens(conversation, max_new_tokens)
+        room_tokens = conversation.length + LIKELY_QUESTION_TOKENS + max_new_tokens
+        whole = self._whole_documents(documents, left_tokens)
+        if whole is None:
+            return self._overview_plan(PassageRequest(documents, turns, "", instructions, max_new_tokens), room_tokens)
+        prompt = PromptPart()
         prompt.add(self._tokenizer.before_system, "instructions")
         prompt.append(whole)
         ends = tuple(prompt.document_ends)
-        room_tokens = conversation.length + LIKELY_QUESTION_TOKENS + max_new_tokens
         return ReadingPlan(prompt.token_ids[: ends[-1].end_token], ends, room_tokens)
+
+    def _overview_plan(self, request: PassageRequest, room_tokens: int) -> ReadingPlan | None:
+        """What a first question about the whole would get."""
+        overview = None if request.turns else self._passages.overview(request)
+        if overview is None:
+            return None
+        document_ids = tuple(document.document_id for document in request.documents)
+        ends = (DocumentEnd(overview.length, document_ids),)
+        return ReadingPlan(overview.token_ids, ends, room_tokens, is_overview=True)
 
     def usage(
         self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
     ) -> ContextUsage:
         """How full the window is before the next question, which may be empty."""
-        conversation = self._conversation(turns, "", _instructions(documents, system_prompt))
+        instructions = _instructions(documents, system_prompt)
+        conversation = self._conversation(turns, "", instructions)
         document_tokens = TokenCount.total(map(self.document_tokens, documents))
         left_tokens = self._left_tokens(conversation, max_new_tokens)
         if self._whole_documents(documents, left_tokens) is not None:
             return ContextUsage(document_tokens, conversation.length, self._context_tokens, "whole")
-        return ContextUsage(
-            document_tokens, conversation.length, self._context_tokens, "passages", passage_tokens=max(0, left_tokens)
-        )
+        request = PassageRequest(documents, turns, "", instructions, max_new_tokens)
+        usage = ContextUsage(document_tokens, conversation.length, self._context_tokens, "passages")
+        standing = self._passages.standing(request)
+        if standing is None:
+            return replace(usage, passage_tokens=max(0, self._passages.first_passage_tokens(request)))
+        headings = standing.length - standing.document_tokens - conversation.length
+        return replace(usage, passage_tokens=standing.document_tokens, passages_are_read=True, heading_tokens=headings)
 
-    def _left_tokens(self, conversation: _PromptPart, max_new_tokens: int) -> int:
+    def needs_search(
+        self, documents: Sequence[Document], turns: Sequence[PastTurn], question: str, system_prompt: str, room: int
+    ) -> bool:
+        """Whether passages will be searched for: the documents are longer than the window, and the question is not
+        about the whole."""
+        conversation = self._conversation(turns, question, _instructions(documents, system_prompt))
+        left_tokens = self._left_tokens(conversation, room)
+        return self._whole_documents(documents, left_tokens) is None and not asks_for_the_whole(question, documents)
+
+    def _left_tokens(self, conversation: PromptPart, max_new_tokens: int) -> int:
         """Room for documents beside the conversation and the answer."""
         return self._context_tokens - len(self._tokenizer.before_system) - conversation.length - max_new_tokens
 
@@ -277,9 +270,9 @@ class PromptPlanner:
             "shorter answer, or start with more --context-tokens."
         )
 
-    def _conversation(self, turns: Sequence[PastTurn], question: str, system_prompt: str) -> _PromptPart:
+    def _conversation(self, turns: Sequence[PastTurn], question: str, system_prompt: str) -> PromptPart:
         """Instructions, past turns and the question, up to where the answer begins."""
-        tokenizer, part = self._tokenizer, _PromptPart()
+        tokenizer, part = self._tokenizer, PromptPart()
         part.add(tokenizer.encode(system_prompt).token_ids, "instructions")
         part.add(tokenizer.before_question, "instructions")
         for turn in turns:
@@ -294,9 +287,9 @@ class PromptPlanner:
         part.add(tokenizer.before_answer, "instructions")
         return part
 
-    def _whole_documents(self, documents: Sequence[Document], limit_tokens: int) -> _PromptPart | None:
+    def _whole_documents(self, documents: Sequence[Document], limit_tokens: int) -> PromptPart | None:
         """All of the documents' text, or None if it does not fit `limit_tokens`."""
-        part = _PromptPart()
+        part = PromptPart()
         if not documents:
             return part
         text_tokens = TokenCount.total(map(self.document_tokens, documents))
@@ -310,78 +303,12 @@ class PromptPlanner:
                     part.add_page(document, page.index, encoded)
                     part.add(self._tokenizer.encode(_PAGE_END).token_ids, "instructions")
             part.end_document(document)
-        part.add(self._tokenizer.encode(_DOCUMENTS_END).token_ids, "instructions")
+        part.add(self._tokenizer.encode(DOCUMENTS_END).token_ids, "instructions")
         return part if part.length <= limit_tokens else None
-
-    def _passages(self, documents: Sequence[Document], question: str, limit_tokens: int) -> _PromptPart:
-        """The passages for the question that fit `limit_tokens`, each under its document's name and page label."""
-
-        def heading(document: Document, page_label: str) -> tuple[int, ...]:
-            return self._tokenizer.encode(f"[{document.name}, page {page_label}]\n").token_ids
-
-        page_end = self._tokenizer.encode(_PAGE_END).token_ids
-        documents_end = self._tokenizer.encode(_DOCUMENTS_END).token_ids
-        # Where a passage will come from is not known while it is counted, so each counts with the longest heading.
-        heading_tokens = max(
-            len(heading(document, page.page_label)) for document in documents for page in document.document_pages
-        )
-        passages = retrieve_passages(
-            documents,
-            question,
-            limit_tokens - len(documents_end),
-            lambda text: self._tokenizer.count(text) + heading_tokens + len(page_end),
-        )
-        part = _PromptPart()
-        for passage in passages:
-            part.add(heading(passage.document, passage.page_label), "instructions")
-            encoded = self._tokenizer.encode(passage.text)
-            part.add_page(passage.document, passage.page_index, encoded, passage.start_char)
-            part.add(page_end, "instructions")
-        part.add(documents_end, "instructions")
-        return part
 
     def document_tokens(self, document: Document) -> TokenCount:
         """Tokens of a document's text."""
         return self._document_tokens.count(document)
-
-
-@dataclass
-class _PromptPart:
-    """Tokens and spans of a stretch of the prompt, counted from its own beginning."""
-
-    token_ids: list[int] = field(default_factory=list)
-    spans: list[PromptSpan] = field(default_factory=list)
-    document_ends: list[DocumentEnd] = field(default_factory=list)
-
-    @property
-    def length(self) -> int:
-        return len(self.token_ids)
-
-    def add(self, token_ids: Sequence[int], role: Role) -> None:
-        if token_ids:
-            self.spans.append(PromptSpan(self.length, self.length + len(token_ids), role))
-            self.token_ids.extend(token_ids)
-
-    def add_page(self, document: Document, page_index: int, encoded: EncodedText, start_char: int = 0) -> None:
-        """Add text of a document page; `start_char` is where in the page it begins."""
-        end = self.length + len(encoded.token_ids)
-        label = document.document_pages[page_index].page_label
-        characters = encoded.characters + start_char
-        self.spans.append(PromptSpan(self.length, end, "document", document, page_index, label, characters))
-        self.token_ids.extend(encoded.token_ids)
-
-    def end_document(self, document: Document) -> None:
-        """Note that the document is whole."""
-        before = self.document_ends[-1].document_ids if self.document_ends else ()
-        self.document_ends.append(DocumentEnd(self.length, (*before, document.document_id)))
-
-    def append(self, part: _PromptPart) -> None:
-        start = self.length
-        self.document_ends.extend(replace(end, end_token=end.end_token + start) for end in part.document_ends)
-        self.token_ids.extend(part.token_ids)
-        self.spans.extend(
-            replace(span, start_token=span.start_token + start, end_token=span.end_token + start) for span in part.spans
-        )
 
 
 def _instructions(documents: Sequence[Document], system_prompt: str) -> str:

@@ -8,6 +8,7 @@ import pytest
 
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlanner
+from app.chat.prompt.turn_passages import TurnPassages
 from app.errors import UserFacingError
 
 SYSTEM = "Answer from the text."
@@ -18,6 +19,7 @@ WINDOW_TOKENS = 600
 class PastTurn:
     question: str
     answer_token_ids: tuple[int, ...]
+    prompt_passages: TurnPassages | None = None
 
 
 @pytest.fixture
@@ -116,14 +118,14 @@ def test_long_documents_give_way_to_passages_with_page_labels(planner, text_docu
     assert "[harbour.txt, page 8]\n" in chat_tokenizer.decode(plan.token_ids)
 
 
-def test_passages_fill_the_window_and_the_search_is_reported(planner, text_document, chat_tokenizer):
+def test_passages_take_their_part_of_the_window_and_the_search_is_reported(planner, text_document, chat_tokenizer):
     pytest.importorskip("llama_index.retrievers.bm25")
     pages = [f"On day {day} the boats of harbour number {day} came home. " * 6 for day in range(12)]
     pages[7] = "The lighthouse keeper had left the village in winter. " * 6
     document = text_document(*pages)
-    # One page answers; what is left of the window goes to what stands around it.
+    # One page answers; what is left of the passages' part goes to what stands around it.
     plan = planner.plan([document], [], "Where did the LIGHTHOUSE keepers of Zanzibar go?", SYSTEM, 50)
-    assert len(plan.token_ids) + 50 > 0.75 * WINDOW_TOKENS
+    assert 0.3 * WINDOW_TOKENS < plan.tokens_in_context < 0.6 * WINDOW_TOKENS
     assert plan.question_words.found == ("lighthouse", "keepers") and "zanzibar" in plan.question_words.missing
     nothing = planner.plan([document], [], "Wo ist der Leuchtturm?", SYSTEM, 50)
     assert nothing.question_words.found == () and "leuchtturm" in nothing.question_words.missing
@@ -136,13 +138,14 @@ def test_usage_tells_what_passages_can_take_and_what_they_took(planner, text_doc
     document = text_document(*[f"On day {day} the boats of harbour {day} came home. " * 8 for day in range(12)])
     usage = planner.usage([document], [], SYSTEM, 50)
     assert (usage.mode, usage.passages_are_read) == ("passages", False)
-    assert 0 < usage.passage_tokens == WINDOW_TOKENS - 50 - len(planner.plan([], [], "", SYSTEM, 50).token_ids)
     plan = planner.plan([document], [], "Which boats?", SYSTEM, 50)
-    after = usage.with_passages_of(plan)
+    assert plan.tokens_in_context <= usage.passage_tokens < WINDOW_TOKENS
+    turn = PastTurn("Which boats?", (5, 6, 7), plan.passages_added)
+    after = planner.usage([document], [turn], SYSTEM, 50)
     assert (after.passage_tokens, after.passages_are_read) == (plan.tokens_in_context, True)
     assert 0 < after.heading_tokens < len(plan.token_ids) - plan.tokens_in_context
-    assert usage.with_passages_of(None) is usage
-    assert usage.with_passages_of(planner.plan([], [], "Which?", SYSTEM, 50)) is usage
+    # An older version has not kept which passages there were.
+    assert not planner.usage([document], [PastTurn("Which boats?", (5, 6, 7))], SYSTEM, 50).passages_are_read
 
 
 def test_a_text_far_longer_than_the_window_is_never_tokenised_as_a_whole(chat_tokenizer, text_document, monkeypatch):
@@ -218,9 +221,14 @@ def test_what_is_read_ahead_is_how_the_next_prompt_begins(planner, documents, tu
     assert len(plan.token_ids) + 50 <= len(reading.token_ids) + reading.room_tokens
 
 
-def test_nothing_is_read_ahead_of_documents_longer_than_the_window(planner, text_document):
+def test_an_overview_is_read_ahead_of_documents_longer_than_the_window(planner, text_document, turns):
     long = text_document("The boats came home one after the other. " * 100)
-    assert planner.reading_plan([long], [], SYSTEM, 50) is None
+    reading = planner.reading_plan([long], [], SYSTEM, 50)
+    plan = planner.plan([long], [], "What is this about?", SYSTEM, 50)
+    assert reading.is_overview and plan.token_ids[: len(reading.token_ids)] == reading.token_ids
+    assert reading.document_ends == plan.kept_ends and plan.document_ends == ()
+    # Later prompts begin with what stands in them already.
+    assert planner.reading_plan([long], turns, SYSTEM, 50) is None
     assert planner.reading_plan([], [], SYSTEM, 50) is None
     assert planner.plan([text_document("Short.")], [], "Who?", SYSTEM, 50).document_ends != ()
 
