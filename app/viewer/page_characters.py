@@ -14,10 +14,12 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from app.viewer.character_places import FIELDS, HORIZONTAL, UNITS, nowhere
-from app.viewer.text_alignment import align
+from app.viewer.text_alignment import NOT_FOUND, align
 
 # Beyond, a page is no page that anybody reads.
 _MOST_CHARACTERS = 100_000
+# If more of the text is not found in the order in which the page draws its characters, another is tried.
+_LEFT_SHARE = 0.03
 _DEVICE_PX = 10_000_000
 # The same character twice this close is drawn twice, to look bold or to cast a shadow.
 _SAME_PLACE_SHARE = 0.25
@@ -40,14 +42,45 @@ def placed_characters(page: pypdfium2.PdfPage, text: str) -> array[int]:
         return places
     characters, boxes, axes = _drawn_characters(page)
     to_share = _shares_of_page(page)
-    for position, found in enumerate(align(text, characters)):
-        if found >= 0:
-            left, top, right, bottom = to_share(boxes[found])
+    shown = [to_share(box) for box in boxes]
+    for position, found in enumerate(_found(text, characters, shown)):
+        if found != NOT_FOUND:
+            left, top, right, bottom = shown[found]
             # What lies outside of the page is not seen.
             if left < right and top < bottom:
                 start = position * FIELDS
                 places[start : start + FIELDS] = array("H", (left, top, right, bottom, axes[found]))
     return places
+
+
+def _found(text: str, characters: list[str], shown: list[tuple[int, int, int, int]]) -> list[int]:
+    """For each character of a text the index of its own on the page, or `NOT_FOUND`."""
+    found = align(text, characters)
+    rest = [position for position, place in enumerate(found) if place == NOT_FOUND and text[position].isalnum()]
+    if len(rest) <= _LEFT_SHARE * len(text):
+        return found
+    # Tables are drawn by columns and read by rows: what is left may be found in the order of the rows.
+    taken = set(found)
+    left = in_rows([index for index in range(len(characters)) if index not in taken], shown)
+    places = align([text[position] for position in rest], [characters[index] for index in left])
+    for position, place in zip(rest, places, strict=True):
+        if place != NOT_FOUND:
+            found[position] = left[place]
+    return found
+
+
+def in_rows(indices: list[int], shown: list[tuple[int, int, int, int]]) -> list[int]:
+    """The indices of boxes by the rows that these stand in, from left to right in each."""
+    rows: list[list[int]] = []
+    row_bottom = -1.0
+    for index in sorted(indices, key=lambda index: shown[index][1] + shown[index][3]):
+        _, top, _, bottom = shown[index]
+        if (top + bottom) / 2 < row_bottom:
+            rows[-1].append(index)
+        else:
+            rows.append([index])
+            row_bottom = bottom
+    return [index for row in rows for index in sorted(row, key=lambda index: shown[index][0])]
 
 
 def _drawn_characters(page: pypdfium2.PdfPage) -> tuple[list[str], list[Box], list[int]]:

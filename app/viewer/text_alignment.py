@@ -29,12 +29,12 @@ _SAME = {"‘": "'", "’": "'", "‚": "'", "`": "'", "´": "'", "“": '"', "�
 _bare_forms: dict[str, str] = {}
 
 
-def align(text: str, characters: Sequence[str]) -> list[int]:
+def align(text: Sequence[str], characters: Sequence[str]) -> list[int]:
     """Find the characters of a text among others.
 
     Args:
-        text: any text.
-        characters: single characters, in any order of their parts.
+        text: single characters, in their order.
+        characters: others, in any order of their parts.
 
     Returns:
         For each character of `text` the index of its own in `characters`, or `NOT_FOUND`: always for spaces and

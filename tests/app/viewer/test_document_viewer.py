@@ -109,6 +109,23 @@ def test_the_sample_book_is_marked_word_for_word(viewer, shelf):
     assert box[0] < 0.6 < box[2]
 
 
+def test_a_table_that_is_drawn_by_columns_is_marked_by_rows(viewer, shelf, make_pdf):
+    rows = [("Port", "In", "Out"), ("Oslo", "12", "7"), ("Riga", "7", "31"), ("Kiel", "12", "12"), ("Bari", "5", "7")]
+    cells = [
+        f"1 0 0 1 {60 + 90 * column} {500 - 20 * number} Tm ({row[column]}) Tj"
+        for column in range(3)
+        for number, row in enumerate(rows)
+    ]
+    text = "\n".join(" | ".join(row) for row in rows)
+    document_id = shelf.add(make_pdf([f"BT /F1 11 Tf {' '.join(cells)} ET"]), text)
+    for number, row in enumerate(rows):
+        start = text.index(" | ".join(row))
+        boxes = waited(viewer.marks(document_id, 0, start, start + len(" | ".join(row))))
+        # One a cell, beside each other.
+        assert [round((box[0] * 420 - 60) / 90) for box in boxes] == [0, 1, 2]
+        assert all(box[1] * 595 < 95 + 20 * number < box[3] * 595 for box in boxes)
+
+
 def test_a_text_that_is_not_on_the_page_has_no_marks(viewer, shelf, make_pdf):
     document_id = shelf.add(make_pdf([LINES, ""]), "Recognised in a picture, this stands nowhere.", TEXT)
     assert waited(viewer.marks(document_id, 0, 0, 45)) == []
@@ -149,7 +166,8 @@ def test_a_file_that_is_gone_or_damaged_says_so(viewer, shelf, make_pdf, tmp_pat
 
 def test_what_is_wrong_with_pages_is_told(viewer, shelf, make_pdf):
     # Two pages are called "1"; only the one without text is a picture.
-    wrong = {"picture_pages": ("1", "2"), "unreadable_pages": ("3",), "garbled_pages": ("4",), "recognised_pages": ("5",)}
+    wrong = {"picture_pages": ("1", "2"), "unreadable_pages": ("3",)}
+    wrong |= {"garbled_pages": ("4",), "recognised_pages": ("5",)}
     document_id = shelf.add(make_pdf([LINES] + [""] * 4), TEXT, "", "", "", "Recognised.", **wrong)
     notes = [page["note"] for page in waited(viewer.description(document_id))["pages"]]
     assert notes == ["", "picture", "unreadable", "garbled", "recognised"]
