@@ -133,14 +133,15 @@ class _Places:
         start += len(self._text[start:end]) - len(self._text[start:end].lstrip())
         if self._around(self._fences, start, with_ends=True):
             return None
-        if whole := self._around(self._wholes, start):
+        while whole := self._around(self._wholes, start):
             start = whole[0]
         line_start = self._text.rfind("\n", 0, start) + 1
         place = max(start, _LINE_START.match(self._text, line_start).end())
         while place < end and self._text[place] in "*_~" and not self._text[place : place + 2].isspace():
             place += 1
         place = self._behind_run(place)
-        return place if place < end else None
+        is_inside = self._around(self._wholes, place) or self._around(self._fences, place, with_ends=True)
+        return None if is_inside or place >= end else place
 
     def _behind_run(self, place: int) -> int:
         """Out of signs that mean something only together."""

@@ -15,7 +15,7 @@ AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SIZES = [(1440, 900), (390, 844)]
 # Colours that are on their way from one theme to the other are no findings.
 AT_REST = "*, *::before, *::after { transition: none !important; animation: none !important; }"
-ANSWER = "Hi, [a link](https://example.org) `code`\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+ANSWER = "Hi, [a link](https://example.org) `code`\n\nUnsupported.\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 RUN_AXE = "() => axe.run(document, { resultTypes: ['violations'], preload: false })"
 WATCH_SHIFTS = """
 window.layoutShift = 0;
@@ -39,6 +39,7 @@ def check(page, where: str) -> None:
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     served.words = (ANSWER,)
+    served.cites = ("High above", "")
     served.loaded = replace(served.loaded, demonstration=True)
     page = open_page(viewport={"width": width, "height": height})
     page.add_style_tag(content=AT_REST)
@@ -63,6 +64,7 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     page.get_by_role("group", name="Versions of this question").wait_for()
     page.wait_for_selector("#question button:has-text('Ask')")
     page.locator("#conversation-list .row-more").click()
+    page.click("#messages quest-answer-row .info")
     page.click("#settings-panel button")
     page.get_by_text("Longest answer").wait_for()
     for dark in (False, True):
@@ -74,6 +76,14 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
         page.keyboard.press("Escape")
         page.click("#messages .md a")
         check(page, f"link, {theme}")
+        page.keyboard.press("Escape")
+        page.locator("#messages quest-citation button").click()
+        page.locator("quest-document-view mark").wait_for()
+        page.get_by_role("button", name="Search in the document").click()
+        page.keyboard.type("city")
+        page.locator("quest-document-view .hits button").wait_for()
+        check(page, f"document, {theme}")
+        page.keyboard.press("Escape")
         page.keyboard.press("Escape")
         page.click("#main-tabs button[role=tab]:has-text('Compare')")
         page.fill("#compare-question textarea", "Where?")
