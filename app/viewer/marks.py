@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from app.viewer.character_places import FIELDS, NOWHERE, UNITS, VERTICAL
+from app.viewer.character_places import FIELDS, HORIZONTAL, NOWHERE, UNITS, VERTICAL
 
 Box = tuple[float, float, float, float]
 
@@ -15,6 +15,8 @@ _LINE_OVERLAP_SHARE = 0.5
 _MOST_SPACE_HEIGHTS = 2.0
 # If less of the letters of a passage are found, they are found by chance, or the page shows something else.
 _LEAST_FOUND_SHARE = 0.3
+# A passage of more lines than this share of its characters runs the other way.
+_MOST_LINES_SHARE = 0.5
 # Lines are joined with each other where they are few: a page has no more.
 _MOST_JOINED_LINES = 200
 
@@ -59,7 +61,7 @@ def line_boxes(text: str, places: array[int], aspect: float, start: int, end: in
         Left, top, right, bottom as shares of the page's width and height, in the order of the text. Nothing if too few
         of the characters have a place.
     """
-    lines: list[_Line] = []
+    characters: list[tuple[Box, int]] = []
     letters = found = 0
     for position in range(max(0, start), min(end, len(text))):
         *box, axis = places[position * FIELDS : (position + 1) * FIELDS]
@@ -68,15 +70,27 @@ def line_boxes(text: str, places: array[int], aspect: float, start: int, end: in
             continue
         found += text[position].isalnum()
         left, top, right, bottom = (value / UNITS for value in box)
-        left, right = left * aspect, right * aspect
+        characters.append(((left * aspect, top, right * aspect, bottom), axis))
+    if found < _LEAST_FOUND_SHARE * letters:
+        return []
+    lines = _lines(characters)
+    if len(lines) > _MOST_LINES_SHARE * len(characters):
+        # Upright characters may be written downwards, as in Japanese.
+        turned = _lines([(box, VERTICAL if axis == HORIZONTAL else HORIZONTAL) for box, axis in characters])
+        lines = min(lines, turned, key=len)
+    return [_box(line, aspect) for line in _joined(lines)]
+
+
+def _lines(characters: list[tuple[Box, int]]) -> list[_Line]:
+    """Stretches of lines, from the boxes of characters, in heights of the page, and the axes of their lines."""
+    lines: list[_Line] = []
+    for (left, top, right, bottom), axis in characters:
         here = _Line(axis, top, bottom, left, right) if axis == VERTICAL else _Line(axis, left, right, top, bottom)
         if lines and lines[-1].takes(here):
             lines[-1].take(here)
         else:
             lines.append(here)
-    if found < _LEAST_FOUND_SHARE * letters:
-        return []
-    return [_box(line, aspect) for line in _joined(lines)]
+    return lines
 
 
 def _joined(lines: list[_Line]) -> list[_Line]:

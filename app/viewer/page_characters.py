@@ -61,7 +61,7 @@ def _found(text: str, characters: list[str], shown: list[tuple[int, int, int, in
         return found
     # Tables are drawn by columns and read by rows: what is left may be found in the order of the rows.
     taken = set(found)
-    left = in_rows([index for index in range(len(characters)) if index not in taken], shown)
+    left = _in_rows([index for index in range(len(characters)) if index not in taken], shown)
     places = align([text[position] for position in rest], [characters[index] for index in left])
     for position, place in zip(rest, places, strict=True):
         if place != NOT_FOUND:
@@ -69,7 +69,7 @@ def _found(text: str, characters: list[str], shown: list[tuple[int, int, int, in
     return found
 
 
-def in_rows(indices: list[int], shown: list[tuple[int, int, int, int]]) -> list[int]:
+def _in_rows(indices: list[int], shown: list[tuple[int, int, int, int]]) -> list[int]:
     """The indices of boxes by the rows that these stand in, from left to right in each."""
     rows: list[list[int]] = []
     row_bottom = -1.0
@@ -117,7 +117,8 @@ def _drawn_characters(page: pypdfium2.PdfPage) -> tuple[list[str], list[Box], li
             if not (0 < width < math.inf and 0 < height < math.inf):
                 continue
             character = chr(code)
-            if _is_drawn_again(seen, character, box):
+            # The letters of a ligature have one box between them.
+            if not (boxes and boxes[-1] == box) and _is_drawn_again(seen, character, box):
                 continue
             angle = angle_of(raw, index)
             axes.append((round(angle / (math.pi / 2)) + turns) % 2 if math.isfinite(angle) else HORIZONTAL)
@@ -130,9 +131,9 @@ def _drawn_characters(page: pypdfium2.PdfPage) -> tuple[list[str], list[Box], li
 
 def _is_drawn_again(seen: dict[tuple[str, int, int], int], character: str, box: Box) -> bool:
     """Whether the character was drawn in nearly the same place before; notes where it was drawn now."""
-    size = max(1.0, _SAME_PLACE_SHARE * min(box[2] - box[0], box[3] - box[1]))
+    size = _SAME_PLACE_SHARE * min(box[2] - box[0], box[3] - box[1])
     column, row = int((box[0] + box[2]) / 2 / size), int((box[1] + box[3]) / 2 / size)
-    width = round(box[2] - box[0])
+    width = round(box[2] - box[0], 2)
     for near_column in (column, column - 1, column + 1):
         for near_row in (row, row - 1, row + 1):
             if seen.get((character, near_column, near_row)) == width:

@@ -191,3 +191,14 @@ def test_what_is_not_there_is_refused(viewer, shelf, make_pdf):
             viewer.marks(document_id, page_index, 0, 1)
     with pytest.raises(UserFacingError, match="shelf"):
         viewer.description("f" * 32)
+
+
+def test_letters_that_are_drawn_twice_to_look_bold_are_marked_once(viewer, shelf, make_pdf):
+    bold = " ".join(
+        f"1 0 0 1 {60 + 9 * number + shift} 500 Tm ({letter}) Tj"
+        for number, letter in enumerate("hello all")
+        for shift in (0, 0.3)
+    )
+    document_id = shelf.add(make_pdf([f"BT /F1 11 Tf {bold} ET"]), "hello all")
+    (box,) = waited(viewer.marks(document_id, 0, 6, 9))
+    assert (box[0] * 420, box[2] * 420) == (pytest.approx(114, abs=2), pytest.approx(135, abs=2))

@@ -47,6 +47,13 @@ def test_text_that_runs_upwards_has_one_box_too():
     assert line_boxes("upward", places, 0.7, 0, 6) == [pytest.approx((0.1, 0.45, 0.12, 0.51), abs=1e-4)]
 
 
+def test_upright_characters_that_are_written_downwards_have_a_box_a_column():
+    column = [(0.5, 0.1 + 0.02 * k, 0.52, 0.12 + 0.02 * k, HORIZONTAL) for k in range(4)]
+    next_column = [(0.46, 0.1 + 0.02 * k, 0.48, 0.12 + 0.02 * k, HORIZONTAL) for k in range(4)]
+    boxes = line_boxes("東京都の大阪府と", places_of(*column, *next_column), 0.7, 0, 8)
+    assert boxes == [pytest.approx((0.5, 0.1, 0.52, 0.18), abs=1e-4), pytest.approx((0.46, 0.1, 0.48, 0.18), abs=1e-4)]
+
+
 def test_a_passage_that_is_hardly_found_has_no_box():
     places = places_of(*row(0.1, 0.1, 2), *[None] * 10)
     assert line_boxes("twelve chars", places, 0.7, 0, 12) == []
