@@ -21,7 +21,8 @@ from app.chat.prompt.passage_notes import passage_notes
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.stretch_notes import reread_note
 from app.errors import UserFacingError
-from app.library import LibraryEntry, addition_notes
+from app.evidence.source_lines import source_lines
+from app.library import addition_notes
 from app.settings import AppSettings
 
 # Between two lines of progress in a log.
@@ -78,6 +79,8 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
             if arguments.json:
                 print(json.dumps(report.to_json(), ensure_ascii=False), flush=True)
             else:
+                for line in source_lines(report):
+                    progress.show(line, last=True)
                 progress.show(_summary(report), last=True)
         if not assistant.flush_snapshots(_FLUSH_S):
             progress.show("What was read could not be kept as a whole; the next time it is read in part.", last=True)

@@ -27,7 +27,11 @@ from quest_core.read_trace import ReadTrace, StepReads
 from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
+from quest_core.span_attention import SpanAttention
 from quest_core.stretch import Stretch
+
+# Between two looks at the time; long enough to use the device well.
+_WATCHED_CHUNK_TOKENS = 32
 
 
 class Cancellation(Protocol):
@@ -342,7 +346,39 @@ class Session:
             self._logits = append_token(self._decoder, self._cache, fed, attention)
             self.tokens.append(token_id)
             reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
-            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0])
+            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0], reads)
+
+    def watch_attention(
+        self, token_ids: list[int], spans: Sequence[tuple[int, int]], cancellation: Cancellation, most_s: float
+    ) -> torch.Tensor | None:
+        """Append `token_ids` with dense attention, and tell how much of it each span of the tokens before gets.
+
+        Args:
+            token_ids: what to append; a fork's, so that the session itself stays as it is.
+            spans: see `SpanAttention`.
+            cancellation: asked between chunks.
+            most_s: no chunk begins later.
+
+        Returns:
+            float32 [layers, tokens, spans] of those tokens that there was time for; None if there was none, or what the
+            policy keeps of the tokens does not allow it.
+
+        Raises:
+            ValueError: if there is no room for so many tokens.
+            PoolExhausted: if the page pool is full.
+        """
+        if len(self.tokens) + len(token_ids) > self.max_tokens:
+            raise ValueError(f"{len(token_ids)} tokens do not fit after {len(self.tokens)} of {self.max_tokens}")
+        if self._eviction is not None or not token_ids or not spans:
+            return None
+        attention = SpanAttention(spans, self._decoder.config.softmax_scale)
+        end = time.perf_counter() + most_s
+        watched = 0
+        while watched < len(token_ids) and time.perf_counter() < end and not cancellation.requested:
+            chunk = token_ids[watched : watched + _WATCHED_CHUNK_TOKENS]
+            self._compute(chunk, attention)
+            watched += len(chunk)
+        return attention.shares() if watched else None
 
     def _open_steps(
         self, quest: QuestConfig, sampling: SamplingConfig, trace: ReadTrace, traced: bool

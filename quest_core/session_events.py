@@ -64,7 +64,9 @@ class ScoredToken:
     Args:
         log_probability: natural logarithm of the probability that the model gave it.
         kv_bytes_read: bytes of the cache that feeding it read, summaries included.
+        reads: which pages; None with dense attention.
     """
 
     log_probability: float
     kv_bytes_read: int
+    reads: StepReads | None = None

@@ -22,6 +22,7 @@ from app.chat.answer import (
     Queued,
     TokenEvent,
 )
+from app.chat.answer_reads import AnswerReads, ReadBaselines
 from app.chat.prefill_timer import PrefillTimer
 from app.chat.prompt.plan import DocumentEnd, PromptPlan
 from app.chat.provenance import PageReadTotals
@@ -95,12 +96,32 @@ def answer_work(
     sampling: SamplingConfig,
     text: ThoughtStream,
     thinking: Thinking,
-) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText]]:
-    """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without."""
+    baselines: ReadBaselines,
+) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText | AnswerReads]]:
+    """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without.
+
+    When the answer is complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any.
+    """
     longest = replace(sampling, max_new_tokens=sampling.max_new_tokens + thinking.most_tokens)
 
-    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
+    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText | AnswerReads]:
         session = open_session()
+        drawn: list[int] = []
+        step_text = None
+        for event in answer(session, cancellation):
+            if isinstance(event, StepText):
+                step_text = event
+                drawn += [*event.inserted_token_ids, event.step.token_id]
+            yield event
+        if step_text is None or cancellation.requested:
+            return
+        thought = step_text.thinking_tokens
+        own = drawn[thought : step_text.kept_tokens]
+        reads = baselines.watch(session, plan, len(plan.token_ids) + thought, own, cancellation)
+        if reads is not None:
+            yield reads
+
+    def answer(session: Session, cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
         room_tokens = sampling.max_new_tokens + thinking.room_tokens
         yield from session.prefill(plan.token_ids, cancellation, room_tokens, kept_prefixes(plan.kept_ends))
         if cancellation.requested:
@@ -176,6 +197,7 @@ class AnswerRun:
     Attributes:
         token_ids: the tokens so far, a thought's included, as they entered or will enter the cache.
         answer, thought: their texts so far.
+        reads: where the answer's tokens attended; None until it is complete, and where nobody looked.
     """
 
     def __init__(
@@ -187,6 +209,7 @@ class AnswerRun:
     ) -> None:
         self.token_ids: list[int] = []
         self.answer = ""
+        self.reads: AnswerReads | None = None
         self._engine = engine
         self._plan = plan
         self._options = options

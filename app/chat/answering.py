@@ -23,12 +23,14 @@ from app.chat.answer import (
     PassagesFound,
     Queued,
 )
+from app.chat.answer_reads import AnswerReads, ReadBaselines, sentence_reads
 from app.chat.answer_run import AnswerRun, answer_work
 from app.chat.background_reading import BackgroundReading
 from app.chat.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
 from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
+from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
 from app.chat.race import RaceEvent, race_events, race_work
 from app.chat.stored_conversations import AnswerSoFar, TurnRecord
@@ -78,6 +80,7 @@ class Answering:
         self._publish = publish
         self._is_closing = is_closing
         self._told_failure = ""
+        self._baselines: ReadBaselines | None = None
 
     def check(self, question: str, options: AnswerOptions) -> None:
         """Refuse what could never be answered, before anything waits for it.
@@ -130,7 +133,7 @@ class Answering:
             conversation.plan, conversation.generated = plan, run.token_ids
             yield from self._run(model, conversation, record, run, plan, options)
             report = replace(
-                self._with_evidence(run.finish(), texts, question, found),
+                self._with_evidence(model, run, texts, question, found),
                 left_out=chosen.left_out,
                 warning=" ".join(filter(None, (*chosen.unusable, self._snapshot_failure(model)))),
             )
@@ -158,13 +161,24 @@ class Answering:
         return [self._text(conversation, document_id) for document_id in read]
 
     def _with_evidence(
-        self, report: AnswerReport, documents: list[Document], question: str, found: PassagesFound
+        self, model: LoadedModel, run: AnswerRun, documents: list[Document], question: str, found: PassagesFound
     ) -> AnswerReport:
+        report = replace(run.finish(), passages_found=found.passages)
         if report.is_empty or not documents:
-            return replace(report, passages_found=found.passages)
+            return report
         support = self._evidence.support(documents, question, report.answer, report.finish_reason == "stop")
-        citations, unsupported = support.citations()
-        return replace(report, passages_found=found.passages, citations=citations, unsupported=unsupported)
+        if run.reads is None:
+            citations, unsupported = support.citations()
+            return replace(report, citations=citations, unsupported=unsupported)
+        reads = sentence_reads(run.reads, report.answer, run.answer_token_ids, model.tokenizer.decode)
+        citations, unsupported = support.citations(reads)
+        pages_read = scored_pages(report.pages_read, run.reads.scores(), documents)
+        return replace(report, citations=citations, unsupported=unsupported, pages_read=pages_read)
+
+    def _baselines_of(self, model: LoadedModel) -> ReadBaselines:
+        if self._baselines is None:
+            self._baselines = ReadBaselines(lambda text: model.tokenizer.encode(text).token_ids)
+        return self._baselines
 
     def _run(
         self,
@@ -186,9 +200,13 @@ class Answering:
             options.sampling_config(model.stop_token_ids),
             text,
             thinking,
+            self._baselines_of(model),
         )
         with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
             for event in events:
+                if isinstance(event, AnswerReads):
+                    run.reads = event
+                    continue
                 if isinstance(event, Queued):
                     yield run.queued(event.jobs_ahead)
                     continue

@@ -6,14 +6,15 @@ nothing of sessions or of how a prompt is made.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from app.chat.prompt.plan import PromptPlan
 from app.errors import UserFacingError
+from app.library import Document
 
 if TYPE_CHECKING:
     from quest_core.read_trace import StepReads
@@ -78,6 +79,32 @@ class PageReadTotals:
             shares[key] = shares.get(key, 0.0) + float(running[end] - running[start])
         ranked = sorted(shares.items(), key=lambda item: -item[1])
         return tuple(PageShare(*labels[key], share, *key) for key, share in ranked if share > 0.0)
+
+
+def scored_pages(
+    shares: Sequence[PageShare], scores: Mapping[tuple[str, int], float], documents: Sequence[Document]
+) -> tuple[PageShare, ...]:
+    """The shares with the pages' read scores; pages that have a score alone come after them, highest first.
+
+    Args:
+        shares: of the selected pages; none of an answer with dense attention.
+        scores: by document id and page index.
+        documents: that the pages are of.
+    """
+    of_shares = {(share.document_id, share.page_index) for share in shares}
+    by_id = {document.document_id: document for document in documents}
+    others = []
+    for (document_id, page_index), score in sorted(scores.items(), key=lambda item: -item[1]):
+        document = by_id.get(document_id)
+        if document is not None and (document_id, page_index) not in of_shares:
+            label = document.document_pages[page_index].page_label
+            others.append(PageShare(document.shown_name, label, 0.0, document_id, page_index, round(score, 3)))
+    scored = [_with_score(share, scores.get((share.document_id, share.page_index))) for share in shares]
+    return (*scored, *others)
+
+
+def _with_score(share: PageShare, score: float | None) -> PageShare:
+    return replace(share, read_score=None if score is None else round(score, 3))
 
 
 def page_text(

@@ -15,6 +15,9 @@ import numpy as np
 from app.evidence.passage_index import IndexedPassage, PassageIndex
 from app.library.document import Document
 
+# A document page, by the id of its document and its index.
+PageKey = tuple[str, int]
+
 
 @dataclass(frozen=True)
 class FoundPassage:
@@ -30,7 +33,7 @@ class FoundPassage:
         return page.text[self.passage.start_char : self.passage.end_char]
 
     @property
-    def page_key(self) -> tuple[str, int]:
+    def page_key(self) -> PageKey:
         """Names its document page."""
         return self.document.document_id, self.passage.page_index
 

@@ -1,6 +1,6 @@
 """A document's passages and the words in them, to be searched in milliseconds.
 
-A passage is a run of sentences of one document page, about 120 words; neighbours overlap by half, so that what stands
+A passage is a run of sentences of one document page, about 160 words; neighbours overlap by half, so that what stands
 together is together in one of them. Ranked by BM25 (Robertson and Zaragoza, 2009). Of each document there is one index,
 whatever conversations it is in. Knows nothing of questions or answers.
 """
@@ -18,7 +18,7 @@ from app.evidence.sentences import split_sentences
 from app.evidence.words import keys
 from app.library.document import Document
 
-PASSAGE_WORDS = 120
+PASSAGE_WORDS = 160
 # BM25's usual constants: how soon a repeated word adds no more, and how much a long passage is discounted.
 _K1, _B = 1.5, 0.75
 

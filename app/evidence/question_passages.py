@@ -15,6 +15,11 @@ PASSAGES_SHOWN = 3
 _CANDIDATES = 24
 # A narrowed passage: the sentences with the question's words, and so many words at most.
 _SPAN_WORDS = 60
+# Stems of what questions ask with rather than about, and of titles.
+_ASKING = frozenset(
+    "say said tell told come came go went see look find found live accord mr mrs miss make made take took give gave "
+    "use happen want compar word thing kind pleas explain describ summar".split()
+)
 
 
 def find_passages(search: DocumentSearch, question: str, count: int = PASSAGES_SHOWN) -> tuple[EvidencePassage, ...]:
@@ -22,7 +27,8 @@ def find_passages(search: DocumentSearch, question: str, count: int = PASSAGES_S
 
     Two of them never share text.
     """
-    wanted = set(keys(question))
+    asked = keys(question)
+    wanted = {key for key in asked if key not in _ASKING} or set(asked)
     chosen: list[FoundPassage] = []
     for found in search.best(dict.fromkeys(wanted, 1.0), _CANDIDATES):
         if len(chosen) == count:

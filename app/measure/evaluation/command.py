@@ -21,6 +21,7 @@ EVALUATIONS = {
     "needles": "several facts hidden in a book, variables to trace, words to count (RULER)",
     "qa": "invented facts planted in a book",
     "longbench": "question answering sets of a LongBench folder",
+    "sources": "the pages and passages beside answers",
     "recall": "the share of attention that the selected pages hold",
 }
 # What the table leaves out, the JSON has.
@@ -42,7 +43,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
         "--budgets",
         type=number_list,
         metavar="N,N",
-        help="token budgets (default: 256,512,1024; passkey, needles, qa and longbench: 128,512)",
+        help="token budgets (default: 256,512,1024; passkey, needles, qa and longbench: 128,512; sources: 256,1024)",
     )
     parser.add_argument("--sink-pages", type=int, default=1, metavar="N", help="first pages always read (default: 1)")
     parser.add_argument(
@@ -88,7 +89,23 @@ def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
 
 def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
     """The chosen evaluation with its arguments, waiting for `on_progress`."""
+    if arguments.evaluation == "sources":
+        return _find_sources(settings, arguments)
     return _feed_book(settings, arguments) if _feeds_book(arguments) else _ask_questions(settings, arguments)
+
+
+def _find_sources(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
+    from app.measure.evaluation.sources import measure_sources, texts_of
+
+    return partial(
+        measure_sources,
+        settings.with_context(settings.context_tokens or 8192),
+        texts=texts_of(arguments.text),
+        budgets=[] if arguments.quick else arguments.budgets or [256, 1024],
+        trials=(4 if arguments.quick else 14) if arguments.trials is None else arguments.trials,
+        seed=arguments.seed,
+        reads_text=not arguments.quick,
+    )
 
 
 def _feeds_book(arguments: argparse.Namespace) -> bool:
