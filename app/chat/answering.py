@@ -32,6 +32,7 @@ from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
 from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
+from app.chat.question_translation import translated_question
 from app.chat.race import RaceEvent, race_events, race_work
 from app.chat.stored_conversations import AnswerSoFar, TurnRecord
 from app.chat.text_stream import TextStream
@@ -122,11 +123,7 @@ class Answering:
         try:
             model = yield from self._wait_for_model(conversation)
             chosen = yield from self._wait_for_documents(conversation, model)
-            # All texts that are there: also of documents that the prompt leaves out.
-            texts = self._texts(conversation)
-            found = PassagesFound(self._evidence.passages(texts, question))
-            yield found
-            plan = self._plan(model, conversation, chosen, question, options)
+            plan = yield from self._plan(model, conversation, chosen, question, options)
             run = AnswerRun(
                 model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event)
             )
@@ -228,7 +225,7 @@ class Answering:
         """
         model = yield from self._wait_for_model(conversation)
         chosen = yield from self._wait_for_documents(conversation, model)
-        plan = self._plan(model, conversation, chosen, question, options)
+        plan = yield from self._plan(model, conversation, chosen, question, options)
         if options.seed is None:
             # Both sides must draw alike, or chance alone would part them.
             options = replace(options, seed=random.getrandbits(31))
@@ -310,15 +307,20 @@ class Answering:
         chosen: QuestionDocuments,
         question: str,
         options: AnswerOptions,
-    ) -> PromptPlan:
+    ) -> Generator[Queued, None, PromptPlan]:
+        """The prompt; a question that must be searched for in another language is translated before."""
         documents = [self._text(conversation, document_id) for document_id in chosen.document_ids]
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        turns = told_turns(model, conversation)
-        return model.planner.plan(documents, turns, question, options.system_prompt, room_tokens)
+        turns, searched_text = told_turns(model, conversation), ""
+        # The embedded model makes up another question.
+        can_translate = not self._loader.status.demonstration
+        if can_translate and model.planner.needs_search(documents, turns, question, options.system_prompt, room_tokens):
+            searched_text = yield from translated_question(model, conversation, documents, question)
+        return model.planner.plan(documents, turns, question, options.system_prompt, room_tokens, searched_text)
 
 
 def reading_plan(model: LoadedModel, conversation: Conversation, documents: list[Document]) -> ReadingPlan | None:
-    """What the next prompt of a conversation begins with, if it has these documents; None if it has passages."""
+    """What the next prompt of a conversation begins with, if it has these documents; None if that is not known."""
     options = conversation.options or AnswerOptions()
     room_tokens = options.max_new_tokens + model.thinking.room_tokens
     return model.planner.reading_plan(documents, told_turns(model, conversation), options.system_prompt, room_tokens)
