@@ -14,7 +14,7 @@ from bs4.element import CData, PreformattedString
 
 from app.library.errors import DamagedDocumentError, NoTextError
 from app.library.formats.extracted_page import ExtractedPage
-from app.library.formats.html_lines import Verbatim, write_out_items, write_out_pictures
+from app.library.formats.html_lines import Verbatim, take_apart_cells, write_out_items, write_out_pictures
 from app.library.formats.line_forms import row_line
 from app.library.formats.mathml import formula_text
 from app.library.formats.pagination import split_into_pages
@@ -164,6 +164,7 @@ def _is_dropped(tag: Tag) -> bool:
 
 def _write_out_rows(tree: Tag) -> None:
     """Make a line of each table row, but not of those that only lay out a page."""
+    take_apart_cells(tree)
     layout_rows = {id(table.find_parent("tr")) for table in tree.find_all("table")}
     for row in tree.find_all("tr"):
         cells = row.find_all(_CELLS, recursive=False)

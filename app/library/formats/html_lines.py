@@ -71,6 +71,15 @@ def _integer(value: object, otherwise: int) -> int:
         return otherwise
 
 
+def take_apart_cells(tree: Tag) -> None:
+    """Put rows and cells whose ends are not marked beside each other: they are parsed as being in each other."""
+    for names in (("tr",), ("td", "th")):
+        for tag in tree.find_all(names):
+            around = tag.find_parent((*names, "table"))
+            if around is not None and around.name != "table":
+                around.insert_after(tag)
+
+
 def write_out_pictures(tree: Tag) -> None:
     """Put what a page says of its pictures in their places, if it has words beside them."""
     pictures = tree.find_all("img", alt=True)

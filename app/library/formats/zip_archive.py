@@ -12,7 +12,14 @@ from app.library.limits import MEBIBYTE
 
 # What a damaged archive raises. ValueError: a part that is not text; RuntimeError: one that is encrypted.
 ARCHIVE_ERRORS = (
-    zipfile.BadZipFile, zlib.error, EOFError, OSError, KeyError, NotImplementedError, RuntimeError, ValueError
+    zipfile.BadZipFile,
+    zlib.error,
+    EOFError,
+    OSError,
+    KeyError,
+    NotImplementedError,
+    RuntimeError,
+    ValueError,
 )
 _MAX_ENTRIES = 50_000
 

@@ -20,7 +20,7 @@ pytest.importorskip("pypdfium2")
 
 WAIT_S = 60
 # Answers as Tesseract does, and checks what it is asked: {behaviour} decides what it makes of a page.
-STAND_IN = '''#!{python}
+STAND_IN = """#!{python}
 import sys, time
 if "--list-langs" in sys.argv:
     print("List of available languages in x (3):\\neng\\ndeu\\nosd")
@@ -35,7 +35,7 @@ def show(rows):
     for block, line, confidence, word in rows:
         print(f"5\\t1\\t{{block}}\\t1\\t{{line}}\\t1\\t0\\t0\\t9\\t9\\t{{confidence}}\\t{{word}}")
 {behaviour}
-'''
+"""
 READS = 'show([(1, 1, 96, "The"), (1, 1, 95, "lamp"), (1, 2, 91, "burned."), (2, 1, 90, f"{width.decode()}")])'
 
 
