@@ -18,6 +18,8 @@ from app.viewer.render_connection import RenderConnection
 
 Job = Callable[[RenderConnection], Any]
 
+# But one of so many is the oldest, or that might wait for as long as new ones come.
+_OLDEST_EACH = 4
 _GIVEN_UP = "So many pages were asked for after this one that it was given up. It is shown when it is asked for again."
 _CLOSED = "Quest Chat is ending."
 
@@ -40,6 +42,7 @@ class RenderPool:
         self._threads: set[threading.Thread] = set()
         self._connections: set[RenderConnection] = set()
         self._idle = 0
+        self._taken = 0
         self._closed = False
 
     def run(self, job: Job) -> Future:
@@ -129,7 +132,7 @@ class RenderPool:
                 self._connections.discard(connection)
 
     def _next_job(self) -> tuple[Job, Future] | None:
-        """The newest job; None if it is time to end."""
+        """The newest job, in general; None if it is time to end."""
         with self._state:
             self._idle += 1
             try:
@@ -140,4 +143,5 @@ class RenderPool:
                 # Here, so that nobody counts on this thread any more.
                 self._threads.discard(threading.current_thread())
                 return None
-            return self._waiting.pop()
+            self._taken += 1
+            return self._waiting.popleft() if self._taken % _OLDEST_EACH == 0 else self._waiting.pop()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import math
+import mmap
 import sys
 import time
 from collections import OrderedDict
@@ -33,6 +34,7 @@ _MOST_PIXELS = 16_000_000
 _JPEG = {"quality": 90, "subsampling": 0}
 _OPEN_DOCUMENTS = 2
 _NO_FORM = 0
+_MEMORY_PAGE_BYTES = mmap.PAGESIZE
 
 
 class _Refusal(Exception):
@@ -66,7 +68,7 @@ def _answer(answers: BinaryIO, request: dict[str, Any]) -> None:
     except Exception:
         # pypdfium2 raises a handful of kinds on malformed files.
         answer = {"error": "damaged"}
-    answer |= {"bytes": len(payload), "cpu_s": int(time.process_time()), "memory_bytes": _most_memory_bytes()}
+    answer |= {"bytes": len(payload), "cpu_s": int(time.process_time()), "memory_bytes": _memory_bytes()}
     answers.write(json.dumps(answer).encode() + b"\n" + payload)
     answers.flush()
 
@@ -105,14 +107,14 @@ def _characters(request: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         page.close()
 
 
-def _most_memory_bytes() -> int:
-    """The most memory that this process has ever had; 0 where that is not told."""
+def _memory_bytes() -> int:
+    """The memory that this process has; 0 where that is not told."""
+    # Not `getrusage`: what that calls the most it ever had is what its parent had when it was started.
     try:
-        import resource
-    except ImportError:
+        with open("/proc/self/statm", "rb") as file:
+            return int(file.read().split()[1]) * _MEMORY_PAGE_BYTES
+    except OSError:
         return 0
-    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return most if sys.platform == "darwin" else most << 10
 
 
 _ANSWERS = {"pages": _pages, "image": _image, "characters": _characters}

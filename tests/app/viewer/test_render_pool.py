@@ -131,6 +131,33 @@ def test_the_newest_comes_first_and_the_oldest_is_given_up(blocked):
     assert done == [4, 2]
 
 
+def test_the_oldest_has_its_turn_while_new_ones_come(blocked):
+    pool, go_on = blocked
+    done: list[str] = []
+
+    def ask_again(connection: RenderConnection) -> None:
+        done.append("new")
+        if len(done) < 12:
+            pool.run(ask_again)
+
+    old = pool.run(lambda connection: done.append("old"))
+    pool.run(ask_again)
+    go_on.set()
+    old.result(WAIT_S)
+    assert done.index("old") < 4
+
+
+def test_a_process_of_a_large_parent_is_not_taken_for_a_large_one(one_process_viewer, shelf, make_pdf):
+    # What a parent has in memory is told of its children by some ways of asking.
+    large = bytearray(600 << 20)
+    large[::4096] = b"x" * len(large[::4096])
+    document_id = shelf.add(make_pdf([LINES, LINES]), *LINES * 2)
+    one_process_viewer.image(document_id, 0, 800).result(WAIT_S)
+    (process,) = render_processes()
+    one_process_viewer.image(document_id, 1, 800).result(WAIT_S)
+    assert process.is_running() and len(large) > 0
+
+
 def test_what_waits_when_all_ends_is_told(blocked):
     pool, go_on = blocked
     waiting = pool.run(lambda connection: None)
