@@ -67,6 +67,42 @@ def test_a_restart_opens_where_one_left_off_and_restores_what_was_read(open_assi
     assert answered(second, opened, "And why?", dense, after_turn=1).answer == followed.answer
 
 
+def test_passages_of_a_long_document_stand_where_they_stood_after_a_restart(open_assistant, tmp_path):
+    pytest.importorskip("llama_index.retrievers.bm25")
+    path, options = tmp_path / "long.txt", replace(OPTIONS, max_new_tokens=4)
+    lines = [f"On day {day} the boats of harbour {day} came home, and the bell rang." for day in range(300)]
+    lines[200], lines[90] = "The lighthouse keeper had gone to Peru.", "A parrot sat on the mast of the ferry."
+    path.write_text("\n\n".join(lines))
+    first = open_assistant()
+    conversation = first.open_conversation()
+    entry = first.add_document(conversation, path)
+    wait_until(lambda: first.reading(entry.document_id, conversation).stage == "passages")
+    asked = answered(first, conversation, "Where had the lighthouse keeper gone?", options)
+    followed = answered(first, conversation, "Where was the parrot?", options)
+    said = asked.prompt_tokens + asked.decode_tokens
+    assert followed.reused_tokens >= said - 1 and not followed.passages.added.begins_anew
+    usage = first.context_usage(conversation, options)
+    assert usage.passage_tokens == followed.document.tokens_in_context
+    assert first.flush_snapshots(60)
+    first.close()
+
+    second = open_assistant()
+    opened = second.open_conversation()
+    assert opened.turns[1].report == followed
+    # The same prompt: the first passages come from the disk, and an answer to the same question has the same passages.
+    again = answered(second, opened, "Where was the parrot?", options, after_turn=1)
+    assert (again.passages, again.prompt_tokens) == (followed.passages, followed.prompt_tokens)
+    assert again.restored_tokens > 0.5 * asked.prompt_tokens
+    assert second.context_usage(opened, options) == usage
+    # What the other branch brought does not stand in this one.
+    branch = answered(second, opened, "And why?", options, after_turn=1)
+    assert branch.document.tokens_in_context == asked.document.tokens_in_context
+    # An answer of an older version says nothing of its passages: they are chosen anew.
+    stored = {**asked.to_stored(), "passages": {**asked.to_stored()["passages"]}}
+    del stored["passages"]["added"], stored["passages"]["searched_for"]
+    assert type(asked).from_stored(stored).passages == replace(asked.passages, added=None)
+
+
 def test_a_question_of_the_terminal_takes_what_was_read_from_the_disk(open_assistant, book_path):
     first = open_assistant()
     fresh = first.new_conversation(kept=False)
