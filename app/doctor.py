@@ -32,6 +32,7 @@ PACKAGES = (
     "llama-index-core",
     "SQLAlchemy",
     "pypdf",
+    "pypdfium2",
     "gradio",
 )
 # Without these there is no answer at all; without the others a part of the app is missing.

@@ -75,6 +75,8 @@ class DocumentViewer:
         described: Future[dict[str, Any]] = Future()
 
         def describe(sizes: Future[list[tuple[float, float]]]) -> None:
+            if not described.set_running_or_notify_cancel():
+                return
             error = None if sizes.cancelled() else sizes.exception()
             if sizes.cancelled() or isinstance(error, RenderBusy):
                 described.set_exception(error or RenderBusy("Nobody waits for this any more."))

@@ -32,6 +32,10 @@ _REFUSALS: Mapping[str, RenderError] = {
     "missing": RenderError("The file is gone: its pages are shown as text only. Add it again to see them."),
     "damaged": RenderError("This cannot be shown as it looks: the file is damaged. Its text is shown instead."),
     "no_page": RenderError("The file has no such page that can be shown. Its text is shown instead."),
+    "not_installed": RenderError(
+        "Pages are shown as text only: the package pypdfium2 is not installed. Run `python -m pip install -r "
+        "requirements.txt`, or start without --skip-install."
+    ),
     "too_large": RenderError("This page is too large to be shown as it looks. Its text is shown instead."),
 }
 _HUNG = "This page takes too long to be shown as it looks. Its text is shown instead."
@@ -58,7 +62,7 @@ class RenderConnection:
         return not (self._is_closed or self._is_ended or self._is_spent) and self._process.poll() is None
 
     def ask(self, request: dict[str, Any], timeout_s: float) -> tuple[dict[str, Any], bytes]:
-        """Ask for something; see `render_process` for what.
+        """Ask for something; see `page_rendering` for what.
 
         Args:
             request: can be written as JSON.

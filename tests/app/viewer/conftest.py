@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pypdf
 import pytest
 
 from app.errors import UserFacingError
 from app.library import Document, DocumentPage
 from app.viewer.document_viewer import DocumentViewer
 from app.viewer.render_pool import RenderPool
+
+pypdf = pytest.importorskip("pypdf")
+pytest.importorskip("pypdfium2")
 
 
 class Shelf:

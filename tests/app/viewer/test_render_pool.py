@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import json
 import os
 import signal
 import subprocess
@@ -10,6 +12,7 @@ import threading
 import time
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import psutil
 import pytest
@@ -214,6 +217,20 @@ def test_a_process_that_answers_nonsense_is_lost(monkeypatch, answer):
         connection.ask({"kind": "pages", "path": "x"}, WAIT_S)
     assert not connection.is_usable
     connection.close()
+
+
+def test_without_pdfium_it_is_said_what_to_install(monkeypatch):
+    import app.viewer.render_process as render_process
+
+    monkeypatch.setitem(sys.modules, "app.viewer.page_rendering", None)
+    monkeypatch.setattr(render_process, "end_with_starter", lambda: None)
+    monkeypatch.setattr(render_process, "limit_this_process", lambda *limits: None)
+    monkeypatch.setattr(render_process.logging, "disable", lambda level: None)
+    answers = io.BytesIO()
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(b'{"kind": "pages", "path": "x"}\n')))
+    monkeypatch.setattr(sys, "stdout", SimpleNamespace(buffer=answers))
+    render_process.main()
+    assert json.loads(answers.getvalue())["error"] == "not_installed"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
