@@ -115,8 +115,8 @@ class _Document:
         return [block, *(boxed for box in boxes for boxed in self._blocks_in(box))]
 
     def _mark(self, properties: Element | None, style: str) -> str:
-        number_id = value_of(properties, "numPr/numId")
-        level = value_of(properties, "numPr/ilvl")
+        numbered = None if properties is None else properties.find("numPr")
+        number_id, level = value_of(numbered, "numId"), value_of(numbered, "ilvl")
         if number_id is None:
             number_id, own_level = self._styles.numbering(style)
             level = own_level if level is None else level
@@ -183,7 +183,7 @@ class _Document:
             cells = list(_children(row, "tc"))
             contents = [self._blocks_in(cell) for cell in cells]
             texts = [" ".join(block.text for block in content if block.text.strip()) for content in contents]
-            is_layout = len(cells) == 1 or any(cell.find(".//tbl") is not None for cell in cells)
+            is_layout = len(cells) == 1 or any(next(cell.iter("tbl"), None) is not None for cell in cells)
             if is_layout or max(map(len, texts), default=0) > _CELL_CHARACTERS:
                 # A page that is laid out by a table, or a box around a text.
                 blocks += [block for content in contents for block in content]
@@ -208,7 +208,8 @@ def _children(parent: Element, name: str) -> Iterator[Element]:
 
 def _is_text(element: Element) -> bool:
     # A content control that nobody has filled in asks for its text.
-    return element.tag not in _DROPPED and element.find("sdtPr/showingPlcHdr") is None
+    is_asking = element.tag == "sdt" and element.find("sdtPr/showingPlcHdr") is not None
+    return element.tag not in _DROPPED and not is_asking
 
 
 def _shown_alternative(alternatives: Element) -> Element | tuple[()]:

@@ -4,6 +4,7 @@ See ECMA-376, part 1, 17.7.
 """
 
 import re
+from functools import cache
 
 from app.library.formats.office_package import Element, is_on, number_of, value_of
 
@@ -25,21 +26,26 @@ class Styles:
         styles = [] if root is None else root.findall("style")
         self._by_id = {style.get("styleId", ""): style for style in styles}
         defaults = (one for one in styles if one.get("type") == "paragraph" and one.get("default") in ("1", "true"))
+        # Thousands of paragraphs have one style.
+        self._style_level = cache(self._find_level)
+        self.numbering = cache(self._find_numbering)
+        self.is_hidden = cache(self._find_hidden)
         self.default_paragraph = next((style.get("styleId", "") for style in defaults), "")
 
     def outline_level(self, style_id: str, own: str | None) -> int:
         """1 for headings of the first level, 0 for what is none; `own` is what the paragraph itself says."""
-        if own is None:
-            for style in self._line(style_id):
-                if match := _HEADING.fullmatch(value_of(style, "name") or ""):
-                    own = str(int(match.group(1)) - 1)
-                elif (own := value_of(style, "pPr/outlineLvl")) is None:
-                    continue
-                break
-        level = number_of(own, _BODY_LEVEL)
+        level = self._style_level(style_id) if own is None else number_of(own, _BODY_LEVEL)
         return level + 1 if 0 <= level < _BODY_LEVEL else 0
 
-    def numbering(self, style_id: str) -> tuple[str | None, str | None]:
+    def _find_level(self, style_id: str) -> int:
+        for style in self._line(style_id):
+            if match := _HEADING.fullmatch(value_of(style, "name") or ""):
+                return int(match.group(1)) - 1
+            if (own := value_of(style, "pPr/outlineLvl")) is not None:
+                return number_of(own, _BODY_LEVEL)
+        return _BODY_LEVEL
+
+    def _find_numbering(self, style_id: str) -> tuple[str | None, str | None]:
         """The list that a style's paragraphs belong to, and their level; None where it does not say."""
         level = None
         for style in self._line(style_id):
@@ -48,7 +54,7 @@ class Styles:
                 return number_id, level
         return None, level
 
-    def is_hidden(self, style_id: str) -> bool:
+    def _find_hidden(self, style_id: str) -> bool:
         """Whether a style hides its text."""
         for style in self._line(style_id):
             if (properties := style.find("rPr")) is not None and properties.find("vanish") is not None:

@@ -10,6 +10,7 @@ import posixpath
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import unquote
 from xml.etree import ElementTree
@@ -19,6 +20,8 @@ from app.library.formats.zip_archive import ARCHIVE_ERRORS, ZipArchive
 from app.library.limits import ReadLimits
 
 Element = ElementTree.Element
+# More than the formats have; a hostile file may invent its own.
+_NAMES = 4096
 _FALSE = ("0", "false", "off", "none")
 
 
@@ -101,6 +104,9 @@ def opened_package(path: Path, limits: ReadLimits) -> Iterator[OfficePackage]:
     try:
         with zipfile.ZipFile(path) as zip_file:
             yield OfficePackage(path, ZipArchive(path, zip_file, limits.unpacked_bytes))
+    except RecursionError:
+        # It is a RuntimeError, as some of a damaged archive are; whoever reads documents knows what to say of it.
+        raise
     except ARCHIVE_ERRORS as error:
         raise damaged(path) from error
 
@@ -141,17 +147,22 @@ class _PlainNames(ElementTree.TreeBuilder):
     """Builds a tree of names without namespaces."""
 
     def start(self, tag: str, attributes: dict[str, str]) -> Element:
-        return super().start(
-            tag.rpartition("}")[2], {_plain_attribute(name): value for name, value in attributes.items()}
-        )
+        plain = {_plain_attribute(name): value for name, value in attributes.items()} if attributes else attributes
+        return super().start(_plain_tag(tag), plain)
 
     def end(self, tag: str) -> Element:
-        return super().end(tag.rpartition("}")[2])
+        return super().end(_plain_tag(tag))
 
     def doctype(self, *declared: object) -> None:
         raise _DoctypeFound
 
 
+@lru_cache(maxsize=_NAMES)
+def _plain_tag(name: str) -> str:
+    return name.rpartition("}")[2]
+
+
+@lru_cache(maxsize=_NAMES)
 def _plain_attribute(name: str) -> str:
     namespace, _, plain = name.rpartition("}")
     return f"rel:{plain}" if namespace.endswith("/relationships") else plain

@@ -13,6 +13,8 @@ Box = tuple[float, float, float, float]
 _SHAPES = ("sp", "pic", "graphicFrame", "cxnSp")
 # Boxes that touch, or overlap a little, are beside each other all the same.
 _OVERLAP_EMU = 100_000
+# More shapes are a drawing, which has no order of reading.
+_MOST_SORTED = 500
 
 
 @dataclass(frozen=True)
@@ -147,9 +149,8 @@ def in_reading_order(shapes: Sequence[PlacedShape]) -> list[PlacedShape]:
     parts = [placed]
     while parts:
         part = parts.pop()
-        column_gap, columns = _widest_gap(part, 0)
-        row_gap, rows = _widest_gap(part, 1)
-        if len(part) > 1 and max(column_gap, row_gap) > -_OVERLAP_EMU:
+        (column_gap, columns), (row_gap, rows) = _widest_gap(part, 0), _widest_gap(part, 1)
+        if 1 < len(part) <= _MOST_SORTED and max(column_gap, row_gap) > -_OVERLAP_EMU:
             parts.extend(reversed(columns if column_gap > row_gap else rows))
         else:
             ordered += sorted(part, key=lambda shape: (shape.box[1], shape.box[0]))
