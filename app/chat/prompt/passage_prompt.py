@@ -36,9 +36,9 @@ _MOST_FIRST_TOKENS = 8000
 # A further question gets so much of that: its first word comes in a quarter of the first one's time.
 _NEXT_SHARE = 1 / 6
 _LEAST_NEXT_TOKENS = 300
-# An overview beside what stands already; the outline's part of an overview.
-_NEXT_OVERVIEW_SHARE = 0.5
-_OUTLINE_SHARE = 0.2
+# An overview gets half of it, and the first search beside it the other half; the outline is part of an overview.
+_OVERVIEW_SHARE = 0.5
+_OUTLINE_SHARE = 0.15
 # Labels of pages up to this long may be Roman numbers.
 _LONGEST_NUMBER = 7
 _LABEL_CHARACTERS = 60
@@ -129,7 +129,7 @@ class PassagePrompts:
         limit_tokens = self.first_passage_tokens(request)
         if limit_tokens < MIN_PASSAGE_TOKENS:
             return None
-        passages = self._overview_passages(request.documents, limit_tokens, ())
+        passages = self._overview_passages(request.documents, int(limit_tokens * _OVERVIEW_SHARE), ())
         return self._beginning(StandingBlock(tuple(passages), "overview"), request.documents)
 
     def _anew(self, request: PassageRequest) -> PassagePrompt | None:
@@ -138,7 +138,7 @@ class PassagePrompts:
             return None
         kind: PassageKind = "overview" if asks_for_the_whole(request.question, request.documents) else "search"
         if kind == "overview":
-            passages = self._overview_passages(request.documents, limit_tokens, ())
+            passages = self._overview_passages(request.documents, int(limit_tokens * _OVERVIEW_SHARE), ())
         else:
             count = self._passage_counter(request.documents)
             passages = retrieve_passages(request.documents, request.search, limit_tokens - self._end_tokens, count)
@@ -158,12 +158,14 @@ class PassagePrompts:
         if kind == "overview" and any(block.kind == "overview" for block in standing.blocks):
             passages = []
         elif kind == "overview":
-            limit_tokens = int(first_tokens * _NEXT_OVERVIEW_SHARE)
+            limit_tokens = int(first_tokens * _OVERVIEW_SHARE)
             if limit_tokens > left_tokens:
                 return None
             passages = self._overview_passages(request.documents, limit_tokens, standing.passages)
         else:
-            limit_tokens = max(int(first_tokens * _NEXT_SHARE), _LEAST_NEXT_TOKENS)
+            was_searched = any(block.kind == "search" and block.passages for block in standing.blocks)
+            share = _NEXT_SHARE if was_searched else 1 - _OVERVIEW_SHARE
+            limit_tokens = max(int(first_tokens * share), _LEAST_NEXT_TOKENS)
             count = self._passage_counter(request.documents)
             passages = retrieve_more_passages(
                 request.documents, request.search, limit_tokens - self._end_tokens, count, standing.passages
