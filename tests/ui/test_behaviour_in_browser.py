@@ -85,7 +85,7 @@ def test_escape_stops_an_answer_and_the_focus_returns_to_the_question(open_page,
         stop()
         page.wait_for_selector("#question button:has-text('Ask')")
         wait_for_focus(page, QUESTION)
-    assert "stopped" in page.locator(".answer-report").last.inner_text()
+    assert "Stopped." in page.locator(".answer-report").last.inner_text()
     # Focused with the keyboard, the Stop button goes when the answer ends.
     served.pause.clear()
     press_ask(page, "Where?")

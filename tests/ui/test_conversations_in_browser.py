@@ -84,7 +84,7 @@ def test_two_tabs_of_one_conversation_show_the_same_and_either_stops_it(open_pag
     other.click("#stop-answer")
     for tab in (page, other):
         tab.wait_for_selector("#question button:has-text('Ask')")
-        assert "stopped" in tab.locator(".answer-report").inner_text()
+        assert "Stopped." in tab.locator(".answer-report").inner_text()
     served.pause.set()
     # What one tab asks, edits and begins anew, the other shows; and a tab that is closed stops nothing.
     press_ask(other, "And then?")

@@ -25,6 +25,7 @@ ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # A busy machine with two cores reads the book in minutes; a wait ends as soon as what it waits for is there.
 PATIENCE_MS = 300_000
 PANEL = "quest-live-panel "
+VIEW = "quest-document-view "
 
 pytestmark = [
     pytest.mark.browser,
@@ -172,15 +173,30 @@ def test_an_answer_streams_while_the_panel_moves(page):
     assert float(figure(page, "first-token")) > 0
     assert 0 < float(figure(page, "read-share")) < 100
     assert 0 < float(figure(page, "missed-share")) < 100
-    report = page.locator(".answer-report").inner_text()
-    assert re.search(r"[\d.]+ tokens/s · first token after", report)
-    assert "%" not in report
+    report = page.locator(".answer-report")
+    report.get_by_text(re.compile(r"[\d.]+ tokens/s")).wait_for()
+    assert "First token after" in report.text_content()
+    assert "%" not in report.text_content()
 
 
-def test_a_click_on_the_map_shows_the_text_of_that_page(page):
+def test_sources_of_an_answer_stand_on_the_page_itself(page):
+    row = page.locator("#messages quest-answer-row")
+    row.get_by_role("button", name="How this answer was made").click()
+    row.get_by_text("Passages found before the answer").click()
+    row.locator("quest-passages li button").first.click()
+    page.locator(VIEW + ".sheet img").first.wait_for()
+    page.locator(VIEW + ".box[data-kind=passage]").first.wait_for()
+    page.keyboard.press("Escape")
+    page.get_by_role("tab", name="Reading").click()
+
+
+def test_a_click_on_the_map_opens_the_place_and_shows_the_text_of_that_page(page):
     canvas = page.locator(PANEL + "canvas")
     box = canvas.bounding_box()
     canvas.click(position={"x": box["width"] * 0.5, "y": box["height"] * 0.4})
+    # The place in the document, and with Escape what the KV page holds.
+    page.locator(VIEW + ".box[data-kind=passage]").first.wait_for()
+    page.keyboard.press("Escape")
     page.wait_for_selector(PANEL + ".page-detail")
     assert re.fullmatch(r"KV page \d+, tokens [\d,]+ to [\d,]+", figure(page, "page-title"))
     assert re.search(rf"{re.escape(SAMPLE_BOOK.name)}, p\. \w+", figure(page, "page-source"))
@@ -208,7 +224,7 @@ def test_a_second_question_reuses_what_was_read(page):
     ask(page, "Who is the Swallow?")
     page.wait_for_selector("#question button:has-text('Stop')")
     finish(page)
-    report = page.locator(".answer-report").last.inner_text()
+    report = page.locator(".answer-report").last.text_content()
     counts = re.search(r"([\d,]+) of ([\d,]+) prompt tokens reused", report).groups()
     reused_tokens, prompt_tokens = (int(count.replace(",", "")) for count in counts)
     assert reused_tokens > 0.9 * prompt_tokens
