@@ -1,6 +1,6 @@
 """Keeps the index of each document, so that a question or an answer finds it ready.
 
-Built in a thread when a document's text has come, or by whoever needs it first; the last ones used stay in memory.
+Built in a thread when a document's text has come, or when somebody needs it; the last ones used stay in memory.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from app.errors import UserFacingError
 from app.evidence.document_search import DocumentSearch
@@ -29,53 +29,57 @@ class DocumentIndexes:
         self._lock = threading.Lock()
         self._indexes: OrderedDict[_Key, Future[PassageIndex]] = OrderedDict()
 
-    def search(self, documents: Sequence[Document]) -> DocumentSearch:
-        """Search over documents; indexes that are not there yet are built, or waited for.
+    def prepare(self, documents: Iterable[Document]) -> None:
+        """Build the indexes that are not there yet, in a thread."""
+        self._futures(documents)
+
+    def search(self, documents: Sequence[Document], most_s: float) -> tuple[DocumentSearch, bool]:
+        """Search over documents.
+
+        Args:
+            documents: where to look.
+            most_s: how long to wait for indexes that are being built; documents without one by then are left out.
+
+        Returns:
+            the search, and whether it has all the documents.
 
         Raises:
             UserFacingError: a package that it needs is not installed.
         """
-        return DocumentSearch([(document, self._index(document)) for document in documents])
+        futures = self._futures(documents)
+        wait(futures, most_s)
+        ready = [
+            (document, future.result()) for document, future in zip(documents, futures, strict=True) if future.done()
+        ]
+        return DocumentSearch(ready), len(ready) == len(futures)
 
-    def prepare(self, documents: Iterable[Document]) -> None:
-        """Build the indexes that are not there yet, in a thread."""
-        missing = [document for document in documents if not self._has(document)]
-        if missing:
-            threading.Thread(target=self._build_all, args=(missing,), name="evidence-index", daemon=True).start()
-
-    def _build_all(self, documents: Iterable[Document]) -> None:
-        for document in documents:
-            try:
-                self._index(document)
-            except UserFacingError:
-                # Told to whoever asks a question.
-                return
-
-    def _has(self, document: Document) -> bool:
+    def _futures(self, documents: Iterable[Document]) -> list[Future[PassageIndex]]:
+        futures, missing = [], []
         with self._lock:
-            return _key(document) in self._indexes
-
-    def _index(self, document: Document) -> PassageIndex:
-        key = _key(document)
-        with self._lock:
-            future = self._indexes.get(key)
-            is_mine = future is None
-            if is_mine:
-                future = self._indexes[key] = Future()
-            self._indexes.move_to_end(key)
+            for document in documents:
+                key = _key(document)
+                if key not in self._indexes:
+                    self._indexes[key] = Future()
+                    missing.append((document, self._indexes[key]))
+                self._indexes.move_to_end(key)
+                futures.append(self._indexes[key])
             kept = sum(characters for _, _, characters in self._indexes)
-            while kept > _KEPT_CHARACTERS and len(self._indexes) > 1:
+            while kept > _KEPT_CHARACTERS and len(self._indexes) > len(futures):
                 (_, _, characters), _ = self._indexes.popitem(last=False)
                 kept -= characters
-        if is_mine:
+        if missing:
+            threading.Thread(target=self._build, args=(missing,), name="evidence-index", daemon=True).start()
+        return futures
+
+    def _build(self, missing: list[tuple[Document, Future[PassageIndex]]]) -> None:
+        # The short ones first: somebody may be waiting.
+        for document, future in sorted(missing, key=lambda one: one[0].text_characters):
             try:
                 future.set_result(PassageIndex(document))
-            except BaseException as error:
+            except BaseException as error:  # it belongs to whoever asks
                 with self._lock:
-                    self._indexes.pop(key, None)
-                failure = _explained(error)
-                future.set_exception(failure)
-        return future.result()
+                    self._indexes.pop(_key(document), None)
+                future.set_exception(_explained(error))
 
 
 def _key(document: Document) -> _Key:

@@ -21,16 +21,25 @@ PageKey = tuple[str, int]
 
 @dataclass(frozen=True)
 class FoundPassage:
-    """A passage that has words of what was searched for, with its BM25 score."""
+    """A passage that has words of what was searched for, with its BM25 score; `number` is its place in the index."""
 
     document: Document
-    passage: IndexedPassage
+    index: PassageIndex
+    number: int
     score: float
+
+    @property
+    def passage(self) -> IndexedPassage:
+        return self.index.passages[self.number]
 
     @property
     def text(self) -> str:
         page = self.document.document_pages[self.passage.page_index]
         return page.text[self.passage.start_char : self.passage.end_char]
+
+    def present(self, wanted: Iterable[str]) -> set[str]:
+        """Those of the terms that the passage has."""
+        return {key for key in wanted if self.index.holds(key, self.number)}
 
     @property
     def page_key(self) -> PageKey:
@@ -81,7 +90,7 @@ class DocumentSearch:
             # Stable: of equals the first in the document.
             best = np.argsort(-scores, kind="stable")[:count] if len(scores) <= 4 * count else _top(scores, count)
             found += [
-                FoundPassage(document, index.passages[number], float(scores[number]))
+                FoundPassage(document, index, int(number), float(scores[number]))
                 for number in best
                 if scores[number] > 0
             ]

@@ -13,6 +13,10 @@ from app.evidence.question_passages import find_passages
 from app.evidence.support import AnswerSupport, support_answer
 from app.library.document import Document
 
+# A document is indexed when its text has come, a thousand pages in a second or two: a question seldom waits.
+_PASSAGES_WAIT_S = 3.0
+_SUPPORT_WAIT_S = 20.0
+
 
 class Evidence:
     """Finds what documents hold; safe to use from any thread."""
@@ -30,7 +34,8 @@ class Evidence:
         Raises:
             UserFacingError: a package that it needs is not installed.
         """
-        return find_passages(self._indexes.search(documents), question)
+        search, _ = self._indexes.search(documents, _PASSAGES_WAIT_S)
+        return find_passages(search, question)
 
     def support(
         self, documents: Sequence[Document], question: str, answer: str, is_whole: bool = True
@@ -46,4 +51,6 @@ class Evidence:
         Raises:
             UserFacingError: a package that it needs is not installed.
         """
-        return support_answer(self._indexes.search(documents), question, answer, is_whole)
+        search, is_all = self._indexes.search(documents, _SUPPORT_WAIT_S)
+        # What is not searched might hold any sentence.
+        return support_answer(search, question, answer, is_whole) if is_all else AnswerSupport(search)

@@ -8,6 +8,7 @@ whatever conversations it is in. Knows nothing of questions or answers.
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -69,6 +70,14 @@ class PassageIndex:
         """How many passages have a term."""
         posting = self._postings.get(key)
         return 0 if posting is None else len(posting[0])
+
+    def holds(self, key: str, number: int) -> bool:
+        """Whether the passage of that number has a term."""
+        posting = self._postings.get(key)
+        if posting is None:
+            return False
+        place = bisect_left(posting[0], number)
+        return place < len(posting[0]) and posting[0][place] == number
 
     def scores(self, weights: Mapping[str, float]) -> np.ndarray:
         """BM25 of each passage, each term with its weight, which has its rarity in it: float32 [passages]."""

@@ -57,7 +57,7 @@ def _narrowed(search: DocumentSearch, found: FoundPassage, wanted: set[str]) -> 
         start_char=passage.start_char + start,
         end_char=passage.start_char + end,
         text=text[start:end],
-        text_score=round(search.coverage(wanted, set(keys(text))), 3),
+        text_score=round(search.coverage(wanted, found.present(wanted)), 3),
     )
 
 

@@ -1,7 +1,7 @@
 """Cut a text into sentences, with their places: of an answer, or of a document page.
 
 Rules, not a model, so that it works offline and in any script. A list item, a heading and a table row are sentences of
-their own; fenced code is none. A line break alone ends no sentence in running text.
+their own. A line break alone ends no sentence in running text.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ _LONGEST_CHARACTERS = 600
 _FENCE = re.compile(r"^[ \t]*(?:```|~~~)", re.MULTILINE)
 # What ends a line's sentence whatever comes next: an empty line, or a line that begins an item, a heading or a row.
 _LINE_END = re.compile(r"\n(?=[ \t]*(?:\n|[-*+•–—▪◦][ \t]|\(?\d{1,3}[.)][ \t]|\(?[a-zA-Z][.)][ \t]|#{1,6}[ \t]|\||>))")
+_HEADING = re.compile(r"[ \t]*#{1,6}[ \t]")
 # Marks of an item, a heading, a row or a quotation are no part of the sentence.
 _LINE_MARK = re.compile(r"(?:[ \t]*(?:[-*+•–—▪◦]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]|#{1,6}|>|\|)[ \t]+|\s+)+")
 _CLOSING = "\"'”’»›)]】」』*_"
@@ -38,11 +39,16 @@ class Sentence:
     ends: bool = True
 
 
-def split_sentences(text: str) -> list[Sentence]:
-    """The sentences of a text in order, without blanks and list marks around them; code between fences is left out."""
+def split_sentences(text: str, with_code: bool = True) -> list[Sentence]:
+    """The sentences of a text in order, without blanks and list marks around them.
+
+    Args:
+        text: of an answer, or of a document page.
+        with_code: without, what stands between fences of code is left out.
+    """
     return [
         sentence
-        for start, end in _blocks(text)
+        for start, end in ([(0, len(text))] if with_code else _blocks(text))
         for line_start, line_end in _lines(text, start, end)
         for sentence in _of_line(text, line_start, line_end)
     ]
@@ -65,9 +71,17 @@ def _blocks(text: str) -> list[tuple[int, int]]:
 def _lines(text: str, start: int, end: int) -> list[tuple[int, int]]:
     lines = []
     for match in _LINE_END.finditer(text, start, end):
-        lines.append((start, match.start()))
+        lines += _heading_apart(text, start, match.start())
         start = match.end()
-    return [*lines, (start, end)]
+    return lines + _heading_apart(text, start, end)
+
+
+def _heading_apart(text: str, start: int, end: int) -> list[tuple[int, int]]:
+    """A stretch of lines as one; of one that begins with a Markdown heading, its first line apart."""
+    line_end = text.find("\n", start, end)
+    if line_end < 0 or not _HEADING.match(text, start):
+        return [(start, end)]
+    return [(start, line_end), (line_end + 1, end)]
 
 
 def _of_line(text: str, start: int, end: int) -> list[Sentence]:
@@ -76,14 +90,15 @@ def _of_line(text: str, start: int, end: int) -> list[Sentence]:
     found = []
     for match in _STOP.finditer(text, start, end):
         if _ends_sentence(text, start, match, end):
-            found += _pieces(text, start, match.end(), True)
+            found += _pieces(text, start, match.end())
             start = match.end()
-    return found + _pieces(text, start, end, text[end:].strip() != "")
+    return found + _pieces(text, start, end)
 
 
 def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool:
-    if stop.group()[0] not in ".…":
+    if stop.group()[0] not in ".…!?":
         return True
+    # "Who?" she asked.
     following = text[stop.end() : min(end, stop.end() + 8)].lstrip()
     if following[:1].islower():
         return False
@@ -92,7 +107,7 @@ def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool
     return True
 
 
-def _pieces(text: str, start: int, end: int, ends: bool) -> list[Sentence]:
+def _pieces(text: str, start: int, end: int) -> list[Sentence]:
     """The sentence between two places without the blanks around it; too long a one in pieces."""
     pieces = []
     while True:
@@ -103,7 +118,7 @@ def _pieces(text: str, start: int, end: int, ends: bool) -> list[Sentence]:
         if start == end:
             return pieces
         if end - start <= _LONGEST_CHARACTERS:
-            return [*pieces, Sentence(text[start:end], start, end, ends)]
+            return [*pieces, Sentence(text[start:end], start, end)]
         cut = text.rfind(" ", start + _LONGEST_CHARACTERS // 2, start + _LONGEST_CHARACTERS)
         cut = cut if cut > 0 else start + _LONGEST_CHARACTERS
         pieces.append(Sentence(text[start:cut], start, cut))

@@ -116,7 +116,7 @@ def ordered(
 
 def support_answer(search: DocumentSearch, question: str, answer: str, is_whole: bool = True) -> AnswerSupport:
     """Find the passages that may support each sentence of an answer; arguments as of `Evidence.support`."""
-    sentences = split_sentences(answer)
+    sentences = split_sentences(answer, with_code=False)
     if sentences and not is_whole:
         last = sentences[-1]
         sentences[-1] = Sentence(last.text, last.start, last.end, ends=False)
@@ -134,8 +134,9 @@ def _candidates(
     search: DocumentSearch, said: list[Term], asked: dict[str, float]
 ) -> tuple[tuple[float, FoundPassage], ...]:
     weights = asked | {term.key: 1.0 for term in said}
+    wanted = {term.key for term in said}
     scored = [
-        (support_score(search, said, asked, set(keys(found.text))), found)
+        (support_score(search, said, asked, found.present(wanted)), found)
         for found in search.best(weights, _CANDIDATES)
     ]
     # Stable: of equals the one with the higher BM25.

@@ -121,7 +121,7 @@ def test_report_has_exactly_the_documented_keys(assistant, reading):
     assert keys == {
         "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens",
         "reused_tokens", "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason",
-        "pages_read", "restored_tokens", "restored_bytes",
+        "pages_read", "restored_tokens", "restored_bytes", "passages_found", "citations", "unsupported",
     }  # fmt: skip
 
 
