@@ -14,6 +14,7 @@ import pypdfium2
 import pypdfium2.raw as pdfium
 
 from app.viewer.character_places import FIELDS, HORIZONTAL, UNITS, nowhere
+from app.viewer.filled_in import Box, filled_in_characters
 from app.viewer.text_alignment import NOT_FOUND, align
 
 # Beyond, a page is no page that anybody reads.
@@ -23,8 +24,6 @@ _LEFT_SHARE = 0.03
 _DEVICE_PX = 10_000_000
 # The same character twice this close is drawn twice, to look bold or to cast a shadow.
 _SAME_PLACE_SHARE = 0.25
-
-Box = tuple[float, float, float, float]
 
 
 def placed_characters(page: pypdfium2.PdfPage, text: str) -> array[int]:
@@ -113,8 +112,7 @@ def _drawn_characters(page: pypdfium2.PdfPage) -> tuple[list[str], list[Box], li
             if code <= 32 or code > 0x10FFFF or not box_of(raw, index, reference):
                 continue
             box = (rectangle.left, rectangle.bottom, rectangle.right, rectangle.top)
-            width, height = box[2] - box[0], box[3] - box[1]
-            if not (0 < width < math.inf and 0 < height < math.inf):
+            if not _is_a_box(box):
                 continue
             character = chr(code)
             # The letters of a ligature have one box between them.
@@ -126,7 +124,16 @@ def _drawn_characters(page: pypdfium2.PdfPage) -> tuple[list[str], list[Box], li
             boxes.append(box)
     finally:
         text_page.close()
+    for character, box in filled_in_characters(page):
+        if _is_a_box(box):
+            characters.append(character)
+            boxes.append(box)
+            axes.append((HORIZONTAL + turns) % 2)
     return characters, boxes, axes
+
+
+def _is_a_box(box: Box) -> bool:
+    return 0 < box[2] - box[0] < math.inf and 0 < box[3] - box[1] < math.inf
 
 
 def _is_drawn_again(seen: dict[tuple[str, int, int], int], character: str, box: Box) -> bool:

@@ -10,7 +10,8 @@ from pathlib import Path
 import pypdf
 import pytest
 from PIL import Image
-from pypdf.generic import RectangleObject
+from pypdf.annotations import FreeText
+from pypdf.generic import ArrayObject, DictionaryObject, NameObject, RectangleObject, TextStringObject
 
 from app.errors import UserFacingError
 from app.library import read_document
@@ -202,3 +203,29 @@ def test_letters_that_are_drawn_twice_to_look_bold_are_marked_once(viewer, shelf
     document_id = shelf.add(make_pdf([f"BT /F1 11 Tf {bold} ET"]), "hello all")
     (box,) = waited(viewer.marks(document_id, 0, 6, 9))
     assert (box[0] * 420, box[2] * 420) == (pytest.approx(114, abs=2), pytest.approx(135, abs=2))
+
+
+def test_what_was_filled_in_is_marked_by_its_field(viewer, shelf, make_pdf, tmp_path):
+    writer = pypdf.PdfWriter(clone_from=make_pdf([["Name:", "Town:"]]))
+    field = DictionaryObject(
+        {
+            NameObject("/Type"): NameObject("/Annot"),
+            NameObject("/Subtype"): NameObject("/Widget"),
+            NameObject("/FT"): NameObject("/Tx"),
+            NameObject("/T"): TextStringObject("name"),
+            NameObject("/V"): TextStringObject("Oscar Wilde"),
+            NameObject("/Rect"): RectangleObject((84, 546, 210, 560)),
+        }
+    )
+    added = writer._add_object(field)
+    writer.pages[0][NameObject("/Annots")] = ArrayObject([added])
+    form = DictionaryObject({NameObject("/Fields"): ArrayObject([added])})
+    writer._root_object[NameObject("/AcroForm")] = form
+    writer.add_annotation(0, FreeText(text="Dublin", rect=(84, 532, 210, 544)))
+    writer.write(tmp_path / "form.pdf")
+    text = "Name: Oscar Wilde\nTown: Dublin"
+    document_id = shelf.add(tmp_path / "form.pdf", text)
+    for words, top in (("Oscar Wilde", 560), ("Dublin", 544)):
+        start = text.index(words)
+        (box,) = waited(viewer.marks(document_id, 0, start, start + len(words)))
+        assert (box[0] * 420, 595 - box[1] * 595) == (pytest.approx(84, abs=1), pytest.approx(top, abs=1))
