@@ -349,32 +349,45 @@ class Session:
             yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0], reads)
 
     def watch_attention(
-        self, token_ids: list[int], spans: Sequence[tuple[int, int]], cancellation: Cancellation, most_s: float
+        self,
+        before: list[int],
+        token_ids: list[int],
+        spans: Sequence[tuple[int, int]],
+        cancellation: Cancellation,
+        most_s: float,
     ) -> torch.Tensor | None:
-        """Append `token_ids` with dense attention, and tell how much of it each span of the tokens before gets.
+        """Append tokens with dense attention, and tell how much of it each span of the context gets.
+
+        To be asked of a fork, so that the session itself stays as it is.
 
         Args:
-            token_ids: what to append; a fork's, so that the session itself stays as it is.
+            before: tokens that come first and are not watched.
+            token_ids: those that are.
             spans: see `SpanAttention`.
             cancellation: asked between chunks.
-            most_s: no chunk begins later.
+            most_s: no chunk but the first begins later.
 
         Returns:
-            float32 [layers, tokens, spans] of those tokens that there was time for; None if there was none, or what the
-            policy keeps of the tokens does not allow it.
+            float32 [layers, tokens, spans] of those tokens that there was time for; None if it was cancelled, or what
+            the policy keeps of the tokens does not allow it.
 
         Raises:
             ValueError: if there is no room for so many tokens.
             PoolExhausted: if the page pool is full.
         """
-        if len(self.tokens) + len(token_ids) > self.max_tokens:
-            raise ValueError(f"{len(token_ids)} tokens do not fit after {len(self.tokens)} of {self.max_tokens}")
+        new_tokens = len(before) + len(token_ids)
+        if len(self.tokens) + new_tokens > self.max_tokens:
+            raise ValueError(f"{new_tokens} tokens do not fit after {len(self.tokens)} of {self.max_tokens}")
         if self._eviction is not None or not token_ids or not spans:
             return None
         attention = SpanAttention(spans, self._decoder.config.softmax_scale)
         end = time.perf_counter() + most_s
+        if before:
+            self._compute(before)
         watched = 0
-        while watched < len(token_ids) and time.perf_counter() < end and not cancellation.requested:
+        while watched < len(token_ids) and not cancellation.requested:
+            if watched and time.perf_counter() > end:
+                break
             chunk = token_ids[watched : watched + _WATCHED_CHUNK_TOKENS]
             self._compute(chunk, attention)
             watched += len(chunk)

@@ -138,11 +138,10 @@ class ReadBaselines:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        attention = _watch(session, end, [*self._question, *self._answer], places, cancellation, most_s)
-        asked = len(self._question)
-        if attention is None or attention.shape[1] <= asked:
+        attention = _watch(session, end, self._answer, places, cancellation, most_s, self._question)
+        if attention is None:
             return None
-        usual = attention[:, asked:].mean(axis=1)
+        usual = attention.mean(axis=1)
         with self._lock:
             self._kept[key] = usual
             while len(self._kept) > _KEPT_BASELINES:
@@ -180,12 +179,13 @@ def _watch(
     places: list[tuple[int, int]],
     cancellation: Cancellation,
     most_s: float,
+    before: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """float32 [layers, tokens, places] of `token_ids` after the session's first `start` tokens."""
+    """float32 [layers, tokens, places] of `token_ids`, after the session's first `start` tokens and `before`."""
     fork = session.fork()
     try:
         fork.truncate(start)
-        watched = fork.watch_attention(token_ids, places, cancellation, most_s)
+        watched = fork.watch_attention(list(before), token_ids, places, cancellation, most_s)
     finally:
         fork.close()
     return None if watched is None else watched.numpy()

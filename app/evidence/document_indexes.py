@@ -15,7 +15,7 @@ from app.evidence.document_search import DocumentSearch
 from app.evidence.passage_index import PassageIndex
 from app.library.document import Document
 
-# In characters of text: the indexes of several long books, about six bytes a character.
+# In characters of text, of which each takes a few bytes: the indexes of several long books.
 _KEPT_CHARACTERS = 40_000_000
 
 # The same bytes under another name may be another format, and so another text.
