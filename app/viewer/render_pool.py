@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from typing import Any
 
 from app.errors import explain
@@ -92,9 +93,10 @@ class RenderPool:
         connection = None
         try:
             while True:
-                if not self._closed and (connection is None or not connection.is_usable):
-                    # Before there is a job: the next one need not wait for a process to start.
-                    connection = self._replaced(connection)
+                if not self._closed:
+                    # Before there is a job: the next one need not wait for a process to start. It is told if none does.
+                    with suppress(OSError):
+                        connection = self._usable(connection)
                 taken = self._next_job()
                 if taken is None:
                     return
@@ -102,9 +104,8 @@ class RenderPool:
                 if not future.set_running_or_notify_cancel():
                     continue
                 while True:
-                    if not connection.is_usable:
-                        connection = self._replaced(connection)
                     try:
+                        connection = self._usable(connection)
                         future.set_result(job(connection))
                     except ProcessEnded:
                         if not self._closed:
@@ -118,7 +119,10 @@ class RenderPool:
                 self._threads.discard(threading.current_thread())
             self._end(connection)
 
-    def _replaced(self, connection: RenderConnection | None) -> RenderConnection:
+    def _usable(self, connection: RenderConnection | None) -> RenderConnection:
+        """The connection, or a new one in its place."""
+        if connection is not None and connection.is_usable:
+            return connection
         self._end(connection)
         connection = RenderConnection()
         with self._state:

@@ -13,10 +13,12 @@ import time
 from concurrent.futures import CancelledError, Future
 from pathlib import Path
 from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
 
+from app.errors import UserFacingError
 from app.viewer import document_viewer
 from app.viewer.document_viewer import DocumentViewer
 from app.viewer.errors import ProcessLost, RenderBusy, RenderError
@@ -185,6 +187,15 @@ def test_idle_processes_end_and_come_again(shelf, make_pdf):
         time.sleep(0.05)
     assert viewer.image(document_id, 1, 800).result(WAIT_S)
     pool.close()
+
+
+def test_a_process_that_cannot_be_started_is_told(one_process_viewer, shelf, make_pdf, monkeypatch):
+    document_id = shelf.add(make_pdf([LINES]), *LINES)
+    with monkeypatch.context() as failing:
+        failing.setattr("app.viewer.render_connection.start_python", Mock(side_effect=OSError("no more processes")))
+        with pytest.raises(UserFacingError, match="no more processes"):
+            one_process_viewer.image(document_id, 0, 800).result(WAIT_S)
+    assert one_process_viewer.image(document_id, 0, 800).result(WAIT_S)
 
 
 def test_many_threads_get_what_they_ask_for(viewer, shelf, make_pdf):
