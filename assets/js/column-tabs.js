@@ -24,6 +24,7 @@ const MARKUP = `
     <button type="button" role="tab" data-column="reading">Reading</button>
   </div>
 `;
+const CHAT_TAB = "#main-tabs button[role=tab]";
 const ANSWERING = ["waiting", "reading", "answering"];
 
 export class ColumnTabs extends HTMLElement {
@@ -33,7 +34,11 @@ export class ColumnTabs extends HTMLElement {
     this.tabs = [...this.shadowRoot.querySelectorAll("button")];
     for (const tab of this.tabs) tab.addEventListener("click", () => this.show(tab.dataset.column));
     this.shadowRoot.addEventListener("keydown", (event) => this.press(event));
-    window.addEventListener("quest-page-shown", () => this.show("page"));
+    window.addEventListener("quest-page-shown", () => {
+      // A document can be opened from the library while the comparison is shown.
+      if (!this.getClientRects().length) document.querySelector(CHAT_TAB)?.click();
+      this.show("page");
+    });
     window.addEventListener("quest-page-left", () => this.show("reading"));
     window.addEventListener("quest-live-state", ({ detail }) => this.toggleAttribute("answering", ANSWERING.includes(detail.state)));
     this.show("reading");

@@ -6,6 +6,7 @@ import { counted, number, pageName } from "./wording.js";
 
 const PAUSE_MS = 200;
 const LIMIT = 200;
+const MARKED_ON_A_PAGE = 40;
 
 export class DocumentSearch {
   /**
@@ -56,9 +57,11 @@ export class DocumentSearch {
     if (this.isOpen && this.parts.words.value.trim()) this.look();
   }
 
+  /** Each mark is asked for by itself: of a word that stands everywhere, not all are. */
   marksOf(index) {
     return this.hits
       .filter((hit) => hit.page_index === index)
+      .filter((hit, number) => number < MARKED_ON_A_PAGE || hit === this.hits[this.place])
       .map((hit) => ({ start: hit.start_char, end: hit.end_char, kind: hit === this.hits[this.place] ? "hit current" : "hit" }));
   }
 

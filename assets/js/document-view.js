@@ -5,13 +5,13 @@
 // wants to be seen. On a narrow screen it is an overlay.
 
 import { currentConversation } from "./conversation.js";
+import { DocumentChoice } from "./document-choice.js";
+import { PageItem } from "./document-page.js";
+import { DocumentPlaces } from "./document-places.js";
 import { DocumentSearch } from "./document-search.js";
 import { fetchDocument, fetchSources, ImageQueue } from "./document-source.js";
-import { PageItem } from "./document-page.js";
 import { Thumbnails } from "./document-thumbnails.js";
 import { MARKUP } from "./document-view-markup.js";
-import { library } from "./library.js";
-import { make } from "./list-rows.js";
 import { VirtualList } from "./virtual-list.js";
 import { number, pageName } from "./wording.js";
 
@@ -22,8 +22,7 @@ const NOTE_HEIGHT = 46;
 const ZOOM = { least: 0.4, most: 5, step: 1.2 };
 // Of a page of text whose height is not known yet.
 const GUESSED_TEXT_HEIGHT = 900;
-// In the view's height: where a place that is gone to comes to stand.
-const PLACE_AT = 0.28;
+const SEEN_FRAMES = 30;
 // Below this width, small pages would leave too little to the pages.
 const STRIP_FROM = 520;
 
@@ -34,28 +33,29 @@ export class DocumentView extends HTMLElement {
     root.innerHTML = MARKUP;
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
     const { parts } = this;
-    Object.assign(this, { shown: null, zoom: 1, passage: null, wantsText: false, darkChoice: null, turnId: null });
+    Object.assign(this, { shown: null, zoom: 1, wantsText: false, darkChoice: null });
     this.list = new VirtualList(parts.pages, {
       gap: GAP,
       makeItem: (index) => new PageItem(index, this),
       onView: (...where) => this.showWhere(...where),
     });
     this.thumbnails = new Thumbnails(parts.thumbnails, parts.strip, this, (index) => this.goTo(index));
-    this.search = new DocumentSearch(parts, (hit) => this.showHit(hit));
+    this.choice = new DocumentChoice(parts.choice, () => this.load());
+    this.places = new DocumentPlaces(this);
+    this.search = new DocumentSearch(parts, (hit) => this.places.showHit(hit));
     this.listen();
     this.narrow = matchMedia(NARROW);
-    this.narrow.addEventListener("change", () => this.place());
+    this.narrow.addEventListener("change", () => this.arrange());
     this.resizing = new ResizeObserver(() => this.resize());
     this.resizing.observe(parts.pages);
     new MutationObserver(() => this.showDark()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
     this.showDark();
-    this.showDocuments();
+    this.choice.update();
   }
 
   listen() {
     const { parts } = this;
     const on = (part, type, act) => parts[part].addEventListener(type, act);
-    on("choice", "change", () => this.open(parts.choice.value));
     on("jump", "change", () => this.jump(parts.jump.value));
     on("jump", "focus", () => parts.jump.select());
     on("jump", "keydown", (event) => event.key === "Enter" && this.jump(parts.jump.value));
@@ -82,47 +82,24 @@ export class DocumentView extends HTMLElement {
       this.setZoom(this.zoom * Math.exp(-event.deltaY / 300));
     });
     document.addEventListener("quest-open-page", ({ detail }) => this.openPlace(detail));
-    window.addEventListener("quest-library-shown", () => this.showDocuments());
     window.addEventListener("quest-opened", () => this.forgetAnswer());
     window.addEventListener("quest-answer-row", () => this.followAnswer());
-    window.addEventListener("quest-column", () => this.place());
+    window.addEventListener("quest-column", () => this.arrange());
   }
 
   // Which document.
 
-  /** The conversation's documents, and the shown one if it is from elsewhere in the library. */
-  showDocuments() {
-    const read = library.documents.filter((one) => one.state === "read");
-    const offered = read.filter((one) => one.in_conversation || one.document_id === this.openedId);
-    const key = JSON.stringify(offered.map((one) => [one.document_id, one.name]));
-    if (this.offeredKey === key) return;
-    this.offeredKey = key;
-    this.parts.choice.replaceChildren(...offered.map((one) => make("option", { value: one.document_id, textContent: one.name })));
-    this.parts.choice.disabled = offered.length < 2;
-    if (!offered.some((one) => one.document_id === this.openedId)) this.openedId = offered[0]?.document_id ?? null;
-    this.parts.choice.value = this.openedId ?? "";
-    this.parts.choice.title = this.parts.choice.selectedOptions[0]?.textContent ?? "";
-    this.load();
-  }
-
-  open(documentId) {
-    this.openedId = documentId;
-    this.passage = null;
-    this.offeredKey = null;
-    this.showDocuments();
-    return this.load();
-  }
-
   /** Show the opened document as soon as somebody can see it. */
-  async load() {
-    if (!this.isSeen || this.loadingId === this.openedId) return this.loaded;
-    this.loadingId = this.openedId;
+  load() {
+    if (!this.isSeen || this.loadingId === this.choice.documentId) return this.loaded;
+    this.places.forget();
+    this.loadingId = this.choice.documentId;
     this.loaded = this.loadOpened();
     return this.loaded;
   }
 
   async loadOpened() {
-    const documentId = this.openedId;
+    const { documentId } = this.choice;
     this.controller?.abort();
     this.controller = new AbortController();
     this.forgetDocument();
@@ -133,7 +110,7 @@ export class DocumentView extends HTMLElement {
     } catch {
       return;
     }
-    if (documentId !== this.openedId) return;
+    if (documentId !== this.choice.documentId) return;
     if (!found?.pages?.length) {
       this.loadingId = null;
       this.say(found?.error ?? found?.message ?? "This document cannot be shown.");
@@ -143,13 +120,16 @@ export class DocumentView extends HTMLElement {
   }
 
   forgetDocument() {
-    this.list.clear();
+    for (const list of [this.list, this.thumbnails.list]) {
+      list.clear();
+      list.setHeights([]);
+    }
     this.images?.close();
     this.thumbnailImages?.close();
     this.shown = null;
     this.say("");
     this.parts.body.hidden = true;
-    this.parts.empty.hidden = Boolean(this.openedId);
+    this.parts.empty.hidden = Boolean(this.choice.documentId);
     this.parts.jump.value = this.parts.count.textContent = "";
     this.parts.jump.disabled = true;
   }
@@ -243,7 +223,7 @@ export class DocumentView extends HTMLElement {
     this.wantsText = wantsText;
     this.list.clear();
     this.layOut();
-    if (this.passage) this.goToMark(this.passage.pageIndex, "passage", false);
+    this.places.showAgain();
   }
 
   showStrip(isShown) {
@@ -302,8 +282,7 @@ export class DocumentView extends HTMLElement {
   // Places.
 
   marksOf(index) {
-    const own = this.passage?.pageIndex === index && this.passage.end > this.passage.start ? [{ ...this.passage, kind: "passage" }] : [];
-    return [...own, ...this.search.marksOf(index)];
+    return [...this.places.marksOf(index), ...this.search.marksOf(index)];
   }
 
   showMarks() {
@@ -314,68 +293,26 @@ export class DocumentView extends HTMLElement {
   async openPlace({ documentId, pageIndex, pageLabel, startChar = 0, endChar = 0, turnId = null }) {
     this.cameFrom = focused();
     window.dispatchEvent(new Event("quest-page-shown"));
-    this.place();
-    if (documentId !== this.openedId) this.open(documentId);
-    if (turnId) this.turnId = turnId;
+    // Where another part of the page has to make room first, that takes a moment.
+    for (let frame = 0; frame < SEEN_FRAMES && !this.isSeen; frame++) await new Promise(requestAnimationFrame);
+    this.arrange();
+    if (documentId !== this.choice.documentId) this.choice.open(documentId);
     await this.load();
     if (!this.shown || this.shown.document_id !== documentId) return;
-    const index = pageIndex ?? this.shown.pages.findIndex((page) => page.label === pageLabel);
-    const place = Math.min(this.shown.pages.length - 1, Math.max(0, index));
-    this.passage = { pageIndex: place, start: startChar, end: endChar };
+    const { pages, name } = this.shown;
+    const wanted = pageIndex ?? pages.findIndex((page) => page.label === pageLabel);
+    const index = Math.min(pages.length - 1, Math.max(0, wanted));
     this.parts.pages.focus({ preventScroll: true });
     if (turnId) this.followAnswer(turnId);
-    await this.goToMark(place, "passage");
-    this.tell(`${pageName(this.shown.pages[place].label)} of ${this.shown.name}${endChar > startChar ? ", with the passage marked" : ""}`);
-  }
-
-  showHit(hit) {
-    this.showMarks();
-    if (hit) this.goToMark(hit.page_index, "current");
-  }
-
-  /** Bring a page into view, then its mark of that kind, as soon as that is there. */
-  async goToMark(index, kind, pulses = true) {
-    const wish = (this.wish = Symbol("place"));
-    const item = this.list.items.get(index);
-    const isInView = item && this.isMarkInView(item, kind);
-    if (!isInView) this.goTo(index);
-    for (const other of this.list.items.values()) if (other.index !== index) other.showMarks();
-    let place = null;
-    // The page of text may not be there yet.
-    for (let tries = 0; tries < 40 && this.wish === wish; tries++) {
-      place = (await this.list.items.get(index)?.showMarks(pulses ? kind : "")) ?? null;
-      if (place === null && !pulses) place = this.list.items.get(index)?.firstPlace(kind) ?? null;
-      if (place !== null || (!this.showsText && tries) || !this.marksOf(index).length) break;
-      await new Promise((resolve) => setTimeout(resolve, 50));
-    }
-    if (this.wish !== wish || !this.shown) return;
-    const isMissing = place === null && kind === "passage" && this.passage?.end > this.passage?.start;
-    this.say(isMissing ? "The passage could not be marked on this page." : this.shown.message);
-    if (place === null || this.isMarkInView(this.list.items.get(index), kind)) return;
-    this.list.scrollTo(index, PLACE_AT * this.parts.pages.clientHeight - place);
-    this.scrollSideways(index, kind);
-  }
-
-  isMarkInView(item, kind) {
-    const marks = item?.marksOfKind(kind) ?? [];
-    const view = this.parts.pages.getBoundingClientRect();
-    return marks.length > 0 && marks.every((mark) => {
-      const box = mark.getBoundingClientRect();
-      return box.top >= view.top + 20 && box.bottom <= view.bottom - 20;
-    });
-  }
-
-  scrollSideways(index, kind) {
-    const mark = this.list.items.get(index)?.marksOfKind(kind)[0];
-    const { pages } = this.parts;
-    if (!mark || pages.scrollWidth <= pages.clientWidth) return;
-    pages.scrollLeft += mark.getBoundingClientRect().left - pages.getBoundingClientRect().left - 40;
+    await this.places.open(index, startChar, endChar);
+    this.tell(`${pageName(pages[index].label)} of ${name}${endChar > startChar ? ", with the passage marked" : ""}`);
   }
 
   // What an answer read.
 
   forgetAnswer() {
-    this.turnId = this.passage = null;
+    this.places.forget();
+    this.cameFrom = null;
     if (this.shown) this.thumbnails.setHeat([]);
   }
 
@@ -402,7 +339,7 @@ export class DocumentView extends HTMLElement {
   }
 
   /** In its column, or over the page where that is narrow. */
-  place() {
+  arrange() {
     const { overlay, frame } = this.parts;
     const isOverlay = this.narrow.matches && document.documentElement.dataset.column === "page";
     this.parts.close.hidden = !this.narrow.matches;
