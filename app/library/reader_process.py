@@ -62,7 +62,7 @@ def main() -> None:
 
 def _load_recognition(request: dict[str, Any]) -> Callable[[Iterator[ExtractedPage]], Iterator[ExtractedPage]]:
     """What recognises text in pages that have none, if that was asked for; otherwise they stay as they are."""
-    if request["recognition"] is None:
+    if request.get("recognition") is None:
         return lambda pages: pages
     from app.library.formats.recognised_pages import recognised_pages
 
