@@ -30,9 +30,9 @@ _NEUTRAL_ANSWER = (
     "The text says what happened, who was there, and what they did then."
 )
 # Longer answers are looked at as far as this, which takes a tenth of a second on a GPU.
-_MOST_TOKENS = 256
+_MOST_TOKENS = 128
 # No longer than that before the answer is told to be complete.
-_MOST_S = 2.0
+_MOST_S = 1.0
 _KEPT_BASELINES = 16
 NEUTRAL_TEXTS = (_NEUTRAL_QUESTION, _NEUTRAL_ANSWER)
 # Added to both attentions that are compared, over the number of pages: a page that hardly gets any says nothing.

@@ -84,6 +84,7 @@ class Assistant:
         self._stored = StoredConversations(self.conversations)
         self._notices = ChangeNotices(lambda: self.telemetry.tell_all({"type": "library"}))
         self._new_texts = ChangeNotices(self._read_new_texts)
+        self._evidence = Evidence()
         self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
         self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
         self.library = Library(
@@ -98,7 +99,6 @@ class Assistant:
             self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
-        self._evidence = Evidence()
         self._answering = Answering(
             settings,
             self._loader,
@@ -207,7 +207,7 @@ class Assistant:
         if conversation is not None:
             self.telemetry.open(conversation_id)
             self._reading.want(conversation)
-            self._evidence.prepare(self._documents.texts(conversation))
+            self._index(conversation)
         return conversation
 
     def _put_away(self, conversation: Conversation) -> None:
@@ -380,7 +380,7 @@ class Assistant:
     def _documents_changed(self, conversation: Conversation) -> None:
         if conversation.is_kept:
             self._reading.want(conversation)
-        self._evidence.prepare(self._documents.texts(conversation))
+        self._index(conversation)
         self._tell_changed(conversation)
 
     def reading(self, document_id: str, conversation: Conversation) -> ReadingState:
@@ -398,8 +398,11 @@ class Assistant:
     def _read_new_texts(self) -> None:
         self._reading.want_all()
         for conversation in self._open.present():
-            self._evidence.prepare(self._documents.texts(conversation))
+            self._index(conversation)
         self._notices.note()
+
+    def _index(self, conversation: Conversation) -> None:
+        self._evidence.prepare(lambda: [] if self._closing else self._documents.texts(conversation))
 
     def document_tokens(self, document_id: str, may_count: bool = True) -> TokenCount | None:
         """Tokens of one document's text; None if it is not there yet, or they are not known for this model.

@@ -5,8 +5,11 @@ Keeps the documents' indexes; finds a question's passages and an answer's citati
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 
+from app.errors import UserFacingError
 from app.evidence.citation import EvidencePassage
 from app.evidence.document_indexes import DocumentIndexes
 from app.evidence.question_passages import find_passages
@@ -24,9 +27,19 @@ class Evidence:
     def __init__(self) -> None:
         self._indexes = DocumentIndexes()
 
-    def prepare(self, documents: Iterable[Document]) -> None:
-        """Index documents in a thread, so that the first question need not wait for it."""
-        self._indexes.prepare(documents)
+    def prepare(self, documents: Callable[[], Iterable[Document]]) -> None:
+        """Index documents in a thread, so that the first question need not wait for it.
+
+        Args:
+            documents: called there, for to read their texts takes a moment, too; where it fails, nothing is prepared.
+        """
+
+        def run() -> None:
+            # What is gone meanwhile needs no index.
+            with suppress(UserFacingError):
+                self._indexes.prepare(documents())
+
+        threading.Thread(target=run, name="evidence-texts", daemon=True).start()
 
     def passages(self, documents: Sequence[Document], question: str) -> tuple[EvidencePassage, ...]:
         """The best passages of the whole documents for a question.

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.chat.answer import AnswerOptions, Finished, ModelLoading, PrefillEvent, Queued, TokenEvent
+from app.chat.answer import AnswerOptions, Finished, ModelLoading, PassagesFound, PrefillEvent, Queued, TokenEvent
 from app.chat.assistant import Assistant
 from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import UserFacingError
@@ -247,6 +247,7 @@ def test_weights_that_overflow_are_named(tiny_model_folder, tmp_path):
 
 def test_a_waiting_question_tells_its_place_and_can_be_cancelled(assistant, reading, blocked_engine):
     events = assistant.answer(reading, "Who?", OPTIONS)
+    assert isinstance(next(events), PassagesFound)
     assert next(events) == Queued(1)
     assistant.cancel(reading)
     finished = list(events)[-1]
