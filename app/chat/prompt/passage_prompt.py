@@ -36,6 +36,9 @@ _MOST_FIRST_TOKENS = 8000
 # A further question gets so much of that: its first word comes in a quarter of the first one's time.
 _NEXT_SHARE = 1 / 6
 _LEAST_NEXT_TOKENS = 300
+# Passages of a later question are kept on the disk from so many tokens on. Up to there everything has to be computed in
+# a prefill's own chunks: the question and the answer before them are computed a second time.
+_KEPT_TOKENS = 1024
 # An overview gets half of it, and the first search beside it the other half; the outline is part of an overview.
 _OVERVIEW_SHARE = 0.5
 _OUTLINE_SHARE = 0.15
@@ -76,14 +79,12 @@ class PassagePrompt:
     """A prompt with passages.
 
     Args:
-        part: all of it.
+        part: all of it; its `document_ends` are those of the first passages, and of others that are worth keeping.
         added: what the question has brought into it.
-        kept_end: where the first passages end, which the prompts of the next questions will have, too.
     """
 
     part: PromptPart
     added: TurnPassages
-    kept_end: DocumentEnd
 
 
 class PassagePrompts:
@@ -147,7 +148,7 @@ class PassagePrompts:
         part = self._layout(request, first, StandingBlock())
         if part.length + request.room_tokens > self._context_tokens:
             return None
-        return PassagePrompt(part, TurnPassages.of(passages, True, kind), self._kept_end(first, request.documents))
+        return PassagePrompt(part, TurnPassages.of(passages, True, kind))
 
     def _continued(self, request: PassageRequest, standing: StandingPassages) -> PassagePrompt | None:
         """The prompt with what stands and what is new; None if it does not fit."""
@@ -173,8 +174,7 @@ class PassagePrompts:
         part = self._layout(request, standing, StandingBlock(tuple(passages), kind))
         if part.length + request.room_tokens > window:
             return None
-        added = TurnPassages.of(passages, False, kind)
-        return PassagePrompt(part, added, self._kept_end(standing, request.documents))
+        return PassagePrompt(part, TurnPassages.of(passages, False, kind))
 
     def _layout(self, request: PassageRequest, standing: StandingPassages | None, new: StandingBlock) -> PromptPart:
         """The whole prompt, with `standing` in its places and `new` before the question."""
@@ -188,12 +188,12 @@ class PassagePrompts:
                 # It was interrupted before its first word.
                 continue
             if standing is not None:
-                part.append(self._block(standing.before_question(number), documents))
+                self._append_block(part, standing.before_question(number), documents)
             part.add(tokenizer.encode(turn.question).token_ids, "conversation")
             part.add(tokenizer.before_past_answer, "instructions")
             part.add(turn.answer_token_ids, "conversation")
             part.add(tokenizer.after_answer, "instructions")
-        part.append(self._block(new, documents))
+        self._append_block(part, new, documents)
         part.add(tokenizer.encode(request.question).token_ids, "conversation")
         part.add(tokenizer.before_answer, "instructions")
         return part
@@ -202,12 +202,15 @@ class PassagePrompts:
         part = PromptPart()
         part.add(self._tokenizer.before_system, "instructions")
         part.append(self._block(block, documents))
+        if block.passages:
+            part.document_ends.append(_end(part, documents))
         return part
 
-    def _kept_end(self, standing: StandingPassages, documents: Sequence[Document]) -> DocumentEnd:
-        # Whatever it holds: it goes with any of the documents that were searched for it.
-        document_ids = tuple(document.document_id for document in documents)
-        return DocumentEnd(self._beginning(standing.blocks[0], documents).length, document_ids)
+    def _append_block(self, part: PromptPart, block: StandingBlock, documents: Sequence[Document]) -> None:
+        added = self._block(block, documents)
+        part.append(added)
+        if added.length >= _KEPT_TOKENS:
+            part.document_ends.append(_end(part, documents))
 
     def _block(self, block: StandingBlock, documents: Sequence[Document]) -> PromptPart:
         """Passages, each under its document's name and page label; nothing if there are none."""
@@ -269,3 +272,8 @@ def named_sections(document: Document) -> list[str]:
 
 def _first_tokens(window: int) -> int:
     return min(int(window * _FIRST_SHARE), _MOST_FIRST_TOKENS)
+
+
+def _end(part: PromptPart, documents: Sequence[Document]) -> DocumentEnd:
+    # Whatever it holds: it goes with any of the documents that were searched for it.
+    return DocumentEnd(part.length, tuple(document.document_id for document in documents))

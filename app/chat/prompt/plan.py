@@ -184,7 +184,7 @@ class PromptPlanner:
                 "passages",
                 tuple(documents),
                 question_words(documents, searched_text or question),
-                kept_ends=(made.kept_end,),
+                kept_ends=tuple(made.part.document_ends),
                 passages_added=made.added,
                 searched_text=searched_text,
             )

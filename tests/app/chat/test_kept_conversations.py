@@ -81,13 +81,19 @@ def test_passages_of_a_long_document_stand_where_they_stood_after_a_restart(open
     followed = answered(first, conversation, "Where was the parrot?", options)
     said = asked.prompt_tokens + asked.decode_tokens
     assert followed.reused_tokens >= said - 1 and not followed.passages.added.begins_anew
+    # What a first question about the whole gets is read ahead.
+    other = first.new_conversation()
+    first.attach_document(other, entry.document_id)
+    wait_until(lambda: (reading := first._reading._readings.get(other)) is not None and reading.done)
+    whole = answered(first, other, "What is this about?", options)
+    assert whole.passages.added.kind == "overview" and whole.reused_tokens > 0.5 * whole.prompt_tokens
     usage = first.context_usage(conversation, options)
     assert usage.passage_tokens == followed.document.tokens_in_context
     assert first.flush_snapshots(60)
     first.close()
 
     second = open_assistant()
-    opened = second.open_conversation()
+    opened = second.open_conversation(conversation.conversation_id)
     assert opened.turns[1].report == followed
     # The same prompt: the first passages come from the disk, and an answer to the same question has the same passages.
     again = answered(second, opened, "Where was the parrot?", options, after_turn=1)
