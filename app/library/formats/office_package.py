@@ -70,7 +70,7 @@ class OfficePackage:
             return None
         try:
             return self.xml(name)
-        except ARCHIVE_ERRORS:
+        except (*ARCHIVE_ERRORS, DamagedDocumentError):
             return None
 
     def relations(self, name: str) -> dict[str, tuple[str, str]]:

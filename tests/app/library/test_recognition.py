@@ -4,15 +4,20 @@ import os
 import shutil
 import sys
 import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.library import DocumentError, NoTextError, UnsupportedFormatError, page_notes, read_document
 from app.library.library import Library
 from app.library.reader import ReadingStopped
 from app.library.tesseract import TextRecognition, find_recognition
+from app.settings import AppSettings
 from app.store.database import Database
 
 Image = pytest.importorskip("PIL.Image")
@@ -131,6 +136,38 @@ def test_a_recognition_can_be_stopped_and_leaves_the_document_as_it_was(tesserac
     assert library.entry_or_none(document_id) is None
     library.close()
     database.close()
+
+
+def test_the_model_reads_the_new_text(tesseract, scan, make_pdf, tiny_model_folder, tmp_path):
+    """A document that was read, in part, and then recognised: its tokens, and what the model has read, follow."""
+    from pypdf import PdfWriter
+
+    tesseract()
+    mixed = PdfWriter(clone_from=make_pdf([["The harbour lay still."]]))
+    mixed.append(scan)
+    mixed.write(tmp_path / "mixed.pdf")
+    settings = AppSettings(data_dir=tmp_path / "data", model=str(tiny_model_folder), device="cpu", dtype="float32")
+    with closing(Assistant(settings)) as assistant:
+        assistant.wait_until_ready()
+        conversation = assistant.new_conversation()
+        document_id = assistant.add_document(conversation, tmp_path / "mixed.pdf").document_id
+        wait_until(lambda: document_id in conversation.read_ids)
+        entry, tokens = assistant.library.entry(document_id), assistant.document_tokens(document_id).tokens
+        assert (entry.state, entry.picture_pages, entry.can_be_recognised) == ("read", ("2", "3"), True)
+        assistant.library.recognise(document_id)
+        wait_until(lambda: assistant.library.entry(document_id).recognised_pages == ("2", "3"))
+        wait_until(lambda: assistant.library.entry(document_id).recognition is None)
+        wait_until(lambda: document_id in conversation.read_ids)
+        assert assistant.documents(conversation)[0].document_pages[1].text.startswith("The lamp")
+        assert assistant.document_tokens(document_id).tokens > tokens
+        assert assistant.reading(document_id, conversation).stage == "read"
+
+
+def wait_until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + WAIT_S
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.05)
 
 
 def test_a_reading_with_recognition_can_be_stopped(tesseract, scan):
