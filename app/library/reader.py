@@ -205,7 +205,7 @@ def _pages_from_process(
                     "parts."
                 ) from None
             if line is None:
-                raise _crash(process, path)
+                raise _crash(process, path, limits)
             answer = json.loads(line)
             if answer["kind"] == "done":
                 return
@@ -254,8 +254,14 @@ def _pump(process: subprocess.Popen[bytes], lines: "queue.SimpleQueue[bytes | No
     lines.put(None)
 
 
-def _crash(process: subprocess.Popen[bytes], path: Path) -> DocumentError:
+def _crash(process: subprocess.Popen[bytes], path: Path, limits: ReadLimits) -> DocumentError:
     status = process.wait()
+    if status == -signal.SIGABRT:
+        # Libraries in C and C++ end their process where Python raises a MemoryError.
+        return ReadLimitExceeded(
+            f'"{path.name}" needs more than {limits.memory_bytes >> 20:,} MiB of memory to read. It may be damaged; '
+            "otherwise split it into parts."
+        )
     cpu_signal = getattr(signal, "SIGXCPU", None)
     kill_signal = getattr(signal, "SIGKILL", None)
     if cpu_signal and status in (-cpu_signal, -kill_signal):

@@ -1,13 +1,19 @@
-"""PDF through pypdf: every page's text under the PDF's own page label.
+"""PDF: every page's text under the PDF's own page label.
 
+pypdf opens and decrypts the file, and tells its page labels; pdfium finds the characters, which are put into order
+here (`app.library.pdf`). Where pdfium finds nothing, pypdf's text is taken, and its errors say why there is none.
 Pages fail one by one: pypdf raises a dozen kinds of exceptions on malformed files, and one bad page must not cost the
-book. What pictures show is not read: a page that is nothing else is marked, and a scan without a text layer is refused
-with advice.
+book. What pictures show is not read: a page that is nothing else is marked, and a scan without a text layer is
+refused with advice.
 """
 
+from collections import deque
 from collections.abc import Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 
+import pypdfium2
 from pypdf import PasswordType, PdfReader, get_configuration
 from pypdf.errors import DependencyError, LimitReachedError
 
@@ -22,14 +28,28 @@ from app.library.errors import (
     WrongPassword,
 )
 from app.library.formats.extracted_page import ExtractedPage
-from app.library.formats.pdf_drawing import shows_picture
 from app.library.formats.text_cleaning import clean_characters, clean_typeset_page
 from app.library.limits import ReadLimits
+from app.library.pdf.characters import open_document
+from app.library.pdf.drawing import shows_picture
+from app.library.pdf.garbled import is_readable
+from app.library.pdf.page import PageLayout, lay_out_page
+from app.library.pdf.running_lines import without_running_lines
 
 # A long book of which less than this share of pages has text is a scan with a typed cover or stamps.
 _SCAN_PAGES = 20
 _SCAN_TEXT_SHARE = 0.05
 _LABEL_CHARACTERS = 30
+
+
+@dataclass(slots=True)
+class _Found:
+    """What a page gave, before pages are compared: a layout, or text that pypdf found, or an error."""
+
+    layout: PageLayout
+    text: str = ""
+    is_picture: bool = False
+    error: BaseException | None = None
 
 
 def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator[ExtractedPage]:
@@ -42,35 +62,92 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
 
     Yields:
         All pages in order; those that fail with `readable=False`, those that show something but no text with
-        `is_picture=True`.
+        `is_picture=True`, those whose text layer is of no use with `is_garbled=True`.
 
     Raises:
         PasswordRequired, WrongPassword, UnsupportedFormatError: encrypted.
         DamagedDocumentError: not one page can be read.
-        NoTextError: a scan. EmptyDocumentError: no pages. ReadLimitExceeded: too many pages, or too little memory.
+        NoTextError: a scan, or a text layer that cannot be read. EmptyDocumentError: no pages.
+        ReadLimitExceeded: too many pages, or too little memory.
     """
-    with path.open("rb") as file:
+    with path.open("rb") as file, ExitStack() as stack:
         reader, total = _open(path, file, password)
         if total > limits.document_pages:
             raise ReadLimitExceeded(
                 f'"{path.name}" has {total:,} pages; at most {limits.document_pages:,} are read. Split it into parts.'
             )
         labels = _page_labels(reader, total)
+        drawn = _open_drawn(path, password, total, stack)
+        # Pages are compared with those that follow, so some of what was found waits here.
+        waiting: deque[_Found] = deque()
+
+        def layouts() -> Iterator[tuple[PageLayout, tuple[str, ...]]]:
+            for index in range(total):
+                found = _read_page(reader, drawn, index, labels[index])
+                waiting.append(found)
+                yield found.layout, (labels[index].lower(), str(index + 1))
+
         failures: list[BaseException] = []
-        pages_with_text = 0
-        for index in range(total):
-            text, has_text, is_picture, readable = "", False, False, True
-            try:
-                page = reader.pages[index]
-                text = clean_typeset_page(page.extract_text(), labels[index].lower(), str(index + 1))
-                has_text = any(character.isalnum() for character in text)
-                is_picture = not has_text and shows_picture(page)
-            except Exception as error:
-                failures.append(error)
-                readable = False
+        pages_with_text = garbled_pages = 0
+        for index, layout in enumerate(without_running_lines(layouts())):
+            found = waiting.popleft()
+            text = layout.text() or found.text
+            has_text = any(character.isalnum() for character in text)
+            if not has_text and not found.error and not layout.is_garbled:
+                found.is_picture = found.is_picture or _is_picture(reader, index)
             pages_with_text += has_text
-            yield ExtractedPage(labels[index], text, index + 1, total, readable, is_picture)
-    _check_outcome(path, total, pages_with_text, failures)
+            garbled_pages += layout.is_garbled
+            if found.error:
+                failures.append(found.error)
+            yield ExtractedPage(
+                labels[index], text, index + 1, total, not found.error, found.is_picture, layout.is_garbled
+            )
+    _check_outcome(path, total, pages_with_text, garbled_pages, failures)
+
+
+def _open_drawn(path: Path, password: str | None, total: int, stack: ExitStack) -> pypdfium2.PdfDocument | None:
+    """The file in pdfium, until `stack` ends; None where pdfium cannot open it or sees other pages than pypdf."""
+    try:
+        document = stack.enter_context(open_document(path, password))
+    except pypdfium2.PdfiumError:
+        return None
+    return document if len(document) == total else None
+
+
+def _is_picture(reader: PdfReader, index: int) -> bool:
+    """Whether a page without text of its own shows something; not if pypdf cannot tell."""
+    try:
+        return shows_picture(reader.pages[index])
+    except MemoryError:
+        raise
+    except Exception:
+        return False
+
+
+def _read_page(reader: PdfReader, drawn: pypdfium2.PdfDocument | None, index: int, label: str) -> _Found:
+    layout = PageLayout()
+    if drawn is not None:
+        try:
+            layout = lay_out_page(drawn, index)
+        except MemoryError:
+            raise
+        except Exception:
+            # pypdf may still read it, or say why not.
+            layout = PageLayout()
+    if any(character.isalnum() for line in layout.lines for character in line.text):
+        return _Found(layout)
+    try:
+        page = reader.pages[index]
+        text = clean_typeset_page(page.extract_text(), label.lower(), str(index + 1))
+        has_text = any(character.isalnum() for character in text)
+        if layout.is_garbled:
+            # pypdf knows some encodings that pdfium does not.
+            if has_text and is_readable(text):
+                return _Found(PageLayout(), text)
+            return _Found(layout)
+        return _Found(layout, text)
+    except Exception as error:
+        return _Found(layout, error=None if layout.is_garbled else error)
 
 
 def _open(path: Path, file, password: str | None) -> tuple[PdfReader, int]:
@@ -112,10 +189,17 @@ def _page_labels(reader: PdfReader, total: int) -> list[str]:
     return [label or number for label, number in zip(own, numbers, strict=False)] + numbers[len(own) :]
 
 
-def _check_outcome(path: Path, total: int, pages_with_text: int, failures: list[BaseException]) -> None:
+def _check_outcome(
+    path: Path, total: int, pages_with_text: int, garbled_pages: int, failures: list[BaseException]
+) -> None:
     if len(failures) == total:
         memory_error = next((error for error in failures if isinstance(error, MemoryError)), None)
         raise memory_error or _failure(path, failures[0])
+    if pages_with_text == 0 and garbled_pages:
+        raise NoTextError(
+            f'"{path.name}" has a text layer that cannot be read: its fonts do not say which characters they show. '
+            "Run text recognition (OCR) on it, for example with `ocrmypdf --force-ocr`, and add the result."
+        )
     is_scan = total >= _SCAN_PAGES and pages_with_text < _SCAN_TEXT_SHARE * total
     if pages_with_text == 0 or is_scan:
         found = "no text" if pages_with_text == 0 else f"text on only {pages_with_text} of its {total} pages"

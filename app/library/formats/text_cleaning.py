@@ -6,9 +6,7 @@ Only form is touched. Nothing is reworded, and no line is dropped but a page's o
 import re
 import unicodedata
 
-_LIGATURES = str.maketrans(
-    {"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"}
-)
+_LIGATURES = str.maketrans({"ﬀ": "ff", "ﬁ": "fi", "ﬂ": "fl", "ﬃ": "ffi", "ﬄ": "ffl", "ﬅ": "st", "ﬆ": "st"})
 _BLANKS = re.compile("[\t\u00a0\u1680\u2000-\u200a\u202f\u205f\u3000]")
 _LINE_ENDS = re.compile("\r\n?|[\x0b\x0c\x85\u2028\u2029]")
 # Joiners (U+200C, U+200D) stay: Persian and the Indic scripts need them.
@@ -16,13 +14,13 @@ _INVISIBLE = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff
 _SOFT_HYPHEN = "\u00ad"
 _WORD_BEFORE_HYPHEN = re.compile("([^\\W\\d_]+)[-\u2010\u00ad]$")
 _WORD_AT_START = re.compile(r"[^\W\d_]+")
-_LIST_ITEM = re.compile(r"\s*(?:[-*+•◦▪‣–—·]\s|\(?\d{1,3}[.)]\s|\(?[a-zA-Z][.)]\s)")
+LIST_ITEM = re.compile(r"\s*(?:[-*+•◦▪‣–—·]\s|\(?\d{1,3}[.)]\s|\(?[a-zA-Z][.)]\s)")
 
 # A line counts as full, and so as broken by the typesetter, from this share of the page's usual line length.
 _FULL_LINE_SHARE = 0.8
 # A line that ends with a sentence more likely ends a paragraph, too.
 _FULL_SENTENCE_LINE_SHARE = 0.95
-_SENTENCE_END = re.compile("[.!?:…][\"'”’»)\\]]*$")
+SENTENCE_END = re.compile("[.!?:…][\"'”’»)\\]]*$")
 # Narrower pages are title pages, verse and lists, whose line breaks mean something.
 _PROSE_LINE_CHARACTERS = 35
 _PROSE_LINES = 5
@@ -97,16 +95,33 @@ def _join_lines(text: str) -> str:
     joined = [lines[0]]
     # Judged by the last line alone: a paragraph that was joined from several is longer than any line.
     for previous, line in zip(lines, lines[1:], strict=False):
-        broken_word = _WORD_BEFORE_HYPHEN.search(previous[-40:])
-        rest = _WORD_AT_START.match(line)
-        if broken_word and rest:
-            keeps_hyphen = _is_compound(broken_word.group(1), rest.group(), lower_text)
-            joined[-1] = (joined[-1] if keeps_hyphen else joined[-1][:-1]) + line
-        elif _is_full(previous, usual_length) and _is_prose(previous) and _is_prose(line):
+        word = join_broken_word(previous, line, lower_text)
+        if word is not None:
+            joined[-1] = joined[-1][: len(joined[-1]) - len(previous)] + word
+        elif _is_full(previous, usual_length) and is_prose(previous) and is_prose(line):
             joined[-1] += f" {line}"
         else:
             joined.append(line)
     return "\n".join(joined)
+
+
+def join_broken_word(text: str, rest: str, lower_text: str) -> str | None:
+    """Join a text with what follows it, if it ends with the first half of a word that the typesetter broke.
+
+    Args:
+        text: ends where the line does.
+        rest: the next line.
+        lower_text: what surrounds them, in lower case; a compound that it spells with its hyphen keeps it.
+
+    Returns:
+        Both as one, or None if no word was broken.
+    """
+    broken_word = _WORD_BEFORE_HYPHEN.search(text[-40:])
+    other_half = _WORD_AT_START.match(rest)
+    if not broken_word or not other_half:
+        return None
+    keeps_hyphen = _is_compound(broken_word.group(1), other_half.group(), lower_text)
+    return (text if keeps_hyphen else text[:-1]) + rest
 
 
 def _usual_line_length(lines: list[str]) -> float:
@@ -117,7 +132,7 @@ def _usual_line_length(lines: list[str]) -> float:
 
 
 def _is_full(line: str, usual_length: float) -> bool:
-    share = _FULL_SENTENCE_LINE_SHARE if _SENTENCE_END.search(line) else _FULL_LINE_SHARE
+    share = _FULL_SENTENCE_LINE_SHARE if SENTENCE_END.search(line) else _FULL_LINE_SHARE
     return len(line) >= share * usual_length
 
 
@@ -126,8 +141,9 @@ def _is_compound(first: str, second: str, lower_text: str) -> bool:
     return second[0].isupper() or f"{first}-{second}".lower() in lower_text
 
 
-def _is_prose(line: str) -> bool:
-    if _LIST_ITEM.match(line):
+def is_prose(line: str) -> bool:
+    """Whether a line is made of letters for the most part, and no entry of a list."""
+    if LIST_ITEM.match(line):
         return False
     letters = sum(character.isalpha() for character in line)
     return letters > 0 and letters >= _PROSE_LETTER_SHARE * len(line)

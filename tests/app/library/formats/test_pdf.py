@@ -88,10 +88,11 @@ def test_pdf_without_pages_is_empty(tmp_path):
 
 
 def tear_pages(path: Path, *indexes: int) -> Path:
-    """Make pages of a PDF unreadable: their text is packed in a way that nobody knows."""
+    """Make pages of a PDF unreadable: what they hold is noise, packed in a way that nobody knows."""
     writer = pypdf.PdfWriter(clone_from=path)
     for index in indexes:
         contents = writer.pages[index]["/Contents"].get_object()
+        contents.set_data(random.Random(index).randbytes(200))
         contents[pypdf.generic.NameObject("/Filter")] = pypdf.generic.NameObject("/NoSuchDecode")
     writer.write(path)
     return path
@@ -113,7 +114,6 @@ def test_file_of_which_all_pages_fail_is_damaged(make_pdf):
     ("content", "filters", "limit"),
     [
         (b"\x81a" * 700_000, ["/RunLengthDecode"], "a part of it unpacks to more than 75 MB"),
-        (b"BT /F1 9 Tf [" + b"(a) " * 110_000 + b"] TJ ET", [], "a list in it has more than 100,000 entries"),
         (b"", ["/FlateDecode"] * 20, "maximum filter count 16 exceeded"),
     ],
 )
