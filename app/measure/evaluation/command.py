@@ -23,6 +23,7 @@ EVALUATIONS = {
     "longbench": "question answering sets of a LongBench folder",
     "sources": "the pages and passages beside answers",
     "recall": "the share of attention that the selected pages hold",
+    "documents": "how well documents are read, on a corpus of faults; with --folder, beside pypdf on PDFs of your own",
 }
 # What the table leaves out, the JSON has.
 TABLE_LEAVES_OUT = {"by_layer", "exact", "dense_exact", "page_size"}
@@ -62,7 +63,7 @@ def add_eval_arguments(parser: argparse.ArgumentParser) -> None:
     asked.add_argument("--trials", type=int, metavar="N", help="questions of each task (default: 10; --quick: 2)")
     asked.add_argument("--seed", type=int, default=0, help="of what is hidden and where (default: 0)")
     asked.add_argument("--tasks", default="", metavar="NAME,NAME", help="needles or LongBench sets (default: all)")
-    asked.add_argument("--folder", type=Path, metavar="DIR", help="LongBench's .jsonl files")
+    asked.add_argument("--folder", type=Path, metavar="DIR", help="LongBench's .jsonl files; documents: PDFs")
 
 
 def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
@@ -89,8 +90,10 @@ def run_eval(settings: AppSettings, arguments: argparse.Namespace) -> int:
 
 def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callable[..., dict[str, Any]]:
     """The chosen evaluation with its arguments, waiting for `on_progress`."""
-    if arguments.evaluation == "sources":
-        return _find_sources(settings, arguments)
+    if arguments.evaluation == "documents":
+        from app.measure.evaluation.documents import measure_documents
+
+        return partial(measure_documents, arguments.folder)
     return _feed_book(settings, arguments) if _feeds_book(arguments) else _ask_questions(settings, arguments)
 
 
