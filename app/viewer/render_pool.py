@@ -1,16 +1,19 @@
-"""A few render processes, and what waits for them: the newest first, and no more than a screenful.
+"""A few render processes, and what waits for them: what was asked for last comes first.
 
-Who scrolls through a thousand pages wants those that are in sight now. A thread owns a process, from its start to its
+Who scrolls through a thousand pages wants those that are in sight now, and of those that are asked for together the
+first one most. A thread owns a process, from its start to its
 end. Both come with the first request and go when there has been none for a while. Knows nothing of PDF.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from app.errors import explain
@@ -25,6 +28,15 @@ _GIVEN_UP = "So many pages were asked for after this one that it was given up. I
 _CLOSED = "Quest Chat is ending."
 
 
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A job that waits, and which burst of jobs it came with."""
+
+    job: Job
+    future: Future
+    burst: int
+
+
 class RenderPool:
     """Runs jobs with a render process each, in threads of its own.
 
@@ -32,14 +44,18 @@ class RenderPool:
         processes: at most; a second one lets a page that hangs hold up no other.
         most_waiting: jobs that wait; beyond, the oldest is given up.
         idle_s: without a job for so long, a process ends.
+        burst_s: jobs that come no further apart are asked for together, and done in their order.
     """
 
-    def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 300.0) -> None:
+    def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 300.0, burst_s: float = 0.1) -> None:
         self._processes = processes
         self._most_waiting = most_waiting
         self._idle_s = idle_s
+        self._burst_s = burst_s
         self._state = threading.Condition()
-        self._waiting: deque[tuple[Job, Future]] = deque()
+        self._waiting: deque[_Waiting] = deque()
+        self._burst = 0
+        self._asked_at = 0.0
         self._threads: set[threading.Thread] = set()
         self._connections: set[RenderConnection] = set()
         self._idle = 0
@@ -57,8 +73,13 @@ class RenderPool:
             if self._closed:
                 future.set_exception(RenderBusy(_CLOSED))
                 return future
-            self._waiting.append((job, future))
-            given_up = self._waiting.popleft()[1] if len(self._waiting) > self._most_waiting else None
+            now = time.monotonic()
+            self._burst += now - self._asked_at >= self._burst_s
+            self._asked_at = now
+            self._waiting.append(_Waiting(job, future, self._burst))
+            if len(self._waiting) > self._most_waiting:
+                self._waiting = deque(one for one in self._waiting if not one.future.cancelled())
+            given_up = self._waiting.popleft().future if len(self._waiting) > self._most_waiting else None
             if len(self._waiting) > self._idle and len(self._threads) < self._processes:
                 thread = threading.Thread(target=self._work, name="render", daemon=True)
                 self._threads.add(thread)
@@ -83,8 +104,8 @@ class RenderPool:
             for connection in self._connections:
                 connection.end()
             self._state.notify_all()
-        for _, future in waiting:
-            future.cancel()
+        for one in waiting:
+            one.future.cancel()
         for thread in threads:
             thread.join()
 
@@ -100,13 +121,13 @@ class RenderPool:
                 taken = self._next_job()
                 if taken is None:
                     return
-                job, future = taken
+                future = taken.future
                 if not future.set_running_or_notify_cancel():
                     continue
                 while True:
                     try:
                         connection = self._usable(connection)
-                        future.set_result(job(connection))
+                        future.set_result(taken.job(connection))
                     except ProcessEnded:
                         if not self._closed:
                             continue
@@ -135,8 +156,8 @@ class RenderPool:
             with self._state:
                 self._connections.discard(connection)
 
-    def _next_job(self) -> tuple[Job, Future] | None:
-        """The newest job, in general; None if it is time to end."""
+    def _next_job(self) -> _Waiting | None:
+        """The first of the jobs that were asked for last, in general; None if it is time to end."""
         with self._state:
             self._idle += 1
             try:
@@ -148,4 +169,9 @@ class RenderPool:
                 self._threads.discard(threading.current_thread())
                 return None
             self._taken += 1
-            return self._waiting.popleft() if self._taken % _OLDEST_EACH == 0 else self._waiting.pop()
+            if self._taken % _OLDEST_EACH == 0:
+                return self._waiting.popleft()
+            burst = self._waiting[-1].burst
+            chosen = next(one for one in self._waiting if one.burst == burst)
+            self._waiting.remove(chosen)
+            return chosen

@@ -108,8 +108,8 @@ def test_a_page_that_needs_too_much_memory_or_time_takes_only_its_process(one_pr
 
 @pytest.fixture
 def blocked():
-    """A pool of one process that does nothing else until the event is set."""
-    pool = RenderPool(processes=1, most_waiting=3)
+    """A pool of one process that does nothing else until the event is set; every job is a burst of its own."""
+    pool = RenderPool(processes=1, most_waiting=3, burst_s=0.0)
     go_on, started = threading.Event(), threading.Event()
 
     def wait(connection: RenderConnection) -> None:
@@ -134,6 +134,28 @@ def test_the_newest_comes_first_and_the_oldest_is_given_up(blocked):
     go_on.set()
     futures[2].result(WAIT_S)
     assert done == [4, 2]
+
+
+def test_what_nobody_waits_for_any_more_makes_room(blocked):
+    pool, go_on = blocked
+    futures = [pool.run(lambda connection: "done") for _ in range(3)]
+    futures[1].cancel()
+    futures.append(pool.run(lambda connection: "done"))
+    go_on.set()
+    assert [future.result(WAIT_S) for future in (futures[0], futures[2], futures[3])] == ["done"] * 3
+
+
+def test_what_is_asked_for_together_comes_in_its_order_before_what_was_asked_for_earlier(blocked):
+    pool, go_on = blocked
+    done: list[str] = []
+    futures = [pool.run(lambda connection: done.append("scrolled away"))]
+    futures.append(pool.run(lambda connection: done.append("in sight")))
+    pool._burst_s = 60.0
+    futures.append(pool.run(lambda connection: done.append("its neighbour")))
+    go_on.set()
+    for future in futures:
+        future.result(WAIT_S)
+    assert done == ["in sight", "its neighbour", "scrolled away"]
 
 
 def test_the_oldest_has_its_turn_while_new_ones_come(blocked):
