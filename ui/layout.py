@@ -28,7 +28,7 @@ from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
 _STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
-_INNER_STYLE_SHEETS = ("live-panel.css", "answer-row.css", "answer-citation.css")
+_INNER_STYLE_SHEETS = ("live-panel.css", "answer-row.css", "answer-citation.css", "passages.css")
 _HEAD = "\n".join(
     [
         # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
