@@ -22,6 +22,8 @@ from app.viewer.render_connection import RenderConnection
 
 Job = Callable[[RenderConnection], Any]
 
+# A browser asks for no more at once.
+_MOST_BURST_JOBS = 6
 # But one of so many is the oldest, or that might wait for as long as new ones come.
 _OLDEST_EACH = 4
 _GIVEN_UP = "So many pages were asked for after this one that it was given up. It is shown when it is asked for again."
@@ -44,7 +46,7 @@ class RenderPool:
         processes: at most; a second one lets a page that hangs hold up no other.
         most_waiting: jobs that wait; beyond, the oldest is given up.
         idle_s: without a job for so long, a process ends.
-        burst_s: jobs that come no further apart are asked for together, and done in their order.
+        burst_s: jobs that come no further apart are asked for together, up to a screenful, and done in their order.
     """
 
     def __init__(self, processes: int = 2, most_waiting: int = 48, idle_s: float = 300.0, burst_s: float = 0.1) -> None:
@@ -54,7 +56,7 @@ class RenderPool:
         self._burst_s = burst_s
         self._state = threading.Condition()
         self._waiting: deque[_Waiting] = deque()
-        self._burst = 0
+        self._burst = self._burst_jobs = 0
         self._asked_at = 0.0
         self._threads: set[threading.Thread] = set()
         self._connections: set[RenderConnection] = set()
@@ -74,7 +76,9 @@ class RenderPool:
                 future.set_exception(RenderBusy(_CLOSED))
                 return future
             now = time.monotonic()
-            self._burst += now - self._asked_at >= self._burst_s
+            if now - self._asked_at >= self._burst_s or self._burst_jobs == _MOST_BURST_JOBS:
+                self._burst, self._burst_jobs = self._burst + 1, 0
+            self._burst_jobs += 1
             self._asked_at = now
             self._waiting.append(_Waiting(job, future, self._burst))
             if len(self._waiting) > self._most_waiting:
