@@ -22,6 +22,7 @@ _CONTENTS_SHARE = 0.3
 _CONTENTS_PAGES = 30
 _CONTENTS_LINE = re.compile(r"\S.*?[\s.·…_]+(?:\d{1,4}|[ivxlc]{1,7})\s*$", re.IGNORECASE)
 _CONTENTS_LINES = 8
+_CONTENTS_LINE_CHARACTERS = 200
 
 
 @dataclass
@@ -208,7 +209,8 @@ def _select_overview(
 
 def _is_contents(text: str) -> bool:
     """Whether a page is a table of contents: most of its lines end in a number."""
-    lines = [line for line in text.splitlines() if line.strip()]
+    # Of endless lines the ends: the expression tries each of their characters as a beginning.
+    lines = [line[-_CONTENTS_LINE_CHARACTERS:] for line in text.splitlines() if line.strip()]
     return len(lines) >= _CONTENTS_LINES and sum(map(bool, map(_CONTENTS_LINE.match, lines))) > len(lines) / 2
 
 

@@ -253,7 +253,8 @@ class PassagePrompts:
         part = PromptPart()
         limit_tokens = int(_OUTLINE_SHARE * _first_tokens(self._trained_tokens)) // len(documents)
         for document in documents:
-            lines = [f"[{document.name}, contents]", *named_sections(document)]
+            # No name has less than a token, and hardly one so few.
+            lines = [f"[{document.name}, contents]", *named_sections(document)[:limit_tokens]]
             text_tokens = [len(self._tokenizer.encode(f"{line}\n").token_ids) for line in lines]
             fitting = bisect_right(list(accumulate(text_tokens)), limit_tokens)
             if fitting > 1:

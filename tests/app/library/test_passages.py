@@ -125,6 +125,7 @@ def test_an_overview_is_the_beginning_the_contents_and_an_even_spread(make_docum
         document.name,
         "b.txt",
     }
+    assert overview_passages([make_document("." * 200_000, name="dots.txt")], 500, count_words)
     # What stands is not repeated.
     more = overview_passages([document], 2500, count_words, found)
     assert not {(one.page_index, one.start_char) for one in more} & {(one.page_index, one.start_char) for one in found}
