@@ -133,7 +133,7 @@ class ReadBaselines:
         most_s: float,
     ) -> np.ndarray | None:
         end = places[-1][1]
-        key = hash(tuple(plan.token_ids[:end]))
+        key = hash((tuple(plan.token_ids[:end]), tuple(places)))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)

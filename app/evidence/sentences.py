@@ -20,7 +20,7 @@ _HEADING = re.compile(r"[ \t]*#{1,6}[ \t]")
 _LINE_MARK = re.compile(r"(?:[ \t]*(?:[-*+•–—▪◦]|\(?\d{1,3}[.)]|\(?[a-zA-Z][.)]|#{1,6}|>|\|)[ \t]+|\s+)+")
 _CLOSING = "\"'”’»›)]】」』*_"
 # The stop of a script without capitals ends a sentence always; "." only where what follows looks like a beginning.
-_STOP = re.compile(rf"[。！？｡।॥؟۔።፧៕]+[{re.escape(_CLOSING)}]*|[.!?…]+[{re.escape(_CLOSING)}]*(?=\s|$)")
+_STOP = re.compile(rf"[。！？｡।॥؟۔።፧៕]+[{re.escape(_CLOSING)}]*|[.!?…]+[{re.escape(_CLOSING)}]*")
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\[\"'“‘])(?:[A-Za-z]|Mr|Mrs|Ms|Mx|Dr|Prof|St|Sr|Jr|Hon|Rev|Col|Gen|Capt|Lt|Sgt|Gov|Sen|Rep|No|Nos|Nr|Vol|"
     r"Fig|Figs|Eq|Ch|Sec|Art|Abs|Bd|pp?|vs|cf|ca|approx|etc|e\.g|i\.e|z\.B|d\.h|u\.a|bzw|usw|vgl|al|op|ed|eds|Inc|Ltd|Co|"
@@ -98,6 +98,8 @@ def _of_line(text: str, start: int, end: int) -> list[Sentence]:
 def _ends_sentence(text: str, start: int, stop: re.Match[str], end: int) -> bool:
     if stop.group()[0] not in ".…!?":
         return True
+    if stop.end() < end and not text[stop.end()].isspace():
+        return False
     # "Who?" she asked.
     following = text[stop.end() : min(end, stop.end() + 8)].lstrip()
     if following[:1].islower():

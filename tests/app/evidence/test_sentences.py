@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from app.evidence.sentences import split_sentences
+from app.evidence.words import keys
 
 
 @pytest.mark.parametrize(
@@ -32,6 +35,15 @@ def test_code_of_an_answer_is_left_out_and_of_a_document_kept():
     assert [one.text for one in split_sentences(text, with_code=False)] == ["Before.", "After."]
     assert any("x = 1" in one.text for one in split_sentences(text))
     assert split_sentences("```\nnever closed. Really.", with_code=False) == []
+
+
+@pytest.mark.parametrize("run", [". ", ".", ".a", "\n", "\t", " \n", "- ", "```\n", "1,", "(", "。", '…"', "#", "| "])
+def test_no_text_takes_long(run):
+    begin = time.perf_counter()
+    for with_code in (False, True):
+        split_sentences(run * 50_000 + "x", with_code)
+    keys(run * 50_000)
+    assert time.perf_counter() - begin < 10
 
 
 def test_a_sentence_without_end_is_cut_and_quickly():
