@@ -105,7 +105,17 @@ def columns() -> None:
         parts = [("1 The Statue", 0), ("2 The Palace", 1), ("3 The River", 4), ("4 Egypt", 7)]
         return ["\n".join(f"{heading}\n{PASSAGES[number]}" for heading, number in parts)]
 
+    def heading_below(canvas):
+        ends = [
+            draw_lines(canvas, wrap(PASSAGES[number], "Serif", 9, COLUMN), x, TOP, "Serif", 9, 12)
+            for number, x in ((5, LEFT), (3, SECOND))
+        ]
+        draw(canvas, "Conclusion", LEFT, min(ends) - 12, "SerifBold", 13)
+        paragraph(canvas, PASSAGES[10], min(ends) - 32)
+        return [f"{PASSAGES[5]}\n{PASSAGES[3]}\nConclusion\n{PASSAGES[10]}"]
+
     save("columns", "row_by_row", row_by_row)
+    save("columns", "heading_below", heading_below)
     save("columns", "in_order_with_title", in_order)
     save("columns", "staggered", staggered)
     save("columns", "any_order", interleaved)

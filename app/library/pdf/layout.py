@@ -25,6 +25,7 @@ _MOST_NESTED = 6
 # So far down one looks for the other side of a gutter.
 _SEARCHED_ROWS = 40
 _HEADING_ROWS = 3
+_HEADING_SIZE = 1.1
 # An empty stretch as high as this ends columns and tables: headers and footers are none of theirs.
 _WIDEST_GAP = 5
 # A column of prose: that many lines, of so many words, most of which fill the column.
@@ -164,7 +165,17 @@ def _best_region(rows: list[_Row], first: int, size: float) -> _Region | None:
         later = _find_region(rows, start, size)
         if later and len(later.gutters) > len(best.gutters) and later.last >= best.last - 1:
             best = later
-    return best
+    if best is None:
+        return None
+    last = best.last
+    # A heading below the columns belongs to what crosses the gutter after it.
+    while best.first < last < len(rows) - 1 and _is_heading(rows[last], size):
+        last -= 1
+    return _Region(best.first, last, best.gutters)
+
+
+def _is_heading(row: _Row, size: float) -> bool:
+    return len(row.taken) == 1 and min(word.size for word in row.words) >= _HEADING_SIZE * size
 
 
 def _without(
