@@ -90,10 +90,15 @@ class _Recogniser:
     def __init__(self, path: Path, password: str | None, recognition: TextRecognition) -> None:
         self._name = path.name
         self._recognition = recognition
-        self._document = pypdfium2.PdfDocument(path, password=password)
-        self.page_count = len(self._document)
         self._failures: list[str] = []
         self._has_run = False
+        self.page_count = 0
+        try:
+            self._document = pypdfium2.PdfDocument(path, password=password)
+            self.page_count = len(self._document)
+        except pypdfium2.PdfiumError as error:
+            # Its reader may manage where pdfium does not, or knows what to say of it.
+            self._failures.append(str(error))
 
     def label(self, index: int) -> str:
         """What the PDF calls a page."""
