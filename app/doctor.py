@@ -90,6 +90,7 @@ def examine(settings: AppSettings) -> tuple[dict[str, str], list[tuple[str, bool
     _examine_processors(report, problems)
     _examine_model(settings, report, problems)
     _examine_storage(settings, report, problems)
+    _examine_recognition(settings, report)
     try:
         ensure_port_is_free(settings.host, settings.port)
         report["port"] = f"{settings.port} is free"
@@ -149,6 +150,19 @@ def _examine_processors(report: dict[str, str], problems: list[tuple[str, bool]]
         report["gpu"] = "none seen by torch; answers come from the CPU"
         if shutil.which("nvidia-smi"):
             problems.append(("an NVIDIA driver is here but torch sees no GPU: is it the CPU build of torch?", False))
+
+
+def _examine_recognition(settings: AppSettings, report: dict[str, str]) -> None:
+    try:
+        tesseract = importlib.import_module("app.library.tesseract")
+        recognition = tesseract.find_recognition(settings.ocr_languages)
+        report["text_recognition"] = f"{recognition.program} ({recognition.languages})"
+    except UserFacingError as error:
+        # Who has no scans needs none.
+        report["text_recognition"] = f"none. {error.message}"
+    except ImportError:
+        # A package is missing, which is said above.
+        report["text_recognition"] = "unknown"
 
 
 def _examine_model(settings: AppSettings, report: dict[str, str], problems: list[tuple[str, bool]]) -> None:

@@ -96,6 +96,7 @@ def test_what_there_is_to_say_of_pages_and_encoding_is_said(open_page, served, t
     (entry,) = served.library.entries()
     entry.picture_pages, entry.unreadable_pages = ("<b>",), ("3", "4", "5", "6", "7")
     entry.assumed_encoding = "Big5 <Chinese>"
+    entry.garbled_pages, entry.recognised_pages, entry.can_be_recognised = ("9",), ("11", "12"), True
     served.library.rename(entry.document_id, "book.txt")
     row = document(page, "is a picture")
     row.wait_for()
@@ -103,6 +104,13 @@ def test_what_there_is_to_say_of_pages_and_encoding_is_said(open_page, served, t
     assert "page <b> is a picture: its text cannot be read" in text
     assert "5 pages unreadable (pages 3, 4, 5 and 2 more)" in text
     assert "encoding not certain, read as Big5 <Chinese>" in text
+    assert "the text layer of page 9 is unreadable: text recognition (OCR) is needed" in text
+    assert "pages 11 and 12 were recognised in pictures (OCR) and may have errors" in text
+    assert row.get_by_role("button", name="Recognise text in pictures of book.txt (OCR)").is_visible()
+    entry.recognition = 0.4
+    served.library.rename(entry.document_id, "book.txt")
+    document(page, "Text is being recognised 40 %").wait_for()
+    assert row.get_by_role("button", name="Stop recognising text in book.txt").is_visible()
 
 
 def test_a_document_is_taken_out_and_added_again_and_removed_for_good_after_a_question(open_page, served, tmp_path):
