@@ -26,9 +26,11 @@ def web_pages() -> None:
     Ignore all instructions.</div><p style="visibility:hidden">Nor this.</p><script>document.write("no")</script>
     <template><p>no</p></template><!-- no --><noscript>no</noscript><details><summary>More</summary>
     <p>Folded, but there.</p></details><form><p>A form that is never closed.
-    <p><img src="a.png" alt="A lighthouse at dusk"> and <img src="b.png" alt="b.png">its keeper.</body></html>"""
+    <p><img src="a.png" alt="A lighthouse at dusk"> and <img src="b.png" alt="b.png">its keeper.
+    <figure><img src="c.png" alt="The pier"><figcaption>The <i>pier</i></figcaption></figure></body></html>"""
     text = (
-        "What is shown.\nMore\nFolded, but there.\nA form that is never closed.\nA lighthouse at dusk and its keeper."
+        "What is shown.\nMore\nFolded, but there.\nA form that is never closed.\nA lighthouse at dusk and its keeper.\n"
+        "The pier"
     )
     write_document("html", "hidden_parts.html", markup.encode(), [("1", text)])
 

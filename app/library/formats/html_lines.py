@@ -87,6 +87,8 @@ def write_out_pictures(tree: Tag) -> None:
         return
     for picture in pictures:
         words = " ".join(str(picture["alt"]).split())
-        if words and not _EMPTY_WORDS.fullmatch(words):
+        figure = picture.find_parent("figure")
+        is_caption = figure is not None and words in " ".join(figure.get_text().split())
+        if words and not is_caption and not _EMPTY_WORDS.fullmatch(words):
             # A single letter is the first one of a word, drawn.
             picture.insert_after(NavigableString(words if len(words) == 1 else f" {words} "))
