@@ -15,7 +15,7 @@ AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
 SIZES = [(1440, 900), (390, 844)]
 # Colours that are on their way from one theme to the other are no findings.
 AT_REST = "*, *::before, *::after { transition: none !important; animation: none !important; }"
-ANSWER = "Hi, [a link](https://example.org) `code`\n\nUnsupported.\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
+ANSWER = "Hi, [a link](https://example.org) `code`\n\nGold.\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
 RUN_AXE = "() => axe.run(document, { resultTypes: ['violations'], preload: false })"
 WATCH_SHIFTS = """
 window.layoutShift = 0;

@@ -44,7 +44,7 @@ def book(count: int) -> str:
 
 @pytest.fixture
 def asked(open_page, served, tmp_path):
-    """Opens the page with a book of that many pages and another document, and asks; the model reads until it is let go."""
+    """Opens the page with a book of that many pages and one more, and asks; the model reads until it is let go."""
 
     def opened(pages: int = 30, **options):
         page = open_page(**options)
