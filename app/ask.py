@@ -22,7 +22,7 @@ from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.stretch_notes import reread_note
 from app.errors import UserFacingError
 from app.evidence.source_lines import source_lines
-from app.library import addition_notes
+from app.library import LibraryEntry, addition_notes
 from app.settings import AppSettings
 
 # Between two lines of progress in a log.
