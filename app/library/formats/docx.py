@@ -9,14 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.library.errors import NoTextError
-from app.library.formats.docx_numbering import Numbering
-from app.library.formats.docx_styles import Styles
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.line_forms import row_line
-from app.library.formats.office_math import formula_text
-from app.library.formats.office_package import Element, OfficePackage, is_on, number_of, opened_package, value_of
-from app.library.formats.office_pages import TextBlock, pages_of
 from app.library.limits import ReadLimits
+from app.library.office.docx_numbering import Numbering
+from app.library.office.docx_styles import Styles
+from app.library.office.math import formula_text
+from app.library.office.package import Element, OfficePackage, is_on, number_of, opened_package, value_of
+from app.library.office.pages import TextBlock, pages_of
 
 # What is deleted, or was elsewhere, or tells how something looks.
 _DROPPED = frozenset(("del", "moveFrom", "pPr", "rPr", "tblPr", "trPr", "tcPr", "sectPr", "instrText", "delText", "rt"))

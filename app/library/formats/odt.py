@@ -14,9 +14,9 @@ from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.html import parse_html
 from app.library.formats.line_forms import BULLET, letters, roman, row_line
 from app.library.formats.mathml import formula_text
-from app.library.formats.office_package import Element, OfficePackage, number_of, opened_package
-from app.library.formats.office_pages import TextBlock, pages_of
 from app.library.limits import ReadLimits
+from app.library.office.package import Element, OfficePackage, number_of, opened_package
+from app.library.office.pages import TextBlock, pages_of
 
 _DROPPED = frozenset(
     "tracked-changes annotation annotation-end hidden-text hidden-paragraph ruby-text forms soft-page-break "

@@ -11,12 +11,12 @@ from pathlib import Path
 from app.library.errors import NoTextError
 from app.library.formats.epub_contents import shortened_title
 from app.library.formats.extracted_page import ExtractedPage
-from app.library.formats.office_package import Element, OfficePackage, opened_package
-from app.library.formats.pptx_graphics import graphic_text
-from app.library.formats.pptx_layout import Layouts, PlacedShape, in_reading_order
-from app.library.formats.pptx_text import body_text
 from app.library.formats.text_cleaning import clean_characters
 from app.library.limits import ReadLimits
+from app.library.office.package import Element, OfficePackage, opened_package
+from app.library.office.pptx_graphics import graphic_text
+from app.library.office.pptx_layout import Layouts, PlacedShape, in_reading_order
+from app.library.office.pptx_text import body_text
 
 _TITLES = ("title", "ctrTitle")
 _DECORATION = ("dt", "ftr", "sldNum", "hdr")

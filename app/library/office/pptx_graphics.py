@@ -1,8 +1,8 @@
 """Tables, charts and diagrams of a slide, as lines of text."""
 
 from app.library.formats.line_forms import row_line
-from app.library.formats.office_package import Element, OfficePackage
-from app.library.formats.pptx_text import body_text, paragraph_text
+from app.library.office.package import Element, OfficePackage
+from app.library.office.pptx_text import body_text, paragraph_text
 
 # The points of a chart are read up to so many: others are drawings of data that nobody reads one by one.
 _CHART_POINTS = 200

@@ -4,7 +4,7 @@ See ECMA-376, part 1, 22.1.
 """
 
 from app.library.formats.mathml import grouped
-from app.library.formats.office_package import Element
+from app.library.office.package import Element
 
 # Deeper ones are written without their structure.
 _DEEPEST = 50

@@ -6,7 +6,7 @@ A placeholder that says nothing of its place is where its layout or master has i
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.library.formats.office_package import Element, OfficePackage, number_of
+from app.library.office.package import Element, OfficePackage, number_of
 
 # left, top, right, bottom
 Box = tuple[float, float, float, float]

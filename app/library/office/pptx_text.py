@@ -1,8 +1,8 @@
 """The text in a shape or a cell: its paragraphs with the bullets and numbers that are drawn before them."""
 
 from app.library.formats.line_forms import BULLET, letters, roman
-from app.library.formats.office_math import formula_text
-from app.library.formats.office_package import Element, number_of
+from app.library.office.math import formula_text
+from app.library.office.package import Element, number_of
 
 _LEVELS = 9
 _WRITTEN = {"alpha": letters, "roman": roman}

@@ -6,7 +6,7 @@ See ECMA-376, part 1, 17.9. Knows nothing of paragraphs but which list and level
 import re
 
 from app.library.formats.line_forms import BULLET, letters, roman
-from app.library.formats.office_package import Element, number_of, value_of
+from app.library.office.package import Element, number_of, value_of
 
 _WRITTEN = {
     "lowerLetter": letters,

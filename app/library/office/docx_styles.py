@@ -6,7 +6,7 @@ See ECMA-376, part 1, 17.7.
 import re
 from functools import cache
 
-from app.library.formats.office_package import Element, is_on, number_of, value_of
+from app.library.office.package import Element, is_on, number_of, value_of
 
 _HEADING = re.compile("heading ([1-9])", re.IGNORECASE)
 # Styles are based on others; those that are based on themselves are not followed for ever.
