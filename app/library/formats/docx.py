@@ -25,7 +25,7 @@ _TEXTS = {"tab": "\t", "cr": "\n", "noBreakHyphen": "-", "softHyphen": ""}
 
 
 def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator[ExtractedPage]:
-    """Read a Word document; see `office_pages.pages_of`.
+    """Read a Word document; see `office.pages.pages_of`.
 
     Args:
         path: the file.

@@ -29,7 +29,7 @@ _WRITTEN = {"a": letters, "A": lambda number: letters(number).upper(), "i": roma
 
 
 def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator[ExtractedPage]:
-    """Read an OpenDocument text; see `office_pages.pages_of`.
+    """Read an OpenDocument text; see `office.pages.pages_of`.
 
     Args:
         path: the file.
