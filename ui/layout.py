@@ -28,14 +28,13 @@ from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
 _STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
-_INNER_STYLE_SHEETS = ("live-panel.css", "answer-row.css", "answer-citation.css", "passages.css")
 _HEAD = "\n".join(
     [
         # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
         "<style>.gradio-container > .main > .wrap.full { position: fixed !important; inset: 0; }</style>",
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
-        # Used inside elements of our own alone, which must not be seen without them.
-        *(f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/{name}">' for name in _INNER_STYLE_SHEETS),
+        # Used inside the live panel alone, which appears with the page and must not be seen without it.
+        f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/live-panel.css">',
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
         f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
     ]

@@ -48,7 +48,7 @@ def asked(open_page, served, tmp_path):
 
     def opened(pages: int = 30, **options):
         page = open_page(**options)
-        served.words = ("**The statue stands above the city.", " It is made of gold.**", " The sapphires came from India.")
+        served.words = ("**The statue stands above.", " It is made of gold.**", " The sapphires came from India.")
         served.cites = ("High above", "", "The sapphires")
         files = [tmp_path / "prince.pdf", tmp_path / "notes.txt"]
         files[0].write_text(book(pages))
