@@ -9,7 +9,7 @@ seen.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.evidence.citation import Citation, UnsupportedSentence
@@ -29,8 +29,6 @@ _UNKNOWN_WORD, _MISSING_NUMBER, _UNKNOWN_NAME, _MISSING_NAME = 0.3, 3.0, 2.0, 2.
 # The question's words help to find the place, and say nothing of whether the answer is right.
 _QUESTION_WEIGHT = 0.35
 _CANDIDATES = 24
-# Text scores that differ by less do not tell two passages apart.
-_ALIKE = 0.02
 _SPAN_WORDS = 45
 
 
@@ -54,6 +52,8 @@ class AnswerSupport:
     ) -> tuple[tuple[Citation, ...], tuple[UnsupportedSentence, ...]]:
         """The citations of the supported sentences, numbered by their passages, and the others.
 
+        The text alone decides; the read scores stand beside it.
+
         Args:
             reads: tells of a sentence, by its first character and the one after its last, how many times as much as
                 usual each page was read for it; pages that it does not name, the model did not have.
@@ -64,7 +64,7 @@ class AnswerSupport:
         for one in self.sentences:
             sentence = one.sentence
             read_scores = reads(sentence.start, sentence.end) if reads is not None else {}
-            candidates = ordered(one.candidates, read_scores)
+            candidates = one.candidates
             if not candidates or candidates[0][0] < SUPPORTED_FROM:
                 if sentence.ends:
                     unsupported.append(UnsupportedSentence(sentence.text, sentence.start, sentence.end))
@@ -98,20 +98,6 @@ class AnswerSupport:
         parts = split_sentences(found.text)
         first, last = best_span(self.search, parts, set(keys(sentence.text)), _SPAN_WORDS)
         return found.passage.start_char + parts[first].start, found.passage.start_char + parts[last].end
-
-
-def ordered(
-    candidates: Sequence[tuple[float, FoundPassage]], read_scores: Mapping[PageKey, float]
-) -> list[tuple[float, FoundPassage]]:
-    """The candidates, the best first: by the text, and where that hardly decides, by what was read most.
-
-    Candidates within `_ALIKE` of the best text score are put in the order of their read scores; whether a sentence is
-    supported is the text's decision alone.
-    """
-    if not candidates:
-        return []
-    alike = [one for one in candidates if one[0] >= candidates[0][0] - _ALIKE]
-    return sorted(alike, key=lambda one: -read_scores.get(one[1].page_key, 0.0)) + list(candidates[len(alike) :])
 
 
 def support_answer(search: DocumentSearch, question: str, answer: str, is_whole: bool = True) -> AnswerSupport:

@@ -23,7 +23,7 @@ from app.errors import UserFacingError
 from app.evidence.document_search import DocumentSearch, PageKey
 from app.evidence.passage_index import PassageIndex
 from app.evidence.question_passages import find_passages
-from app.evidence.support import AnswerSupport, ordered, support_answer
+from app.evidence.support import AnswerSupport, support_answer
 from app.library import Document, read_document
 from app.measure.evaluation.source_questions import SourceQuestion, holds, plant_facts, written_questions
 from app.measure.machine import describe_machine
@@ -35,6 +35,8 @@ from quest_core.session import Session
 
 _ROOM_TOKENS = 256
 _OWN_ANSWER_TOKENS = 64
+# For both signals together: text scores that differ by no more do not tell two passages apart.
+_ALIKE = 0.02
 _DENSE = QuestConfig(attention="dense")
 
 
@@ -293,7 +295,12 @@ def _share(outcomes: Iterator[bool]) -> float | None:
 
 
 def _pages_by_text(support: AnswerSupport, read_scores: Mapping[PageKey, float]) -> list[int]:
-    candidates = ordered(support.sentences[0].candidates, read_scores) if support.sentences else []
+    candidates = support.sentences[0].candidates if support.sentences else ()
+    if candidates and read_scores:
+        # The text first, and where it hardly decides, what was read most.
+        alike = [one for one in candidates if one[0] >= candidates[0][0] - _ALIKE]
+        alike.sort(key=lambda one: -read_scores.get(one[1].page_key, 0.0))
+        candidates = (*alike, *candidates[len(alike) :])
     return list(dict.fromkeys(found.passage.page_index for _, found in candidates))
 
 

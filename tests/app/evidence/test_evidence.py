@@ -88,12 +88,12 @@ def test_sentences_with_one_passage_share_its_number_and_the_broken_off_one_is_n
     assert [citation.number for citation in citations] == [1, 2, 1] and not unsupported
 
 
-def test_reads_decide_only_where_the_text_hardly_does(document):
+def test_reads_stand_beside_the_text_and_decide_nothing(document):
     twice = [DocumentPage(number, str(number), f"{FILLER}{FACTS[0]}") for number in range(3)]
     twin = Document("e" * 32, "twin.txt", Path("twin.txt"), tuple(twice))
     support = Evidence().support([twin], "Who painted?", FACTS[0])
     (citation,), _ = support.citations(lambda start, end: {(twin.document_id, 2): 3.26, (twin.document_id, 0): 0.5})
-    assert (citation.page_index, citation.read_score) == (2, 3.26)
+    assert (citation.page_index, citation.read_score) == (0, 0.5)
     support = Evidence().support([document], "Who painted?", FACTS[0])
     (citation,), _ = support.citations(lambda start, end: {(document.document_id, 4): 9.0})
     assert (citation.page_index, citation.read_score) == (0, None)
