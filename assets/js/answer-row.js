@@ -1,7 +1,8 @@
 // The row below an answer: its sources, Copy and Retry, how fast it came; the rest behind an info button.
 //
 // What there is to tell comes from Python: figures and notes as elements of this one, each with a slot, the sources as
-// JSON in an attribute, and the answer as it was written, to be copied. What must be known stands in the open.
+// JSON in an attribute, and the answer as it was written, to be copied. What must be known stands in the open: also the
+// passages on the question where nothing supports the answer, for they may be right where the model is wrong.
 
 import { circled } from "./answer-citation.js";
 import { openPage } from "./open-page.js";
@@ -11,7 +12,7 @@ const STYLE_SHEET = new URL("../css/answer-row.css", import.meta.url);
 const INFO = `<svg viewBox="0 0 20 20" width="17" height="17" aria-hidden="true">
   <circle cx="10" cy="10" r="7.2"/><path d="M10 9v5M10 6.2v.6"/></svg>`;
 const MARKUP = `
-  <style>.row, .details, .said { visibility: hidden; }</style>
+  <style>.row, .instead, .details, .said { visibility: hidden; }</style>
   <link rel="stylesheet" href="${STYLE_SHEET}">
   <div class="said"><slot name="said"></slot></div>
   <div class="row">
@@ -22,6 +23,7 @@ const MARKUP = `
     <button type="button" class="info" data-part="info" aria-label="How this answer was made" title="How this answer was made"
       aria-expanded="false" aria-controls="details">${INFO}</button>
   </div>
+  <div class="instead" data-part="instead" hidden></div>
   <div class="details" id="details" data-part="details" hidden>
     <slot name="details"></slot>
     <quest-passages data-part="passages"></quest-passages>
@@ -60,7 +62,7 @@ export class AnswerRow extends HTMLElement {
   }
 
   show() {
-    const { sources, passages, details } = this.parts;
+    const { sources, passages, instead, details } = this.parts;
     const { citations, passages_found: found, unsupported } = this.sources;
     this.parts["copy-cell"].hidden = !this.getAttribute("answer");
     this.parts["retry-cell"].hidden = !this.hasAttribute("turn");
@@ -71,11 +73,16 @@ export class AnswerRow extends HTMLElement {
     const nothing = unsupported ? [Object.assign(document.createElement("span"), { textContent: "No source found" })] : [];
     sources.replaceChildren(...(first.size ? [...first.values()].map((one) => this.sourceButton(one, isOne)) : nothing));
     sources.hidden = !sources.childNodes.length;
+    const standsInstead = Boolean(unsupported && !first.size && found.length);
+    const place = standsInstead ? instead : details;
+    if (passages.parentElement !== place) place.append(passages);
+    instead.hidden = !standsInstead;
     passages.hidden = !found.length;
+    passages.toggleAttribute("unfolded", standsInstead);
     passages.setAttribute("passages", JSON.stringify(found));
-    passages.setAttribute("heading", "Passages found before the answer");
+    passages.setAttribute("heading", standsInstead ? "What the text says on the question" : "Passages found before the answer");
     // Nothing behind the button: no button.
-    this.parts.info.hidden = !found.length && !this.querySelector("[slot=details]");
+    this.parts.info.hidden = (!found.length || standsInstead) && !this.querySelector("[slot=details]");
     if (this.parts.info.hidden) details.hidden = true;
     window.dispatchEvent(new Event("quest-answer-row"));
   }
