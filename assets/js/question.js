@@ -1,7 +1,8 @@
 // The question box: the cursor is in it when the page opens, and it is emptied as its question is asked.
 //
-// It is emptied here and not by the server: what somebody types until that answers would be lost. The cursor only where the box is in view: below the width at which the columns stand one below the other (page.css), it would
-// scroll past the documents and, on a telephone, raise the keyboard.
+// It is emptied here and not by the server: what somebody types until that answers would be lost. The cursor is set only
+// where the box is in view: below the width at which the columns stand one below the other (page.css), that would scroll
+// past the documents and, on a telephone, raise the keyboard.
 
 import { setQuestion, typedQuestion } from "./drafts.js";
 import { withConversation } from "./conversation.js";
@@ -10,7 +11,7 @@ const SIDE_BY_SIDE = "(min-width: 861px)";
 
 /** Let typing begin a question. */
 export function focusQuestion() {
-  if (matchMedia(SIDE_BY_SIDE).matches) document.querySelector("#question textarea")?.focus({ preventScroll: true });
+  if (matchMedia(SIDE_BY_SIDE).matches) focusBox();
 }
 
 let asked = "";
@@ -19,10 +20,16 @@ let asked = "";
 export function takeQuestion(conversationId, question, ...values) {
   asked = question;
   setQuestion("");
+  // The Ask button is about to be hidden, and would take the focus with it.
+  if (document.activeElement?.closest("#question")) focusBox();
   return withConversation(conversationId, question, ...values);
 }
 
 /** The question was refused: it comes back, unless another is typed already. */
 export function giveBackQuestion() {
   if (!typedQuestion()) setQuestion(asked);
+}
+
+function focusBox() {
+  document.querySelector("#question textarea")?.focus({ preventScroll: true });
 }

@@ -23,7 +23,7 @@ SAMPLE_BOOK = ROOT / "assets" / "books" / "the-happy-prince.pdf"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # A busy machine with two cores reads the book in minutes; a wait ends as soon as what it waits for is there.
-PATIENCE_MS = 300_000
+PATIENCE_MS = 120_000
 PANEL = "quest-live-panel "
 VIEW = "quest-document-view "
 
@@ -181,8 +181,10 @@ def test_an_answer_streams_while_the_panel_moves(page):
 
 def test_sources_of_an_answer_stand_on_the_page_itself(page):
     row = page.locator("#messages quest-answer-row")
-    row.get_by_role("button", name="How this answer was made").click()
-    row.get_by_text("Passages found before the answer").click()
+    # Where nothing supports what the model said, they stand in the open.
+    if not row.locator(".instead").is_visible():
+        row.get_by_role("button", name="How this answer was made").click()
+        row.get_by_text("Passages found before the answer").click()
     row.locator("quest-passages li button").first.click()
     page.locator(VIEW + ".sheet img").first.wait_for()
     page.locator(VIEW + ".box[data-kind=passage]").first.wait_for()
@@ -222,7 +224,7 @@ def test_the_slider_goes_back_through_the_steps(page):
 
 def test_a_second_question_reuses_what_was_read(page):
     ask(page, "Who is the Swallow?")
-    page.wait_for_selector("#question button:has-text('Stop')")
+    page.wait_for_selector("#stop-answer")
     finish(page)
     report = page.locator(".answer-report").last.text_content()
     counts = re.search(r"([\d,]+) of ([\d,]+) prompt tokens reused", report).groups()
@@ -235,7 +237,7 @@ def test_two_tabs_take_turns_and_never_mix(page, context, address):
     assert other.locator("#messages .user-row").count() == 0
     assert other.locator("#document-list .own-documents li").count() == 0
     ask(page, "What is the ruby for?")
-    page.wait_for_selector("#question button:has-text('Stop')")
+    page.wait_for_selector("#stop-answer")
     ask(other, "How many legs has a spider?")
     finish(page)
     other.wait_for_selector(".answer-report")
