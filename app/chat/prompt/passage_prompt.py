@@ -34,7 +34,7 @@ MIN_PASSAGE_TOKENS = 128
 _FIRST_SHARE = 0.6
 _MOST_FIRST_TOKENS = 8000
 # A further question gets so much of that: its first word comes in a quarter of the first one's time.
-_NEXT_SHARE = 1 / 6
+_NEXT_SHARE = 1 / 8
 _LEAST_NEXT_TOKENS = 300
 # Passages of a later question are kept on the disk from so many tokens on. Up to there everything has to be computed in
 # a prefill's own chunks: the question and the answer before them are computed a second time.
