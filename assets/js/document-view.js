@@ -16,6 +16,8 @@ import { VirtualList } from "./virtual-list.js";
 import { number, pageName } from "./wording.js";
 
 const NARROW = "(max-width: 860px)";
+// The server ends a process that has been idle for five minutes.
+const WARM_MS = 240_000;
 const GAP = 14;
 const LABEL_HEIGHT = 24;
 const NOTE_HEIGHT = 46;
@@ -83,7 +85,11 @@ export class DocumentView extends HTMLElement {
     });
     document.addEventListener("quest-open-page", ({ detail }) => this.openPlace(detail));
     window.addEventListener("quest-opened", () => this.forgetAnswer());
-    window.addEventListener("quest-answer-row", () => this.followAnswer());
+    window.addEventListener("quest-answer-row", () => {
+      // Its sources are about to be clicked.
+      if (!this.isSeen) this.warmUp();
+      this.followAnswer();
+    });
     window.addEventListener("quest-column", () => this.arrange());
   }
 
@@ -91,11 +97,21 @@ export class DocumentView extends HTMLElement {
 
   /** Show the opened document as soon as somebody can see it. */
   load() {
+    if (!this.isSeen) this.warmUp();
     if (!this.isSeen || this.loadingId === this.choice.documentId) return this.loaded;
     this.places.forget();
     this.loadingId = this.choice.documentId;
     this.loaded = this.loadOpened();
     return this.loaded;
+  }
+
+  /** Have the server open the document before anybody looks: its process takes a moment to start, and ends when idle. */
+  warmUp() {
+    const { documentId } = this.choice;
+    const isWarm = this.warmId === documentId && performance.now() - this.warmSince < WARM_MS;
+    if (!documentId || isWarm) return;
+    [this.warmId, this.warmSince] = [documentId, performance.now()];
+    fetchDocument(documentId).catch(() => {});
   }
 
   async loadOpened() {
