@@ -35,9 +35,7 @@ def explain_import(error: ImportError) -> UserFacingError | None:
         what += f" missing, or not in the version that is needed ({reason})"
     else:
         what += " not installed"
-    return UserFacingError(
-        f"{what}. Run `python -m pip install -r requirements.txt`, or start without --skip-install."
-    )
+    return UserFacingError(f"{what}. Run `python -m pip install -r requirements.txt`, or start without --skip-install.")
 
 
 def explain(error: Exception, what_failed: str) -> UserFacingError:

@@ -121,8 +121,12 @@ class ChatPanel:
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         quick = plain | {"js": WITH_CONVERSATION}
         asking = (
-            self.question.submit(
-                self._ask, [conversation_id, self.question, *option_inputs], self.question, **quick
+            asked := self.question.submit(
+                self._ask,
+                [conversation_id, self.question, *option_inputs],
+                None,
+                js=call_script("question", "takeQuestion"),
+                **plain,
             ),
             self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
             self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
@@ -212,7 +216,7 @@ class ChatPanel:
             content: Any = waiting_content(queue_line(0))
             passages: tuple[EvidencePassage, ...] = ()
             messages = [*earlier, *running_messages(running.question, content)]
-            yield messages, question_box(tab, True), self._documents_panel.meter_markup(conversation), ""
+            yield messages, gr.update(visible=True), self._documents_panel.meter_markup(conversation), ""
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):

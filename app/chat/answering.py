@@ -123,6 +123,10 @@ class Answering:
         try:
             model = yield from self._wait_for_model(conversation)
             chosen = yield from self._wait_for_documents(conversation, model)
+            # All texts that are there: also of documents that the prompt leaves out.
+            texts = self._texts(conversation)
+            found = PassagesFound(self._evidence.passages(texts, question))
+            yield found
             plan = yield from self._plan(model, conversation, chosen, question, options)
             run = AnswerRun(
                 model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event)

@@ -94,6 +94,7 @@ class Assistant:
             self._text_was_replaced,
             settings.ocr_languages,
         )
+        self.viewer = DocumentViewer(self.library)
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._reading = BackgroundReading(
             self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note

@@ -27,9 +27,7 @@ class ConversationDocuments:
         on_read: told of a conversation when documents of it were read.
     """
 
-    def __init__(
-        self, library: Library, stored: StoredConversations, on_read: Callable[[Conversation], None]
-    ) -> None:
+    def __init__(self, library: Library, stored: StoredConversations, on_read: Callable[[Conversation], None]) -> None:
         self._library = library
         self._stored = stored
         self._on_read = on_read

@@ -23,9 +23,7 @@ if TYPE_CHECKING:
 _QUEUE_POLL_S = 0.25
 
 
-def run_job(
-    conversation: Conversation, engine: Engine, work: Callable[[Cancellation], Iterator[Any]]
-) -> Iterator[Any]:
+def run_job(conversation: Conversation, engine: Engine, work: Callable[[Cancellation], Iterator[Any]]) -> Iterator[Any]:
     """Submit work; yield `Queued` while it waits, then what it yields. Cancels it if closed.
 
     Raises:

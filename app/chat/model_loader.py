@@ -61,7 +61,6 @@ class LoadedModel:
         """Tokens that end an answer, by the tokenizer's or the model's account."""
         return tuple(sorted({*self.tokenizer.stop_token_ids, *self.engine.model_config.eos_token_ids}))
 
-
     @property
     def thinking(self) -> Thinking:
         """How the model may think before it answers."""

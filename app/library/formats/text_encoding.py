@@ -156,9 +156,7 @@ def _decode_wide(data: bytes) -> DecodedText:
 
 def _reads_like_text(text: str) -> bool:
     """Whether nearly all characters are letters, marks, digits, punctuation or blanks, and of few scripts."""
-    common = sum(
-        character.isspace() or unicodedata.category(character)[0] in "LMNPS" for character in text
-    )
+    common = sum(character.isspace() or unicodedata.category(character)[0] in "LMNPS" for character in text)
     # Bytes in the wrong order give letters, too, but of scripts from all over: U+0041 becomes U+4100.
     scripts = Counter(_script(character) for character in text)
     main = scripts.pop(0, 0) + max(scripts.values(), default=0)

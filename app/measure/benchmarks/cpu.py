@@ -130,9 +130,7 @@ class CpuComparison:
         finally:
             engine.close()
 
-    def _contenders(
-        self, engine: Engine, session: Session, memory: MemoryAccount, context: int
-    ) -> Iterator[Contender]:
+    def _contenders(self, engine: Engine, session: Session, memory: MemoryAccount, context: int) -> Iterator[Contender]:
         """Load and prefill, one after the other."""
         tokens = self.tokens[:context]
         self.on_progress(f"{context} tokens: prefill of ours")
@@ -145,9 +143,7 @@ class CpuComparison:
             budget = quest.token_budget if quest.attention == "quest" else None
             decode = partial(decode_ours, session, quest)
             of_row = memory.copy()
-            yield Contender(
-                "quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode
-            )
+            yield Contender("quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode)
         ours = session._logits
         for name in self.rivals:
             if (expected_s := self._token_s.get(name, 0.0) * context) > MAX_PREFILL_S:

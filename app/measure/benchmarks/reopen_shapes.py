@@ -75,9 +75,7 @@ def measure_reopen_shapes(
     }
 
 
-def _measure(
-    subject: RandomSubject, context: int, rounds: int, data_dir: Path
-) -> Iterator[tuple[str, dict[str, Any]]]:
+def _measure(subject: RandomSubject, context: int, rounds: int, data_dir: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     data_dir.mkdir(parents=True, exist_ok=True)
     generator = torch.Generator().manual_seed(0)
     prompt = torch.randint(subject.vocab_size, (context,), generator=generator).tolist()

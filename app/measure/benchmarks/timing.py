@@ -82,9 +82,7 @@ class _Recording:
         self._graph.replay()
 
 
-def time_in_turn(
-    contestants: dict[str, Callable[[], None]], device: torch.device, rounds: int
-) -> dict[str, float]:
+def time_in_turn(contestants: dict[str, Callable[[], None]], device: torch.device, rounds: int) -> dict[str, float]:
     """Seconds of one run of each contestant: the median over rounds in which all of them run in turn.
 
     Args:

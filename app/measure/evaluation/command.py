@@ -94,6 +94,8 @@ def _measurement(settings: AppSettings, arguments: argparse.Namespace) -> Callab
         from app.measure.evaluation.documents import measure_documents
 
         return partial(measure_documents, arguments.folder)
+    if arguments.evaluation == "sources":
+        return _find_sources(settings, arguments)
     return _feed_book(settings, arguments) if _feeds_book(arguments) else _ask_questions(settings, arguments)
 
 
