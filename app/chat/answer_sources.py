@@ -8,7 +8,6 @@ from typing import Any
 
 from app.chat.answer import AnswerReport
 from app.chat.conversation import Conversation, Turn
-from app.chat.prompt.plan import PromptPlan
 from app.errors import UserFacingError
 
 
@@ -53,17 +52,3 @@ def _sources(turn_id: str, running: bool, passages: list[dict], report: AnswerRe
         "unsupported": [] if report is None else [asdict(sentence) for sentence in report.unsupported],
         "pages_read": [] if report is None else [asdict(page) for page in report.pages_read],
     }
-
-
-def document_spans(plan: PromptPlan | None) -> list[dict[str, Any]]:
-    """Which tokens of a prompt hold which document page, in order: document_id, page_index, start_token, end_token."""
-    return [
-        {
-            "document_id": span.document.document_id,
-            "page_index": span.page_index,
-            "start_token": span.start_token,
-            "end_token": span.end_token,
-        }
-        for span in (plan.spans if plan is not None else ())
-        if span.document is not None
-    ]

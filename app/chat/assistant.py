@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from app.chat.answer import AnswerOptions
-from app.chat.answer_sources import answer_sources, document_spans
+from app.chat.answer_sources import answer_sources
 from app.chat.answering import Answering, reading_plan, told_turns
 from app.chat.background_reading import BackgroundReading, ReadingState
 from app.chat.change_notices import ChangeNotices
@@ -526,14 +526,6 @@ class Assistant:
             UserFacingError: if there is no such conversation, or no such answer in it.
         """
         return answer_sources(self.conversation(conversation_id), turn_id, self._stored.all_turns)
-
-    def document_spans(self, conversation_id: str) -> list[dict[str, Any]]:
-        """Which tokens of a conversation's last prompt hold which document page, in order.
-
-        Raises:
-            UserFacingError: if there is no such conversation.
-        """
-        return document_spans(self.conversation(conversation_id).plan)
 
     def flush_snapshots(self, timeout_s: float) -> bool:
         """Wait until what was read is on the disk; False if that takes longer."""

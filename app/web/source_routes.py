@@ -14,16 +14,10 @@ if TYPE_CHECKING:
 
 
 def add_source_routes(app: FastAPI, assistant: Assistant) -> None:
-    """Serve the sources of answers, and which tokens hold which document page."""
+    """Serve the sources of answers."""
     from fastapi.responses import JSONResponse
 
-    headers = {"Cache-Control": "no-store"}
-
-    # Plain `def` routes run in a thread: these may wait for the database.
+    # A plain `def` route runs in a thread: this one may wait for the database.
     @app.get("/conversations/{conversation_id}/turns/{turn_id}/sources")
     def sources(conversation_id: str, turn_id: str) -> JSONResponse:
-        return JSONResponse(assistant.sources(conversation_id, turn_id), headers=headers)
-
-    @app.get("/conversations/{conversation_id}/document-pages")
-    def document_pages(conversation_id: str) -> JSONResponse:
-        return JSONResponse({"spans": assistant.document_spans(conversation_id)}, headers=headers)
+        return JSONResponse(assistant.sources(conversation_id, turn_id), headers={"Cache-Control": "no-store"})

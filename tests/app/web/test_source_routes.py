@@ -1,4 +1,4 @@
-"""The routes of an answer's sources: what they tell, that nothing is cached, and 404 where there is nothing."""
+"""The route of an answer's sources: what it tells, that nothing is cached, and 404 where there is nothing."""
 
 from __future__ import annotations
 
@@ -18,11 +18,8 @@ class ScriptedAssistant:
             raise UserFacingError("There is no such answer in this conversation. Reload the page.")
         return {"turn_id": turn_id, "running": True}
 
-    def document_spans(self, conversation_id: str) -> list:
-        return [{"document_id": conversation_id, "page_index": 0, "start_token": 3, "end_token": 9}]
 
-
-def test_sources_and_document_pages():
+def test_sources():
     app = fastapi.FastAPI()
     # Brings the handler of errors that are told to users.
     _add_telemetry(app, ScriptedAssistant())
@@ -32,4 +29,3 @@ def test_sources_and_document_pages():
     assert told.json() == {"turn_id": "7", "running": True} and told.headers["Cache-Control"] == "no-store"
     refused = client.get("/conversations/c0ffee/turns/8/sources")
     assert refused.status_code == 404 and "no such answer" in refused.json()["error"]
-    assert client.get("/conversations/c0ffee/document-pages").json()["spans"][0]["document_id"] == "c0ffee"
