@@ -8,7 +8,6 @@ ECMA-376, part 1, 17.
 from collections.abc import Iterator
 from pathlib import Path
 
-from app.library.errors import NoTextError
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.line_forms import row_line
 from app.library.limits import ReadLimits
@@ -39,12 +38,7 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
         DamagedDocumentError, NoTextError, ReadLimitExceeded.
     """
     with opened_package(path, limits) as package:
-        pages = list(pages_of(_Document(package).blocks()))
-    if not pages:
-        raise NoTextError(
-            f'"{path.name}" holds no text: it is empty, or shows pictures only. Of pictures, make a PDF, in which text '
-            "can be recognised (OCR)."
-        )
+        pages = pages_of(path, _Document(package).blocks())
     yield from pages
 
 

@@ -15,10 +15,10 @@ from urllib.parse import unquote
 from bs4 import Tag
 
 from app.library.errors import DamagedDocumentError, NoTextError, UnsupportedFormatError
-from app.library.formats.epub_contents import ContentsEntry, is_named, read_contents, resolve, shortened_title
+from app.library.formats.epub_contents import ContentsEntry, is_named, read_contents, resolve
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.html import HEADINGS, line_of, parse_html, sections_of
-from app.library.formats.pagination import PAGE_CHARACTERS, split_into_pages
+from app.library.formats.pagination import PAGE_CHARACTERS, shortened_title, split_into_pages
 from app.library.formats.zip_archive import ARCHIVE_ERRORS, ZipArchive
 from app.library.limits import ReadLimits
 

@@ -11,10 +11,8 @@ from urllib.parse import unquote, urlsplit
 from bs4 import Tag
 
 from app.library.formats.html import line_of, parse_html
-from app.library.formats.text_cleaning import clean_characters
+from app.library.formats.pagination import shortened_title
 from app.library.formats.zip_archive import ARCHIVE_ERRORS, ZipArchive
-
-_TITLE_CHARACTERS = 60
 
 
 @dataclass(frozen=True)
@@ -85,14 +83,6 @@ def _entry(contents_name: str, href: object, title: str, depth: int) -> Contents
     name, fragment = resolve(contents_name, href)
     title = shortened_title(title)
     return ContentsEntry(name, fragment, title, max(1, depth)) if name and title else None
-
-
-def shortened_title(title: str) -> str:
-    """A title as the name of a page: one line, and of a long one its beginning; "" if it says nothing."""
-    title = " ".join(clean_characters(title).split())
-    if len(title) > _TITLE_CHARACTERS:
-        title = f"{title[:_TITLE_CHARACTERS].rsplit(' ', 1)[0].rstrip(' ,;:–—-')}…"
-    return title if any(map(str.isalnum, title)) else ""
 
 
 def is_named(local_name: str):

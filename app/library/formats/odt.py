@@ -9,7 +9,7 @@ from pathlib import Path
 
 from bs4 import Tag
 
-from app.library.errors import NoTextError, UnsupportedFormatError
+from app.library.errors import UnsupportedFormatError
 from app.library.formats.extracted_page import ExtractedPage
 from app.library.formats.html import parse_html
 from app.library.formats.line_forms import BULLET, letters, roman, row_line
@@ -49,12 +49,7 @@ def read_pages(path: Path, password: str | None, limits: ReadLimits) -> Iterator
                 f'"{path.name}" is protected with a password and cannot be opened here. Open it in its own program, '
                 "save it without a password, and add that."
             )
-        pages = list(pages_of(_Document(package).blocks()))
-    if not pages:
-        raise NoTextError(
-            f'"{path.name}" holds no text: it is empty, or shows pictures only. Of pictures, make a PDF, in which text '
-            "can be recognised (OCR)."
-        )
+        pages = pages_of(path, _Document(package).blocks())
     yield from pages
 
 

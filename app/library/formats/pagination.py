@@ -1,11 +1,14 @@
-"""Cut text without pages of its own into document pages of readable size.
+"""Cut text without pages of its own into document pages of readable size, and name pages by their titles.
 
 Knows nothing of file formats; what counts as a heading is Markdown's `#` and the "Chapter" of plain text books.
 """
 
 import re
 
+from app.library.formats.text_cleaning import clean_characters
+
 PAGE_CHARACTERS = 3000
+_TITLE_CHARACTERS = 60
 # A heading starts a new page if the present one is at least this full; a chapter's title alone makes no page.
 _HEADING_BREAK_CHARACTERS = 1000
 # A paragraph up to this length stays whole; a longer one is cut between sentences, or between words, or anywhere.
@@ -81,3 +84,11 @@ def _last_cut(text: str, earliest: int, latest: int) -> int:
         if cuts:
             return earliest + cuts[-1]
     return latest
+
+
+def shortened_title(title: str) -> str:
+    """A title as the name of a page: one line, and of a long one its beginning; "" if it says nothing."""
+    title = " ".join(clean_characters(title).split())
+    if len(title) > _TITLE_CHARACTERS:
+        title = f"{title[:_TITLE_CHARACTERS].rsplit(' ', 1)[0].rstrip(' ,;:–—-')}…"
+    return title if any(map(str.isalnum, title)) else ""

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.library.errors import NoTextError
-from app.library.formats.epub_contents import shortened_title
 from app.library.formats.extracted_page import ExtractedPage
+from app.library.formats.pagination import shortened_title
 from app.library.formats.text_cleaning import clean_characters
 from app.library.limits import ReadLimits
 from app.library.office.package import Element, OfficePackage, opened_package

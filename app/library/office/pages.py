@@ -4,13 +4,14 @@ Word processors keep no pages, only headings; what a reader looks for is the cha
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import takewhile
+from pathlib import Path
 
-from app.library.formats.epub_contents import shortened_title
+from app.library.errors import NoTextError
 from app.library.formats.extracted_page import ExtractedPage
-from app.library.formats.pagination import PAGE_CHARACTERS, split_into_pages
+from app.library.formats.pagination import PAGE_CHARACTERS, shortened_title, split_into_pages
 from app.library.formats.text_cleaning import clean_characters
 
 # A chapter up to this length stays one page.
@@ -36,16 +37,31 @@ class TextBlock:
     notes: list[str] = field(default_factory=list)
 
 
-def pages_of(blocks: Sequence[TextBlock]) -> Iterator[ExtractedPage]:
+def pages_of(path: Path, blocks: Iterable[TextBlock]) -> list[ExtractedPage]:
     """Cut a document into pages, at the headings of the highest level that occurs more than once.
 
     Args:
+        path: the file.
         blocks: of the whole document, in order.
 
-    Yields:
-        Pages labelled with their headings, "Title", "Title (2)", ...; what stands before the first heading, or all of
-        a document without headings, as "1", "2", ... Notes stand at the end of the chapter that refers to them.
+    Returns:
+        Pages that have text, labelled with their headings, "Title", "Title (2)", ...; what stands before the first
+        heading, or all of a document without headings, as "1", "2", ... Notes stand at the end of the chapter that
+        refers to them.
+
+    Raises:
+        NoTextError: if there are none.
     """
+    pages = list(_pages_of(blocks))
+    if not pages:
+        raise NoTextError(
+            f'"{path.name}" holds no text: it is empty, or shows pictures only. Of pictures, make a PDF, in which text '
+            "can be recognised (OCR)."
+        )
+    return pages
+
+
+def _pages_of(blocks: Iterable[TextBlock]) -> Iterator[ExtractedPage]:
     blocks = [block for block in blocks if block.text.strip()]
     split_level = _split_level(blocks)
     chapters: list[list[TextBlock]] = [[]]
