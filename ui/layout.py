@@ -10,8 +10,8 @@ import html
 import gradio as gr
 
 from app.chat.assistant import Assistant
-from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.errors import UserFacingError
+from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.settings import AppSettings
 from app.web.server import PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel

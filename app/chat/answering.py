@@ -28,7 +28,6 @@ from app.chat.answer_run import AnswerRun, answer_work
 from app.chat.background_reading import BackgroundReading
 from app.chat.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
-from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
 from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
@@ -41,6 +40,7 @@ from app.errors import UserFacingError
 from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library_entry import LibraryEntry
+from app.models.model_loader import LoadedModel, ModelLoader
 from app.settings import AppSettings
 
 # How often a question that waits for the model, or for a document's text, looks how far that is.

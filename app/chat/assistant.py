@@ -25,7 +25,6 @@ from app.chat.conversation_export import exported_json, exported_markdown
 from app.chat.engine_jobs import close_session
 from app.chat.kept_bytes import KeptBytes
 from app.chat.library_listing import library_listing
-from app.chat.model_loader import ModelLoader, ModelStatus
 from app.chat.open_conversations import OpenConversations
 from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
@@ -40,6 +39,7 @@ from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
+from app.models.model_loader import ModelLoader, ModelStatus
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Literal
 from app.chat.answer_run import kept_prefixes
 from app.chat.conversation import Conversation
 from app.chat.engine_failures import explain_engine_failure
-from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.prefill_timer import PrefillTimer
 from app.chat.prompt.plan import DocumentEnd, ReadingPlan
 from app.library import Document
 from app.library.library_entry import LibraryEntry
+from app.models.model_loader import LoadedModel, ModelLoader
 
 if TYPE_CHECKING:
     from quest_core.engine import Cancellation, Engine

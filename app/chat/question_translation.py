@@ -17,7 +17,7 @@ from app.chat.language_guess import asks_in_another_language, documents_language
 from app.library import Document, question_words
 
 if TYPE_CHECKING:
-    from app.chat.model_loader import LoadedModel
+    from app.models.model_loader import LoadedModel
     from quest_core.engine import Cancellation
 
 _INSTRUCTIONS = "You are a translator."

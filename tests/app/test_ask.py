@@ -14,9 +14,9 @@ import pytest
 
 from app.ask import ProgressLine, run_ask
 from app.chat.assistant import Assistant
-from app.chat.model_loader import LoadedModel
 from app.errors import UserFacingError
 from app.library import read_document
+from app.models.model_loader import LoadedModel
 from app.settings import AppSettings
 
 REPORT_KEYS = [

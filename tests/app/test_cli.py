@@ -10,9 +10,9 @@ from types import ModuleType
 import pytest
 
 from app import cli
-from app.chat.model_loader import ModelLoader
 from app.chat.prompt.template import ChatTokenizer
 from app.errors import UserFacingError
+from app.models.model_loader import ModelLoader
 from app.settings import AppSettings
 from app.web.free_port import ensure_port_is_free
 

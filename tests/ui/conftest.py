@@ -11,7 +11,7 @@ from contextlib import contextmanager
 import pytest
 
 from app.chat.answer import AnswerReport
-from app.chat.model_loader import ModelStatus
+from app.models.model_loader import ModelStatus
 from app.settings import AppSettings
 from tests.ui.scripted_assistant import ANSWER_WORDS, ScriptedAssistant, answer_report
 from tests.ui.scripted_documents import add_scripted_routes

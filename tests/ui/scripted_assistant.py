@@ -30,7 +30,6 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.conversation import Conversation, Turn
-from app.chat.model_loader import ModelStatus
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import PageShare
@@ -39,6 +38,7 @@ from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
+from app.models.model_loader import ModelStatus
 from tests.ui.scripted_documents import label_of
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")

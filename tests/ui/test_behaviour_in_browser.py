@@ -7,8 +7,8 @@ import threading
 
 import pytest
 
-from app.chat.model_loader import ModelStatus
 from app.errors import UserFacingError
+from app.models.model_loader import ModelStatus
 from app.settings import AppSettings
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from app.chat.model_loader import ModelStatus
+from app.models.model_loader import ModelStatus
 from ui.documents_panel import SAMPLE_BOOK, DocumentsPanel
 
 

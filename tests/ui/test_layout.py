@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from app.chat.model_loader import ModelStatus
+from app.models.model_loader import ModelStatus
 from app.web.server import PAGE_FILES_PATH
 from ui.layout import build_page, status_markup
 

@@ -55,7 +55,7 @@ def test_torch_is_not_loaded_before_its_threads_are_told_how_to_wait(subcommand)
 def test_the_embedded_model_needs_no_compiler(embedded_engine_folder):
     program = f"""
 from pathlib import Path
-from app.chat.model_loader import ModelLoader
+from app.models.model_loader import ModelLoader
 from app.settings import AppSettings
 loader = ModelLoader(AppSettings(data_dir=Path({str(embedded_engine_folder)!r}), device="cpu", context_tokens=512))
 loader.wait()

@@ -13,9 +13,9 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from app.chat.model_loader import ModelStatus
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
+from app.models.model_loader import ModelStatus
 from app.settings import AppSettings, page_address
 from app.web.server import Page, create_app
 
