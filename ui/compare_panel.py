@@ -15,8 +15,8 @@ import gradio as gr
 
 from app.chat.answer import DocumentReading, ModelLoading, Queued
 from app.chat.assistant import Assistant
-from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import explain
+from app.race.race import RaceFinished, RacePrefill, RaceToken
 from ui.chat_panel import ENGINE_QUEUE
 from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION

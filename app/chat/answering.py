@@ -32,7 +32,6 @@ from app.chat.prompt.plan import PromptPlan, ReadingPlan
 from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
 from app.chat.question_translation import translated_question
-from app.chat.race import RaceEvent, race_events, race_work
 from app.chat.stored_conversations import AnswerSoFar, TurnRecord
 from app.chat.text_stream import TextStream
 from app.chat.thought_stream import ThoughtStream
@@ -41,6 +40,7 @@ from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.models.model_loader import LoadedModel, ModelLoader
+from app.race.race import RaceEvent, race_events, race_work
 from app.settings import AppSettings
 
 # How often a question that waits for the model, or for a document's text, looks how far that is.

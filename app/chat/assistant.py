@@ -30,7 +30,6 @@ from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import page_text
-from app.chat.race import RaceEvent
 from app.chat.running_answer import AnswerFollower, RunningAnswer
 from app.chat.stored_conversations import StoredConversations
 from app.chat.telemetry import TelemetryHub
@@ -40,6 +39,7 @@ from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
 from app.models.model_loader import ModelLoader, ModelStatus
+from app.race.race import RaceEvent
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary

@@ -33,12 +33,12 @@ from app.chat.conversation import Conversation, Turn
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import PageShare
-from app.chat.race import RaceEvent, RaceFinished, RaceSide, RaceToken
 from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from app.models.model_loader import ModelStatus
+from app.race.race import RaceEvent, RaceFinished, RaceSide, RaceToken
 from tests.ui.scripted_documents import label_of
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")

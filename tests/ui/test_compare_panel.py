@@ -7,8 +7,8 @@ from dataclasses import replace
 import gradio as gr
 import pytest
 
-from app.chat.race import RaceFinished, RacePrefill, RaceSide
 from app.errors import UserFacingError
+from app.race.race import RaceFinished, RacePrefill, RaceSide
 from ui.compare_panel import Column, ComparePanel, answer_markup, final_summary, paced_race, running_summary
 from ui.settings_panel import SettingsPanel
 

@@ -11,8 +11,8 @@ import pytest
 
 from app.chat.answer import AnswerOptions, Finished, ModelLoading, PassagesFound, PrefillEvent, Queued, TokenEvent
 from app.chat.assistant import Assistant
-from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import UserFacingError
+from app.race.race import RaceFinished, RacePrefill, RaceToken
 from app.settings import AppSettings
 from quest_core.config import EngineConfig
 from quest_core.sampling import NotANumberError

@@ -13,9 +13,9 @@ from app.chat import thought_stream
 from app.chat.answer import AnswerOptions, Finished, TokenEvent
 from app.chat.answering import told_turns
 from app.chat.assistant import Assistant
-from app.chat.race import RaceFinished
 from app.chat.thought_stream import ThoughtStream, thinking_limit
 from app.errors import UserFacingError
+from app.race.race import RaceFinished
 from app.settings import AppSettings
 from quest_core.session import Session
 from quest_core.session_events import DecodeStep

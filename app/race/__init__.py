@@ -1,0 +1,1 @@
+"""The race of dense attention against Quest: one question, two forks of one session."""
