@@ -16,7 +16,7 @@ from app.settings import AppSettings
 from app.web.server import PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel
 from ui.compare_panel import ComparePanel
-from ui.document_panel import column_tabs, document_view
+from ui.side_panel import column_tabs, document_view
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
@@ -27,7 +27,7 @@ from ui.tab_conversation import tab_conversation
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
-_STYLE_SHEETS = ("page.css", "columns.css", "panels.css", "messages.css", "notices.css", "library.css")
+_STYLE_SHEETS = ("page.css", "desk.css", "panels.css", "messages.css", "notices.css", "library.css")
 _HEAD = "\n".join(
     [
         # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.

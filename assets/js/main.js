@@ -5,7 +5,7 @@
 
 import { markAnswers } from "./answer-markers.js";
 import { AnswerRow } from "./answer-row.js";
-import { ColumnTabs } from "./column-tabs.js";
+import { ColumnTabs } from "./side-tabs.js";
 import { watchServer } from "./connection.js";
 import { followAddress } from "./conversation.js";
 import { ConversationList } from "./conversation-list.js";

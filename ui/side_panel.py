@@ -1,7 +1,7 @@
 """The document beside the conversation: a place on the page for the custom element that shows it.
 
 What it shows it takes from the routes for documents; all that moves is in `assets/js/document-view.js`. It shares its
-column with the live panel, by tabs (`assets/js/column-tabs.js`).
+column with the live panel, by tabs (`assets/js/side-tabs.js`).
 """
 
 from ui.raw_html import raw_html
