@@ -4,11 +4,12 @@
 // root, because Gradio patches what stands below its own elements. Events arrive faster than the screen refreshes: each
 // only notes what is new, and one animation frame draws it.
 
-import { checkServer, server } from "./connection.js";
-import { showConversation } from "./conversation.js";
+import { server } from "./connection.js";
+import { currentConversation, showConversation } from "./conversation.js";
+import { hearAgain } from "./live-stream.js";
 import { openPage } from "./open-page.js";
 import { PageMap } from "./page-map.js";
-import { decodePageReads, fetchPage, fetchStep, TelemetryStream } from "./telemetry.js";
+import { decodePageReads, fetchPage, fetchStep } from "./telemetry.js";
 import { pageName } from "./wording.js";
 
 // With reduced motion the map still follows the answer, but does not flicker.
@@ -95,12 +96,14 @@ export class LivePanel extends HTMLElement {
     this.parts["page-close"].addEventListener("click", () => this.closePage());
     this.followServer = () => this.showState();
     window.addEventListener("quest-server", this.followServer);
+    this.hear = ({ detail }) => this.receive(detail);
+    window.addEventListener("quest-telemetry", this.hear);
     this.open(this.getAttribute("conversation-id"));
   }
 
   disconnectedCallback() {
     window.removeEventListener("quest-server", this.followServer);
-    this.stream?.close();
+    window.removeEventListener("quest-telemetry", this.hear);
     this.map.close();
     cancelAnimationFrame(this.frame);
   }
@@ -111,7 +114,6 @@ export class LivePanel extends HTMLElement {
 
   /** Show a conversation; "" is none yet. */
   open(conversationId) {
-    this.stream?.close();
     this.conversationId = conversationId;
     this.stepCount = 0;
     this.drawnAt = 0;
@@ -120,22 +122,13 @@ export class LivePanel extends HTMLElement {
     this.setState("idle", "Idle");
     this.showNothing();
     if (!conversationId) return;
-    showConversation(conversationId);
-    this.stream = new TelemetryStream(
-      conversationId,
-      (event) => this.receive(event),
-      (open) => this.showConnection(open),
-      (sentence) => this.showClosed(sentence),
-    );
+    if (conversationId === currentConversation()) hearAgain();
+    else showConversation(conversationId);
   }
 
   // Events.
 
   receive(event) {
-    if (event.type === "changed" || event.type === "library") {
-      window.dispatchEvent(new Event(`quest-${event.type}`));
-      return;
-    }
     if (event.type === "step") {
       this.pending = event;
       this.frame ??= requestAnimationFrame(() => this.drawPending());
@@ -148,6 +141,7 @@ export class LivePanel extends HTMLElement {
     else if (type === "prefill") this.showPrefill(event);
     else if (type === "finished") this.showFinished(event);
     else if (type === "idle") this.showIdle(event);
+    else if (type === "closed") this.showClosed(event.sentence);
   }
 
   drawPending(atOnce = false) {
@@ -242,14 +236,6 @@ export class LivePanel extends HTMLElement {
     this.dataset.state = state;
     if (this.parts.state.textContent !== text) this.parts.state.textContent = text;
     window.dispatchEvent(new CustomEvent("quest-live-state", { detail: { state } }));
-  }
-
-  showConnection(open) {
-    // The stream breaks with the server, and comes back with it: so this is the time to look, also at what was missed.
-    if (open !== server.reachable) checkServer();
-    if (!open) return;
-    window.dispatchEvent(new Event("quest-changed"));
-    window.dispatchEvent(new Event("quest-library"));
   }
 
   /** As before the first answer. */
