@@ -30,7 +30,10 @@ from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import page_text
+from app.chat.race import RaceEvent
+from app.chat.reading_rates import RATES_FILE, ReadingRates
 from app.chat.running_answer import AnswerFollower, RunningAnswer
+from app.chat.sample_listing import SampleReading, sample_reading
 from app.chat.stored_conversations import StoredConversations
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
@@ -38,8 +41,7 @@ from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
-from app.models.model_loader import ModelLoader, ModelStatus
-from app.race.race import RaceEvent
+from app.library.sample_books import SampleBook, sample_book
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary
@@ -96,8 +98,14 @@ class Assistant:
         )
         self.viewer = DocumentViewer(self.library)
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
+        self._rates = ReadingRates(self._data.folder / RATES_FILE, is_written=self._data.is_written)
         self._reading = BackgroundReading(
-            self._loader, self._documents.readable, reading_plan, self._documents.note_read, self._notices.note
+            self._loader,
+            self._documents.readable,
+            reading_plan,
+            self._documents.note_read,
+            self._notices.note,
+            lambda timer: self._rates.note(self._rates_key(), timer.rates()),
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
         self._answering = Answering(
@@ -319,6 +327,30 @@ class Assistant:
         entry = self.library.add(path, name, password, take)
         self.attach_document(conversation, entry.document_id)
         return entry
+
+    def add_sample_book(self, conversation: Conversation, document_id: str) -> LibraryEntry:
+        """Add one of the books that come with the app, under its title.
+
+        Raises:
+            UserFacingError: no such book, or it cannot be kept.
+        """
+        if (book := sample_book(document_id)) is None:
+            raise UserFacingError("There is no such sample book. Reload the page.")
+        entry = self.add_document(conversation, book.path)
+        if entry.name == entry.file_name:
+            self.library.rename(document_id, book.title)
+        return self.library.entry(document_id)
+
+    def sample_reading(self, book: SampleBook) -> SampleReading | None:
+        """What reading a sample book takes here; None before the model is loaded."""
+        if (model := self._loader.model) is None:
+            return None
+        return sample_reading(model, book, partial(self._rates.estimate, self._rates_key()))
+
+    def _rates_key(self) -> str:
+        """What makes the model faster or slower."""
+        settings, status = self.settings, self._loader.status
+        return f"{settings.model}, {status.device}, {settings.dtype}, {settings.weight_bits} bits"
 
     def attach_document(self, conversation: Conversation, document_id: str) -> None:
         """Give a conversation a document of the library; one that it has stays where it is.

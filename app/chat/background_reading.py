@@ -90,6 +90,7 @@ class BackgroundReading:
         plan: what the next prompt of a conversation begins with, given these documents; None if that is not known.
         on_read: told of documents that were read, in their conversation.
         on_change: told when a state has changed.
+        on_timed: told what a reading has taken, as it ends.
     """
 
     def __init__(
@@ -99,12 +100,14 @@ class BackgroundReading:
         plan: Callable[[LoadedModel, Conversation, list[Document]], ReadingPlan | None],
         on_read: Callable[[Conversation, Iterable[str]], None],
         on_change: Callable[[], None],
+        on_timed: Callable[[PrefillTimer], None] = lambda timer: None,
     ) -> None:
         self._loader = loader
         self._readable = readable
         self._plan = plan
         self._on_read = on_read
         self._on_change = on_change
+        self._on_timed = on_timed
         self._lock = threading.Lock()
         self._readings: dict[Conversation, _Reading] = {}
         self._closed = False
@@ -196,6 +199,8 @@ class BackgroundReading:
                 reading.ends, reading.timer = ends, PrefillTimer()
             self._note(reading, progress)
         self._tell(reading)
+        if progress.done_tokens >= progress.total_tokens:
+            self._on_timed(reading.timer)
 
     def state(self, conversation: Conversation, entry: LibraryEntry) -> ReadingState:
         """How far one of a conversation's documents is."""
@@ -300,6 +305,7 @@ class BackgroundReading:
                 reading.done = reading.done_tokens >= plan.document_ends[-1].end_token
                 if not reading.done and reading.held:
                     reading.wanted = True
+            self._on_timed(reading.timer)
             self._on_change()
 
     @staticmethod

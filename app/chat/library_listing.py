@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from app.chat.conversation import Conversation
+from app.chat.sample_listing import sample_listing
 from app.library.library_entry import LibraryEntry, LibraryHit
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
             conversation_count: how many conversations have it,
             in_conversation, and reading: the fields of `ReadingState`, or None outside of the conversation,
             page_label, snippet: where the words were found; "" without a search, or if they are in the name alone.
+            file_is_there: False if its file is gone from the data folder: its text is there still.
+        samples: the books that come with the app and are not in the library; see `app.chat.sample_listing`.
         conversations: each with the fields of `ConversationSummary`, and answering.
     """
     search = search.strip()
@@ -51,6 +54,7 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
             for entry in assistant.library.entries()
             if not search or entry.document_id in hits
         ],
+        "samples": sample_listing(assistant, search),
         "conversations": [
             asdict(summary)
             | {"title": summary.title or UNTITLED, "answering": assistant.is_answering(summary.conversation_id)}
@@ -74,4 +78,5 @@ def _document(
         "reading": asdict(assistant.reading(document_id, conversation)) if is_here else None,
         "page_label": hit.page_label if hit else "",
         "snippet": hit.snippet if hit else "",
+        "file_is_there": entry.state == "reading" or assistant.library.has_file(document_id),
     }

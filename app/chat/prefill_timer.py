@@ -1,4 +1,4 @@
-"""How long the rest of a prefill will take.
+"""How long the rest of a prefill will take, and what another one would.
 
 A chunk costs time per token, and more for every token before it because attention reads them all. Both rates are
 fitted to the chunks seen so far; no rate is known before the first. What was taken over from elsewhere says nothing of
@@ -6,6 +6,30 @@ the time that computing takes, and does not count.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
+
+# Fewer tokens take a time that says more about how the work began than about how it goes on.
+_LEAST_MEASURED_TOKENS = 256
+
+
+@dataclass(frozen=True)
+class PrefillRates:
+    """What a prefill costs.
+
+    Args:
+        per_token_s: seconds for each token.
+        per_attended_s: seconds for each token that a token attends to.
+        measured_tokens: how far the prefill had come from which this is known.
+    """
+
+    per_token_s: float
+    per_attended_s: float
+    measured_tokens: int
+
+    def seconds(self, tokens: int) -> float:
+        """Of a whole prefill of so many tokens."""
+        return self.per_token_s * tokens + self.per_attended_s * tokens**2 / 2
 
 
 class PrefillTimer:
@@ -39,6 +63,13 @@ class PrefillTimer:
         per_token_s, per_attended_s = self._rates()
         left_attended = (total_tokens**2 - done_tokens**2) / 2
         return per_token_s * (total_tokens - done_tokens) + per_attended_s * left_attended
+
+    def rates(self) -> PrefillRates | None:
+        """What was measured; None while too little was computed."""
+        computed_tokens = sum(tokens for tokens, _, _ in self._chunks)
+        if self._last is None or computed_tokens < _LEAST_MEASURED_TOKENS:
+            return None
+        return PrefillRates(*self._rates(), self._last[0])
 
     def _rates(self) -> tuple[float, float]:
         """Seconds per token and per attended token: least squares, neither below zero."""

@@ -201,6 +201,13 @@ class Library:
                 self._recent.popitem(last=False)
         return document
 
+    def has_file(self, document_id: str) -> bool:
+        """Whether a document's file is where it belongs; without it, its text is there, but not its pages' look."""
+        store = self._store_of(document_id)
+        suffix = store.suffix(document_id)
+        path = self._unkept_paths.get(document_id) or self._files.path(document_id, suffix or "")
+        return suffix is not None and path.is_file()
+
     def wait(self, document_id: str, timeout_s: float | None = None) -> LibraryEntry:
         """Wait until a document is not being read any more; returns it as it is then, or after so many seconds.
 

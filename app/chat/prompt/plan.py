@@ -232,6 +232,21 @@ class PromptPlanner:
         ends = (DocumentEnd(overview.length, document_ids),)
         return ReadingPlan(overview.token_ids, ends, room_tokens, is_overview=True)
 
+    def first_question_tokens(self, text_tokens: int, system_prompt: str, max_new_tokens: int) -> int:
+        """How many tokens of a text that is not here yet a first question about it would be given.
+
+        Args:
+            text_tokens: of the text, which is a document of its own.
+            system_prompt, max_new_tokens: as for `plan`.
+
+        Returns:
+            All of them if they fit the window; else as many as passages may take.
+        """
+        if text_tokens <= self._left_tokens(self._conversation((), "", system_prompt), max_new_tokens):
+            return text_tokens
+        request = PassageRequest((), (), "", system_prompt, max_new_tokens)
+        return max(0, min(text_tokens, self._passages.first_passage_tokens(request)))
+
     def usage(
         self, documents: Sequence[Document], turns: Sequence[PastTurn], system_prompt: str, max_new_tokens: int
     ) -> ContextUsage:
