@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numba import njit
 
+from kernels.cpu.shared_cache import share_cache
 from kernels.reference import KvScales
 
 _SOURCES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
@@ -29,6 +30,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
     dispatcher = njit(cache=True, nogil=True, no_cfunc_wrapper=True, **options)(function)
     # Numba looks at the function's own file alone; what it calls from another would be taken stale after an update.
     dispatcher._cache._cache_file._source_stamp = _STAMP
+    share_cache(dispatcher)
     return dispatcher
 
 
