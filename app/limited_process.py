@@ -7,6 +7,7 @@ user's conversations and the model. Knows nothing of what such a process does, o
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from app.parent_process import end_with_parent
@@ -16,12 +17,18 @@ _PROJECT_FOLDER = Path(__file__).resolve().parents[1]
 _KEPT_VARIABLES = ("SYSTEMROOT", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "TESSDATA_PREFIX")
 
 
-def start_python(module: str) -> "subprocess.Popen[bytes]":
+def start_python(module: str, passed_on: Callable[[str], bool] = lambda name: False) -> "subprocess.Popen[bytes]":
     """Run a module of the project with pipes as its stdin and stdout; whoever starts it ends it.
 
     The calling thread must live as long as the process, which ends with it at the latest; see `end_with_starter`.
+
+    Args:
+        module: its name.
+        passed_on: says of a variable of the environment's whether the process gets it, too.
     """
-    environment = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
+    environment = {
+        name: value for name, value in os.environ.items() if name.upper() in _KEPT_VARIABLES or passed_on(name)
+    }
     # The child finds the packages that this process finds, also in an interpreter that was set up by hand.
     search_path = [str(_PROJECT_FOLDER), *(entry for entry in sys.path if entry)]
     environment |= {"PYTHONPATH": os.pathsep.join(search_path), "PYTHONUTF8": "1"}

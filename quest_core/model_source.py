@@ -25,6 +25,8 @@ EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
 DEFAULT_CONTEXT_TOKENS = {EMBEDDED_MODEL: 16384}
 
 HUB_FILES = ["*.json", "*.safetensors", "*.jinja", "tokenizer.model", "*.txt"]
+# Copies of the weights for other programs, which would be downloaded twice over.
+HUB_IGNORED = ["*/*", "consolidated*.safetensors"]
 
 
 def find_model(
@@ -106,7 +108,11 @@ def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], N
 
     on_progress(f"Looking for {model}" + (" in the local cache" if offline else " on the Hugging Face hub"))
     try:
-        folder = Path(snapshot_download(model, allow_patterns=HUB_FILES, local_files_only=offline))
+        folder = Path(
+            snapshot_download(
+                model, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED, local_files_only=offline
+            )
+        )
     except HFValidationError as error:
         raise ModelError(f"There is no model {reprlib.repr(model)}: {error}.") from error
     except GatedRepoError as error:
