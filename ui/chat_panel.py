@@ -95,21 +95,22 @@ class ChatPanel:
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self._follow_wanted = raw_html(js_on_load=_TELL_FOLLOW, elem_id="follow-wanted", visible="hidden")
         self._unanswered = raw_html(js_on_load=None, elem_id="unanswered", visible="hidden")
-        with gr.Column(elem_id="question-area", scale=0, min_width=0):
-            self.question = gr.Textbox(
-                placeholder="Ask about the document",
-                label="Question",
-                show_label=False,
-                container=False,
-                lines=1,
-                max_lines=6,
-                submit_btn="Ask",
-                elem_id="question",
-            )
-            # Of its own: whenever Gradio changes anything of the box, it may put back an earlier text in place of what
-            # somebody types.
-            self._stop_button = gr.Button("Stop", visible=False, elem_id="stop-answer")
-        notice_line("question")
+        with gr.Column(elem_id="question-area", scale=0, min_width=0) as self.question_area:
+            notice_line("question")
+            with gr.Column(elem_id="question-box", min_width=0):
+                self.question = gr.Textbox(
+                    placeholder="Ask about the document",
+                    label="Question",
+                    show_label=False,
+                    container=False,
+                    lines=1,
+                    max_lines=6,
+                    submit_btn="Ask",
+                    elem_id="question",
+                )
+                # Of its own: whenever Gradio changes anything of the box, it may put back an earlier text in place of
+                # what somebody types.
+                self._stop_button = gr.Button("Stop", visible=False, elem_id="stop-answer")
 
     def connect(self, conversation_id: gr.Textbox) -> None:
         """Attach the handlers.

@@ -37,6 +37,7 @@ def meter_markup(usage: ContextUsage, documents: Sequence[PagedText], window_not
             note += "each question gets the passages that fit it best, and the answer names their pages."
     taken_tokens = document_part + usage.heading_tokens + usage.conversation_tokens
     free_tokens = max(0, usage.context_tokens - taken_tokens)
+    taken_percent = 100 * taken_tokens / max(1, usage.context_tokens)
     conversation_tokens, context_tokens = usage.conversation_tokens, usage.context_tokens
     about_window = f'<p class="meter-note">{html.escape(window_note)}</p>' if window_note else ""
     bar = "".join(
@@ -52,9 +53,12 @@ def meter_markup(usage: ContextUsage, documents: Sequence[PagedText], window_not
         )
     )
     return (
-        f'<div class="meter" data-state="{state}"><div class="meter-head"><span>Context window</span>'
-        f"<span>{context_tokens:,} tokens</span></div>"
+        f'<div class="meter" data-state="{state}"><button type="button" class="context-line" aria-expanded="false">'
+        f'<span class="context-share"><span style="width:{taken_percent:.1f}%"></span></span>'
+        f'<span class="context-words">{taken_tokens:,} of {context_tokens:,}</span></button>'
+        '<div class="context-details" role="group" aria-label="What fills the window">'
+        f'<div class="meter-head"><span>Context window</span><span>{context_tokens:,} tokens</span></div>'
         f'<div class="meter-bar" role="img" aria-label="{document_part:,} tokens of document, {conversation_tokens:,} '
         f'of conversation, {free_tokens:,} free">{bar}</div>'
-        f'<div class="meter-figures">{figures}</div><p class="meter-note">{note}</p>{about_window}</div>'
+        f'<div class="meter-figures">{figures}</div><p class="meter-note">{note}</p>{about_window}</div></div>'
     )

@@ -47,7 +47,8 @@ class DocumentsPanel:
             notice_line("documents")
             raw_html("<quest-documents></quest-documents>", js_on_load=None, elem_id="document-list")
             self._sample = gr.Button("Try the sample book", elem_id="sample-book", size="sm")
-            self.meter = raw_html(elem_id="context-meter")
+        # Below the question, where `ui.question_line` puts it.
+        self.meter = raw_html(elem_id="context-bar", js_on_load=None, render=False)
 
     def connect(self, conversation_id: gr.Textbox) -> None:
         """Attach the handlers.

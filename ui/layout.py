@@ -1,11 +1,13 @@
-"""Puts the panels together: library, documents and settings at the left, chat or comparison at the right.
+"""Puts the panels together: the library at the left, the conversation in the middle, the document and what the model
+reads at the right.
+
+The three zones and their widths are `assets/css/desk.css`; which are open is `assets/js/desk.js`. Dialogs stand beside
+the desk, so that all of it can be out of reach while one is open.
 
 Each browser tab shows a conversation, whose id stands in a hidden field and in the tab's address
 (`assets/js/conversation.js`); a `gr.State` would hold it as well but makes Gradio keep one more connection open per
 tab, and a browser allows six to a server.
 """
-
-import html
 
 import gradio as gr
 
@@ -16,18 +18,30 @@ from app.settings import AppSettings
 from app.web.server import PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel
 from ui.compare_panel import ComparePanel
-from ui.side_panel import column_tabs, document_view
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
 from ui.page_script import call_script
+from ui.question_line import QuestionLine, status_markup
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
+from ui.side_panel import document_view, live_strip, side_tabs
 from ui.tab_conversation import tab_conversation
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
 
-_STYLE_SHEETS = ("page.css", "desk.css", "panels.css", "messages.css", "notices.css", "library.css")
+_STYLE_SHEETS = (
+    "tokens.css",
+    "page.css",
+    "desk.css",
+    "panels.css",
+    "messages.css",
+    "notices.css",
+    "library.css",
+    "reading.css",
+    "race.css",
+    "models.css",
+)
 _HEAD = "\n".join(
     [
         # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
@@ -39,8 +53,12 @@ _HEAD = "\n".join(
         f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
     ]
 )
+_BRAND = (
+    f'<header class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
+    "<h1>Quest Chat</h1></header>"
+    '<button type="button" id="new-chat" title="New chat">New chat</button>'
+)
 _LOADING_POLL_S = 1.0
-_LOST = "Quest Chat cannot be reached. Is it still running?"
 
 
 def build_page(assistant: Assistant, settings: AppSettings) -> Page:
@@ -48,29 +66,30 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
     with CheckedBlocks(
         title="Quest Chat", analytics_enabled=False, delete_cache=(3600, 86400), fill_width=True
     ) as blocks:
-        with gr.Row(elem_id="page-header"):
-            raw_html(
-                f'<div class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="30" height="30">'
-                "<h1>Quest Chat</h1><span>long documents, on this machine</span></div>",
-            )
-            model_status = raw_html(status_markup(assistant), elem_id="model-status")
         conversation_id = gr.Textbox(visible=False)
-        with gr.Row(elem_id="page-body"):
-            live_panel = LivePanel(settings.page_size)
-            with gr.Column(elem_id="side-column", scale=0, min_width=0):
+        live_panel = LivePanel(settings.page_size)
+        with gr.Column(elem_id="settings-dialog", min_width=0):
+            settings_panel = SettingsPanel(settings)
+        raw_html("<quest-keys></quest-keys>", js_on_load=None, elem_id="keys-dialog")
+        raw_html("<quest-model-picker></quest-model-picker>", js_on_load=None, elem_id="model-picker")
+        with gr.Row(elem_id="desk"):
+            with gr.Column(elem_id="library-zone", scale=0, min_width=0):
+                raw_html(_BRAND, js_on_load=None, elem_id="page-header")
                 LibraryPanel.search_field()
                 documents_panel = DocumentsPanel(assistant)
                 library_panel = LibraryPanel(assistant, live_panel)
-                settings_panel = SettingsPanel(settings)
-            with gr.Column(elem_id="main-column", min_width=0), gr.Tabs(elem_id="main-tabs"):
-                with gr.Tab("Chat", id="chat"), gr.Row(elem_id="chat-row"):
-                    with gr.Column(elem_id="chat-column", min_width=0):
-                        chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
-                    with gr.Column(elem_id="live-column", scale=0, min_width=0):
-                        column_tabs()
-                        document_view()
-                        live_panel.panel.render()
-                with gr.Tab("Compare", id="compare"):
+            with gr.Column(elem_id="chat-zone", min_width=0):
+                raw_html("<quest-chat-title></quest-chat-title>", js_on_load=None, elem_id="chat-title")
+                chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
+                live_strip()
+                with chat_panel.question_area:
+                    question_line = QuestionLine(assistant, settings_panel, documents_panel)
+            with gr.Column(elem_id="side-zone", scale=0, min_width=0):
+                side_tabs()
+                document_view()
+                with gr.Column(elem_id="reading-panel", min_width=0):
+                    live_panel.panel.render()
+                with gr.Column(elem_id="race-panel", min_width=0):
                     compare_panel = ComparePanel(assistant, settings_panel)
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
@@ -80,7 +99,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         compare_panel.connect(conversation_id)
 
         def show_loading(opened_id: str) -> tuple:
-            """Model state and meter while the model loads; the timer stops itself afterwards."""
+            """Model state and context bar while the model loads; the timer stops itself afterwards."""
             loading = assistant.status().stage in ("starting", "loading")
             meter = gr.skip()
             if not loading and opened_id:
@@ -101,26 +120,11 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         )
         blocks.load(None, js=call_script("question", "focusQuestion"))
         loading_timer.tick(
-            show_loading, conversation_id, [model_status, documents_panel.meter, loading_timer], **hidden
+            show_loading,
+            conversation_id,
+            [question_line.model_status, documents_panel.meter, loading_timer],
+            **hidden,
         )
     # Handlers wait for the engine or a document, not for the processor; see `ENGINE_QUEUE` for those that answer.
     blocks.queue(default_concurrency_limit=16)
     return Page(blocks, quest_theme(), _HEAD)
-
-
-def status_markup(assistant: Assistant) -> str:
-    """The model's name and device, or how far loading has come, or why it failed; what not to expect of it."""
-    status = assistant.status()
-    if status.stage == "ready":
-        window = f"{status.context_tokens:,}-token window" if status.context_tokens else ""
-        text = " · ".join(filter(None, (status.model, status.device, window)))
-    else:
-        text = status.message or "Loading the model"
-    note = ""
-    if status.demonstration:
-        command = html.escape(f"python launch.py {LARGER_MODEL}")
-        note = f'<p class="model-note">{DEMONSTRATION_NOTE} <code>{command}</code></p>'
-    chip = f'<div class="model-status" role="status" data-stage="{status.stage}"><i></i>'
-    # Shown instead while the server is gone: then nobody is there to say so.
-    chip += f'<span class="model-text">{html.escape(text)}</span><span class="model-lost">{_LOST}</span></div>'
-    return chip + note

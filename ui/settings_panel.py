@@ -9,15 +9,17 @@ from app.chat.answer import AnswerOptions
 from app.chat.presets import PRESETS, find_preset
 from app.errors import UserFacingError
 from app.settings import AppSettings
+from ui.raw_html import raw_html
 
 MIN_BUDGET_TOKENS = 128
 MAX_BUDGET_TOKENS = 4096
 MAX_ANSWER_TOKENS = 2048
 CUSTOM = "custom"
+_HEAD = '<h2 id="settings-title">Settings</h2><button type="button" class="dialog-close" aria-label="Close">✕</button>'
 
 
 class SettingsPanel:
-    """The controls, and the options that they stand for.
+    """The controls, in a dialog but for the preset, and the options that they stand for.
 
     Args:
         settings: what the program was started with; gives the first values.
@@ -25,14 +27,17 @@ class SettingsPanel:
 
     def __init__(self, settings: AppSettings) -> None:
         defaults = AnswerOptions(attention=settings.attention, token_budget=settings.token_budget)
-        with gr.Accordion("Settings", open=False, elem_id="settings-panel"):
-            self._preset = gr.Radio(
-                [(preset.label, preset.name) for preset in PRESETS] + [("Custom", CUSTOM)],
-                value=preset_name(defaults.attention, defaults.token_budget),
-                label="How much to read",
-                info="Losses measured on novels with the embedded model; see EVALUATION.md.",
-                elem_id="preset",
-            )
+        # Beside the question, where `ui.question_line` puts it.
+        self.preset = gr.Radio(
+            [(preset.name.capitalize(), preset.name) for preset in PRESETS] + [("Custom", CUSTOM)],
+            value=preset_name(defaults.attention, defaults.token_budget),
+            label="How much of the text the model looks at",
+            container=False,
+            elem_id="preset",
+            render=False,
+        )
+        with gr.Column(elem_id="settings-panel", min_width=0):
+            raw_html(_HEAD, js_on_load=None, elem_id="settings-head")
             self._attention = gr.Radio(
                 [("Quest", "quest"), ("Dense", "dense")],
                 value=defaults.attention,
@@ -62,9 +67,9 @@ class SettingsPanel:
             _pass_on_what_is_no_number(slider)
         # `input` is a person's doing only, so that the three controls never chase each other.
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        self._preset.input(apply_preset, self._preset, [self._attention, self._token_budget], **plain)
+        self.preset.input(apply_preset, self.preset, [self._attention, self._token_budget], **plain)
         for control in (self._attention, self._token_budget):
-            control.input(preset_name, [self._attention, self._token_budget], self._preset, **plain)
+            control.input(preset_name, [self._attention, self._token_budget], self.preset, **plain)
         # In the order of `options`' parameters.
         self.inputs = [
             self._attention,

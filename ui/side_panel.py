@@ -1,17 +1,23 @@
-"""The document beside the conversation: a place on the page for the custom element that shows it.
+"""What stands beside the conversation: tabs, and places on the page for the custom elements behind them.
 
-What it shows it takes from the routes for documents; all that moves is in `assets/js/document-view.js`. It shares its
-column with the live panel, by tabs (`assets/js/side-tabs.js`).
+All that moves is in `assets/js/`: the tabs in `side-tabs.js`, the document in `document-view.js`.
 """
 
 from ui.raw_html import raw_html
 
+_HANDLE = '<quest-side-handle role="separator" aria-orientation="vertical" tabindex="0"></quest-side-handle>'
 
-def column_tabs() -> None:
-    """Put the tabs of the column here."""
-    raw_html("<quest-column-tabs></quest-column-tabs>", js_on_load=None, elem_id="column-tabs")
+
+def side_tabs() -> None:
+    """Put the tabs Page, Reading and Race here, and the handle that drags the zone's width."""
+    raw_html(f"{_HANDLE}<quest-side-tabs></quest-side-tabs>", js_on_load=None, elem_id="side-tabs")
 
 
 def document_view() -> None:
     """Put the document view here."""
     raw_html("<quest-document-view></quest-document-view>", js_on_load=None, elem_id="document-view")
+
+
+def live_strip() -> None:
+    """Put the compact line here that tells how an answer reads while another tab is shown."""
+    raw_html("<quest-live-strip empty></quest-live-strip>", js_on_load=None, elem_id="live-strip")

@@ -35,7 +35,7 @@ export function markAnswers() {
 
 function concernsAnswers(node) {
   const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
-  return Boolean(element?.closest("#messages, #chat-column") || element?.querySelector?.("#messages"));
+  return Boolean(element?.closest("#messages, #chat-zone") || element?.querySelector?.("#messages"));
 }
 
 function mark(answer) {

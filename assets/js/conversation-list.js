@@ -1,6 +1,6 @@
 // The conversations: open, begin, rename, export and delete them.
 
-import { addressOf, currentConversation, leaveConversation, openConversation } from "./conversation.js";
+import { addressOf, currentConversation, openConversation } from "./conversation.js";
 import { act, library } from "./library.js";
 import { button, make, moreButton, renameInPlace, Rows, setName, setText } from "./list-rows.js";
 import { counted, when } from "./wording.js";
@@ -9,21 +9,14 @@ const UNDO_MS = 10_000;
 const NONE = "Conversations appear here once they have begun.";
 const NONE_FOUND = "No conversation has these words.";
 
-function beginConversation() {
-  leaveConversation();
-  act("new");
-}
-
 export class ConversationList extends HTMLElement {
   connectedCallback() {
     const list = make("ul");
-    const begin = button("New", beginConversation, "New conversation");
-    begin.className = "new-conversation";
     this.none = make("p", { className: "document-none" });
     this.undo = make("div", { className: "conversation-undo", hidden: true });
     this.undo.setAttribute("role", "status");
     this.rows = new Rows(list, () => new ConversationRow((conversation) => this.offerUndo(conversation)));
-    const head = make("div", { className: "list-head" }, make("h2", { textContent: "Conversations" }), begin);
+    const head = make("div", { className: "list-head" }, make("h2", { textContent: "Chats" }));
     this.replaceChildren(head, this.undo, this.none, list);
     this.show = () => this.update();
     window.addEventListener("quest-library-shown", this.show);

@@ -19,7 +19,6 @@ const ICONS = {
 export const MARKUP = `
   <style>.frame { visibility: hidden; }</style>
   <link rel="stylesheet" href="${STYLE_SHEET}">
-  <dialog data-part="overlay" aria-label="Document"></dialog>
   <div class="frame" data-part="frame">
     <div class="bar" role="group" aria-label="Document view">
       <select data-part="choice" aria-label="Document"></select>
@@ -40,7 +39,6 @@ export const MARKUP = `
         <button type="button" data-part="dark-toggle" aria-label="Dark pages" title="Dark pages"
           aria-pressed="false">${ICONS.dark}</button>
       </span>
-      <button type="button" data-part="close" aria-label="Close" title="Close" hidden>${ICONS.close}</button>
     </div>
     <form class="search" data-part="search" role="search" hidden>
       <input type="search" data-part="words" aria-label="Search in the document" placeholder="Search in the document"

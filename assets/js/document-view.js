@@ -2,9 +2,10 @@
 //
 // A custom element with everything of its own inside. It opens a place when the document hears "quest-open-page" with
 // {documentId, pageIndex or pageLabel, startChar, endChar, turnId}, and tells "quest-page-shown" on the window when it
-// wants to be seen. On a narrow screen it is an overlay.
+// wants to be seen.
 
 import { currentConversation } from "./conversation.js";
+import { closeSide, narrow, showSide } from "./desk.js";
 import { DocumentChoice } from "./document-choice.js";
 import { PageItem } from "./document-page.js";
 import { DocumentPlaces } from "./document-places.js";
@@ -15,7 +16,6 @@ import { MARKUP } from "./document-view-markup.js";
 import { VirtualList } from "./virtual-list.js";
 import { number, pageName } from "./wording.js";
 
-const NARROW = "(max-width: 860px)";
 // The server ends a process that has been idle for five minutes.
 const WARM_MS = 240_000;
 const GAP = 14;
@@ -46,8 +46,6 @@ export class DocumentView extends HTMLElement {
     this.places = new DocumentPlaces(this);
     this.search = new DocumentSearch(parts, (hit) => this.places.showHit(hit));
     this.listen();
-    this.narrow = matchMedia(NARROW);
-    this.narrow.addEventListener("change", () => this.arrange());
     this.resizing = new ResizeObserver(() => this.resize());
     this.resizing.observe(parts.pages);
     new MutationObserver(() => this.showDark()).observe(document.body, { attributes: true, attributeFilter: ["class"] });
@@ -72,11 +70,6 @@ export class DocumentView extends HTMLElement {
       this.darkChoice = !this.isDark;
       this.showDark();
     });
-    on("close", "click", () => this.leave());
-    on("overlay", "cancel", (event) => {
-      event.preventDefault();
-      this.leave();
-    });
     on("frame", "keydown", (event) => this.press(event));
     on("pages", "wheel", (event) => {
       if (!event.ctrlKey) return;
@@ -90,7 +83,7 @@ export class DocumentView extends HTMLElement {
       if (!this.isSeen) this.warmUp();
       this.followAnswer();
     });
-    window.addEventListener("quest-column", () => this.arrange());
+    window.addEventListener("quest-side-shown", () => this.arrange());
   }
 
   // Which document.
@@ -354,20 +347,8 @@ export class DocumentView extends HTMLElement {
     return this.parts.frame.getClientRects().length > 0;
   }
 
-  /** In its column, or over the page where that is narrow. */
+  /** Its tab may have been opened. */
   arrange() {
-    const { overlay, frame } = this.parts;
-    const isOverlay = this.narrow.matches && document.documentElement.dataset.column === "page";
-    this.parts.close.hidden = !this.narrow.matches;
-    if (isOverlay !== overlay.open) {
-      if (isOverlay) {
-        overlay.append(frame);
-        overlay.showModal();
-      } else {
-        overlay.close();
-        this.shadowRoot.append(frame);
-      }
-    }
     this.load();
     this.list.restore();
   }
@@ -378,7 +359,8 @@ export class DocumentView extends HTMLElement {
     this.cameFrom = null;
     // A place on the map of KV pages is on the other tab.
     const isHidden = cameFrom?.isConnected && !cameFrom.getClientRects().length;
-    if (this.narrow.matches || isHidden) window.dispatchEvent(new Event("quest-page-left"));
+    if (isHidden) showSide("reading");
+    else if (narrow.matches) closeSide();
     if (cameFrom?.isConnected) cameFrom.focus();
   }
 

@@ -2,6 +2,10 @@
 //
 // What has an Escape of its own (an edit box, the dialog of a link) has taken it before it comes here.
 
+import { closeContext } from "./context-bar.js";
+import { closeSheet } from "./desk.js";
+import { closeDialog } from "./dialogs.js";
+
 const STOP_BUTTONS = "#stop-answer, #compare-question .stop-button";
 const FOCUSABLE = "button, a, input, textarea, [tabindex], quest-question";
 // Where the focus goes when the element that had it vanishes from inside of one of these.
@@ -9,8 +13,8 @@ const HEIRS = [
   ["#document-list", nextDocument],
   ["#conversation-list", nextConversation],
   ["#documents-panel", () => dropZone()],
-  ["#compare-panel", () => document.querySelector("#compare-question textarea")],
-  ["#chat-column", () => document.querySelector("#question textarea")],
+  ["#race-panel", () => document.querySelector("#compare-question textarea")],
+  ["#chat-zone", () => document.querySelector("#question textarea")],
 ];
 
 /** Let Escape close the page detail, or else stop what runs. */
@@ -18,7 +22,7 @@ export function listenForEscape() {
   document.addEventListener("keydown", (event) => {
     // An input method takes Escape for its own choice.
     if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
-    if (document.querySelector("quest-live-panel")?.closePage()) return;
+    if (closeDialog() || closeContext() || document.querySelector("quest-live-panel")?.closePage() || closeSheet()) return;
     [...document.querySelectorAll(STOP_BUTTONS)].find((button) => button.offsetParent)?.click();
   });
 }

@@ -6,7 +6,7 @@
 import { RESTORED } from "./drafts.js";
 
 const MESSAGE = ".toast-message-text [class^='notice-for-']";
-const PARTS = "#documents-panel, #conversations-panel, #chat-column, #compare-panel";
+const PARTS = "#documents-panel, #conversations-panel, #question-area, #race-panel, #messages";
 
 /** Move messages to their places as they come. */
 export function placeNotices() {

@@ -1,13 +1,12 @@
 // The question box: the cursor is in it when the page opens, and it is emptied as its question is asked.
 //
 // It is emptied here and not by the server: what somebody types until that answers would be lost. The cursor is set only
-// where the box is in view: below the width at which the columns stand one below the other (page.css), that would scroll
-// past the documents and, on a telephone, raise the keyboard.
+// where that raises no keyboard, which would cover half of a telephone.
 
 import { setQuestion, typedQuestion } from "./drafts.js";
 import { withConversation } from "./conversation.js";
 
-const SIDE_BY_SIDE = "(min-width: 861px)";
+const SIDE_BY_SIDE = "(min-width: 761px)";
 
 /** Let typing begin a question. */
 export function focusQuestion() {

@@ -65,7 +65,7 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     page.wait_for_selector("#question button:has-text('Ask')")
     page.locator("#conversation-list .row-more").click()
     page.click("#messages quest-answer-row .info")
-    page.click("#settings-panel button")
+    page.get_by_role("button", name="Settings").click()
     page.get_by_text("Longest answer").wait_for()
     for dark in (False, True):
         page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
@@ -85,12 +85,11 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
         check(page, f"document, {theme}")
         page.keyboard.press("Escape")
         page.keyboard.press("Escape")
-        page.click("#main-tabs button[role=tab]:has-text('Compare')")
+        page.get_by_role("tab", name="Race").click()
         page.fill("#compare-question textarea", "Where?")
         page.press("#compare-question textarea", "Enter")
         page.wait_for_selector(".race-answer mark")
         check(page, f"comparison, {theme}")
-        page.click("#main-tabs button[role=tab]:has-text('Chat')")
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
@@ -98,7 +97,7 @@ def test_nothing_jumps_while_the_page_loads(open_page, width, height):
     page = open_page(viewport={"width": width, "height": height})
     page.add_init_script(WATCH_SHIFTS)
     page.reload()
-    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
     page.wait_for_selector("#messages .examples")
     # What comes late would jump late.
     page.wait_for_timeout(1500)
@@ -108,7 +107,7 @@ def test_nothing_jumps_while_the_page_loads(open_page, width, height):
 def test_settings_scroll_by_themselves(open_page):
     page = open_page()
     before = page.locator("#question").bounding_box()
-    page.click("#settings-panel button")
+    page.get_by_role("button", name="Settings").click()
     page.get_by_text("Longest answer").wait_for()
     assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
     budget = page.get_by_label("number input for Token budget")

@@ -152,7 +152,7 @@ def test_questions_and_file_names_are_text(open_page, served, tmp_path):
     assert page.locator("#messages .user-row quest-question").inner_text().startswith(HOSTILE[0] + " **stars**")
     assert page.locator("#messages .user-row :is(a, img)").count() == 0
     assert page.locator("#document-list img").count() == 0
-    page.click("#main-tabs button[role=tab]:has-text('Compare')")
+    page.get_by_role("tab", name="Race").click()
     page.fill("#compare-question textarea", HOSTILE[2])
     page.press("#compare-question textarea", "Enter")
     page.locator(".race-answer", has_text="High").first.wait_for()

@@ -128,7 +128,7 @@ def test_messages_stand_beside_what_they_speak_of_once(open_page, served, tmp_pa
     page.locator("#document-list", has_text="broken.pdf is damaged").wait_for()
     page.set_input_files("#document-files input[type=file]", str(broken))
     page.locator("#notice-at-documents[role=alert]", has_text="broken.pdf is among the documents already").wait_for()
-    page.click("#main-tabs button[role=tab]:has-text('Compare')")
+    page.get_by_role("tab", name="Race").click()
     page.press("#compare-question textarea", "Enter")
     page.locator("#notice-at-comparison", has_text="Write a question first").wait_for()
     assert page.locator(".toast-body:visible").count() == 0
@@ -145,7 +145,7 @@ def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(
     caption = page.locator("quest-live-panel [data-part=map-caption]")
     page.locator(STATE, has_text="Finished").wait_for()
     assert "at step 1" in caption.inner_text()
-    page.click("#messages button[aria-label='New conversation']:visible")
+    page.click("#new-chat")
     page.locator("quest-live-panel [data-part=map-empty]", has_text="Ask a question").wait_for()
     page.wait_for_function("!document.querySelector('quest-question')")
     assert (caption.inner_text(), page.locator("quest-live-panel [data-part=mean-speed]").inner_text()) == ("", "–")

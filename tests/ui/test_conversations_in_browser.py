@@ -104,7 +104,7 @@ def test_the_address_leads_to_the_conversation_and_back_leads_back(open_page, se
     ask(page, "First?")
     first = page.url
     assert first.endswith(f"/?c={open_id(page)}")
-    page.click("#messages button[aria-label='New conversation']:visible")
+    page.click("#new-chat")
     page.wait_for_function("first => location.href !== first", arg=first)
     page.wait_for_function("!document.querySelector('quest-question')")
     page.fill("#question textarea", "Half a ques")
@@ -144,7 +144,7 @@ def test_a_new_tab_opens_the_last_conversation_unless_a_tab_has_it(open_page, se
 def test_another_conversation_is_opened_while_an_answer_is_written(open_page, served):
     page = open_page()
     ask(page, "Before?")
-    page.click("#messages button[aria-label='New conversation']:visible")
+    page.click("#new-chat")
     page.wait_for_function("!document.querySelector('quest-question')")
     served.pause.clear()
     press_ask(page, "Running?")
@@ -173,7 +173,7 @@ def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_p
 
     monkeypatch.setattr(served, "new_conversation", begin_slowly)
     page.fill("#question textarea", "A draft")
-    page.click("#messages button[aria-label='New conversation']:visible")
+    page.click("#new-chat")
     press_ask(page, "Running?")
     page.locator("quest-question[turn]", has_text="Running?").wait_for()
     assert open_id(page) != before_id
@@ -181,7 +181,7 @@ def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_p
     # The end of an answer changes the question box.
     page.wait_for_selector("#question button:has-text('Ask')")
     running_id = open_id(page)
-    page.click("#messages button[aria-label='New conversation']:visible")
+    page.click("#new-chat")
     page.fill("#question textarea", "Not sent yet")
     page.wait_for_function("id => !location.href.endsWith(id)", arg=running_id)
     page.wait_for_timeout(300)
@@ -193,11 +193,11 @@ def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_p
 def test_a_new_conversation_that_is_one_already_keeps_the_draft(open_page, served):
     page = open_page()
     ask(page, "Before?")
-    page.locator(".new-conversation").click()
+    page.click("#new-chat")
     page.wait_for_function("!document.querySelector('quest-question')")
     page.fill("#question textarea", "A draft")
     new_id = open_id(page)
-    page.locator(".new-conversation").click()
+    page.click("#new-chat")
     page.wait_for_timeout(500)
     page.wait_for_function("document.querySelector('#question textarea').value === 'A draft'")
     assert open_id(page) == new_id

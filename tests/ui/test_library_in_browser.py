@@ -56,7 +56,7 @@ def test_a_file_is_taken_at_once_and_its_state_follows(open_page, served, tmp_pa
     served.library.reads.set()
     document(page, "book.txt").filter(has_text="1 page, 1,204 tokens, read").wait_for()
     assert document(page, "book.txt").locator("progress").is_hidden()
-    page.locator("#context-meter", has_text="The whole document is in context").wait_for()
+    page.locator("#context-bar", has_text="The whole document is in context").wait_for()
     document(page, "broken.pdf").filter(has_text="Failed: broken.pdf is damaged.").wait_for()
     # A password that is wrong, and one that is not.
     box = document(page, "locked.pdf").get_by_label("Password of locked.pdf")
@@ -121,7 +121,7 @@ def test_a_document_is_taken_out_and_added_again_and_removed_for_good_after_a_qu
     others = page.locator("#document-list .other-documents")
     others.get_by_role("button", name="Add one.txt to this conversation").click()
     others.locator("li").wait_for(state="detached")
-    page.locator("#context-meter", has_text="2,408").wait_for()
+    page.locator("#context-bar", has_text="2,408").wait_for()
     more(document(page, "one.txt"), "Remove from the library").click()
     question = document(page, "one.txt").locator(".row-question")
     assert "Its file and text and what the model keeps of it (2.0 MiB) go. 1 conversation loses it." in (
@@ -159,7 +159,7 @@ def test_names_are_changed_in_place_and_are_text(open_page, served, tmp_path):
     more(conversation(page, HOSTILE), "Delete").click()
     page.locator(".conversation-undo", has_text=f"“{HOSTILE}” deleted.").wait_for()
     assert page.evaluate("window.stolen") is None
-    assert page.locator("#side-column img").count() == 0
+    assert page.locator("#library-zone li img").count() == 0
 
 
 def test_half_a_name_stays_while_the_lists_change(open_page, served, tmp_path):
@@ -181,7 +181,7 @@ def test_the_search_field_filters_both_lists(open_page, served, tmp_path):
     page = open_page()
     add(page, tmp_path, "prince.txt", "giant.txt")
     ask(page, "What is a prince?")
-    page.get_by_role("button", name="New conversation").first.click()
+    page.click("#new-chat")
     page.wait_for_function("!document.querySelector('quest-question')")
     ask(page, "And the giant?")
     page.fill("#library-search", "prince")

@@ -31,7 +31,7 @@ def address(assistant, settings, serve_page, monkeypatch) -> Iterator[str]:
 def open_page(context, address):
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])")
+    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
     return page
 
 

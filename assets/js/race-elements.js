@@ -1,0 +1,4 @@
+// Defines the elements of the race.
+
+/** Called once, as the page starts. */
+export function defineRace() {}
