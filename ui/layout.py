@@ -93,7 +93,6 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                     compare_panel = ComparePanel(assistant, settings_panel)
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
-        documents_panel.connect(conversation_id)
         library_panel.connect(conversation_id, chat_panel.messages)
         chat_panel.connect(conversation_id)
         compare_panel.connect(conversation_id)

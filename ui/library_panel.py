@@ -24,8 +24,9 @@ window.addEventListener("quest-open", (event) => trigger("select", event.detail)
 """
 _LOOK_AGAIN = call_script("library", "lookAgain")
 _SEARCH = """
-<input type="search" id="library-search" placeholder="Search the library" autocomplete="off"
-  aria-label="Search documents and conversations" maxlength="200">
+<input type="search" id="library-search" placeholder="Search" autocomplete="off"
+  aria-label="Search documents and chats" maxlength="200">
+<p id="library-found" class="only-read-out" role="status"></p>
 """
 _GONE = "The conversation of this address is not here any more. This is another one."
 
@@ -128,7 +129,9 @@ class LibraryPanel:
 
     def _act_on_document(self, action: str, conversation_id: str, document_id: str, event: gr.EventData) -> None:
         assistant = self._assistant
-        if action == "attach_document":
+        if action == "add_sample_document":
+            assistant.add_sample_book(tab_conversation(assistant, conversation_id), document_id)
+        elif action == "attach_document":
             assistant.attach_document(tab_conversation(assistant, conversation_id), document_id)
         elif action == "take_out_document":
             assistant.remove_document(tab_conversation(assistant, conversation_id), document_id)

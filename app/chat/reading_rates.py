@@ -86,7 +86,8 @@ class ReadingRates:
             return
         partial = self._path.with_suffix(".partial")
         try:
-            partial.write_text(json.dumps({model: asdict(rates) for model, rates in self._rates.items()}, indent=1), encoding="utf-8")
+            kept = {model: asdict(rates) for model, rates in self._rates.items()}
+            partial.write_text(json.dumps(kept, indent=1), encoding="utf-8")
             os.replace(partial, self._path)
         except OSError as error:
             # Measured again the next time.

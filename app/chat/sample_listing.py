@@ -69,9 +69,7 @@ def sample_listing(assistant: Assistant, search: str) -> list[dict[str, Any]]:
     ]
 
 
-def sample_reading(
-    model: LoadedModel, book: SampleBook, time_of: Callable[[int], ReadingTime | None]
-) -> SampleReading:
+def sample_reading(model: LoadedModel, book: SampleBook, time_of: Callable[[int], ReadingTime | None]) -> SampleReading:
     """What reading a book takes.
 
     Args:

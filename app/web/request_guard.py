@@ -44,8 +44,8 @@ SECURITY_HEADERS = {
 }
 # Routes of Gradio that make the server fetch an address which the caller chooses; the page has no use for them.
 _FETCHING_ROUTES = ("/gradio_api/proxy=", "/gradio_api/file=http:", "/gradio_api/file=https:")
-# All that the page and its scripts ask for: seen in a browser that uploads, asks, stops, reloads. With a slash at its
-# end, all that lies below.
+# All that the page and its scripts ask for: seen in a browser that adds documents, asks, stops, reloads. With a slash
+# at its end, all that lies below.
 _SERVED_ROUTES = (
     "/",
     "/favicon.ico",
@@ -59,6 +59,7 @@ _SERVED_ROUTES = (
     "/telemetry/",
     "/healthz",
     "/library",
+    "/library/documents",
     "/conversations/",
     "/documents/",
     "/gradio_api/app_id",
@@ -68,10 +69,9 @@ _SERVED_ROUTES = (
     "/gradio_api/queue/join",
     "/gradio_api/reset",
     "/gradio_api/run/",
-    "/gradio_api/upload",
-    "/gradio_api/upload_progress",
 )
-_UPLOAD_PATH = "/gradio_api/upload"
+# The one that takes files, and counts their bytes itself.
+_UPLOAD_PATH = "/library/documents"
 # Of all other requests, which are parsed as a whole, and by the thread that serves everybody.
 _MAX_BYTES = 8 << 20
 _SERVED_PATHS = frozenset(_SERVED_ROUTES)

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import UserFacingError
 from app.store.data_folder import explain_storage_error
-from app.web.uploads import MAX_UPLOAD_BYTES, UploadFolder
+from app.web.uploads import UploadFolder
 
 if TYPE_CHECKING:
     import gradio
@@ -108,11 +108,11 @@ def create_app(
     from fastapi import FastAPI
 
     from app.web.document_routes import add_document_routes
+    from app.web.document_upload import add_document_upload
     from app.web.library_routes import add_library_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
     from app.web.source_routes import add_source_routes
-    from app.web.upload_route import add_upload
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -125,11 +125,11 @@ def create_app(
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
     add_library_routes(app, assistant)
+    add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
-    add_upload(app, uploads, page.blocks)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
     return gradio.mount_gradio_app(
@@ -144,7 +144,6 @@ def create_app(
         run_history=False,
         # Exceptions that we did not foresee stay in the terminal; `gr.Error` is shown in any case.
         show_error=False,
-        max_file_size=MAX_UPLOAD_BYTES,
         # Gradio would serve what lies below the working folder to whoever asks for it.
         allowed_paths=[],
         enable_monitoring=False,

@@ -1,4 +1,4 @@
-"""Uploaded files on the disk: which of them may be opened, and how long they stay.
+"""Uploaded files on the disk, and how long they stay.
 
 Every running server has a folder of its own below the data folder's `uploads`, and every upload one in that, so that
 nobody removes what another still reads. A lock that ends with its process tells the folder of a running server from
@@ -7,18 +7,13 @@ what a killed one has left. Knows nothing of Gradio or HTTP.
 
 from __future__ import annotations
 
-import os
 import shutil
-import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from app.errors import UserFacingError
-
-MAX_UPLOAD_BYTES = 512 << 20
 _STARTING = "starting.lock"
 # Starting servers clear one after the other; that takes no longer, whatever a killed one has left.
 _CLEARING_TIMEOUT_S = 30.0
@@ -54,41 +49,6 @@ class UploadFolder:
     def new_folder(self) -> Path:
         """An empty folder for one upload."""
         return Path(tempfile.mkdtemp(dir=self.root))
-
-    def check(self, path: str | Path) -> Path:
-        """The file that a client names, with all links resolved; opens nothing.
-
-        Raises:
-            UserFacingError: if it is not in this folder, is gone, is no regular file, or is too large.
-        """
-        name = Path(path).name
-        refusal = UserFacingError(f'"{name}" was not uploaded here. Drop the file into the page.')
-        try:
-            # By its name first: looking at a path elsewhere could already hang, on a network drive for instance.
-            if not Path(os.path.abspath(path)).is_relative_to(self.root):
-                raise refusal
-            resolved = Path(path).resolve()
-            if not resolved.is_relative_to(self.root):
-                raise refusal
-            status = resolved.lstat()
-        except FileNotFoundError as error:
-            raise UserFacingError(f'"{name}" is no longer on the server. Drop the file into the page again.') from error
-        except (OSError, ValueError, RuntimeError) as error:
-            raise refusal from error
-        if not stat.S_ISREG(status.st_mode):
-            raise refusal
-        if status.st_size > MAX_UPLOAD_BYTES:
-            raise UserFacingError(f'"{name}" is larger than {MAX_UPLOAD_BYTES >> 20} MiB. Split it into parts.')
-        return resolved
-
-    def forget(self, path: Path) -> None:
-        """Remove a file that `check` has passed, and the folders of its upload if they are empty then."""
-        path.unlink(missing_ok=True)
-        with suppress(OSError):
-            for folder in path.parents:
-                if folder == self.root or not folder.is_relative_to(self.root):
-                    break
-                folder.rmdir()
 
     def close(self) -> None:
         """Remove the folder and all that is in it."""

@@ -1,4 +1,4 @@
-// The conversations: open, begin, rename, export and delete them.
+// The conversations, which people call chats: open, rename, export and delete them.
 
 import { addressOf, currentConversation, openConversation } from "./conversation.js";
 import { act, library } from "./library.js";
@@ -6,23 +6,28 @@ import { button, make, moreButton, renameInPlace, Rows, setName, setText } from 
 import { counted, when } from "./wording.js";
 
 const UNDO_MS = 10_000;
-const NONE = "Conversations appear here once they have begun.";
-const NONE_FOUND = "No conversation has these words.";
+const NONE = "Chats appear here once they have begun.";
+const NONE_FOUND = "No chat has these words.";
 
 export class ConversationList extends HTMLElement {
   connectedCallback() {
-    const list = make("ul");
-    this.none = make("p", { className: "document-none" });
-    this.undo = make("div", { className: "conversation-undo", hidden: true });
-    this.undo.setAttribute("role", "status");
-    this.rows = new Rows(list, () => new ConversationRow((conversation) => this.offerUndo(conversation)));
-    const head = make("div", { className: "list-head" }, make("h2", { textContent: "Chats" }));
-    this.replaceChildren(head, this.undo, this.none, list);
+    if (!this.none) this.build();
     this.show = () => this.update();
     window.addEventListener("quest-library-shown", this.show);
     window.addEventListener("quest-opened", this.show);
     // Also before anything is known: what comes later should move as little as it can.
     this.update();
+  }
+
+  build() {
+    const list = make("ul");
+    this.none = make("p", { className: "list-none" });
+    this.undo = make("div", { className: "conversation-undo", hidden: true });
+    this.undo.setAttribute("role", "status");
+    this.rows = new Rows(list, () => new ConversationRow((conversation) => this.offerUndo(conversation)));
+    const head = make("div", { className: "list-head" }, make("h2", { textContent: "Chats" }));
+    // Below the list, so that no row moves when it comes or goes.
+    this.replaceChildren(head, this.none, list, this.undo);
   }
 
   disconnectedCallback() {
@@ -32,7 +37,7 @@ export class ConversationList extends HTMLElement {
 
   update() {
     this.rows.show(library.conversations, "conversation_id");
-    this.none.hidden = library.conversations.length > 0;
+    this.none.hidden = !library.isKnown || library.conversations.length > 0;
     setText(this.none, library.search ? NONE_FOUND : NONE);
   }
 
@@ -46,12 +51,21 @@ export class ConversationList extends HTMLElement {
     this.undo.replaceChildren(make("span", { textContent: `“${title}” deleted.` }), bringBack);
     this.undo.hidden = false;
     bringBack.focus();
-    this.undoTimer = setTimeout(() => this.closeUndo(), UNDO_MS);
+    const closeLater = () => {
+      clearTimeout(this.undoTimer);
+      this.undoTimer = setTimeout(() => this.closeUndo(), UNDO_MS);
+    };
+    // Nobody is hurried who is about to press it.
+    this.undo.onpointerenter = () => clearTimeout(this.undoTimer);
+    this.undo.onpointerleave = bringBack.onblur = closeLater;
+    if (document.activeElement !== bringBack) closeLater();
   }
 
   closeUndo() {
     clearTimeout(this.undoTimer);
+    const hadFocus = this.undo.contains(document.activeElement);
     this.undo.hidden = true;
+    if (hadFocus) this.querySelector("li a")?.focus();
   }
 }
 
@@ -60,7 +74,7 @@ class ConversationRow {
     this.onDeleted = onDeleted;
     this.name = make("a", { className: "conversation-title" });
     this.name.addEventListener("click", (event) => this.open(event));
-    this.about = make("div", { className: "document-size conversation-about" });
+    this.about = make("p", { className: "conversation-about" });
     this.actions = make("div", { className: "row-actions", hidden: true });
     this.markdown = make("a", { textContent: "Export Markdown", download: "" });
     this.json = make("a", { textContent: "Export JSON", download: "" });
@@ -88,6 +102,7 @@ class ConversationRow {
     this.name.href = addressOf(conversationId);
     const isCurrent = conversationId === currentConversation();
     this.element.classList.toggle("is-current", isCurrent);
+    this.element.classList.toggle("is-answering", Boolean(data.answering));
     if (isCurrent) this.name.setAttribute("aria-current", "page");
     else this.name.removeAttribute("aria-current");
     setText(this.about, aboutOf(data));
@@ -122,5 +137,6 @@ class ConversationRow {
 
 function aboutOf({ turns, document_names: documents = [], updated_at: updatedAt, answering }) {
   const names = documents.length > 1 ? `${documents[0]} and ${documents.length - 1} more` : documents[0];
-  return [answering ? "answering" : when(updatedAt), turns ? counted(turns, "question") : "", names].filter(Boolean).join(" · ");
+  const since = answering ? "answering" : when(updatedAt);
+  return [since, turns ? counted(turns, "question") : "", names].filter(Boolean).join(" · ");
 }

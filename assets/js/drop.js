@@ -1,8 +1,6 @@
-// Files may be dropped anywhere on the page: they go to the drop zone of the documents.
+// Files may be dropped anywhere on the page: they are added to the library and to the conversation.
 //
-// Otherwise a browser opens a file that misses the zone and leaves the page. Text that is dragged is not touched.
-
-const INPUT = "#document-files input[type=file]";
+// Otherwise a browser opens a file that is dropped and leaves the page. Text that is dragged is not touched.
 
 /** Take dropped files over the whole window. */
 export function takeDrops() {
@@ -14,26 +12,16 @@ export function takeDrops() {
   window.addEventListener("dragover", (event) => {
     if (!carriesFiles(event)) return;
     event.preventDefault();
-    event.dataTransfer.dropEffect = document.querySelector(INPUT) ? "copy" : "none";
+    event.dataTransfer.dropEffect = "copy";
   });
   window.addEventListener("drop", (event) => {
     if (!carriesFiles(event)) return;
-    show((depth = 0) > 0);
-    // The zone has taken it.
-    if (event.defaultPrevented) return;
     event.preventDefault();
-    handOver(event.dataTransfer.files);
+    show((depth = 0) > 0);
+    document.querySelector("quest-add-documents")?.takeDropped(event.dataTransfer);
   });
 }
 
 function carriesFiles(event) {
   return event.dataTransfer?.types.includes("Files") ?? false;
-}
-
-function handOver(files) {
-  const input = document.querySelector(INPUT);
-  // An encrypted file waits in the zone for its password, and there is no room for another.
-  if (!input || !files.length) return;
-  input.files = files;
-  input.dispatchEvent(new Event("change", { bubbles: true }));
 }

@@ -1,16 +1,19 @@
-// What the library holds: documents with how far each is read, and conversations, as /library tells.
+// What the library holds: documents with how far each is read, sample books, and conversations, as /library tells.
 //
 // Asked for when the server says that something has changed, never at intervals, and only while somebody looks at the tab.
 // The lists hear "quest-library-shown"; what is done in them goes to Python as an event (`ui/library_panel.py`).
 
 import { currentConversation } from "./conversation.js";
 import { lookAgain as lookAtMessages } from "./following.js";
+import { setText } from "./list-rows.js";
+import { counted } from "./wording.js";
 
 const SEARCH_FIELD = "library-search";
+const FOUND_LINE = "library-found";
 const SEARCH_PAUSE_MS = 150;
 
-/** The last answer of the server; `search` is what it was asked for. */
-export const library = { documents: [], conversations: [], search: "" };
+/** The last answer of the server; `search` is what it was asked for, and `isKnown` whether there was one. */
+export const library = { documents: [], samples: [], conversations: [], search: "", isKnown: false };
 
 let isAsking = false;
 let askAgain = false;
@@ -26,6 +29,13 @@ export function watchLibrary() {
     if (target.id !== SEARCH_FIELD) return;
     clearTimeout(searchTimer);
     searchTimer = setTimeout(lookAgain, SEARCH_PAUSE_MS);
+  });
+  // Escape ends the search first, and only then what is running.
+  document.addEventListener("keydown", (event) => {
+    if (event.key !== "Escape" || event.target.id !== SEARCH_FIELD || !event.target.value) return;
+    event.preventDefault();
+    event.target.value = "";
+    lookAgain();
   });
 }
 
@@ -47,9 +57,10 @@ export async function lookAgain() {
   if (askAgain) lookAgain();
 }
 
-function show({ documents, conversations }, conversationId, search) {
+function show({ documents, samples = [], conversations }, conversationId, search) {
   if (conversationId !== currentConversation()) return;
-  Object.assign(library, { documents, conversations, search });
+  Object.assign(library, { documents, samples, conversations, search, isKnown: true });
+  tellFound();
   window.dispatchEvent(new Event("quest-library-shown"));
   // The context meter counts the conversation's documents that are there.
   const own = documents.filter((one) => one.in_conversation).map((one) => `${one.document_id} ${one.state}`);
@@ -57,6 +68,15 @@ function show({ documents, conversations }, conversationId, search) {
   const shown = `${conversationId} ${own.join()}`;
   if (shownFor !== null && shownFor !== shown) lookAtMessages();
   shownFor = shown;
+}
+
+/** Say what a search has found to those who do not see the lists. */
+function tellFound() {
+  const line = document.getElementById(FOUND_LINE);
+  if (!line) return;
+  const { documents, samples, conversations, search } = library;
+  const found = `${counted(documents.length + samples.length, "document")}, ${counted(conversations.length, "chat")} found.`;
+  setText(line, search ? found : "");
 }
 
 /** Have something done, by its name in `ui/library_panel.py`. */

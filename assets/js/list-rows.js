@@ -76,7 +76,12 @@ export function moreButton(actions) {
     show(false);
     more.focus();
   });
-  return { more, close: () => show(false) };
+  const close = () => {
+    // What is hidden cannot keep the focus.
+    if (actions.contains(document.activeElement)) more.focus();
+    show(false);
+  };
+  return { more, close };
 }
 
 /** Put a box in the place of a name; Enter and leaving it take what it holds, Escape does not. */

@@ -4,8 +4,10 @@
 // Plain modules, run as they stand; there is no build step. Gradio builds the page around them. Each part of the page
 // defines its elements in a module of its own; what is here is the frame.
 
-import { defineChat } from "./chat-elements.js";
-import { ChatTitle, listenForNewChat } from "./chat-title.js";
+import { AddDocuments } from "./add-documents.js";
+import { markAnswers } from "./answer-markers.js";
+import { AnswerRow } from "./answer-row.js";
+import { ColumnTabs } from "./column-tabs.js";
 import { watchServer } from "./connection.js";
 import { followContextBar } from "./context-bar.js";
 import { followAddress } from "./conversation.js";
@@ -17,8 +19,8 @@ import { defineLibrary } from "./library-elements.js";
 import { defineModels } from "./model-elements.js";
 import { nameControls } from "./names.js";
 import { placeNotices } from "./notices.js";
-import { defineRace } from "./race-elements.js";
-import { defineReading } from "./reading-elements.js";
+import { Passages } from "./passages.js";
+import { QuestionBubble } from "./question-bubble.js";
 import { watchRestarts } from "./restart.js";
 import { shareGradioStreams } from "./shared-streams.js";
 import { SideHandle } from "./side-handle.js";
@@ -31,14 +33,15 @@ followContextBar();
 // Before the elements, which tell of conversations that are opened.
 followAddress();
 watchRestarts();
-defineChat();
-defineLibrary();
-defineReading();
-defineRace();
-defineModels();
-customElements.define("quest-chat-title", ChatTitle);
-customElements.define("quest-side-tabs", SideTabs);
-customElements.define("quest-side-handle", SideHandle);
+customElements.define("quest-live-panel", LivePanel);
+customElements.define("quest-question", QuestionBubble);
+customElements.define("quest-unanswered", UnansweredQuestion);
+customElements.define("quest-add-documents", AddDocuments);
+customElements.define("quest-documents", DocumentList);
+customElements.define("quest-conversations", ConversationList);
+customElements.define("quest-passages", Passages);
+customElements.define("quest-answer-row", AnswerRow);
+customElements.define("quest-column-tabs", ColumnTabs);
 customElements.define("quest-document-view", DocumentView);
 placeNotices();
 listenForNewChat();

@@ -74,7 +74,7 @@ class ScriptedLibrary:
             self._stored.entries[document_id] = SimpleNamespace(
                 document_id=document_id,
                 name=name or path.name,
-                file_name=path.name,
+                file_name=name or path.name,
                 state="reading",
                 progress=0.4,
                 message="",
