@@ -169,6 +169,8 @@ class AnswerReport:
             conversation cannot be read; "" if all is well.
         passages_found: those of the whole documents that bear on the question, best first.
         citations: what supports the answer's sentences, in their order; `unsupported` are those without support.
+        options, document_ids, thinking_token_ids: what the answer was asked with, the documents in its prompt, and the
+            tokens of the thought before it: with these it can go on; None and () of an older version's.
     """
 
     answer: str
@@ -197,6 +199,9 @@ class AnswerReport:
     passages_found: tuple[EvidencePassage, ...] = ()
     citations: tuple[Citation, ...] = ()
     unsupported: tuple[UnsupportedSentence, ...] = ()
+    options: AnswerOptions | None = None
+    document_ids: tuple[str, ...] = ()
+    thinking_token_ids: tuple[int, ...] = ()
 
     @property
     def is_empty(self) -> bool:
@@ -204,7 +209,7 @@ class AnswerReport:
         return not self.answer.strip()
 
     def to_json(self) -> dict[str, Any]:
-        """The report for a JSON file, without `stretch_factor`.
+        """The report for a JSON file, without `stretch_factor` and what an answer needs to go on.
 
         `context` is there only if passages were used, its `searched_for` only if the question was translated,
         `thinking` and `thinking_tokens` only if the model thought first,
@@ -212,7 +217,8 @@ class AnswerReport:
         """
         values = {**asdict(self), "document": self.document.to_json()}
         passages = values.pop("passages")
-        del values["stretch_factor"]
+        for name in ("stretch_factor", "options", "document_ids", "thinking_token_ids"):
+            del values[name]
         if not self.thinking_tokens:
             del values["thinking"], values["thinking_tokens"]
         for name in ("left_out", "warning"):
@@ -233,7 +239,7 @@ class AnswerReport:
         """The report that `to_stored` made; None if another version made it, and what it lacks is needed."""
         try:
             document = _of_known_fields(DocumentReport, values["document"])
-            passages = values.get("passages")
+            passages, options = values.get("passages"), values.get("options")
             return replace(
                 _of_known_fields(cls, values),
                 document=replace(
@@ -249,6 +255,9 @@ class AnswerReport:
                 passages_found=tuple(EvidencePassage(**one) for one in values.get("passages_found", ())),
                 citations=tuple(Citation(**one) for one in values.get("citations", ())),
                 unsupported=tuple(UnsupportedSentence(**one) for one in values.get("unsupported", ())),
+                options=options and _options(options),
+                document_ids=tuple(values.get("document_ids", ())),
+                thinking_token_ids=tuple(values.get("thinking_token_ids", ())),
             )
         except (AttributeError, KeyError, TypeError):
             return None
@@ -256,6 +265,10 @@ class AnswerReport:
 
 def _of_known_fields(report_class: type, values: dict[str, Any]) -> Any:
     return report_class(**{field.name: values[field.name] for field in fields(report_class) if field.name in values})
+
+
+def _options(values: dict[str, Any]) -> AnswerOptions:
+    return _of_known_fields(AnswerOptions, values | {"stop": tuple(values.get("stop", ()))})
 
 
 def _page_references(values: Sequence[dict[str, Any]]) -> tuple[PageReference, ...]:

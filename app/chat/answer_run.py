@@ -23,6 +23,7 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.answer_reads import AnswerReads, ReadBaselines
+from app.chat.begun_answer import BegunAnswer
 from app.chat.prefill_timer import PrefillTimer
 from app.chat.prompt.plan import DocumentEnd, PromptPlan
 from app.chat.provenance import PageReadTotals
@@ -97,16 +98,19 @@ def answer_work(
     text: ThoughtStream,
     thinking: Thinking,
     baselines: ReadBaselines,
+    begun: BegunAnswer | None = None,
 ) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText | AnswerReads]]:
     """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without.
 
-    When the answer is complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any.
+    When the answer is complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any. With
+    `begun`, whose tokens are in `text` already, so many tokens are added to that answer.
     """
+    begun_token_ids = [] if begun is None else list(begun.token_ids)
     longest = replace(sampling, max_new_tokens=sampling.max_new_tokens + thinking.most_tokens)
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText | AnswerReads]:
         session = open_session()
-        drawn: list[int] = []
+        drawn = list(begun_token_ids)
         step_text = None
         for event in answer(session, cancellation):
             if isinstance(event, StepText):
@@ -122,11 +126,18 @@ def answer_work(
             yield reads
 
     def answer(session: Session, cancellation: Cancellation) -> Iterator[PrefillProgress | StepText]:
-        room_tokens = sampling.max_new_tokens + thinking.room_tokens
-        yield from session.prefill(plan.token_ids, cancellation, room_tokens, kept_prefixes(plan.kept_ends))
+        room_tokens = sampling.max_new_tokens + thinking.room_tokens + len(begun_token_ids[-1:])
+        token_ids = [*plan.token_ids, *begun_token_ids]
+        read = token_ids[: max(len(plan.token_ids), len(token_ids) - 1)]
+        yield from session.prefill(read, cancellation, room_tokens, kept_prefixes(plan.kept_ends))
         if cancellation.requested:
             return
-        token_ids = list(plan.token_ids)
+        if begun_token_ids:
+            # The token that was drawn last is in no cache: it is fed as the next step would have fed it.
+            for _ in session.score(begun_token_ids[-1:], quest, cancellation):
+                pass
+            if cancellation.requested:
+                return
         for step in session.decode(quest, longest, cancellation):
             step_text = _with_thought(read_step(step, text), text)
             token_ids.append(step.token_id)
@@ -193,6 +204,7 @@ class AnswerRun:
         plan: the prompt.
         options: of the answer.
         publish: takes telemetry.
+        begun: the answer that goes on; None if it is a new one.
 
     Attributes:
         token_ids: the tokens so far, a thought's included, as they entered or will enter the cache.
@@ -206,10 +218,12 @@ class AnswerRun:
         plan: PromptPlan,
         options: AnswerOptions,
         publish: Callable[[dict[str, Any]], None],
+        begun: BegunAnswer | None = None,
     ) -> None:
-        self.token_ids: list[int] = []
-        self.answer = ""
+        self.token_ids: list[int] = [] if begun is None else list(begun.token_ids)
+        self.answer = "" if begun is None else begun.turn.answer
         self.reads: AnswerReads | None = None
+        self._begun = begun
         self._engine = engine
         self._plan = plan
         self._options = options
@@ -223,9 +237,9 @@ class AnswerRun:
         self._prefill_s = 0.0
         self._stretch_factor = 1.0
         self._first_token_s: float | None = None
-        self._kept_tokens = 0
-        self.thought = ""
-        self._thinking_tokens = 0
+        self._kept_tokens = len(self.token_ids)
+        self.thought = "" if begun is None else begun.thought
+        self._thinking_tokens = 0 if begun is None else len(begun.thought_token_ids)
         self._decode_steps = 0
         self._decode_s = 0.0
         self._tokens_per_s: float | None = None
@@ -334,9 +348,12 @@ class AnswerRun:
             thinking_tokens=self._thinking_tokens,
             restored_tokens=self._restored_tokens,
             restored_bytes=self._restored_bytes,
+            options=self._options,
+            document_ids=tuple(document.document_id for document in plan.documents),
+            thinking_token_ids=tuple(self.token_ids[: self._thinking_tokens]),
         )
         self._publish_end(report.finish_reason)
-        return report
+        return report if self._begun is None else self._begun.whole_report(report)
 
     def fail(self) -> None:
         """Publish the end of an answer that an error stopped."""

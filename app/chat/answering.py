@@ -26,6 +26,7 @@ from app.chat.answer import (
 from app.chat.answer_reads import AnswerReads, ReadBaselines, sentence_reads
 from app.chat.answer_run import AnswerRun, answer_work
 from app.chat.background_reading import BackgroundReading
+from app.chat.begun_answer import BegunAnswer, options_to_go_on, window_is_full
 from app.chat.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
@@ -101,6 +102,7 @@ class Answering:
         question: str,
         options: AnswerOptions,
         release: Callable[[], None],
+        begun_turn: Turn | None = None,
     ) -> Iterator[AnswerEvent]:
         """Answer a question; its turn is kept at the end, also if it was cancelled or failed with what there is.
 
@@ -111,6 +113,7 @@ class Answering:
             record: of the turn.
             question, options: as asked.
             release: called when the conversation is free again, before the last event.
+            begun_turn: whose answer goes on; None begins one.
 
         Yields:
             `ModelLoading` until the model is there, `DocumentReading` until there is a text, `PassagesFound`, `Queued`
@@ -119,20 +122,23 @@ class Answering:
         Raises:
             UserFacingError: window full, no document can be read, model failed, cancelled before anything was read.
         """
-        run = None
+        run = begun = None
         try:
             model = yield from self._wait_for_model(conversation)
-            chosen = yield from self._wait_for_documents(conversation, model)
+            if begun_turn is not None:
+                begun = BegunAnswer.of(begun_turn, _own_token_ids(model, begun_turn), model.thinking)
+                options = options_to_go_on(begun_turn, options)
+            chosen = yield from self._wait_for_documents(conversation, model, begun)
             # All texts that are there: also of documents that the prompt leaves out.
             texts = self._texts(conversation)
             found = PassagesFound(self._evidence.passages(texts, question))
             yield found
-            plan = yield from self._plan(model, conversation, chosen, question, options)
+            plan = yield from self._plan(model, conversation, chosen, question, options, begun)
             run = AnswerRun(
-                model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event)
+                model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event), begun
             )
             conversation.plan, conversation.generated = plan, run.token_ids
-            yield from self._run(model, conversation, record, run, plan, options)
+            yield from self._run(model, conversation, record, run, plan, options, begun)
             report = replace(
                 self._with_evidence(model, run, texts, question, found),
                 left_out=chosen.left_out,
@@ -148,8 +154,8 @@ class Answering:
         except BaseException:
             if run is not None:
                 run.fail()
-            if run is not None and run.answer.strip():
-                record.finish(None, "failed")
+            if run is not None and run.answer.strip() and (begun is None or run.answer != begun.turn.answer):
+                record.finish(begun and begun.turn.report, "failed")
             else:
                 record.discard()
             raise
@@ -189,11 +195,15 @@ class Answering:
         run: AnswerRun,
         plan: PromptPlan,
         options: AnswerOptions,
+        begun: BegunAnswer | None,
     ) -> Iterator[AnswerEvent]:
         thinking = model.thinking
+        longest_tokens = options.max_new_tokens + (0 if begun is None else len(begun.answer_token_ids))
         text = ThoughtStream(
-            model.tokenizer.decode, options.stop, options.max_new_tokens, thinking.max_tokens, thinking.opened
+            model.tokenizer.decode, options.stop, longest_tokens, thinking.max_tokens, thinking.opened
         )
+        if begun is not None:
+            begun.push(text)
         work = answer_work(
             lambda: session_of(conversation, model.engine),
             plan,
@@ -202,6 +212,7 @@ class Answering:
             text,
             thinking,
             self._baselines_of(model),
+            begun,
         )
         with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
             for event in events:
@@ -272,13 +283,24 @@ class Answering:
         return self._loader.wait()
 
     def _wait_for_documents(
-        self, conversation: Conversation, model: LoadedModel
+        self, conversation: Conversation, model: LoadedModel, begun: BegunAnswer | None = None
     ) -> Generator[DocumentReading, None, QuestionDocuments]:
-        """Wait for a document's text if none is there, and tell how far it is.
+        """Wait for a document's text if none is there, and tell how far it is; an answer that goes on has those that it
+        was begun with.
 
         Raises:
-            UserFacingError: if no document can be read, or the question was cancelled meanwhile.
+            UserFacingError: if no document can be read, the question was cancelled meanwhile, or a document that the
+                answer was begun with is not there any more.
         """
+        if begun is not None and (report := begun.turn.report) is not None and report.options is not None:
+            read = {entry.document_id for entry in self._entries(conversation) if entry.state == "read"}
+            if not read.issuperset(report.document_ids):
+                raise UserFacingError(
+                    "A document that this answer was made from is not in this chat any more. Add it again, or ask the "
+                    "question again."
+                )
+            conversation.documents_in_use = report.document_ids
+            return QuestionDocuments(report.document_ids, report.left_out)
 
         def is_quickly_read(document_id: str) -> bool:
             document = self._text(conversation, document_id)
@@ -311,9 +333,15 @@ class Answering:
         chosen: QuestionDocuments,
         question: str,
         options: AnswerOptions,
+        begun: BegunAnswer | None = None,
     ) -> Generator[Queued, None, PromptPlan]:
-        """The prompt; a question that must be searched for in another language is translated before."""
+        """The prompt; a question that must be searched for in another language is translated before.
+
+        An answer that goes on has the prompt that it was begun with.
+        """
         documents = [self._text(conversation, document_id) for document_id in chosen.document_ids]
+        if begun is not None:
+            return self._plan_again(model, conversation, documents, question, options, begun)
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
         turns, searched_text = told_turns(model, conversation), ""
         # The embedded model makes up another question.
@@ -321,6 +349,30 @@ class Answering:
         if can_translate and model.planner.needs_search(documents, turns, question, options.system_prompt, room_tokens):
             searched_text = yield from translated_question(model, conversation, documents, question)
         return model.planner.plan(documents, turns, question, options.system_prompt, room_tokens, searched_text)
+
+    @staticmethod
+    def _plan_again(
+        model: LoadedModel,
+        conversation: Conversation,
+        documents: list[Document],
+        question: str,
+        options: AnswerOptions,
+        begun: BegunAnswer,
+    ) -> PromptPlan:
+        turns, system_prompt = told_turns(model, conversation), options.system_prompt
+        plan = model.planner.plan_again(documents, turns, question, system_prompt, begun.turn.prompt_passages)
+        if plan is None:
+            # Nothing is known of its passages, or a text has changed: as near as can be to what it was.
+            room_tokens = options.max_new_tokens + len(begun.token_ids)
+            plan = model.planner.plan(documents, turns, question, system_prompt, room_tokens)
+        if len(plan.token_ids) + len(begun.token_ids) >= model.engine.context_tokens:
+            raise window_is_full(model.engine.context_tokens)
+        return plan
+
+
+def _own_token_ids(model: LoadedModel, turn: Turn) -> tuple[int, ...]:
+    """Of a turn's answer, in this model's tokens."""
+    return turn.answer_token_ids if _is_text_of(model, turn) else tuple(model.tokenizer.encode(turn.answer).token_ids)
 
 
 def reading_plan(model: LoadedModel, conversation: Conversation, documents: list[Document]) -> ReadingPlan | None:
@@ -338,8 +390,7 @@ def told_turns(model: LoadedModel, conversation: Conversation) -> list[Turn]:
                 continue
             conversation.checked_ids.add(turn.turn_id)
             if not _is_text_of(model, turn):
-                token_ids = model.tokenizer.encode(turn.answer).token_ids
-                conversation.turns[index] = replace(turn, answer_token_ids=token_ids)
+                conversation.turns[index] = replace(turn, answer_token_ids=_own_token_ids(model, turn))
         return list(conversation.turns)
 
 

@@ -18,8 +18,10 @@ from app.chat.answer import AnswerOptions
 from app.chat.answer_sources import answer_sources
 from app.chat.answering import Answering, reading_plan, told_turns
 from app.chat.background_reading import BackgroundReading, ReadingState
+from app.chat.begun_answer import check_can_go_on
 from app.chat.change_notices import ChangeNotices
-from app.chat.conversation import Conversation
+from app.chat.continued_turn import ContinuedTurn
+from app.chat.conversation import Conversation, Turn
 from app.chat.conversation_documents import ConversationDocuments
 from app.chat.conversation_export import exported_json, exported_markdown
 from app.chat.engine_jobs import close_session
@@ -33,8 +35,7 @@ from app.chat.provenance import page_text
 from app.chat.race import RaceEvent
 from app.chat.reading_rates import RATES_FILE, ReadingRates
 from app.chat.running_answer import AnswerFollower, RunningAnswer
-from app.chat.sample_listing import SampleReading, sample_reading
-from app.chat.stored_conversations import StoredConversations
+from app.chat.stored_conversations import StoredConversations, TurnRecord
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.evidence import Evidence
@@ -494,18 +495,59 @@ class Assistant:
             conversation.options = options
             conversation.documents_in_use = tuple(conversation.document_ids)
             record = self._stored.begin_turn(conversation, question, kept_turns)
-            release = partial(self._release, conversation)
-            running = RunningAnswer(
-                question,
-                record.turn_id,
-                lambda _: self._answering.answer(conversation, record, question, options, release),
-            )
-            conversation.running = running
-            running.start()
+            running = self._begin_running(conversation, record, question, options)
         except BaseException:
             self._release(conversation)
             raise
         self._tell_changed(conversation)
+        return running
+
+    def continue_answer(self, conversation: Conversation, turn_id: str, options: AnswerOptions) -> RunningAnswer:
+        """Let the last answer of a conversation go on from where it was cut, as if its limit had been greater.
+
+        Args:
+            conversation: has no other answer under way.
+            turn_id: of its last turn.
+            options: how many tokens may be added; all else is as the answer was begun, where that is known.
+
+        Raises:
+            UserFacingError: not its last turn, the answer is complete, conversation busy or deleted. What fails later
+                is raised by `RunningAnswer.follow`.
+        """
+        conversation = self._occupy(conversation)
+        try:
+            turn = conversation.turns[-1] if conversation.turns else None
+            if turn is None or turn.turn_id != turn_id:
+                raise UserFacingError("Only the last answer can go on. Ask a further question instead.")
+            check_can_go_on(turn)
+            self._answering.check(turn.question, options)
+            conversation.documents_in_use = tuple(conversation.document_ids)
+            record = ContinuedTurn(self._stored, conversation)
+            record.begin()
+            running = self._begin_running(conversation, record, turn.question, options, turn)
+        except BaseException:
+            self._release(conversation)
+            raise
+        self._tell_changed(conversation)
+        return running
+
+    def _begin_running(
+        self,
+        conversation: Conversation,
+        record: TurnRecord,
+        question: str,
+        options: AnswerOptions,
+        begun_turn: Turn | None = None,
+    ) -> RunningAnswer:
+        release, answer = partial(self._release, conversation), self._answering.answer
+        running = RunningAnswer(
+            question,
+            record.turn_id,
+            lambda _: answer(conversation, record, question, options, release, begun_turn),
+            "" if begun_turn is None else begun_turn.answer,
+        )
+        conversation.running = running
+        running.start()
         return running
 
     def answer(self, conversation: Conversation, question: str, options: AnswerOptions) -> AnswerFollower:

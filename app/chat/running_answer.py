@@ -23,14 +23,22 @@ class RunningAnswer:
         question: what is answered.
         turn_id: its turn in the store; the same as that of the turn it becomes.
         events: makes it; run once, in a thread of its own. Ends with `Finished` or raises.
+        begun: the text that it goes on from; "" if it is a new one.
 
     Attributes:
-        question, turn_id: as given.
+        question, turn_id, begun: as given.
     """
 
-    def __init__(self, question: str, turn_id: str, events: Callable[[RunningAnswer], Iterator[AnswerEvent]]) -> None:
+    def __init__(
+        self,
+        question: str,
+        turn_id: str,
+        events: Callable[[RunningAnswer], Iterator[AnswerEvent]],
+        begun: str = "",
+    ) -> None:
         self.question = question
         self.turn_id = turn_id
+        self.begun = begun
         self._events = events
         self._lock = threading.Lock()
         self._followers: list[AnswerFollower] = []

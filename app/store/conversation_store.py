@@ -275,6 +275,11 @@ class ConversationStore:
             )
         return turn_id
 
+    def reopen_turn(self, turn_id: int) -> None:
+        """An answer goes on that had come to its end; its words and its report stay until others are saved."""
+        with self._database.writing() as connection:
+            connection.exec_driver_sql("UPDATE turns SET state = 'answering' WHERE turn_id = ?", (turn_id,))
+
     def save_partial(self, turn_id: int, answer: str, token_ids: Sequence[int], thinking: str = "") -> None:
         """Keep an answer as far as it has come; a turn that is not "answering" any more stays as it is."""
         with self._database.writing() as connection:

@@ -23,6 +23,7 @@ from app.chat.prompt.turn_passages import (
     StandingBlock,
     StandingPassages,
     TurnPassages,
+    brought_block,
     standing_passages,
 )
 from app.chat.prompt.whole_questions import asks_for_the_whole
@@ -108,6 +109,17 @@ class PassagePrompts:
         if standing is not None and (continued := self._continued(request, standing)) is not None:
             return continued
         return self._anew(request)
+
+    def prompt_again(self, request: PassageRequest, brought: TurnPassages) -> PassagePrompt | None:
+        """The prompt that a question had which has brought these passages; None if some of it is no longer there."""
+        block = brought_block(request.documents, brought)
+        if block is None:
+            return None
+        if brought.begins_anew:
+            first = StandingPassages(len(request.turns), (block,))
+            return PassagePrompt(self._layout(request, first, StandingBlock()), brought)
+        standing = standing_passages(request.documents, request.turns)
+        return None if standing is None else PassagePrompt(self._layout(request, standing, block), brought)
 
     def standing(self, request: PassageRequest) -> PromptPart | None:
         """How the next prompt will begin, up to where its question stands; None if it begins anew."""

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from app.chat.prompt.document_tokens import DocumentTokens, TokenCount
-from app.chat.prompt.passage_prompt import DOCUMENTS_END, PassagePrompts, PassageRequest
+from app.chat.prompt.passage_prompt import DOCUMENTS_END, PassagePrompt, PassagePrompts, PassageRequest
 from app.chat.prompt.prompt_part import DocumentEnd, PromptPart, PromptSpan
 from app.chat.prompt.template import ChatTokenizer
 from app.chat.prompt.turn_passages import PastTurn, TurnPassages
@@ -176,18 +176,56 @@ class PromptPlanner:
             made = self._passages.prompt(request)
             if made is None:
                 raise self._window_is_full(conversation.length, max_new_tokens, " for the documents")
-            return PromptPlan(
-                made.part.token_ids,
-                tuple(made.part.spans),
-                document_tokens,
-                made.part.document_tokens,
-                "passages",
-                tuple(documents),
-                question_words(documents, searched_text or question),
-                kept_ends=tuple(made.part.document_ends),
-                passages_added=made.added,
-                searched_text=searched_text,
-            )
+            return self._passage_plan(made, request, document_tokens)
+        return self._whole_plan(whole, conversation, documents, document_tokens)
+
+    def plan_again(
+        self,
+        documents: Sequence[Document],
+        turns: Sequence[PastTurn],
+        question: str,
+        system_prompt: str,
+        brought: TurnPassages | None,
+    ) -> PromptPlan | None:
+        """The prompt that a question had, for its answer to go on after it.
+
+        Args:
+            documents: those of that prompt.
+            turns: that came before.
+            question, system_prompt: as they were.
+            brought: the passages that the question brought; None if the documents were there as a whole.
+
+        Returns:
+            None if it cannot be made any more: a text has changed, or the window is another.
+        """
+        instructions = _instructions(documents, system_prompt)
+        document_tokens = TokenCount.total(map(self.document_tokens, documents))
+        if brought is not None:
+            request = PassageRequest(documents, turns, question, instructions, 0)
+            made = self._passages.prompt_again(request, brought)
+            return None if made is None else self._passage_plan(made, request, document_tokens)
+        conversation = self._conversation(turns, question, instructions)
+        whole = self._whole_documents(documents, self._left_tokens(conversation, 0))
+        return None if whole is None else self._whole_plan(whole, conversation, documents, document_tokens)
+
+    @staticmethod
+    def _passage_plan(made: PassagePrompt, request: PassageRequest, document_tokens: TokenCount) -> PromptPlan:
+        return PromptPlan(
+            made.part.token_ids,
+            tuple(made.part.spans),
+            document_tokens,
+            made.part.document_tokens,
+            "passages",
+            tuple(request.documents),
+            question_words(request.documents, request.searched_text or request.question),
+            kept_ends=tuple(made.part.document_ends),
+            passages_added=made.added,
+            searched_text=request.searched_text,
+        )
+
+    def _whole_plan(
+        self, whole: PromptPart, conversation: PromptPart, documents: Sequence[Document], document_tokens: TokenCount
+    ) -> PromptPlan:
         prompt = PromptPart()
         prompt.add(self._tokenizer.before_system, "instructions")
         prompt.append(whole)

@@ -114,11 +114,21 @@ def standing_passages(documents: Sequence[Document], turns: Sequence[PastTurn]) 
         if one is None or (not turn.answer_token_ids and not one.begins_anew):
             blocks.append(StandingBlock())
             continue
-        passages = [_passage(by_id, place) for place in one.places]
-        if None in passages:
+        block = _block(by_id, one)
+        if block is None:
             return None
-        blocks.append(StandingBlock(tuple(passages), one.kind))
+        blocks.append(block)
     return StandingPassages(starts[-1], tuple(blocks))
+
+
+def brought_block(documents: Sequence[Document], brought: TurnPassages) -> StandingBlock | None:
+    """The passages that a turn has brought; None if one of them is no longer there."""
+    return _block({document.document_id: document for document in documents}, brought)
+
+
+def _block(documents: dict[str, Document], brought: TurnPassages) -> StandingBlock | None:
+    passages = [_passage(documents, place) for place in brought.places]
+    return None if None in passages else StandingBlock(tuple(passages), brought.kind)
 
 
 def _passage(documents: dict[str, Document], place: PassagePlace) -> Passage | None:
