@@ -64,6 +64,12 @@ def guess_language(text: str, preferred: str = "") -> str:
     return best[0] if len(best) == 1 else ""
 
 
+def function_word_share(text: str, language: str) -> float:
+    """How many of a text's words are function words of a language, 0 to 1; tells how sure a guess is."""
+    words = _WORD.findall(text.casefold())
+    return sum(language in _BY_WORD.get(word, ()) for word in words) / len(words) if words else 0.0
+
+
 def documents_language(documents: Sequence[Document]) -> str:
     """The language of most of what documents say; "" if it cannot be told."""
     pages = [page.text for document in documents for page in document.document_pages if page.text.strip()]
