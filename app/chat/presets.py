@@ -11,20 +11,32 @@ class Preset:
     """Attention and budget under one name.
 
     `measured_loss` is perplexity over that of dense attention, with the default selection: EVALUATION.md, "Result".
+    `promise` says the same to somebody who reads a book.
     """
 
     name: str
     attention: str
     token_budget: int
     measured_loss: float
+    promise: str
+
+    @property
+    def title(self) -> str:
+        """One word, for where three of them stand side by side."""
+        return self.name.capitalize()
 
     @property
     def label(self) -> str:
-        """For people: the name and what it costs."""
+        """The name and what a reader may expect of it."""
+        return f"{self.title}: {self.promise}"
+
+    @property
+    def small_print(self) -> str:
+        """What stands behind the promise."""
         if self.attention == "dense":
-            return "Exact: reads everything"
+            return f"{self.title}: every word of the text, for each word of the answer."
         loss_percent = 100 * (self.measured_loss - 1)
-        return f"{self.name.capitalize()}: {self.token_budget:,} tokens a step, perplexity +{loss_percent:.1f} %"
+        return f"{self.title}: {self.token_budget:,} tokens for each word; perplexity +{loss_percent:.1f} %, measured."
 
 
 # Least and greatest ratio of the true missed share of attention to the live panel's estimate, with the default
@@ -32,9 +44,9 @@ class Preset:
 MISSED_OVER_ESTIMATE = (1.19, 1.51)
 
 PRESETS = (
-    Preset("exact", "dense", 1024, 1.0),
-    Preset("balanced", "quest", 1024, 1.006),
-    Preset("fast", "quest", 256, 1.041),
+    Preset("exact", "dense", 1024, 1.0, "reads everything"),
+    Preset("balanced", "quest", 1024, 1.006, "nearly exact"),
+    Preset("fast", "quest", 256, 1.041, "may miss details"),
 )
 
 
