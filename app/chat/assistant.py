@@ -42,7 +42,8 @@ from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
-from app.library.sample_books import SampleBook, sample_book
+from app.models.hub_downloads import HubDownloads
+from app.models.model_loader import ModelLoader, ModelStatus
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary
@@ -70,6 +71,7 @@ class Assistant:
         telemetry: what all answers publish to.
         library: the documents.
         viewer: shows them as their authors made them.
+        model_downloads: models on their way from the hub.
         conversations: the store of conversations.
         notice: what the user should be told of how the data folder was found; "" if all is well.
 
@@ -98,6 +100,11 @@ class Assistant:
             settings.ocr_languages,
         )
         self.viewer = DocumentViewer(self.library)
+        self.model_downloads = HubDownloads(
+            self._data.folder / "model-downloads.json" if self._data.is_written else None,
+            settings.offline,
+            lambda: self.telemetry.tell_all({"type": "models"}),
+        )
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._rates = ReadingRates(self._data.folder / RATES_FILE, is_written=self._data.is_written)
         self._reading = BackgroundReading(
@@ -621,6 +628,7 @@ class Assistant:
         for answer in running:
             answer.join(max(0.0, end - time.monotonic()))
         self._loader.close()
+        self.model_downloads.close()
         self.viewer.close()
         self.library.close()
         self._data.close()

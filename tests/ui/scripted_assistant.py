@@ -37,6 +37,7 @@ from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
+from app.models.hub_downloads import HubDownloads
 from app.models.model_loader import ModelStatus
 from app.race.race import RaceEvent, RaceFinished, RaceSide, RaceToken
 from tests.ui.scripted_documents import label_of
@@ -156,6 +157,7 @@ class ScriptedAssistant:
         self.stored = stored or Stored()
         self.telemetry = TelemetryHub()
         self.notice = ""
+        self.model_downloads = HubDownloads(None, offline=True, tell=lambda: self.telemetry.tell_all({"type": "models"}))
         self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
         self.failure: Exception | None = None
         self.pause = threading.Event()

@@ -1,0 +1,73 @@
+"""What the page shows of models to download: those worth it on this machine, and downloads under way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.models.hub_downloads import HubDownloads
+from app.models.hub_model import HubModel
+from app.models.machine_memory import machine_memory
+from app.models.suggested_models import fitting_bits, is_slow, suggested_models
+
+
+def downloads_json(downloads: HubDownloads, device: str) -> dict[str, Any]:
+    """The suggestions, the downloads, and what there is of memory and disk.
+
+    Args:
+        downloads: of this run of the app.
+        device: as in the settings.
+    """
+    memory = machine_memory(device)
+    suggestions, too_large = [], 0
+    for model in suggested_models():
+        fitting = fitting_bits(model, memory)
+        if fitting is None:
+            too_large += 1
+            continue
+        bits, needed = fitting
+        suggestions.append(
+            {
+                "model": model.model,
+                "name": model.name,
+                "licence": model.licence,
+                "download_bytes": model.download_bytes,
+                "window_tokens": model.window_tokens,
+                "good_for": model.good_for,
+                "context_tokens": model.context_tokens,
+                "memory_bytes": needed,
+                "weight_bits": bits,
+                "is_slow": is_slow(model, memory),
+                "is_recommended": model.recommended_for == ("gpu" if memory.is_gpu else "cpu"),
+                "is_here": downloads.cache.has(model.model),
+            }
+        )
+    # The one to begin with comes first.
+    suggestions.sort(key=lambda one: not one["is_recommended"])
+    return {
+        "refusal": downloads.refusal,
+        "memory": {"bytes": memory.total_bytes, "is_gpu": memory.is_gpu, "name": memory.name},
+        "free_bytes": downloads.cache.free_bytes(),
+        "suggestions": suggestions,
+        "too_large": too_large,
+        "downloads": downloads.listing(),
+    }
+
+
+def about_json(downloads: HubDownloads, model_id: str) -> dict[str, Any]:
+    """What the hub says of a model, for who decides whether to download it.
+
+    Raises:
+        UserFacingError: it cannot be downloaded, or the hub does not answer in time.
+    """
+    model: HubModel = downloads.look_up(model_id)
+    return {
+        "model": model.model,
+        "licence": model.licence,
+        "is_gated": model.is_gated,
+        "family": model.family,
+        "window_tokens": model.window_tokens,
+        "download_bytes": model.total_bytes,
+        "present_bytes": downloads.cache.present_bytes(model),
+        "free_bytes": downloads.cache.free_bytes(),
+        "is_here": downloads.cache.has(model.model),
+    }

@@ -1,0 +1,67 @@
+"""Models to download, and downloads under way, for the page's scripts.
+
+`GET /models/downloads` tells "refusal" (a sentence where nothing can be downloaded), "memory", "free_bytes" of the
+disk, "suggestions" that this machine can hold, how many it cannot ("too_large"), and "downloads" as
+`HubDownload.to_listing` says. `GET /models/downloads/about?model=ID` asks the hub about one. `POST` to `start`, `pause`,
+`resume` and `cancel` below it takes {"model": ID}, the last also {"keep": bool}. What the user should know of a refusal
+is in "error", with status 200: it is an answer, and no fault of the page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Annotated, Any
+
+from app.errors import UserFacingError
+from app.models.download_listing import about_json, downloads_json
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from app.chat.assistant import Assistant
+
+_NOT_KEPT = {"Cache-Control": "no-store"}
+
+
+def add_model_download_routes(app: FastAPI, assistant: Assistant, device: str) -> None:
+    """Serve what lies below `/models/downloads`; `device` is that of the settings."""
+    from fastapi import Body
+    from fastapi.responses import JSONResponse
+
+    # Plain `def` routes run in a thread: these wait for the disk, and one for the network.
+    @app.get("/models/downloads")
+    def listing() -> JSONResponse:
+        return answer(lambda: downloads_json(assistant.model_downloads, device))
+
+    @app.get("/models/downloads/about")
+    def about(model: str) -> JSONResponse:
+        return answer(lambda: about_json(assistant.model_downloads, model.strip()))
+
+    @app.post("/models/downloads/start")
+    def start(model: Annotated[str, Body(embed=True)]) -> JSONResponse:
+        return changed(lambda: assistant.model_downloads.start(model.strip()))
+
+    @app.post("/models/downloads/resume")
+    def resume(model: Annotated[str, Body(embed=True)]) -> JSONResponse:
+        return changed(lambda: assistant.model_downloads.start(model))
+
+    @app.post("/models/downloads/pause")
+    def pause(model: Annotated[str, Body(embed=True)]) -> JSONResponse:
+        return changed(lambda: assistant.model_downloads.pause(model))
+
+    @app.post("/models/downloads/cancel")
+    def cancel(model: Annotated[str, Body()], keep: Annotated[bool, Body()]) -> JSONResponse:
+        return changed(lambda: assistant.model_downloads.cancel(model, keep))
+
+    def changed(do: Callable[[], None]) -> JSONResponse:
+        def done() -> dict[str, Any]:
+            do()
+            return {"downloads": assistant.model_downloads.listing()}
+
+        return answer(done)
+
+    def answer(tell: Callable[[], dict[str, Any]]) -> JSONResponse:
+        try:
+            return JSONResponse(tell(), headers=_NOT_KEPT)
+        except UserFacingError as error:
+            return JSONResponse({"error": error.message}, headers=_NOT_KEPT)
