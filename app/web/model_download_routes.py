@@ -2,9 +2,9 @@
 
 `GET /models/downloads` tells "refusal" (a sentence where nothing can be downloaded), "memory", "free_bytes" of the
 disk, "suggestions" that this machine can hold, how many it cannot ("too_large"), and "downloads" as
-`HubDownload.to_listing` says. `GET /models/downloads/about?model=ID` asks the hub about one. `POST` to `start`, `pause`,
-`resume` and `cancel` below it takes {"model": ID}, the last also {"keep": bool}. What the user should know of a refusal
-is in "error", with status 200: it is an answer, and no fault of the page.
+`HubDownload.to_listing` says. `GET /models/downloads/about?model=ID` asks the hub about one. `POST` to `start`,
+`pause`, `resume` and `cancel` below it takes {"model": ID}, the last also {"keep": bool}. What the user should know of
+a refusal is in "error", with status 200: it is an answer, and no fault of the page.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ class ScriptedAssistant:
         self.stored = stored or Stored()
         self.telemetry = TelemetryHub()
         self.notice = ""
-        self.model_downloads = HubDownloads(None, offline=True, tell=lambda: self.telemetry.tell_all({"type": "models"}))
+        self.model_downloads = HubDownloads(None, True, lambda: self.telemetry.tell_all({"type": "models"}))
         self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
         self.failure: Exception | None = None
         self.pause = threading.Event()

@@ -213,7 +213,7 @@ def test_the_hub_refuses_in_plain_words(hub, monkeypatch):
     assert "is no name of a file" in refusal("good/model")
     hub.faults.api_status = 500
     assert "trouble of its own" in refusal("good/model")
-    hub.close()
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
     with pytest.raises(Unreachable, match="was lost"):
         look_up("good/model")
 
@@ -236,9 +236,7 @@ def test_a_full_disk_and_another_program_are_told_before_anything_is_written(hub
         transfer(model, [])
 
 
-def test_a_silent_hub_and_an_app_that_is_offline_do_not_keep_anybody_waiting(
-    hub, open_downloads, monkeypatch, tmp_path
-):
+def test_a_silent_hub_and_an_app_that_is_offline_keep_nobody_waiting(hub, open_downloads, monkeypatch):
     monkeypatch.setattr(hub_downloads, "_LOOK_UP_S", 1.0)
     hub.faults.is_silent = True
     began = time.monotonic()
