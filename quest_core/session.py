@@ -342,11 +342,12 @@ class Session:
             log_probability = float(self._logits.log_softmax(dim=-1)[token_id])
             if math.isnan(log_probability):
                 raise NotANumberError(log_probability)
+            is_likeliest = int(self._logits.argmax()) == token_id
             fed = torch.tensor([token_id], device=self._decoder.device)
             self._logits = append_token(self._decoder, self._cache, fed, attention)
             self.tokens.append(token_id)
             reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
-            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0], reads)
+            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0], reads, is_likeliest)
 
     def watch_attention(
         self,

@@ -65,8 +65,10 @@ class ScoredToken:
         log_probability: natural logarithm of the probability that the model gave it.
         kv_bytes_read: bytes of the cache that feeding it read, summaries included.
         reads: which pages; None with dense attention.
+        is_likeliest: whether no other token was more probable.
     """
 
     log_probability: float
     kv_bytes_read: int
     reads: StepReads | None = None
+    is_likeliest: bool = False

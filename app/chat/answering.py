@@ -1,12 +1,11 @@
 """How a question is answered: wait for what it needs, plan the prompt, run it on the engine, keep the turn.
 
-What is here runs in the thread of whoever makes an answer or a comparison, and ends with it; who watches is
+What is here runs in the thread of whoever makes an answer or a race, and ends with it; who watches is
 `app.chat.running_answer`'s business, and which conversations there are the assistant's.
 """
 
 from __future__ import annotations
 
-import random
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
@@ -34,14 +33,13 @@ from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
 from app.chat.question_translation import translated_question
 from app.chat.stored_conversations import AnswerSoFar, TurnRecord
-from app.chat.text_stream import TextStream
 from app.chat.thought_stream import ThoughtStream
 from app.errors import UserFacingError
 from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.models.model_loader import LoadedModel, ModelLoader
-from app.race.race import RaceEvent, race_events, race_work
+from app.race.longer_text import window_plan
 from app.settings import AppSettings
 
 # How often a question that waits for the model, or for a document's text, looks how far that is.
@@ -49,7 +47,7 @@ _POLL_S = 0.1
 
 
 class Answering:
-    """Makes answers and comparisons.
+    """Makes answers, and prompts for races.
 
     Args:
         settings: of the program.
@@ -214,7 +212,7 @@ class Answering:
             self._baselines_of(model),
             begun,
         )
-        with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
+        with self.reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
             for event in events:
                 if isinstance(event, AnswerReads):
                     run.reads = event
@@ -228,38 +226,37 @@ class Answering:
                 record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
                 yield told
 
-    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
-        """Answer a question twice, with dense attention and with Quest; the conversation stays as it is.
+    def prompt(
+        self,
+        conversation: Conversation,
+        question: str,
+        options: AnswerOptions,
+        turns: list[Turn] | None = None,
+        whole_window: bool = False,
+    ) -> Generator[ModelLoading | DocumentReading | Queued, None, tuple[LoadedModel, PromptPlan]]:
+        """Wait for what a question needs and plan its prompt, for a race.
 
-        Yields:
-            `ModelLoading`, `DocumentReading`, `Queued`, `RacePrefill`, `RaceToken` of either side, and last
-            `RaceFinished`. Closing the generator cancels.
+        Args:
+            conversation: occupied by the caller.
+            question, options: as in `answer`.
+            turns: those that come before the question; None for all of the conversation's.
+            whole_window: without turns, over as much of the documents as the window holds.
 
         Raises:
             UserFacingError: as `answer`.
         """
         model = yield from self._wait_for_model(conversation)
         chosen = yield from self._wait_for_documents(conversation, model)
-        plan = yield from self._plan(model, conversation, chosen, question, options)
-        if options.seed is None:
-            # Both sides must draw alike, or chance alone would part them.
-            options = replace(options, seed=random.getrandbits(31))
-        # Both sides show all that they draw, a thought too.
-        longest = replace(options, max_new_tokens=options.max_new_tokens + model.thinking.room_tokens)
-        layout = model.engine.page_size, self._settings.dense_layers
-        work = race_work(
-            lambda: session_of(conversation, model.engine),
-            plan,
-            replace(options, attention="dense").quest_config(*layout),
-            replace(options, attention="quest").quest_config(*layout),
-            longest.sampling_config(model.stop_token_ids),
-            lambda: TextStream(model.tokenizer.decode, options.stop),
-        )
-        with self._reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
-            yield from race_events(events)
+        if not whole_window:
+            return model, (yield from self._plan(model, conversation, chosen, question, options, turns))
+        documents = [self._text(conversation, document_id) for document_id in chosen.document_ids]
+        room_tokens = options.max_new_tokens + model.thinking.room_tokens
+        window = model.tokenizer, model.engine.context_tokens
+        return model, window_plan(model.planner, *window, documents, question, options.system_prompt, room_tokens)
 
     @contextmanager
-    def _reading_held(self, conversation: Conversation) -> Iterator[None]:
+    def reading_held(self, conversation: Conversation) -> Iterator[None]:
+        """Let nothing be read ahead in a conversation."""
         self._reading.hold(conversation)
         try:
             yield
@@ -333,7 +330,7 @@ class Answering:
         chosen: QuestionDocuments,
         question: str,
         options: AnswerOptions,
-        begun: BegunAnswer | None = None,
+        turns: list[Turn] | None = None,
     ) -> Generator[Queued, None, PromptPlan]:
         """The prompt; a question that must be searched for in another language is translated before.
 
@@ -343,7 +340,8 @@ class Answering:
         if begun is not None:
             return self._plan_again(model, conversation, documents, question, options, begun)
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
-        turns, searched_text = told_turns(model, conversation), ""
+        turns = told_turns(model, conversation) if turns is None else [_as_told(model, turn) for turn in turns]
+        searched_text = ""
         # The embedded model makes up another question.
         can_translate = not self._loader.status.demonstration
         if can_translate and model.planner.needs_search(documents, turns, question, options.system_prompt, room_tokens):
@@ -389,9 +387,14 @@ def told_turns(model: LoadedModel, conversation: Conversation) -> list[Turn]:
             if turn.turn_id in conversation.checked_ids or not turn.answer:
                 continue
             conversation.checked_ids.add(turn.turn_id)
-            if not _is_text_of(model, turn):
-                conversation.turns[index] = replace(turn, answer_token_ids=_own_token_ids(model, turn))
+            conversation.turns[index] = _as_told(model, turn)
         return list(conversation.turns)
+
+
+def _as_told(model: LoadedModel, turn: Turn) -> Turn:
+    if not turn.answer or _is_text_of(model, turn):
+        return turn
+    return replace(turn, answer_token_ids=model.tokenizer.encode(turn.answer).token_ids)
 
 
 def _is_text_of(model: LoadedModel, turn: Turn) -> bool:

@@ -44,6 +44,10 @@ from app.library.library import Library
 from app.library.library_entry import LibraryEntry
 from app.models.hub_downloads import HubDownloads
 from app.models.model_loader import ModelLoader, ModelStatus
+from app.race.race_making import RaceMaking
+from app.race.race_record import RaceRequest
+from app.race.races import Races
+from app.race.running_race import RunningRace
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary
@@ -73,6 +77,7 @@ class Assistant:
         viewer: shows them as their authors made them.
         model_downloads: models on their way from the hub.
         conversations: the store of conversations.
+        races: of dense attention against Quest, the last few of each conversation.
         notice: what the user should be told of how the data folder was found; "" if all is well.
 
     Raises:
@@ -126,6 +131,15 @@ class Assistant:
             self.telemetry.publish,
             lambda: self._closing,
         )
+        self._race_making = RaceMaking(
+            self._answering,
+            settings.dense_layers,
+            self._stored.all_turns,
+            lambda: self._loader.model,
+            self.documents,
+            self._reading.measured,
+        )
+        self.races = Races(self._race_making.make, self._occupy, self._release, self.cancel, self.telemetry.tell)
         if self._data.is_written:
             self._settle()
 
@@ -240,6 +254,7 @@ class Assistant:
             UserFacingError: if that cannot be stored.
         """
         self.conversations.delete(conversation_id)
+        self.races.forget(conversation_id)
         conversation = self._open.take(conversation_id)
         if conversation is not None:
             conversation.is_deleted = True
@@ -565,19 +580,29 @@ class Assistant:
         """The answer that is being made in a conversation, or None."""
         return conversation.running
 
-    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
-        """Answer a question twice, with dense attention and with Quest; the conversation stays as it is.
-
-        Yields:
-            See `Answering.race`. Closing the generator cancels.
+    def start_race(self, conversation: Conversation, request: RaceRequest) -> RunningRace:
+        """Begin a race of dense attention against Quest, or a sweep over budgets; the conversation stays as it is.
 
         Raises:
-            UserFacingError: as `ask`, and what fails later.
+            UserFacingError: as `ask`. What fails later stands in the race.
         """
+        self._answering.check(request.question, request.options)
+        return self.races.start(conversation, request)
+
+    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[Any]:
+        """The events of a race, made as they are asked for; see `RaceMaking.make`."""
         self._answering.check(question, options)
         with self._occupied(conversation) as conversation:
             conversation.documents_in_use = tuple(conversation.document_ids)
-            yield from self._answering.race(conversation, question, options)
+            yield from self._race_making.make(conversation, RaceRequest(question, options))
+
+    def race_outlook(self, conversation_id: str) -> dict[str, Any]:
+        """What a race in a conversation would be; see `RaceMaking.outlook`.
+
+        Raises:
+            UserFacingError: if there is no such conversation.
+        """
+        return self._race_making.outlook(self.conversation(conversation_id))
 
     def cancel(self, conversation: Conversation) -> None:
         """Stop what runs in a conversation at its next chance; does nothing if nothing does."""
@@ -644,7 +669,8 @@ class Assistant:
         """Keep a conversation to oneself, until `_release`."""
         conversation = self._present(conversation)
         if not conversation.busy.acquire(blocking=False):
-            raise UserFacingError("This conversation is still answering. Stop the answer, or wait for it.")
+            what = "racing" if self.races.is_running(conversation.conversation_id) else "answering"
+            raise UserFacingError(f"This conversation is still {what}. Stop that, or wait for its end.")
         conversation.cancelled.clear()
         return conversation
 

@@ -58,7 +58,7 @@ class _Reading:
 
     Args:
         wanted: whether somebody has to look at it again.
-        held: how many answers or comparisons have it to themselves.
+        held: how many answers or races have it to themselves.
         document_ids: those that the present or last job was for.
         done: whether nothing is left to do for them; `failure` says why not.
         passages: whether they are too long to be read as a whole.
@@ -201,6 +201,12 @@ class BackgroundReading:
         self._tell(reading)
         if progress.done_tokens >= progress.total_tokens:
             self._on_timed(reading.timer)
+
+    def measured(self) -> PrefillTimer | None:
+        """A timer that has seen the model read, in whatever conversation; None if none has."""
+        with self._lock:
+            timers = [reading.timer for reading in self._readings.values()]
+        return next((timer for timer in timers if timer.expected_s(0, 1) is not None), None)
 
     def state(self, conversation: Conversation, entry: LibraryEntry) -> ReadingState:
         """How far one of a conversation's documents is."""

@@ -72,13 +72,13 @@ class Conversation:
         title: what the list of conversations shows; "" before the first question.
         is_kept: whether it is stored, and read ahead of its questions; one of the terminal is not.
         is_deleted: whether it was deleted, and not brought back.
-        busy: held while an answer or a comparison is made.
+        busy: held while an answer or a race is made.
         lock: held for as long as a field is changed, never longer.
         cancelled: set by whoever wants the running answer to stop.
         session: the engine's; touched only inside jobs.
         job: the running one.
         running: the answer that is being made, or None.
-        documents_in_use: ids of those that the running answer or comparison has in its prompt, or waits for.
+        documents_in_use: ids of those that the running answer or race has in its prompt, or waits for.
         options: of the last question, None before it.
         plan: prompt of the last answer, finished or not.
         generated: tokens of that answer so far.

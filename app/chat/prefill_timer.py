@@ -56,8 +56,10 @@ class PrefillTimer:
                 attended = (done_tokens**2 - before_tokens**2) / 2
                 self._chunks.append((done_tokens - before_tokens, attended, elapsed_s - before_s))
         self._last = (done_tokens, elapsed_s, reused_tokens)
-        if done_tokens >= total_tokens:
-            return 0.0
+        return 0.0 if done_tokens >= total_tokens else self.expected_s(done_tokens, total_tokens)
+
+    def expected_s(self, done_tokens: int, total_tokens: int) -> float | None:
+        """Seconds from `done_tokens` to `total_tokens` of whatever prompt; None until a chunk has been seen."""
         if not self._chunks:
             return None
         per_token_s, per_attended_s = self._rates()

@@ -1,8 +1,8 @@
 """Dense attention against Quest: the same question, two forks of one session, one engine job.
 
 The fork that has used less step time goes next, so both stream at their true relative speed although they share the
-device. A race leaves the conversation as it was; the question it prefilled is merely the session's cache. Knows
-nothing of how its events are shown.
+device. Before the start both sides take some steps on forks of their own that go at once: what is compiled or allocated
+on first use costs neither of them time. Knows nothing of how its events are shown.
 """
 
 from __future__ import annotations
@@ -11,8 +11,10 @@ import math
 import os
 import statistics
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
 
 from app.chat.answer import DocumentReading, FinishReason, ModelLoading, PrefillEvent, Queued
 from app.chat.answer_run import kept_prefixes, read_step
@@ -23,12 +25,14 @@ from app.chat.text_stream import TextStream
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation
+    from quest_core.read_trace import StepReads
     from quest_core.session import Session
     from quest_core.session_events import DecodeStep, PrefillProgress
 
 Side = Literal["dense", "quest"]
 SIDES: tuple[Side, ...] = ("dense", "quest")
-# Decode steps of each side that its figures leave out: kernels are compiled and buffers made on first use.
+# Decode steps of each side before the start, and at its beginning that its figures leave out: kernels are compiled and
+# buffers made on first use, and a fork copies the last page that it shares.
 WARM_UP_STEPS = 2
 # Of fewer steps nobody can say how much they spread.
 LEAST_STEPS = 8
@@ -52,6 +56,8 @@ class RaceToken:
         step: 0 for the first token, which comes from the shared prefill.
         step_s: seconds this step took.
         tokens_per_s, ms_per_token, kv_bytes_per_token: means of this side's steps after warm-up; None before.
+        at_s: seconds of the device that this side has used up to here.
+        reads: the pages that the step read; None if it read all, and for the first token.
     """
 
     side: Side
@@ -62,11 +68,19 @@ class RaceToken:
     tokens_per_s: float | None
     ms_per_token: float | None
     kv_bytes_per_token: float | None
+    at_s: float = 0.0
+    reads: StepReads | None = None
 
 
 @dataclass(frozen=True)
 class RaceSide:
-    """One side's result; figures as in `RaceToken`."""
+    """One side's result; figures as in `RaceToken`.
+
+    Args:
+        steps: tokens that it drew, the stop token included.
+        finished_s: seconds of the device that it used.
+        looked_share: part of the pages in context that its steps read, from 0 to 1; None if it made none.
+    """
 
     answer: str
     decode_tokens: int
@@ -74,6 +88,9 @@ class RaceSide:
     ms_per_token: float | None
     kv_bytes_per_token: float | None
     finish_reason: FinishReason
+    steps: int = 0
+    finished_s: float = 0.0
+    looked_share: float | None = None
 
 
 @dataclass(frozen=True)
@@ -89,6 +106,8 @@ class RaceFinished:
         warm_up_steps: how many decode steps of each side were left out, besides the first token.
         first_difference: index of the first token that differs; None if the answers are the same.
         first_difference_char: where the texts part; None likewise.
+        lead_s: by how much less of the device's time Quest had used when both had made as many steps as the side with
+            fewer; below zero where dense attention had. None if one has made none.
     """
 
     dense: RaceSide
@@ -99,6 +118,12 @@ class RaceFinished:
     first_difference_char: int | None
     noise: float | None = None
     fits_budget: bool = False
+    lead_s: float | None = None
+
+    @property
+    def stopped(self) -> bool:
+        """Whether a side was stopped before its end."""
+        return "cancelled" in (self.dense.finish_reason, self.quest.finish_reason)
 
     @property
     def faster(self) -> Side | None:
@@ -110,7 +135,23 @@ class RaceFinished:
         return "quest" if self.speed_ratio > 1 else "dense"
 
 
-RaceEvent = ModelLoading | DocumentReading | Queued | RacePrefill | RaceToken | RaceFinished
+@dataclass(frozen=True)
+class RacePlanned:
+    """What is raced over; comes before the prefill.
+
+    Args:
+        plan: the prompt.
+        model, device: names.
+        page_size: tokens of a KV page.
+    """
+
+    plan: PromptPlan
+    model: str
+    device: str
+    page_size: int
+
+
+RaceEvent = ModelLoading | DocumentReading | Queued | RacePlanned | RacePrefill | RaceToken | RaceFinished
 
 
 @dataclass
@@ -122,6 +163,8 @@ class _Runner:
     text: TextStream
     token_ids: list[int] = field(default_factory=list)
     used_s: float = 0.0
+    reached_s: list[float] = field(default_factory=list)
+    looked_shares: list[float] = field(default_factory=list)
     measured_step_s: list[float] = field(default_factory=list)
     measured_bytes: int = 0
     context_tokens: int = 0
@@ -134,6 +177,9 @@ class _Runner:
             self.finish_reason = "cancelled"
             return None
         self.used_s += step.step_s
+        self.reached_s.append(self.used_s)
+        if step.step:
+            self.looked_shares.append(1.0 if step.reads is None else looked_share(step.reads))
         self.context_tokens = max(self.context_tokens, step.context_tokens)
         if step.step > WARM_UP_STEPS:
             self.measured_step_s.append(step.step_s)
@@ -142,7 +188,8 @@ class _Runner:
             self.token_ids.append(step.token_id)
         read = read_step(step, self.text)
         self.finish_reason = read.finish_reason
-        return RaceToken(self.side, read.text_delta, read.answer, step.step, step.step_s, *self.figures())
+        told = self.side, read.text_delta, read.answer, step.step, step.step_s
+        return RaceToken(*told, *self.figures(), self.used_s, step.reads)
 
     def figures(self) -> tuple[float | None, float | None, float | None]:
         """tokens_per_s, ms_per_token and kv_bytes_per_token after warm-up."""
@@ -153,7 +200,15 @@ class _Runner:
 
     def result(self) -> RaceSide:
         self.text.finish()
-        return RaceSide(self.text.text, len(self.token_ids), *self.figures(), self.finish_reason or "cancelled")
+        return RaceSide(
+            self.text.text,
+            len(self.token_ids),
+            *self.figures(),
+            self.finish_reason or "cancelled",
+            len(self.reached_s),
+            self.used_s,
+            statistics.fmean(self.looked_shares) if self.looked_shares else None,
+        )
 
 
 def race_work(
@@ -164,16 +219,26 @@ def race_work(
     sampling: SamplingConfig,
     new_text: Callable[[], TextStream],
 ) -> Callable[[Cancellation], Iterator[PrefillProgress | RaceToken | RaceFinished]]:
-    """What the engine's thread does for a race."""
+    """What the engine's thread does for a race.
+
+    Args:
+        open_session: makes a session of the race's own, which is closed at the end.
+        plan: the prompt.
+        dense, quest: what the steps of each side read.
+        sampling: the same for both.
+        new_text: makes an empty text stream.
+    """
 
     def work(cancellation: Cancellation) -> Iterator[PrefillProgress | RaceToken | RaceFinished]:
-        session = open_session()
-        prefixes = kept_prefixes(plan.kept_ends)
-        yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens, prefixes)
-        if cancellation.requested:
-            return
-        forks = session.fork(), session.fork()
+        session, forks = open_session(), []
         try:
+            prefixes = kept_prefixes(plan.kept_ends)
+            yield from session.prefill(plan.token_ids, cancellation, sampling.max_new_tokens, prefixes)
+            if cancellation.requested:
+                return
+            for config in (dense, quest):
+                warm_up(session, config, sampling, cancellation)
+            forks += session.fork(), session.fork()
             # A step launched ahead of its turn would run in the other side's time.
             dense_steps, quest_steps = (
                 fork.decode(config, sampling, cancellation, look_ahead=False)
@@ -181,15 +246,32 @@ def race_work(
             )
             yield from run_race(dense_steps, quest_steps, new_text, quest.token_budget)
         finally:
-            for fork in forks:
-                fork.close()
+            for one in (*forks, session):
+                one.close()
 
     return work
 
 
-def race_events(events: Iterator[Any]) -> Iterator[RaceEvent]:
-    """Turn the work's prefill progress into events with the time left; pass the others on."""
-    timer = PrefillTimer()
+def warm_up(session: Session, config: QuestConfig, sampling: SamplingConfig, cancellation: Cancellation) -> None:
+    """Make some steps on a fork that goes at once."""
+    fork = session.fork()
+    try:
+        few = replace(sampling, max_new_tokens=min(sampling.max_new_tokens, WARM_UP_STEPS + 1))
+        for _ in fork.decode(config, few, cancellation, look_ahead=False):
+            pass
+    finally:
+        fork.close()
+
+
+def looked_share(reads: StepReads) -> float:
+    """The part of the pages in context that a step read, meaned over layers and kv heads."""
+    layers, pages = reads.page_reads.shape
+    return float(reads.page_reads.sum(dtype=np.int64)) / (layers * pages * reads.kv_heads)
+
+
+def race_events(events: Iterator[Any], timer: PrefillTimer | None = None) -> Iterator[RaceEvent]:
+    """Turn the work's prefill progress into events with the time left, by `timer`; pass the others on."""
+    timer = timer or PrefillTimer()
     finished = False
     for event in events:
         if hasattr(event, "done_tokens"):
@@ -248,4 +330,6 @@ def _finished(dense: _Runner, quest: _Runner, token_budget: int) -> RaceFinished
         character = len(os.path.commonprefix([results[0].answer, results[1].answer]))
     noise = ratio_noise(dense_step_s, quest_step_s)
     fits_budget = 0 < quest.context_tokens <= token_budget
-    return RaceFinished(*results, speed_ratio, WARM_UP_STEPS, token, character, noise, fits_budget)
+    steps = min(len(dense.reached_s), len(quest.reached_s))
+    lead_s = dense.reached_s[steps - 1] - quest.reached_s[steps - 1] if steps else None
+    return RaceFinished(*results, speed_ratio, WARM_UP_STEPS, token, character, noise, fits_budget, lead_s)

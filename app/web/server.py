@@ -110,7 +110,7 @@ def create_app(
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
     from app.web.library_routes import add_library_routes
-    from app.web.model_download_routes import add_model_download_routes
+    from app.web.race_routes import add_race_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
     from app.web.source_routes import add_source_routes
@@ -129,7 +129,7 @@ def create_app(
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
-    add_model_download_routes(app, assistant, settings.device)
+    add_race_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
