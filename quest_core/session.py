@@ -90,6 +90,11 @@ class Session:
         """How long the sequence may grow by decoding; a prefill with more room stretches it further."""
         return min(self._stretch.max_tokens, self._cache.max_tokens)
 
+    @property
+    def evicts(self) -> bool:
+        """Whether its policy drops tokens for good: then a fork cannot go back behind what it has read."""
+        return self._eviction is not None
+
     def prefill(
         self,
         token_ids: list[int],

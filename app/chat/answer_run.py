@@ -23,7 +23,8 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.answer_reads import AnswerReads, ReadBaselines
-from app.chat.begun_answer import BegunAnswer
+from app.chat.live_reading import LiveReading
+from app.chat.page_heat import SelectionLevels, UsualLevels
 from app.chat.prefill_timer import PrefillTimer
 from app.chat.prompt.plan import DocumentEnd, PromptPlan
 from app.chat.provenance import PageReadTotals
@@ -98,17 +99,17 @@ def answer_work(
     text: ThoughtStream,
     thinking: Thinking,
     baselines: ReadBaselines,
-    begun: BegunAnswer | None = None,
-) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText | AnswerReads]]:
+    levels: SelectionLevels,
+) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText | UsualLevels | AnswerReads]]:
     """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without.
 
-    When the answer is complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any. With
-    `begun`, whose tokens are in `text` already, so many tokens are added to that answer.
+    After the first word come the `UsualLevels` of the documents' pages, if they can be told. When the answer is
+    complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any.
     """
     begun_token_ids = [] if begun is None else list(begun.token_ids)
     longest = replace(sampling, max_new_tokens=sampling.max_new_tokens + thinking.most_tokens)
 
-    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText | AnswerReads]:
+    def work(cancellation: Cancellation) -> Iterator[PrefillProgress | StepText | UsualLevels | AnswerReads]:
         session = open_session()
         drawn = list(begun_token_ids)
         step_text = None
@@ -117,6 +118,11 @@ def answer_work(
                 step_text = event
                 drawn += [*event.inserted_token_ids, event.step.token_id]
             yield event
+            # No step is launched ahead of the first word, which is not to wait for this.
+            if len(drawn) == 1 and event is step_text and step_text.finish_reason is None:
+                usual = levels.usual(session, plan, quest, cancellation)
+                if usual is not None:
+                    yield usual
         if step_text is None or cancellation.requested:
             return
         thought = step_text.thinking_tokens
@@ -231,6 +237,7 @@ class AnswerRun:
         self._submitted = time.perf_counter()
         self._timer = PrefillTimer()
         self._reads = PageReadTotals()
+        self._live = LiveReading(plan, options.attention, engine.page_size)
         self._reused_tokens = 0
         self._restored_tokens = 0
         self._restored_bytes = 0
@@ -244,6 +251,10 @@ class AnswerRun:
         self._decode_s = 0.0
         self._tokens_per_s: float | None = None
         self._finish_reason: FinishReason | None = None
+
+    def take_usual(self, usual: UsualLevels) -> None:
+        """Note what the document pages' usual levels are."""
+        self._live.take_usual(usual)
 
     def queued(self, jobs_ahead: int) -> Queued:
         self._publish({"type": "queued", "jobs_ahead": jobs_ahead})
@@ -261,7 +272,7 @@ class AnswerRun:
         )
         self._stretch_factor = progress.stretch_factor
         event = PrefillEvent.of(progress, remaining_s)
-        self._publish({"type": "prefill", **vars(event)})
+        self._publish({"type": "prefill", **vars(event), **self._live.of_prefill(progress.reused_tokens)})
         return event
 
     def _take_step(self, event: StepText) -> TokenEvent:
@@ -320,6 +331,7 @@ class AnswerRun:
             "dense_layers": reads.dense_layers if reads else model.num_layers,
             "always_read_pages": list(reads.always_read_pages) if reads else [],
             "page_reads": reads.page_reads if reads else None,
+            **self._live.of_step(step),
         }
 
     def finish(self) -> AnswerReport:
@@ -395,6 +407,7 @@ class AnswerRun:
                 "mean_tokens_per_s": self._mean_tokens_per_s,
                 "time_to_first_token_s": self._first_token_s,
                 "steps": self._decode_steps + (self._first_token_s is not None),
+                **self._live.at_end(self.reads),
             }
         )
 

@@ -28,6 +28,8 @@ from app.chat.background_reading import BackgroundReading
 from app.chat.begun_answer import BegunAnswer, options_to_go_on, window_is_full
 from app.chat.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
+from app.chat.model_loader import LoadedModel, ModelLoader
+from app.chat.page_heat import SelectionLevels, UsualLevels
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
 from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
@@ -81,6 +83,7 @@ class Answering:
         self._is_closing = is_closing
         self._told_failure = ""
         self._baselines: ReadBaselines | None = None
+        self._levels: SelectionLevels | None = None
 
     def check(self, question: str, options: AnswerOptions) -> None:
         """Refuse what could never be answered, before anything waits for it.
@@ -185,6 +188,13 @@ class Answering:
             self._baselines = ReadBaselines(lambda text: model.tokenizer.encode(text).token_ids)
         return self._baselines
 
+    def _levels_of(self, model: LoadedModel) -> SelectionLevels:
+        if self._levels is None:
+            self._levels = SelectionLevels(
+                lambda text: model.tokenizer.encode(text).token_ids, model.engine.page_size
+            )
+        return self._levels
+
     def _run(
         self,
         model: LoadedModel,
@@ -210,12 +220,15 @@ class Answering:
             text,
             thinking,
             self._baselines_of(model),
-            begun,
+            self._levels_of(model),
         )
         with self.reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
             for event in events:
                 if isinstance(event, AnswerReads):
                     run.reads = event
+                    continue
+                if isinstance(event, UsualLevels):
+                    run.take_usual(event)
                     continue
                 if isinstance(event, Queued):
                     yield run.queued(event.jobs_ahead)

@@ -24,6 +24,7 @@ from app.chat.continued_turn import ContinuedTurn
 from app.chat.conversation import Conversation, Turn
 from app.chat.conversation_documents import ConversationDocuments
 from app.chat.conversation_export import exported_json, exported_markdown
+from app.chat.document_pages import document_pages
 from app.chat.engine_jobs import close_session
 from app.chat.kept_bytes import KeptBytes
 from app.chat.library_listing import library_listing
@@ -624,6 +625,15 @@ class Assistant:
         return page_text(
             conversation.plan, list(conversation.generated), page, model.engine.page_size, model.tokenizer.decode
         )
+
+    def document_pages(self, conversation_id: str) -> dict[str, Any]:
+        """The document pages of a conversation's last answer; see `app.chat.document_pages.document_pages`.
+
+        Raises:
+            UserFacingError: if there is no such conversation.
+        """
+        conversation = self.conversation(conversation_id)
+        return document_pages(conversation, self.documents(conversation))
 
     def sources(self, conversation_id: str, turn_id: str) -> dict[str, Any]:
         """What stands beside an answer as its evidence; see `app.chat.answer_sources.answer_sources`.

@@ -43,12 +43,13 @@ class _Step:
 
 @dataclass
 class _Channel:
-    """One conversation: its watchers, and the steps of its last answer by number."""
+    """One conversation: its watchers, the steps of its last answer by number, and that answer's end."""
 
     subscriptions: list[Subscription] = field(default_factory=list)
     steps: OrderedDict[int, _Step] = field(default_factory=OrderedDict)
     step_count: int = 0
     running: bool = False
+    end: Event | None = None
 
 
 class Subscription:
@@ -113,8 +114,9 @@ class TelemetryHub:
                 return  # its last answer may still be ending
             if not channel.running:
                 channel.steps.clear()
-                channel.step_count = 0
+                channel.step_count, channel.end = 0, None
             channel.running = event["type"] != "finished"
+            channel.end = None if channel.running else event
             if isinstance(item, _Step):
                 self._keep(channel, item)
             for subscription in channel.subscriptions:
@@ -144,14 +146,16 @@ class TelemetryHub:
     def subscribe(self, conversation_id: str) -> Subscription:
         """Watch a conversation.
 
-        If nothing runs, the first event is {"type": "idle", "steps": how many the last answer had}.
+        If nothing runs, the first event is {"type": "idle", "steps": how many the last answer had}, with the "end" that
+        was published of it, if there was any.
         """
         subscription = Subscription(self, conversation_id)
         with self._lock:
             channel = self._channels.get(conversation_id) or _Channel()
             channel.subscriptions.append(subscription)
             if not channel.running:
-                subscription._put({"type": "idle", "steps": channel.step_count})
+                end = {} if channel.end is None else {"end": channel.end}
+                subscription._put({"type": "idle", "steps": channel.step_count, **end})
         return subscription
 
     def step(self, conversation_id: str, number: int) -> Event | None:

@@ -1,6 +1,7 @@
 """What stands beside an answer as its evidence, for the page's scripts.
 
-What they tell is said in `app.chat.answer_sources`. An answer that is not there is answered with 404 and a sentence.
+What they tell is said in `app.chat.answer_sources` and `app.chat.document_pages`. An answer that is not there is
+answered with 404 and a sentence.
 """
 
 from __future__ import annotations
@@ -21,3 +22,7 @@ def add_source_routes(app: FastAPI, assistant: Assistant) -> None:
     @app.get("/conversations/{conversation_id}/turns/{turn_id}/sources")
     def sources(conversation_id: str, turn_id: str) -> JSONResponse:
         return JSONResponse(assistant.sources(conversation_id, turn_id), headers={"Cache-Control": "no-store"})
+
+    @app.get("/conversations/{conversation_id}/document-pages")
+    def document_pages(conversation_id: str) -> JSONResponse:
+        return JSONResponse(assistant.document_pages(conversation_id), headers={"Cache-Control": "no-store"})

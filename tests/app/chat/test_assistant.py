@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import shutil
 import threading
 import time
@@ -327,6 +328,13 @@ def test_telemetry_follows_the_answer(assistant, reading):
     assert step["always_read_pages"] == [0, step["pages"] - 2, step["pages"] - 1]
     assert assistant.telemetry.step(reading.conversation_id, 0)["page_reads"] is None
     assert events[-1]["steps"] == report.decode_tokens
+    # For a reader: of how many tokens it looked at how many, and at which document pages more than usual.
+    assert step["attended_tokens"] == OPTIONS.token_budget < step["context_tokens"]
+    end, listed = events[-1], assistant.document_pages(reading.conversation_id)
+    assert (end["attended_tokens"], end["heat_of"]) == (OPTIONS.token_budget, "attention")
+    pages = [page for document in listed["documents"] for page in document["pages"]]
+    assert len(base64.b64decode(step["heat"])) == len(base64.b64decode(end["heat"])) == len(pages)
+    assert events[1]["attention"] == "quest" and not events[1]["already_read"]
 
 
 def test_every_kv_page_has_its_text(assistant, reading):

@@ -65,7 +65,7 @@ def test_steps_of_the_last_answer_are_kept_and_bounded(hub):
         hub.publish("a", step(number))
     hub.publish("a", {"type": "finished"})
     assert hub.step("a", 2) is None and hub.step("a", 3)["step"] == 3
-    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": KEPT_STEPS + 3}
+    assert hub.subscribe("a").next(0) == {"type": "idle", "steps": KEPT_STEPS + 3, "end": {"type": "finished"}}
     hub.publish("a", {"type": "prefill"})
     assert hub.step("a", 3) is None
 
@@ -118,4 +118,5 @@ def test_what_is_no_part_of_an_answer_is_told_and_changes_nothing(hub):
     hub.tell_all({"type": "library"})  # nobody has looked in between
     assert all_events(one) == [{"type": "changed"}, {"type": "library"}]
     assert all_events(other) == [{"type": "library"}]
-    assert hub.step("a", 0)["step"] == 0 and hub.subscribe("a").next(0) == {"type": "idle", "steps": 1}
+    idle = hub.subscribe("a").next(0)
+    assert (hub.step("a", 0)["step"], idle["type"], idle["steps"]) == (0, "idle", 1)
