@@ -44,7 +44,7 @@ class SampleBook:
 
 
 SAMPLE_BOOKS = (
-    SampleBook("the-happy-prince.pdf", "The Happy Prince and The Selfish Giant", "Oscar Wilde", 20, 26_887),
+    SampleBook("the-happy-prince.pdf", "The Happy Prince", "Oscar Wilde", 20, 26_887),
     SampleBook("pride-and-prejudice-volume-1.txt", "Pride and Prejudice, volume 1", "Jane Austen", 147, 230_573),
 )
 

@@ -11,6 +11,8 @@ export class DocumentRow {
     this.tick.addEventListener("change", () => this.include());
     this.name = button("", () => this.openPages());
     this.name.className = "document-name";
+    this.title = make("span");
+    this.name.append(this.title);
     this.state = make("p", { className: "document-state" });
     this.progress = make("progress", { max: 1 });
     this.notes = make("div", { className: "document-notes" });
@@ -60,7 +62,7 @@ export class DocumentRow {
     this.data = data;
     const { name } = data;
     const isSample = data.state === "sample";
-    setText(this.name, name);
+    setText(this.title, name);
     this.name.title = data.file_name && data.file_name !== name ? `${name} (${data.file_name})` : name;
     const canOpen = data.state === "read";
     if (canOpen) this.name.removeAttribute("aria-disabled");

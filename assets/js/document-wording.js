@@ -56,12 +56,12 @@ function sizeOf({ page_count: pages, tokens }) {
 
 function sampleText({ author, page_count: pages, reading }) {
   const size = [counted(pages, "page"), reading ? `${reading.tokens} tokens` : ""].filter(Boolean).join(", ");
-  return `Sample by ${author}: ${size}`;
+  return `${author}. ${size}`;
 }
 
 /** What reading a sample book takes here, and what of it fits the window; nothing is guessed. */
 function sampleNotes({ reading }) {
-  if (!reading) return [["idle", "What reading it takes is told when the model is loaded."]];
+  if (!reading) return [["idle", "How long reading it takes is told when the model is loaded."]];
   const { fits, reading: first, question_tokens: questionTokens, window_tokens: windowTokens } = reading;
   const notes = [];
   if (!fits) {

@@ -171,7 +171,7 @@ def test_what_the_page_does_not_need_is_closed(client, path):
     assert client.get(path).status_code == 404
 
 
-@pytest.mark.parametrize("path", ["component_server", "process_recording", "vibe-edit", "stream/event"])
+@pytest.mark.parametrize("path", ["upload", "component_server", "process_recording", "vibe-edit", "stream/event"])
 def test_what_the_page_never_posts_is_closed(client, path):
     assert client.post(f"/gradio_api/{path}", json={}).status_code == 404
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import UserFacingError
-from app.web import uploads
 from app.web.uploads import UploadFolder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -51,35 +49,6 @@ def test_what_a_killed_server_has_left_goes_at_the_next_start(tmp_path, other_se
     first.close()
     second.close()
     assert all(path.suffix == ".lock" for path in tmp_path.iterdir())
-
-
-def test_a_file_goes_with_the_folder_of_its_upload(tmp_path):
-    folder = UploadFolder.open(tmp_path)
-    upload = folder.new_folder()
-    for name in ("one.txt", "two.txt"):
-        (upload / name).write_text(name)
-    folder.forget(folder.check(upload / "one.txt"))
-    assert [path.name for path in upload.iterdir()] == ["two.txt"]
-    folder.forget(folder.check(upload / "two.txt"))
-    assert list(folder.root.iterdir()) == []
-    folder.close()
-
-
-def test_a_file_elsewhere_is_not_even_looked_at(tmp_path, monkeypatch):
-    folder = UploadFolder.open(tmp_path / "uploads")
-    monkeypatch.setattr(Path, "resolve", lambda *arguments: pytest.fail("looked at"))
-    with pytest.raises(UserFacingError, match='"secret.txt" was not uploaded here'):
-        folder.check(tmp_path / "secret.txt")
-
-
-def test_a_file_that_is_too_large_is_refused(tmp_path, monkeypatch):
-    folder = UploadFolder.open(tmp_path)
-    file = folder.new_folder() / "book.txt"
-    file.write_text("12345")
-    assert folder.check(str(file)) == file
-    monkeypatch.setattr(uploads, "MAX_UPLOAD_BYTES", 4)
-    with pytest.raises(UserFacingError, match="larger"):
-        folder.check(file)
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
