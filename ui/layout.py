@@ -15,7 +15,8 @@ from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.settings import AppSettings
-from app.web.server import PAGE_FILES_PATH, Page
+from app.web.page_head import imported_scripts
+from app.web.server import ASSETS_FOLDER, PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel
 from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
@@ -42,21 +43,28 @@ _STYLE_SHEETS = (
     "race.css",
     "models.css",
 )
+_SCRIPT = "main.js"
 _HEAD = "\n".join(
     [
-        # Gradio's "Loading" covers the window and stands still, however the style sheets arrive below it.
-        "<style>.gradio-container > .main > .wrap.full { position: fixed !important; inset: 0; }</style>",
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
-        # Used inside the live panel alone, which appears with the page and must not be seen without it.
-        f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/live-panel.css">',
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
-        f'<script type="module" src="{PAGE_FILES_PATH}/js/main.js"></script>',
+        f'<script type="module" src="{PAGE_FILES_PATH}/js/{_SCRIPT}"></script>',
+        *(
+            f'<link rel="modulepreload" href="{PAGE_FILES_PATH}/js/{name}">'
+            for name in imported_scripts(ASSETS_FOLDER / "js", _SCRIPT)
+        ),
     ]
 )
 _BRAND = (
     f'<header class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
     "<h1>Quest Chat</h1></header>"
     '<button type="button" id="new-chat" title="New chat">New chat</button>'
+)
+# What is drawn until the Gradio page is there, which then covers it: the same zones at the same places.
+_FRAME = (
+    f'<script src="{PAGE_FILES_PATH}/js/first.js"></script><div id="desk-frame" aria-hidden="true"><div>'
+    f'<div class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
+    '<span>Quest Chat</span></div></div><div><p>Ask about the document</p></div><div></div></div>'
 )
 _LOADING_POLL_S = 1.0
 
@@ -126,4 +134,4 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         )
     # Handlers wait for the engine or a document, not for the processor; see `ENGINE_QUEUE` for those that answer.
     blocks.queue(default_concurrency_limit=16)
-    return Page(blocks, quest_theme(), _HEAD)
+    return Page(blocks, quest_theme(), _HEAD, _FRAME)

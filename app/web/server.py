@@ -49,11 +49,13 @@ class Page:
         blocks: the Gradio page.
         theme: its theme; must name no font that is fetched.
         head: HTML for the page's head, which links our style sheets and scripts below `PAGE_FILES_PATH`.
+        frame: HTML that is drawn until the Gradio page is there.
     """
 
     blocks: gradio.Blocks
     theme: gradio.themes.Base
     head: str
+    frame: str = ""
 
 
 def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]) -> None:
@@ -110,7 +112,7 @@ def create_app(
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
     from app.web.library_routes import add_library_routes
-    from app.web.race_routes import add_race_routes
+    from app.web.page_head import PageHead
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
     from app.web.source_routes import add_source_routes
@@ -132,6 +134,8 @@ def create_app(
     add_race_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
+    app.add_middleware(PageHead, head=page.head, body=page.frame)
+    add_upload(app, uploads, page.blocks)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
     return gradio.mount_gradio_app(
@@ -141,7 +145,6 @@ def create_app(
         server_name=settings.host,
         server_port=settings.port,
         theme=page.theme,
-        head=page.head,
         footer_links=[],
         run_history=False,
         # Exceptions that we did not foresee stay in the terminal; `gr.Error` is shown in any case.

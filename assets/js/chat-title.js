@@ -22,6 +22,8 @@ export class ChatTitle extends HTMLElement {
   connectedCallback() {
     if (this.heading) return;
     this.innerHTML = MARKUP;
+    // What was drawn until now is covered.
+    document.getElementById("desk-frame")?.remove();
     this.heading = this.querySelector("h2");
     this.querySelector(".new-chat").addEventListener("click", beginChat);
     for (const type of ["quest-library-shown", "quest-opened"]) window.addEventListener(type, () => this.show());
