@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from app.models.hub_downloads import HubDownloads
-from app.models.hub_model import HubModel
+from app.models.hub_model import HubModel, split_model_id
 from app.models.machine_memory import machine_memory
 from app.models.suggested_models import fitting_bits, is_slow, suggested_models
 
@@ -39,6 +39,7 @@ def downloads_json(downloads: HubDownloads, device: str) -> dict[str, Any]:
                 "is_slow": is_slow(model, memory),
                 "is_recommended": model.recommended_for == ("gpu" if memory.is_gpu else "cpu"),
                 "is_here": downloads.cache.has(model.model),
+                "page": hub_page(model.model),
             }
         )
     # The one to begin with comes first.
@@ -70,4 +71,13 @@ def about_json(downloads: HubDownloads, model_id: str) -> dict[str, Any]:
         "present_bytes": downloads.cache.present_bytes(model),
         "free_bytes": downloads.cache.free_bytes(),
         "is_here": downloads.cache.has(model.model),
+        "place": str(downloads.cache.place(model)) if split_model_id(model.model)[1] else model.model,
+        "page": hub_page(model.model),
     }
+
+
+def hub_page(model_id: str) -> str:
+    """The address where a person reads about a model, with its licence."""
+    from huggingface_hub import constants
+
+    return f"{constants.ENDPOINT}/{split_model_id(model_id)[0]}"

@@ -68,8 +68,8 @@ class Transfer:
         if needed > free:
             raise HubError(
                 "disk",
-                f"{self._model.model} needs {needed / 1e9:,.1f} GB more on the disk of {self._cache.folder}, and "
-                f"{free / 1e9:,.1f} GB may be used (1 GB is left free). Free some space, or set HF_HUB_CACHE to a "
+                f"{self._model.model} needs {needed / 2**30:,.1f} GiB more on the disk of {self._cache.folder}, and "
+                f"{free / 2**30:,.1f} GiB may be used (1 GiB is left free). Free some space, or set HF_HUB_CACHE to a "
                 "folder on another disk.",
             )
 

@@ -228,7 +228,7 @@ def test_a_full_disk_and_another_program_are_told_before_anything_is_written(hub
     with FileLock(lock), pytest.raises(HubError, match="Another program is downloading"):
         transfer(model, [])
     huge = HubModel(**{**model.__dict__, "files": (HubFile("model.safetensors", 1 << 49, "0" * 64),)})
-    with pytest.raises(HubError, match="GB more on the disk"):
+    with pytest.raises(HubError, match="GiB more on the disk"):
         transfer(huge, [])
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=(1 << 30) + 1000))
