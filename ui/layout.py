@@ -13,7 +13,6 @@ import gradio as gr
 
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
-from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.settings import AppSettings
 from app.web.page_head import imported_scripts
 from app.web.server import ASSETS_FOLDER, PAGE_FILES_PATH, Page
