@@ -13,12 +13,13 @@ from pathlib import Path
 
 import torch
 
-from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
+from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
 from quest_core.eviction import TokenEviction
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
+from quest_core.memory_plan import plan_chunk, plan_pages, pool_layout
 from quest_core.model_folder import read_model_config
 from quest_core.model_key import model_key
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
@@ -35,15 +36,6 @@ from quest_core.stop_tokens import with_all_stop_tokens
 from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
-PREFILL_CHUNK_TOKENS = {"cuda": 8192, "cpu": 512}
-MIN_PREFILL_CHUNK_TOKENS = 512
-# Of what the pool leaves free; the rest is for graphs and what the kernels need to work in.
-PREFILL_SHARE_OF_FREE_MEMORY = 0.5
-# Left free when the pool is planned: activations, the page's server and the rest of the system.
-POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
-# A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
-# free, except that one window must fit: the embedded model should leave a small machine usable.
-CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
 
 class Engine:
     """A model ready to answer. Use `Engine.load`."""
@@ -75,7 +67,9 @@ class Engine:
         self._stretches = self._plan_stretches()
         self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
-        self.prefill_chunk_tokens = config.prefill_chunk_tokens or _plan_chunk(model_config, self.device, self.dtype)
+        self.prefill_chunk_tokens = config.prefill_chunk_tokens or plan_chunk(
+            model_config, self.device.type, self.dtype, free_memory_bytes(self.device)
+        )
         self._prefixes = PrefixIndex(self._pool)
         self.snapshots, self._sharing = self._open_sharing()
         self._jobs = JobQueue()
@@ -282,41 +276,10 @@ def device_name(device: torch.device) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU ({os.cpu_count()} cores)"
 
 
-def plan_levels(config: EngineConfig, device: torch.device) -> int:
-    """Levels of summaries: only a GPU's kernels look at a second one, and only for some policies."""
-    return config.summary_levels if device.type == "cuda" and config.selection in TWO_LEVEL_SELECTIONS else 1
-
-
-def _plan_chunk(model: ModelConfig, device: torch.device, dtype: torch.dtype) -> int:
-    """Tokens of a prefill's chunk: as many as the device works well with, fewer where their activations do not fit."""
-    chunk_tokens = PREFILL_CHUNK_TOKENS[device.type]
-    # In an MLP: residual stream, its norm and the block's result; gate, up and their product.
-    token_bytes = 3 * (model.hidden_size + model.intermediate_size) * dtype.itemsize
-    free_bytes = free_memory_bytes(device) * PREFILL_SHARE_OF_FREE_MEMORY
-    while chunk_tokens > MIN_PREFILL_CHUNK_TOKENS and chunk_tokens * token_bytes > free_bytes:
-        chunk_tokens //= 2
-    return chunk_tokens
-
-
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    policy = POLICIES[config.selection]
-    layout = (dtype, policy.summary, config.summary_bits == 8, config.kv_bits, plan_levels(config, device))
+    layout = pool_layout(config, device.type, dtype)
     page_bytes = PagePool.page_bytes(model, config.page_size, *layout)
-    window_pages = -(-model.context_tokens // config.page_size)
-    unused_bytes = free_memory_bytes(device)
-    free_bytes = int(unused_bytes * POOL_SHARE_OF_FREE_MEMORY[device.type])
-    # One page more than the window, for the copy that a fork's first write makes.
-    if (window_pages + 1) * page_bytes > free_bytes:
-        fitting_tokens = max(0, free_bytes // page_bytes - 1) * config.page_size
-        raise ModelError(
-            f"A window of {model.context_tokens} tokens needs {window_pages * page_bytes / 2**30:.1f} GiB for its KV "
-            f"cache and {free_bytes / 2**30:.1f} GiB can be used on {device}. Use --context-tokens {fitting_tokens}."
-        )
-    pages = (window_pages + 1) * config.cached_contexts
-    if device.type == "cpu":
-        several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_SHARE))
-        pages = min(pages, max(window_pages + 1, several_bytes // page_bytes))
-    pages = min(pages, free_bytes // page_bytes)
+    pages = plan_pages(model, config, device.type, page_bytes, free_memory_bytes(device))
     return PagePool(model, pages, config.page_size, device, *layout)

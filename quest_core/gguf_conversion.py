@@ -46,6 +46,8 @@ LAYER_NAME = re.compile(r"blk\.(0|[1-9]\d{0,8})\.(\w+)\.(weight|bias)")
 ROPE_FACTORS = "rope_freqs.weight"
 # Raised whenever the converted folder would come out different, so that old conversions are not reused.
 CONVERSION_VERSION = 3
+# Of one model, where nobody has chosen it yet.
+MAX_PARTS = 512
 # Beside config.json, and in our own terms: transformers takes two seconds of imports to read the other.
 MODEL_CONFIG_FILE = "quest_config.json"
 
@@ -72,6 +74,57 @@ def convert_gguf(path: Path, cache_dir: Path, on_progress: Callable[[str], None]
         ),
         on_wait=lambda: on_progress(f"Waiting for another process that converts {name}"),
     )
+
+
+def read_gguf_headers(path: Path) -> tuple[ModelConfig, dict[str, GgufTensor]]:
+    """What the headers of the model say that `path` is, or is a part of; its tensors are not read.
+
+    Returns:
+        Its shape, and the tensors without their data by their names in a checkpoint.
+
+    Raises:
+        ValueError: for a damaged file, a missing part, or a model the decoder does not implement.
+        OSError: if a file cannot be read.
+    """
+    import numpy as np
+
+    parts = gguf_parts(path)
+    if len(parts) > MAX_PARTS:
+        raise ValueError(f"it is one of {len(parts)} parts; no model has so many")
+    file = read_gguf(parts, headers_only=True)
+    # How far llama3's RoPE is stretched, only the tensor says.
+    model = _Understood.read(file, None if ROPE_FACTORS not in file.tensors else np.ones(1))
+    return model.model_config, {model.names[name]: tensor for name, tensor in model.tensors.items()}
+
+
+@dataclass(frozen=True)
+class _Understood:
+    """A GGUF model that the decoder implements.
+
+    Args:
+        config: transformers' own.
+        tensors: by name, without the factors of RoPE; `names` has their names in a checkpoint.
+    """
+
+    metadata: GgufMetadata
+    config: Any
+    model_config: ModelConfig
+    tensors: dict[str, GgufTensor]
+    names: dict[str, str]
+
+    @classmethod
+    def read(cls, file: GgufFile, factors: Any) -> _Understood:
+        metadata = GgufMetadata(file.metadata)
+        names = {name: _checkpoint_name(name) for name in file.tensors}
+        tensors = {name: tensor for name, tensor in file.tensors.items() if name != ROPE_FACTORS}
+        shapes = {names[name]: tensor.shape for name, tensor in tensors.items()}
+        check_layers(metadata.whole("block_count"), shapes)
+        config = transformers_config(metadata, shapes, factors)
+        model_config = ModelConfig.from_transformers(config)
+        check_tensors(model_config, shapes)
+        _check_vocabulary(file, model_config)
+        _check_kinds(file)
+        return cls(metadata, config, model_config, tensors, names)
 
 
 @dataclass(frozen=True)
@@ -108,24 +161,16 @@ class _Conversion:
 
 def _write_folder(parts: tuple[Path, ...], folder: Path) -> None:
     file = read_gguf(parts)
-    metadata = GgufMetadata(file.metadata)
-    names = {name: _checkpoint_name(name) for name in file.tensors}
     factors = file.tensors.get(ROPE_FACTORS)
-    shapes = {names[name]: tensor.shape for name, tensor in file.tensors.items() if tensor is not factors}
-    check_layers(metadata.whole("block_count"), shapes)
-    config = transformers_config(metadata, shapes, None if factors is None else _dequantize(factors))
-    model_config = ModelConfig.from_transformers(config)
-    check_tensors(model_config, shapes)
-    _check_vocabulary(file, model_config)
+    model = _Understood.read(file, None if factors is None else _dequantize(factors))
+    config, model_config = model.config, model.model_config
     heads = {}
-    if ARCHITECTURES[metadata.architecture]:
+    if ARCHITECTURES[model.metadata.architecture]:
         heads = {"attn_q": model_config.num_query_heads, "attn_k": model_config.num_kv_heads}
     conversions = {
-        names[name]: _Conversion(tensor, heads.get(name.split(".")[-2], 0))
-        for name, tensor in file.tensors.items()
-        if tensor is not factors
+        model.names[name]: _Conversion(tensor, heads.get(name.split(".")[-2], 0))
+        for name, tensor in model.tensors.items()
     }
-    _check_kinds(file)
     _check_room(folder, conversions)
     tokenizer = _read_tokenizer(parts[0])
     write_safetensors(

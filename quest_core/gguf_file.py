@@ -31,6 +31,8 @@ MAX_HEADER_ITEMS = 1 << 17
 MAX_ARRAY_LENGTH = 1 << 22
 # Of a token or a merge: the time that a tokenizer takes to be built grows with the square of it.
 MAX_ARRAY_STRING_BYTES = 1024
+# Of a file of which only the header is wanted: several times the largest vocabulary.
+MAX_HEADER_BYTES = 32 << 20
 # The least that a value and a tensor take in the header: lengths, types and offsets.
 MIN_VALUE_BYTES, MIN_TENSOR_BYTES = 13, 24
 AGAIN = ": download or copy it again"
@@ -93,8 +95,12 @@ def gguf_name(path: Path) -> str:
     return path.stem if match is None else match["prefix"]
 
 
-def read_gguf(paths: tuple[Path, ...]) -> GgufFile:
+def read_gguf(paths: tuple[Path, ...], headers_only: bool = False) -> GgufFile:
     """Read the headers of all parts of a model.
+
+    Args:
+        paths: of the parts, in order.
+        headers_only: leave the tensors' data empty, map no file, and read no header longer than `MAX_HEADER_BYTES`.
 
     Raises:
         ValueError: if a file is damaged, or the parts do not belong to each other.
@@ -102,7 +108,7 @@ def read_gguf(paths: tuple[Path, ...]) -> GgufFile:
     """
     metadata, tensors, stated_tensors = {}, {}, set()
     for number, path in enumerate(paths):
-        values, of_part = _Header(path).read()
+        values, of_part = _Header(path, headers_only).read()
         stated = (values.get("split.no", 0), values.get("split.count", 1) or 1)
         for key, value in zip(("split.no", "split.count"), stated, strict=True):
             check_whole(key, value, 0)
@@ -123,11 +129,43 @@ def read_gguf(paths: tuple[Path, ...]) -> GgufFile:
     return GgufFile(paths, metadata, tensors)
 
 
+class _FileHead:
+    """The beginning of a file that nobody vouches for, read as far as it is asked for.
+
+    Unlike a mapped file, one that somebody else cuts off meanwhile ends nobody's process.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._size = path.stat().st_size
+        self._head = b""
+        if self._size < 24:
+            raise ValueError(f"{path.name} ends too early{AGAIN}")
+
+    def __len__(self) -> int:
+        return self._size
+
+    def __getitem__(self, span: slice) -> bytes:
+        if span.stop > len(self._head):
+            if span.stop > MAX_HEADER_BYTES:
+                raise ValueError(f"{self._path.name} has a header of over {MAX_HEADER_BYTES >> 20} MiB; no model has")
+            with self._path.open("rb") as file:
+                self._head = file.read(min(MAX_HEADER_BYTES, max(1 << 20, 2 * span.stop)))
+            if span.stop > len(self._head):
+                raise ValueError(f"{self._path.name} ends too early{AGAIN}")
+        return self._head[span]
+
+
 class _Header:
     """Walks through one file from its beginning."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, headers_only: bool) -> None:
         self._name = path.name
+        self._data: mmap.mmap | _FileHead
+        if headers_only:
+            self._data = _FileHead(path)
+            self._at = 0
+            return
         with path.open("rb") as file:
             size = file.seek(0, 2)
             if size < 24:
@@ -233,6 +271,8 @@ class _Header:
             # All together too, or many names for the same bytes would fill the memory.
             if offset + tensor_bytes > bytes_left or total_bytes > bytes_left:
                 raise ValueError(f"{self._name} ends too early for the tensor {name}{AGAIN}")
-            data = np.frombuffer(self._data, np.uint8, tensor_bytes, start + offset)
+            data = np.empty(0, np.uint8)
+            if not isinstance(self._data, _FileHead):
+                data = np.frombuffer(self._data, np.uint8, tensor_bytes, start + offset)
             tensors[name] = GgufTensor(name, shape[::-1], kind, data)
         return tensors

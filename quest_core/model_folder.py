@@ -61,7 +61,7 @@ def check_model_folder(folder: Path) -> None:
         raise ModelError(f"The folder {folder} holds no config.json; a Hugging Face model folder is expected.")
     for path in entries:
         if path.suffix in READ_SUFFIXES:
-            _check_inside(folder, path)
+            check_inside(folder, path)
     for name in (CONFIG, *TOKENIZER_FILES):
         if (folder / name).is_file():
             read_json(folder / name)
@@ -123,12 +123,12 @@ def open_checkpoint(folder: Path, stack: ExitStack) -> dict[str, Any]:
     from safetensors import SafetensorError, safe_open
 
     checkpoint = {}
-    for name in _checkpoint_files(folder):
+    for name in checkpoint_files(folder):
         path = folder / name
         if not path.is_file():
             hint = "; only safetensors are read, not pickled .bin files" if list(folder.glob("*.bin")) else ""
             raise ModelError(f"The model folder {folder} lacks {name}{hint}.")
-        _check_inside(folder, path)
+        check_inside(folder, path)
         try:
             file = stack.enter_context(safe_open(path, framework="pt"))
         except (SafetensorError, OSError) as error:
@@ -140,7 +140,7 @@ def open_checkpoint(folder: Path, stack: ExitStack) -> dict[str, Any]:
     return checkpoint
 
 
-def _checkpoint_files(folder: Path) -> list[str]:
+def checkpoint_files(folder: Path) -> list[str]:
     index = folder / INDEX
     if not index.is_file():
         return [WEIGHTS]
@@ -153,7 +153,7 @@ def _checkpoint_files(folder: Path) -> list[str]:
     return sorted(set(files.values()))
 
 
-def _check_inside(folder: Path, path: Path) -> None:
+def check_inside(folder: Path, path: Path) -> None:
     try:
         inside = folder.resolve()
         places = [inside]

@@ -142,7 +142,7 @@ def load_weights(
         if config.tied_embeddings:
             unread.discard("lm_head.weight")
         for name, parameter in list(weights.named_parameters()):
-            sources = _sources(name)
+            sources = sources_of(name)
             packed = [packing.tensors_of(source, checkpoint) for source in sources] if packing else []
             if packed and all(packed):
                 sources = tuple(tensor for names in packed for tensor in names)
@@ -232,7 +232,7 @@ def _is_zero(name: str, checkpoint: dict) -> bool:
     return not checkpoint[name].get_tensor(name).any()
 
 
-def _sources(name: str) -> tuple[str, ...]:
+def sources_of(name: str) -> tuple[str, ...]:
     """Checkpoint tensors whose rows make up the parameter `name`."""
     if name in GLOBAL_SOURCES:
         return GLOBAL_SOURCES[name]
@@ -240,7 +240,8 @@ def _sources(name: str) -> tuple[str, ...]:
     return tuple(f"model.layers.{layer}.{source}" for source in LAYER_SOURCES[part])
 
 
-def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype, weight_bits: int) -> None:
+def planned_bytes(weights: DecoderWeights, dtype: torch.dtype, weight_bits: int) -> int:
+    """Bytes that weights will take which may still be on the meta device."""
     needed_bytes = 0
     for name, parameter in weights.named_parameters():
         if weight_bits < 16 and name.rpartition(".")[2] in QUANTIZED:
@@ -249,7 +250,11 @@ def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dt
             needed_bytes += parameter.numel() * dtype.itemsize
     if weight_bits < HEAD_BITS:  # beside what it is made from
         needed_bytes += quantized_bytes(*weights.embedding.shape, HEAD_BITS)
-    free_bytes = free_memory_bytes(device)
+    return needed_bytes
+
+
+def _check_memory(weights: DecoderWeights, device: torch.device, dtype: torch.dtype, weight_bits: int) -> None:
+    needed_bytes, free_bytes = planned_bytes(weights, dtype, weight_bits), free_memory_bytes(device)
     if needed_bytes > free_bytes:
         raise ModelError(
             f"The model needs {needed_bytes / 2**30:.1f} GiB on {device} and {free_bytes / 2**30:.1f} GiB are free. "

@@ -9,7 +9,8 @@ import torch
 
 from kernels.reference import TWO_LEVEL_SUMMARIES
 from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
-from quest_core.engine import Engine, plan_levels
+from quest_core.engine import Engine
+from quest_core.memory_plan import plan_levels
 from quest_core.model_source import ModelError
 from quest_core.page_selection import POLICIES
 
@@ -175,7 +176,7 @@ def test_loading_refuses_what_is_not_supported(tmp_path):
 
 
 def test_summaries_have_a_second_level_where_kernels_look_at_it():
-    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    gpu, cpu = "cuda", "cpu"
     for selection, levels in (("mean", 2), ("quest", 2), ("spread", 1), ("oracle", 1), ("raas", 1), ("h2o", 1)):
         assert plan_levels(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
         assert plan_levels(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
