@@ -17,7 +17,6 @@ from app.settings import AppSettings
 from app.web.page_head import imported_scripts
 from app.web.server import ASSETS_FOLDER, PAGE_FILES_PATH, Page
 from ui.chat_panel import ChatPanel
-from ui.compare_panel import ComparePanel
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
@@ -25,7 +24,7 @@ from ui.page_script import call_script
 from ui.question_line import QuestionLine, status_markup
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
-from ui.side_panel import document_view, live_strip, side_tabs
+from ui.side_panel import document_view, live_strip, race_panel, side_tabs
 from ui.tab_conversation import tab_conversation
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
@@ -96,13 +95,11 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 document_view()
                 with gr.Column(elem_id="reading-panel", min_width=0):
                     live_panel.panel.render()
-                with gr.Column(elem_id="race-panel", min_width=0):
-                    compare_panel = ComparePanel(assistant, settings_panel)
+                race_panel()
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
         library_panel.connect(conversation_id, chat_panel.messages)
         chat_panel.connect(conversation_id)
-        compare_panel.connect(conversation_id)
 
         def show_loading(opened_id: str) -> tuple:
             """Model state and context bar while the model loads; the timer stops itself afterwards."""

@@ -21,3 +21,8 @@ def document_view() -> None:
 def live_strip() -> None:
     """Put the compact line here that tells how an answer reads while another tab is shown."""
     raw_html("<quest-live-strip empty></quest-live-strip>", js_on_load=None, elem_id="live-strip")
+
+
+def race_panel() -> None:
+    """Put the race of dense attention against Quest here."""
+    raw_html("<quest-race></quest-race>", js_on_load=None, elem_id="race-panel")

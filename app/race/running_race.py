@@ -24,8 +24,8 @@ class RunningRace:
     Args:
         record: takes the events.
         events: makes them; run once, in a thread of its own.
-        tell: takes what the tabs are told: {"type": "race", "race_id", "kind", "tokens_before", "tokens", and what has
-            changed}. With `tokens_before` a tab knows whether it has missed any.
+        tell: takes what the tabs are told: {"type": "race", "race_id", "kind", "tokens", and what has changed}. By a
+            token's "side" and "number" a tab knows whether it has missed any.
         release: called at the end, before that is told.
     """
 
@@ -41,7 +41,6 @@ class RunningRace:
         self._tell = tell
         self._release = release
         self._lock = threading.Lock()
-        self._told_tokens = 0
         self._tokens: list[dict[str, Any]] = []
         self._told_at = 0.0
         self._thread = threading.Thread(target=self._run, name="race", daemon=True)
@@ -97,10 +96,8 @@ class RunningRace:
                 "type": "race",
                 "race_id": self.record.race_id,
                 "kind": "race" if isinstance(self.record, RaceRecord) else "sweep",
-                "tokens_before": self._told_tokens,
                 "tokens": [{name: one[name] for name in ("side", "number", "token")} for one in tokens],
                 **changes,
             }
         )
-        self._told_tokens += len(tokens)
         self._told_at = time.monotonic()

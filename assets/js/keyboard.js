@@ -6,14 +6,13 @@ import { closeContext } from "./context-bar.js";
 import { closeSheet } from "./desk.js";
 import { closeDialog } from "./dialogs.js";
 
-const STOP_BUTTONS = "#stop-answer, #compare-question .stop-button";
+const STOP_BUTTONS = "#stop-answer";
 const FOCUSABLE = "button, a, input, textarea, [tabindex], quest-question";
 // Where the focus goes when the element that had it vanishes from inside of one of these.
 const HEIRS = [
   ["#document-list", nextDocument],
   ["#conversation-list", nextConversation],
   ["#documents-panel", () => dropZone()],
-  ["#race-panel", () => document.querySelector("#compare-question textarea")],
   ["#chat-zone", () => document.querySelector("#question textarea")],
 ];
 

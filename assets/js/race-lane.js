@@ -1,0 +1,214 @@
+// One lane of the race: an answer that appears word by word at its own device's time, and the document pages that each
+// word looked at.
+//
+// All words are laid out at once and hidden until their time, so that nothing moves while they come.
+
+import { number, pageName } from "./wording.js";
+
+const NAMES = { dense: "Dense attention", quest: "Quest" };
+const CELL_GAP = 2;
+// A cell that is wide enough carries its page's label.
+const LABEL_FROM_WIDTH = 24;
+// The least that is told from nothing; shares are small where the text is long, so the root of them is drawn.
+const LEAST_LIGHT = 0.14;
+
+export const LANE_MARKUP = ["dense", "quest"]
+  .map(
+    (side) => `
+  <section class="lane" data-side="${side}" aria-label="${NAMES[side]}">
+    <header><h3>${NAMES[side]}</h3><span data-part="reads"></span>
+      <span class="lane-time" data-part="time"></span></header>
+    <div class="lane-words" data-part="words" tabindex="0" role="region" aria-label="Answer of ${NAMES[side]}"></div>
+    <div class="lane-pages"><canvas data-part="pages" role="img"></canvas>
+      <span class="lane-looked" data-part="looked"></span></div>
+    <div class="lane-track" aria-hidden="true"><i data-part="run"></i><b data-part="flag"></b></div>
+  </section>`,
+  )
+  .join("");
+
+export class Lane {
+  constructor(section) {
+    this.section = section;
+    this.side = section.dataset.side;
+    this.parts = Object.fromEntries([...section.querySelectorAll("[data-part]")].map((one) => [one.dataset.part, one]));
+    this.context = this.parts.pages.getContext("2d");
+    new ResizeObserver(() => this.light()).observe(this.parts.pages.parentElement);
+  }
+
+  /** Begin with a race, of which nothing is shown yet. */
+  begin(race) {
+    this.race = race;
+    this.words = [];
+    this.times = [];
+    this.said = -1;
+    this.looked = null;
+    this.parts.words.replaceChildren();
+    this.take();
+  }
+
+  /** Lay out what has come since. */
+  take() {
+    const tokens = this.race.tokens[this.side];
+    for (let index = this.times.length; index < tokens.length; index += 1) {
+      const token = tokens[index];
+      this.times.push(token.at_s);
+      let word = this.words.at(-1);
+      if (!word || (/^\s/.test(token.text) && word.text.trim())) {
+        word = { text: "", firstToken: index, element: document.createElement("span") };
+        this.words.push(word);
+        this.parts.words.append(word.element);
+      }
+      word.text += token.text;
+      word.atS = token.at_s;
+      word.lookedAt = this.side === "dense" ? "all" : token.looked_at;
+      word.element.textContent = word.text;
+    }
+    const { setting, text } = this.race;
+    const budget = setting ? `looks at ${number(setting.token_budget)} tokens for each word` : "";
+    const all = text ? `looks at all ${number(text.prompt_tokens)} tokens for each word` : "";
+    this.parts.reads.textContent = this.side === "dense" ? all : budget;
+  }
+
+  /** The texts are final: put right what was held back, and mark where the answers part. */
+  end() {
+    const tokens = this.race.tokens[this.side];
+    const word = this.words.at(-1);
+    if (word) word.element.textContent = word.text = tokens.slice(word.firstToken).map((token) => token.text).join("");
+    const parted = this.race.result?.first_difference;
+    if (parted === null || parted === undefined) return;
+    const at = this.words.findLastIndex((one) => one.firstToken <= parted);
+    this.words.forEach((one, index) => {
+      one.element.classList.toggle("parts", index === at && parted < tokens.length);
+      one.element.classList.toggle("apart", index > at);
+    });
+  }
+
+  /** How many tokens were there at a time. */
+  tokensAt(seconds) {
+    return countUpTo(this.times, seconds);
+  }
+
+  /** Seconds at which it had finished, or has got so far. */
+  get endS() {
+    return this.race.result?.[this.side].finished_s || this.times.at(-1) || 0;
+  }
+
+  /** Show the lane as it was `seconds` after the start; `mostTokens` is where the finish line stands. */
+  show(seconds, mostTokens) {
+    const tokens = this.tokensAt(seconds);
+    const hasFinished = this.race.result !== null && seconds >= this.endS;
+    const at = hasFinished ? this.words.length - 1 : this.words.findLastIndex((word) => word.atS <= seconds);
+    if (at !== this.said) this.say(at);
+    const own = this.race.result?.[this.side];
+    const spent = Math.min(seconds, this.endS);
+    const rate = hasFinished ? own.tokens_per_s : spent && tokens > 1 ? (tokens - 1) / spent : null;
+    this.parts.time.textContent = [
+      `${spent.toFixed(1)} s`,
+      `${number(tokens)} ${tokens === 1 ? "token" : "tokens"}`,
+      rate ? `${rate.toFixed(1)} tokens/s` : "",
+    ]
+      .filter(Boolean)
+      .join(" · ");
+    this.parts.run.style.transform = `scaleX(${mostTokens ? Math.min(1, tokens / mostTokens) : 0})`;
+    this.parts.flag.textContent = hasFinished && own.finish_reason !== "cancelled" ? `finished, ${this.endS.toFixed(1)} s` : "";
+    this.section.toggleAttribute("data-finished", hasFinished);
+  }
+
+  say(at) {
+    const { words } = this;
+    for (let index = this.said + 1; index <= at; index += 1) words[index].element.classList.add("said");
+    for (let index = at + 1; index <= this.said; index += 1) words[index].element.classList.remove("said");
+    words[this.said]?.element.classList.remove("at");
+    words[at]?.element.classList.add("at");
+    this.said = at;
+    this.looked = words[at]?.lookedAt ?? null;
+    const element = words[at]?.element;
+    const box = this.parts.words;
+    if (element) box.scrollTop = element.offsetTop + element.offsetHeight - box.clientHeight + 8;
+    else box.scrollTop = 0;
+    this.light();
+  }
+
+  /** Part of each document page's text, 0 to 1, that the present word looked at. */
+  shares() {
+    const pages = this.race?.text?.pages ?? [];
+    if (this.looked === "all") return pages.map(() => 1);
+    return pages.map((_, index) => (this.looked?.[index] ?? 0) / 100);
+  }
+
+  light() {
+    if (!this.race) return;
+    const pages = this.race.text?.pages ?? [];
+    const shares = this.shares();
+    const canvas = this.parts.pages;
+    const ratio = window.devicePixelRatio || 1;
+    const [width, height] = [canvas.parentElement.clientWidth, canvas.clientHeight];
+    if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
+      canvas.width = Math.round(width * ratio);
+      canvas.height = Math.round(height * ratio);
+    }
+    this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
+    this.context.clearRect(0, 0, width, height);
+    drawPages(this.context, { x: 0, y: 0, width, height }, pages, shares, colorsOf(this.section, this.side));
+    const tokens = pages.reduce((sum, page) => sum + page.tokens, 0);
+    const looked = tokens ? pages.reduce((sum, page, index) => sum + shares[index] * page.tokens, 0) / tokens : 0;
+    const most = pages[shares.indexOf(Math.max(...shares))];
+    const words = looked ? `this word: ${percent(looked)} of the text` : "";
+    const where = looked && looked < 1 && most ? `, most of ${pageName(most.page_label)}` : "";
+    this.parts.looked.textContent = words + where || "\u00a0";
+    canvas.setAttribute("aria-label", `Document pages that ${NAMES[this.side]} looked at. ${words}${where}`);
+  }
+}
+
+/** Draw the document pages as cells, the brighter the more of one was looked at. */
+export function drawPages(context, box, pages, shares, colors) {
+  if (!pages.length) return;
+  const cell = box.width / pages.length;
+  const gap = cell > 3 * CELL_GAP ? CELL_GAP : 0;
+  pages.forEach((page, index) => {
+    const [x, width] = [box.x + index * cell, Math.max(1, cell - gap)];
+    context.fillStyle = colors.unlit;
+    context.fillRect(x, box.y, width, box.height);
+    if (shares[index] > 0) {
+      context.globalAlpha = LEAST_LIGHT + (1 - LEAST_LIGHT) * Math.sqrt(shares[index]);
+      context.fillStyle = colors.lit;
+      context.fillRect(x, box.y, width, box.height);
+      context.globalAlpha = 1;
+    }
+    if (cell >= LABEL_FROM_WIDTH && page.page_label.length <= 3) {
+      context.font = `11px ${colors.font}`;
+      context.textAlign = "center";
+      context.textBaseline = "middle";
+      context.fillStyle = shares[index] > 0.25 ? colors.onLit : colors.onUnlit;
+      context.fillText(page.page_label, x + width / 2, box.y + box.height / 2 + 1);
+    }
+  });
+}
+
+/** Colours of a lane, from the page's tokens. */
+export function colorsOf(element, side) {
+  const style = getComputedStyle(element);
+  const token = (name) => style.getPropertyValue(`--quest-${name}`).trim();
+  return {
+    lit: token(side),
+    unlit: token("well"),
+    onLit: token("card"),
+    onUnlit: token("quiet"),
+    font: style.fontFamily,
+  };
+}
+
+export function percent(share) {
+  return `${share > 0 && share < 0.0095 ? (100 * share).toFixed(1) : (100 * share).toFixed(0)} %`;
+}
+
+/** How many of ascending numbers are not above `limit`. */
+function countUpTo(numbers, limit) {
+  let [low, high] = [0, numbers.length];
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (numbers[middle] <= limit) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}

@@ -1,0 +1,182 @@
+// The Race tab: a question box, the races that are kept, and the film or the chart of one of them.
+//
+// A custom element with a shadow root, because Gradio patches what stands below its own elements. A race belongs to the
+// server: this shows what has come, from the start after a reload, and from the tab's telemetry while it runs. While a
+// film is on stage, it lies over the conversation: document.documentElement.dataset.race is "stage".
+
+import { currentConversation } from "./conversation.js";
+import { saveFile, savePicture } from "./race-picture.js";
+import { Film, FILM_MARKUP } from "./race-film.js";
+import { RaceForm, FORM_MARKUP } from "./race-form.js";
+import { fetchRace, fetchRaces, hasEnded, raceFile, startRace, stopRace, takeEvent } from "./race-client.js";
+import { Sweep, SWEEP_MARKUP } from "./race-sweep.js";
+
+const STYLE_SHEET = new URL("../css/race-panel.css", import.meta.url);
+const MARKUP = `
+  <style>:host > main { visibility: hidden; }</style>
+  <link rel="stylesheet" href="${STYLE_SHEET}">
+  <main>
+    <header data-part="head" hidden>
+      <button type="button" data-part="back">‹ All races</button>
+      <button type="button" data-part="stage" aria-pressed="false">Full width</button>
+      <span></span>
+      <button type="button" data-part="stop">Stop</button>
+      <button type="button" data-part="picture">Save picture</button>
+      <button type="button" data-part="file">Save JSON</button>
+    </header>
+    ${FORM_MARKUP}${FILM_MARKUP}${SWEEP_MARKUP}
+  </main>`;
+
+export class RacePanel extends HTMLElement {
+  connectedCallback() {
+    if (this.shadowRoot) return;
+    const root = this.attachShadow({ mode: "open" });
+    root.innerHTML = MARKUP;
+    const parts = (this.parts = Object.fromEntries(
+      [...root.querySelectorAll("[data-part]")].map((one) => [one.dataset.part, one]),
+    ));
+    this.film = new Film(parts, [...root.querySelectorAll(".lane")]);
+    this.sweep = new Sweep(parts);
+    this.form = new RaceForm(parts, {
+      onStart: (request) => this.start(request),
+      onOpen: (raceId) => this.openKept(raceId),
+    });
+    this.race = null;
+    parts.back.addEventListener("click", () => this.close());
+    parts.stage.addEventListener("click", () => this.takeStage(!this.onStage));
+    parts.stop.addEventListener("click", () => stopRace(this.conversationId, this.race.race_id));
+    parts.picture.addEventListener("click", () => savePicture(this.race, this));
+    parts.file.addEventListener("click", () => saveFile(raceFile(this.conversationId, this.race.race_id), this.race));
+    root.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape" || !this.onStage) return;
+      event.stopPropagation();
+      this.takeStage(false);
+    });
+    window.addEventListener("quest-opened", () => this.look());
+    window.addEventListener("quest-changed", () => this.look());
+    window.addEventListener("quest-library", () => this.form.isShown && this.look());
+    window.addEventListener("quest-race-event", ({ detail }) => this.hear(detail));
+    window.addEventListener("quest-race", ({ detail }) => this.ask(detail));
+    window.addEventListener("quest-side-shown", ({ detail }) => this.seen(detail.tab));
+    this.look();
+  }
+
+  get onStage() {
+    return document.documentElement.dataset.race === "stage";
+  }
+
+  /** What is kept, and the race that runs, if one does. */
+  async look() {
+    const conversationId = currentConversation();
+    const isOther = conversationId !== this.conversationId;
+    if (isOther) {
+      this.conversationId = conversationId;
+      this.close();
+      this.form.begin(conversationId);
+    }
+    if (!conversationId) return;
+    const kept = await fetchRaces(conversationId);
+    if (!kept || conversationId !== this.conversationId) return;
+    this.form.show(kept);
+    if (kept.latest && !hasEnded(kept.latest) && this.race?.race_id !== kept.latest.race_id) this.open(kept.latest, false);
+  }
+
+  /** A question from elsewhere: at once if it was asked before, else into the box. */
+  ask({ question, turn_id: turnId }) {
+    window.dispatchEvent(new CustomEvent("quest-show-side", { detail: { tab: "race" } }));
+    this.close();
+    this.form.fill(question, turnId);
+    if (turnId) this.form.start();
+  }
+
+  async start(request) {
+    const conversationId = this.conversationId;
+    const { race, error } = await startRace(conversationId, request);
+    if (conversationId !== this.conversationId) return;
+    if (error) this.form.refuse(error);
+    else this.open(race, true);
+  }
+
+  async openKept(raceId) {
+    const race = await fetchRace(this.conversationId, raceId);
+    if (race) this.open(race, true);
+    else this.look();
+  }
+
+  open(race, takesStage) {
+    this.race = race;
+    const isFilm = race.kind === "race";
+    this.form.hide();
+    this.parts.head.hidden = false;
+    this.parts.film.hidden = !isFilm;
+    this.parts.sweep.hidden = isFilm;
+    (isFilm ? this.film : this.sweep).open(race);
+    this.showState();
+    const seen = document.documentElement.dataset.sideTab === "race" && document.documentElement.dataset.side === "open";
+    this.takeStage(isFilm && (takesStage || seen));
+    if (takesStage) this.parts.back.focus();
+  }
+
+  /** Back to the question box. */
+  close() {
+    this.takeStage(false);
+    this.film.pause();
+    this.race = null;
+    for (const name of ["head", "film", "sweep"]) this.parts[name].hidden = true;
+    this.form.unhide();
+  }
+
+  takeStage(takes) {
+    const root = document.documentElement;
+    if (takes) root.dataset.race = "stage";
+    else delete root.dataset.race;
+    // What lies below cannot be seen, so the keyboard should not go there either.
+    document.getElementById("chat-zone")?.toggleAttribute("inert", takes);
+    this.parts.stage.setAttribute("aria-pressed", String(takes));
+    this.parts.stage.textContent = takes ? "Beside the chat" : "Full width";
+  }
+
+  /** Another tab of the right zone was chosen, or this one. */
+  seen(tab) {
+    if (tab !== "race") this.takeStage(false);
+    else if (this.race?.kind === "race" && !hasEnded(this.race)) this.takeStage(true);
+    else if (!this.race) this.look();
+  }
+
+  hear(event) {
+    if (event.race_id !== this.race?.race_id) {
+      this.look();
+      return;
+    }
+    if (takeEvent(this.race, event)) this.redraw();
+    else this.catchUp();
+  }
+
+  async catchUp() {
+    const race = await fetchRace(this.conversationId, this.race.race_id);
+    if (!race || race.race_id !== this.race?.race_id) return;
+    this.race = race;
+    (race.kind === "race" ? this.film : this.sweep).open(race);
+    this.showState();
+  }
+
+  /** Once a frame at the most. */
+  redraw() {
+    if (this.frame) return;
+    this.frame = requestAnimationFrame(() => {
+      this.frame = null;
+      if (!this.race) return;
+      (this.race.kind === "race" ? this.film : this.sweep).update();
+      this.showState();
+      if (hasEnded(this.race)) this.look();
+    });
+  }
+
+  showState() {
+    const { race, parts } = this;
+    const ended = hasEnded(race);
+    parts.stop.hidden = ended;
+    parts.picture.hidden = parts.file.hidden = !ended || race.state === "failed";
+    parts.stage.hidden = race.kind !== "race";
+  }
+}
