@@ -12,12 +12,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Any
 
+from fastapi import Body, FastAPI
+from fastapi.responses import JSONResponse
+
 from app.errors import UserFacingError
 from app.models.download_listing import about_json, downloads_json
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
-
     from app.chat.assistant import Assistant
 
 _NOT_KEPT = {"Cache-Control": "no-store"}
@@ -25,8 +26,6 @@ _NOT_KEPT = {"Cache-Control": "no-store"}
 
 def add_model_download_routes(app: FastAPI, assistant: Assistant, device: str) -> None:
     """Serve what lies below `/models/downloads`; `device` is that of the settings."""
-    from fastapi import Body
-    from fastapi.responses import JSONResponse
 
     # Plain `def` routes run in a thread: these wait for the disk, and one for the network.
     @app.get("/models/downloads")

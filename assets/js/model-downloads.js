@@ -50,17 +50,17 @@ export class ModelDownloads extends HTMLElement {
   build() {
     const root = this.attachShadow({ mode: "open" });
     root.innerHTML = MARKUP;
-    this.part = (selector) => root.querySelector(selector);
+    this.find = (selector) => root.querySelector(selector);
     this.states = new Map();
     const acts = {
       post: (action, values) => this.post(action, values),
       use: (model, weightBits) => this.use(model, weightBits),
     };
-    this.downloads = new Rows(this.part(".downloads"), () => new DownloadRow(acts));
-    this.suggestions = new Rows(this.part(".suggestions"), () => new SuggestionRow(acts));
-    this.part("form").addEventListener("submit", (event) => {
+    this.downloads = new Rows(this.find(".downloads"), () => new DownloadRow(acts));
+    this.suggestions = new Rows(this.find(".suggestions"), () => new SuggestionRow(acts));
+    this.find("form").addEventListener("submit", (event) => {
       event.preventDefault();
-      this.lookUp(this.part("#model-id").value.trim());
+      this.lookUp(this.find("#model-id").value.trim());
     });
   }
 
@@ -79,10 +79,10 @@ export class ModelDownloads extends HTMLElement {
   show(told) {
     const { refusal, memory, suggestions, downloads, too_large: tooLarge, free_bytes: free } = told;
     const under = new Map(downloads.map((one) => [one.model, one]));
-    const refusalLine = this.part(".refusal");
+    const refusalLine = this.find(".refusal");
     refusalLine.hidden = !refusal;
     setText(refusalLine, refusal);
-    this.part("form").hidden = Boolean(refusal);
+    this.find("form").hidden = Boolean(refusal);
     const bits = new Map(suggestions.map((one) => [one.model, one.weight_bits]));
     this.downloads.show(downloads.map((one) => ({ ...one, weightBits: bits.get(one.model) })), "model");
     this.suggestions.show(
@@ -90,8 +90,8 @@ export class ModelDownloads extends HTMLElement {
       "model",
     );
     const where = memory.is_gpu ? `${memory.name} with ${byteCount(memory.bytes)}` : `${byteCount(memory.bytes)} of memory, no GPU`;
-    setText(this.part(".machine"), `${where}. Downloads may take ${byteCount(free)} of the disk.`);
-    const large = this.part(".too-large");
+    setText(this.find(".machine"), `${where}. Downloads may take ${byteCount(free)} of the disk.`);
+    const large = this.find(".too-large");
     large.hidden = !tooLarge;
     setText(large, `${counted(tooLarge, "larger model")} ${tooLarge === 1 ? "is" : "are"} not shown: too much for this machine.`);
     this.tellChanges(downloads);
@@ -108,7 +108,7 @@ export class ModelDownloads extends HTMLElement {
   }
 
   say(text, isBad = false) {
-    const said = this.part(".said");
+    const said = this.find(".said");
     said.classList.toggle("bad", isBad);
     setText(said, text);
   }
@@ -126,10 +126,10 @@ export class ModelDownloads extends HTMLElement {
 
   /** Ask the hub about a model, and show what it says before anything is downloaded. */
   async lookUp(model) {
-    const about = this.part(".about");
+    const about = this.find(".about");
     about.hidden = true;
-    if (!model) return this.part("#model-id").focus();
-    const submit = this.part("form button");
+    if (!model) return this.find("#model-id").focus();
+    const submit = this.find("form button");
     submit.disabled = true;
     this.say("The hub is being asked…");
     const told = await ask(`${ADDRESS}/about?${new URLSearchParams({ model })}`);
@@ -149,13 +149,13 @@ export class ModelDownloads extends HTMLElement {
     const link = make("a", { href: page, target: "_blank", rel: "noopener noreferrer", textContent: licence || "not stated" });
     const terms = make("p", {}, "Licence: ", link, isGated ? ", which you have accepted on the hub" : "");
     const close = () => {
-      this.part(".about").hidden = true;
-      this.part("#model-id").focus();
+      this.find(".about").hidden = true;
+      this.find("#model-id").focus();
     };
     const get = button(isHere ? "Use" : "Download", () => {
       close();
       if (isHere) return this.use(told.place);
-      this.part("#model-id").value = "";
+      this.find("#model-id").value = "";
       return this.post("start", { model });
     });
     get.className = "main";
