@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from app.chat.assistant import Assistant
 
 # Of one that has documents and no question yet.
-UNTITLED = "New conversation"
+UNTITLED = "New chat"
 
 
 def library_listing(assistant: Assistant, conversation: Conversation | None, search: str) -> dict[str, Any]:

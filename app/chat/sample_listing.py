@@ -33,16 +33,16 @@ class SampleReading:
     Args:
         tokens: as people read it, e.g. "about 6,700".
         window_tokens: of the model.
-        question_tokens: so many of its tokens a first question is given; all of them if `fits`.
         fits: whether it fits the window as a whole.
+        window_share: of its tokens, what a first question is given at most.
         reading: how long the model needs for these; None if nobody knows.
         whole: how long it would need for the whole book.
     """
 
     tokens: str
     window_tokens: int
-    question_tokens: int
     fits: bool
+    window_share: float
     reading: ReadingTime | None
     whole: ReadingTime | None
 
@@ -84,8 +84,8 @@ def sample_reading(model: LoadedModel, book: SampleBook, time_of: Callable[[int]
     return SampleReading(
         tokens=str(TokenCount(tokens, is_exact=False)),
         window_tokens=model.engine.context_tokens,
-        question_tokens=question_tokens,
         fits=question_tokens >= tokens,
+        window_share=question_tokens / tokens,
         reading=time_of(question_tokens),
         whole=time_of(tokens),
     )

@@ -18,7 +18,7 @@ from app.chat.assistant import Assistant
 from app.errors import UserFacingError, explain
 from app.library.formats import SUPPORTED_NAMES
 from app.library.limits import MEBIBYTE, ReadLimits
-from app.store.data_folder import StorageFull, storage_error
+from app.store.data_folder import storage_error
 from app.store.stored_text import file_name_of
 from app.web.uploads import UploadFolder
 
@@ -31,7 +31,8 @@ def add_document_upload(app: FastAPI, uploads: UploadFolder, assistant: Assistan
     """Serve the route.
 
     It answers with `{document_id, name, note}`, where the note says what is odd about it ("" if nothing is), or with
-    `{error, supported}`: a sentence, and where it is about the format, what can be read.
+    `{error, supported}`: a sentence, and where it is about the format, what can be read. A refusal is an answer like
+    another, with status 200: a browser would put other ones into its console as errors of the page.
     """
 
     @app.post("/library/documents")
@@ -44,7 +45,8 @@ def add_document_upload(app: FastAPI, uploads: UploadFolder, assistant: Assistan
             await _write(request, path, name)
             return JSONResponse(await run_sync(_add, assistant, conversation, path, name))
         except ClientDisconnect:
-            return JSONResponse({"error": f'Adding "{name}" was broken off.'}, 400)
+            # Nobody is there to read it.
+            return JSONResponse({"error": f'Adding "{name}" was broken off.', "supported": ""})
         except OSError as error:
             return _refusal(storage_error(error, uploads.root), name)
         except Exception as error:
@@ -71,7 +73,7 @@ def add_document_upload(app: FastAPI, uploads: UploadFolder, assistant: Assistan
         told = {"error": " ".join(message.replace(supported, "").split()), "supported": ""}
         if supported in message:
             told["supported"] = SUPPORTED_NAMES
-        return JSONResponse(told, 507 if isinstance(error, StorageFull) else 422)
+        return JSONResponse(told)
 
 
 def too_large(name: str) -> str:

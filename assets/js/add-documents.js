@@ -128,7 +128,8 @@ export class AddDocuments extends HTMLElement {
 
   showProblems() {
     const sentences = [...this.refusals, ...this.notes];
-    if (this.supported) sentences.push(`${CAN_BE_READ} ${this.supported}.`);
+    // Without the endings, which take more room than they tell.
+    if (this.supported) sentences.push(`${CAN_BE_READ} ${this.supported.replaceAll(/ \([^)]*\)/g, "")}.`);
     this.problems.hidden = !sentences.length;
     this.problems.classList.toggle("is-hint", !this.refusals.length);
     if (!sentences.length) return this.problems.replaceChildren();

@@ -39,6 +39,7 @@ export class ConversationList extends HTMLElement {
     this.rows.show(library.conversations, "conversation_id");
     this.none.hidden = !library.isKnown || library.conversations.length > 0;
     setText(this.none, library.search ? NONE_FOUND : NONE);
+    this.focusCameBack();
   }
 
   /** A deleted conversation can be brought back for a while. */
@@ -46,6 +47,7 @@ export class ConversationList extends HTMLElement {
     clearTimeout(this.undoTimer);
     const bringBack = button("Undo", () => {
       this.closeUndo();
+      this.cameBack = conversationId;
       act("undelete_conversation", { conversation_id: conversationId, was_open: wasOpen });
     });
     this.undo.replaceChildren(make("span", { textContent: `“${title}” deleted.` }), bringBack);
@@ -61,11 +63,17 @@ export class ConversationList extends HTMLElement {
     if (document.activeElement !== bringBack) closeLater();
   }
 
+  /** Whoever has brought one back goes on there, unless they are elsewhere already. */
+  focusCameBack() {
+    const row = this.rows.rows.get(this.cameBack);
+    if (!row) return;
+    this.cameBack = null;
+    if (document.activeElement === document.body) row.name.focus();
+  }
+
   closeUndo() {
     clearTimeout(this.undoTimer);
-    const hadFocus = this.undo.contains(document.activeElement);
     this.undo.hidden = true;
-    if (hadFocus) this.querySelector("li a")?.focus();
   }
 }
 

@@ -88,7 +88,6 @@ export class DocumentRow {
     this.element.dataset.look = look;
     this.element.dataset.state = this.data.state;
     this.element.classList.toggle("in-chat", Boolean(this.data.in_conversation));
-    // Its place is kept in every state, so that nothing moves as reading begins and ends.
     this.progress.classList.toggle("is-idle", share === undefined);
     if (share == null) this.progress.removeAttribute("value");
     else this.progress.value = share;
@@ -177,6 +176,7 @@ export class DocumentRow {
   /** Ask once, and name what goes with it. */
   ask() {
     this.menu.close();
+    this.details.hidden = true;
     const leave = button("Keep", () => {
       this.question.hidden = true;
       this.menu.more.focus();
@@ -190,6 +190,7 @@ export class DocumentRow {
     this.question.replaceChildren(make("p", { textContent: lossOf(this.data) }), remove, leave);
     this.question.hidden = false;
     leave.focus();
+    this.question.scrollIntoView({ block: "nearest" });
   }
 
   act(action, values) {

@@ -52,7 +52,7 @@ function request(address, file, onProgress, signal) {
     sending.upload.addEventListener("progress", ({ loaded, total }) => total && onProgress(loaded / total));
     sending.addEventListener("load", () => {
       const answer = parsed(sending.responseText);
-      if (sending.status === 200 && answer) resolve(answer);
+      if (answer?.document_id) resolve(answer);
       else reject(new UploadRefusal(answer?.error ?? refused(file, sending.status), answer?.supported));
     });
     sending.addEventListener("error", () => reject(new UploadRefusal(`"${file.name}" was not added. ${GONE}`)));

@@ -13,12 +13,22 @@ export function stateOf(data) {
     const text = readingText(data.recognition, null, "Text is being recognised");
     return { text, share: data.recognition || null, look: "reading" };
   }
-  if (data.state === "failed") return { text: `Failed: ${data.message}`, look: "failed" };
-  if (data.state === "locked") return { text: data.message || "Locked: it needs its password.", look: "locked" };
+  if (data.state === "failed") return { text: `Failed: ${aboutIt(data)}`, look: "failed" };
+  if (data.state === "locked") return { text: aboutIt(data) || "Locked: it needs its password.", look: "locked" };
   if (data.state === "reading") {
     return { text: readingText(data.progress, null), share: data.progress ?? null, look: "reading" };
   }
   return readState(data);
+}
+
+/** A document's message without the name that stands above it: `"a.pdf" is damaged.` is `Damaged.` there. */
+function aboutIt({ message = "", name, file_name: fileName }) {
+  for (const begin of [`"${name}" `, `"${fileName}" `]) {
+    if (!message.startsWith(begin)) continue;
+    const rest = message.slice(begin.length).replace(/^is /, "");
+    return rest.charAt(0).toUpperCase() + rest.slice(1);
+  }
+  return message;
 }
 
 /** Of a document whose text is there. */
@@ -62,17 +72,17 @@ function sampleText({ author, page_count: pages, reading }) {
 /** What reading a sample book takes here, and what of it fits the window; nothing is guessed. */
 function sampleNotes({ reading }) {
   if (!reading) return [["idle", "How long reading it takes is told when the model is loaded."]];
-  const { fits, reading: first, question_tokens: questionTokens, window_tokens: windowTokens } = reading;
+  const { fits, reading: first, window_tokens: windowTokens, window_share: share } = reading;
   const notes = [];
   if (!fits) {
-    const given = `each question gets the passages that bear on it, at most ${number(questionTokens)} tokens`;
+    const given = `a question gets the passages that bear on it, up to ${Math.round(100 * share)} % of the book`;
     notes.push(["idle", `Longer than the model's window of ${number(windowTokens)} tokens: ${given}.`]);
   }
-  const what = fits ? "Reading it" : "Reading those";
-  const since = first?.is_of_this_run ? "" : ", by the last measurement";
-  if (first) notes.push(["idle", `${what} takes ${first.is_least ? "more than" : "about"} ${roughly(first.seconds)}${since}.`]);
-  else notes.push(["idle", `How long that takes here is known once the model has read something.`]);
-  return notes;
+  const what = fits ? "it" : "those";
+  if (!first) return [...notes, ["idle", `Time to read ${what}: not measured on this machine yet.`]];
+  const least = first.is_least ? "more than" : "about";
+  const since = first.is_of_this_run ? "" : ", as last measured";
+  return [...notes, ["idle", `Time to read ${what}: ${least} ${roughly(first.seconds)}${since}.`]];
 }
 
 /** An estimate has no seconds beyond the first minutes. */

@@ -69,6 +69,7 @@ export function moreButton(actions) {
   const show = (open) => {
     actions.hidden = !open;
     more.setAttribute("aria-expanded", String(open));
+    if (open) actions.scrollIntoView({ block: "nearest" });
   };
   actions.addEventListener("keydown", (event) => {
     if (event.key !== "Escape" || event.defaultPrevented) return;

@@ -233,7 +233,7 @@ class ScriptedAssistant:
         found = [
             SimpleNamespace(
                 conversation_id=conversation_id,
-                title=kept.title or "New conversation",
+                title=kept.title or "New chat",
                 updated_at=kept.updated_at,
                 turns=len(kept.turns),
                 document_names=[self.stored.entries[one].name for one in kept.documents if one in self.stored.entries],
