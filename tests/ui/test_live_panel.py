@@ -8,7 +8,7 @@ from pathlib import Path
 from app.chat.presets import MISSED_OVER_ESTIMATE
 from ui.live_panel import LivePanel
 
-SCRIPT = Path(__file__).resolve().parents[2] / "assets" / "js" / "live-panel.js"
+SCRIPT = Path(__file__).resolve().parents[2] / "assets" / "js" / "engine-view.js"
 
 
 def test_it_tells_the_measured_range_of_missed_attention():

@@ -15,7 +15,7 @@ import { pageName } from "./wording.js";
 // With reduced motion the map still follows the answer, but does not flicker.
 const CALM_REDRAW_MS = 1000;
 
-const STYLE_SHEET = new URL("../css/live-panel.css", import.meta.url);
+const STYLE_SHEET = new URL("../css/engine-view.css", import.meta.url);
 // Nothing is seen before the sheet is there, which makes it visible.
 const MARKUP = `
   <style>.live-header, .live-figures, .live-bar, .live-map { visibility: hidden; }</style>
