@@ -53,9 +53,10 @@ def meter_markup(usage: ContextUsage, documents: Sequence[PagedText], window_not
         )
     )
     return (
-        f'<div class="meter" data-state="{state}"><button type="button" class="context-line" aria-expanded="false">'
+        f'<div class="meter" data-state="{state}"><button type="button" class="context-line" title="Tokens in the window, and what fills it">'
         f'<span class="context-share"><span style="width:{taken_percent:.1f}%"></span></span>'
-        f'<span class="context-words">{taken_tokens:,} of {context_tokens:,}</span></button>'
+        f'<span class="context-words">{taken_tokens:,} of {context_tokens:,}</span>'
+        f'<span class="context-percent">{taken_percent:.0f} %</span></button>'
         '<div class="context-details" role="group" aria-label="What fills the window">'
         f'<div class="meter-head"><span>Context window</span><span>{context_tokens:,} tokens</span></div>'
         f'<div class="meter-bar" role="img" aria-label="{document_part:,} tokens of document, {conversation_tokens:,} '

@@ -64,8 +64,9 @@ _BRAND = (
 _FRAME = (
     f'<script src="{PAGE_FILES_PATH}/js/first.js"></script><div id="desk-frame" aria-hidden="true"><div>'
     f'<div class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
-    '<span>Quest Chat</span></div></div><div><p>Ask about the document</p></div><div></div></div>'
+    "<span>Quest Chat</span></div></div><div><p>Ask about the document</p></div><div></div></div>"
 )
+_CONNECTION_LINE = "<quest-connection-line hidden></quest-connection-line>"
 _LOADING_POLL_S = 1.0
 
 
@@ -90,6 +91,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 raw_html("<quest-chat-title></quest-chat-title>", js_on_load=None, elem_id="chat-title")
                 chat_panel = ChatPanel(assistant, settings_panel, documents_panel)
                 live_strip()
+                raw_html(_CONNECTION_LINE, js_on_load=None, elem_id="connection-line")
                 with chat_panel.question_area:
                     question_line = QuestionLine(assistant, settings_panel, documents_panel)
             with gr.Column(elem_id="side-zone", scale=0, min_width=0):

@@ -14,7 +14,7 @@ from ui.documents_panel import DocumentsPanel
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 
-_LOST = "Quest Chat cannot be reached. Is it still running?"
+_LOST = "Not connected"
 _GEAR = (
     '<svg viewBox="0 0 20 20" width="18" height="18" aria-hidden="true"><path d="M3 6h7M14 6h3M3 14h3M10 14h7"/>'
     '<circle cx="12" cy="6" r="2"/><circle cx="8" cy="14" r="2"/></svg>'

@@ -1,5 +1,6 @@
 """How answers are made: attention, budget, sampling, instructions."""
 
+import html
 import math
 from typing import Any
 
@@ -15,7 +16,10 @@ MIN_BUDGET_TOKENS = 128
 MAX_BUDGET_TOKENS = 4096
 MAX_ANSWER_TOKENS = 2048
 CUSTOM = "custom"
-_HEAD = '<h2 id="settings-title">Settings</h2><button type="button" class="dialog-close" aria-label="Close">✕</button>'
+_HEAD = '<h2 id="settings-title">Settings</h2><button type="button" class="dialog-close" aria-label="Close the settings">✕</button>'
+_BUDGET_LABEL = "Tokens looked at for each word"
+_LONGEST_LABEL = "Longest answer, in tokens"
+_TEMPERATURE_LABEL = "Variety"
 
 
 class SettingsPanel:
@@ -38,11 +42,12 @@ class SettingsPanel:
         )
         with gr.Column(elem_id="settings-panel", min_width=0):
             raw_html(_HEAD, js_on_load=None, elem_id="settings-head")
+            raw_html(presets_markup(), js_on_load=None, elem_id="settings-presets")
             self._attention = gr.Radio(
-                [("Quest", "quest"), ("Dense", "dense")],
+                [("What matters to it", "quest"), ("Everything", "dense")],
                 value=defaults.attention,
-                label="Attention",
-                info="Quest reads only the KV pages that matter to each token; dense reads all of them.",
+                label="For each word, the model looks at",
+                info="Quest chooses KV pages for each token; dense attention reads all of them.",
                 elem_id="attention",
             )
             self._token_budget = gr.Slider(
@@ -50,18 +55,18 @@ class SettingsPanel:
                 max(MAX_BUDGET_TOKENS, settings.token_budget),
                 value=defaults.token_budget,
                 step=settings.page_size,
-                label="Token budget",
-                info="Tokens that each kv head reads per step, in Quest.",
+                label=_BUDGET_LABEL,
+                info="The token budget of Quest: what each KV head attends at a step.",
             )
             self._max_new_tokens = gr.Slider(
-                16, MAX_ANSWER_TOKENS, value=defaults.max_new_tokens, step=16, label="Longest answer"
+                16, MAX_ANSWER_TOKENS, value=defaults.max_new_tokens, step=16, label=_LONGEST_LABEL
             )
             self._temperature = gr.Slider(
-                0, 2, value=defaults.temperature, step=0.05, label="Temperature", info="0 always takes the likeliest."
+                0, 2, value=defaults.temperature, step=0.05, label=_TEMPERATURE_LABEL, info="The temperature. 0 always takes the likeliest word."
             )
             self._top_p = gr.Slider(0.05, 1, value=defaults.top_p, step=0.05, label="Top-p")
             self._system_prompt = gr.Textbox(
-                defaults.system_prompt, label="Instructions to the model (system prompt)", lines=3, max_lines=8
+                defaults.system_prompt, label="Instructions to the model", lines=3, max_lines=8
             )
         for slider in (self._token_budget, self._max_new_tokens, self._temperature, self._top_p):
             _pass_on_what_is_no_number(slider)
@@ -89,6 +94,13 @@ def _pass_on_what_is_no_number(slider: gr.Slider) -> None:
 
 def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def presets_markup() -> str:
+    """What each preset stands for."""
+    rows = (preset.label.partition(": ") for preset in PRESETS)
+    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(cost)}</dd>" for name, _, cost in rows)
+    return f"<dl>{listed}</dl><p>Losses measured on novels with the embedded model; see EVALUATION.md.</p>"
 
 
 def preset_name(attention: str, token_budget: float) -> str:
@@ -119,9 +131,9 @@ def options(
         UserFacingError: for an emptied field, or whatever else is no number.
     """
     numbers = {
-        "Token budget": token_budget,
-        "Longest answer": max_new_tokens,
-        "Temperature": temperature,
+        _BUDGET_LABEL: token_budget,
+        _LONGEST_LABEL: max_new_tokens,
+        _TEMPERATURE_LABEL: temperature,
         "Top-p": top_p,
     }
     for label, value in numbers.items():

@@ -8,8 +8,8 @@ const POLL_MS = 3000;
 const LOST_POLL_MS = 1000;
 const PATIENCE_MS = 10_000;
 
-/** The last known state; `stage` as in ModelStatus, "" until it is known. */
-export const server = { reachable: true, stage: "" };
+/** The last known state; `stage` and `message` as in ModelStatus, "" until they are known. */
+export const server = { reachable: true, stage: "", message: "" };
 
 let timer = null;
 
@@ -25,19 +25,19 @@ export async function checkServer() {
   if (document.hidden) return;
   try {
     const response = await fetch("healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-    const { status, instance } = await response.json();
+    const { status, message, instance } = await response.json();
     if (instance) window.dispatchEvent(new CustomEvent("quest-instance", { detail: instance }));
-    tell(true, status);
+    tell(true, status, message);
   } catch (error) {
-    if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage);
+    if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage, server.message);
   }
   clearTimeout(timer);
   timer = setTimeout(checkServer, server.reachable ? POLL_MS : LOST_POLL_MS);
 }
 
-function tell(reachable, stage) {
-  if (server.reachable === reachable && server.stage === stage) return;
-  Object.assign(server, { reachable, stage });
+function tell(reachable, stage, message) {
+  if (server.reachable === reachable && server.stage === stage && server.message === message) return;
+  Object.assign(server, { reachable, stage, message });
   document.documentElement.dataset.server = reachable ? "reached" : "lost";
   window.dispatchEvent(new Event("quest-server"));
 }

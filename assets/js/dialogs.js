@@ -1,7 +1,9 @@
-// The dialogs beside the desk: settings, and whatever else hears "quest-open-dialog" {dialog} on the window.
+// The dialogs beside the desk: settings and keys; others hear "quest-open-dialog" {dialog} on the window, too.
 //
-// While one is open, the desk is inert, so that the focus stays inside; it goes back to where it came from. Which dialog is
-// open stands in the root element's data-dialog.
+// While one is open, the desk is inert, so that the focus stays inside, and goes round in it; it goes back to where it came
+// from. Which dialog is open stands in the root element's data-dialog.
+
+const FOCUSABLE = "button, a[href], input, textarea, select, summary, [tabindex='0']";
 
 const root = document.documentElement;
 let open = null; // { element, cameFrom }
@@ -30,14 +32,31 @@ export function closeDialog() {
   return true;
 }
 
-/** Open the dialogs of this page's frame when they are asked for. */
+/** Open the dialogs of the page's frame when they are asked for. */
 export function followDialogs() {
   window.addEventListener("quest-open-dialog", ({ detail }) => {
     if (detail.dialog === "settings") openDialog(document.getElementById("settings-dialog"), "settings", "Settings");
+    else closeDialog();
   });
   document.addEventListener("click", ({ target }) => {
     const { dialog } = target.closest?.("[data-dialog]:not(html)")?.dataset ?? {};
-    if (dialog) window.dispatchEvent(new CustomEvent("quest-open-dialog", { detail: { dialog } }));
-    else if (target.closest?.(".dialog-close") || target.id === "settings-dialog") closeDialog();
+    if (dialog) askForDialog(dialog);
+    else if (target.closest?.(".dialog-close") || target === open?.element) closeDialog();
   });
+  document.addEventListener("keydown", (event) => event.key === "Tab" && open && goRound(event));
+}
+
+/** Have a dialog opened by whoever has it. */
+export function askForDialog(dialog) {
+  window.dispatchEvent(new CustomEvent("quest-open-dialog", { detail: { dialog } }));
+}
+
+function goRound(event) {
+  const all = [...open.element.querySelectorAll(FOCUSABLE)].filter((one) => one.getClientRects().length && !one.disabled);
+  const [first, last] = [all[0], all.at(-1)];
+  const { activeElement } = document;
+  const isInside = open.element.contains(activeElement);
+  if (event.shiftKey ? isInside && activeElement !== first && activeElement !== open.element : isInside && activeElement !== last) return;
+  event.preventDefault();
+  (event.shiftKey ? last : first)?.focus();
 }

@@ -20,10 +20,15 @@ const HEIRS = [
 export function listenForEscape() {
   document.addEventListener("keydown", (event) => {
     // An input method takes Escape for its own choice.
-    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || isInOtherDialog(event)) return;
     if (closeDialog() || closeContext() || document.querySelector("quest-live-panel")?.closePage() || closeSheet()) return;
     [...document.querySelectorAll(STOP_BUTTONS)].find((button) => button.offsetParent)?.click();
   });
+}
+
+/** A dialog that is none of ours closes itself. */
+function isInOtherDialog(event) {
+  return event.composedPath().some((element) => element.localName === "dialog");
 }
 
 /** Hand the focus on when its element is taken away: to the question box, the next document, the drop zone. */

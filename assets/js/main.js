@@ -4,10 +4,9 @@
 // Plain modules, run as they stand; there is no build step. Gradio builds the page around them. Each part of the page
 // defines its elements in a module of its own; what is here is the frame.
 
-import { AddDocuments } from "./add-documents.js";
-import { markAnswers } from "./answer-markers.js";
-import { AnswerRow } from "./answer-row.js";
-import { ColumnTabs } from "./column-tabs.js";
+import { defineChat } from "./chat-elements.js";
+import { ChatTitle, listenForNewChat } from "./chat-title.js";
+import { ConnectionLine } from "./connection-line.js";
 import { watchServer } from "./connection.js";
 import { followContextBar } from "./context-bar.js";
 import { followAddress } from "./conversation.js";
@@ -15,6 +14,7 @@ import { followDesk } from "./desk.js";
 import { followDialogs } from "./dialogs.js";
 import { DocumentView } from "./document-view.js";
 import { keepFocus, listenForEscape } from "./keyboard.js";
+import { KeysDialog, listenForKeys } from "./keys-dialog.js";
 import { defineLibrary } from "./library-elements.js";
 import { defineModels } from "./model-elements.js";
 import { nameControls } from "./names.js";
@@ -33,18 +33,20 @@ followContextBar();
 // Before the elements, which tell of conversations that are opened.
 followAddress();
 watchRestarts();
-customElements.define("quest-live-panel", LivePanel);
-customElements.define("quest-question", QuestionBubble);
-customElements.define("quest-unanswered", UnansweredQuestion);
-customElements.define("quest-add-documents", AddDocuments);
-customElements.define("quest-documents", DocumentList);
-customElements.define("quest-conversations", ConversationList);
-customElements.define("quest-passages", Passages);
-customElements.define("quest-answer-row", AnswerRow);
-customElements.define("quest-column-tabs", ColumnTabs);
+defineChat();
+defineLibrary();
+defineReading();
+defineRace();
+defineModels();
+customElements.define("quest-chat-title", ChatTitle);
+customElements.define("quest-connection-line", ConnectionLine);
+customElements.define("quest-keys", KeysDialog);
+customElements.define("quest-side-tabs", SideTabs);
+customElements.define("quest-side-handle", SideHandle);
 customElements.define("quest-document-view", DocumentView);
 placeNotices();
 listenForNewChat();
+listenForKeys();
 listenForEscape();
 keepFocus();
 watchServer();

@@ -57,6 +57,10 @@ export class SideTabs extends HTMLElement {
     }
   }
 
+  focusTab() {
+    this.tabs.find((tab) => tab.tabIndex === 0).focus();
+  }
+
   press(event) {
     const { tabs } = this;
     const at = tabs.findIndex((tab) => tab.tabIndex === 0);

@@ -110,7 +110,7 @@ def test_settings_scroll_by_themselves(open_page):
     page.get_by_role("button", name="Settings").click()
     page.get_by_text("Longest answer").wait_for()
     assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
-    budget = page.get_by_label("number input for Token budget")
+    budget = page.get_by_label("number input for Tokens looked at")
     budget.fill("512")
     budget.press("Enter")
     page.get_by_label("Instructions to the model").scroll_into_view_if_needed()

@@ -260,7 +260,7 @@ def test_after_a_restart_the_page_says_so_and_goes_on(chromium, assistant, serve
             page.locator("#messages .md", has_text="High").nth(1).wait_for()
             page.fill("#question textarea", "Half a ques")
             where = page.url
-        page.locator(".model-status", has_text="cannot be reached").wait_for()
+        page.locator("#connection-line", has_text="cannot be reached").wait_for()
         # While the server is gone, browser and Gradio say so in the console; what matters is how it goes on.
         again = ScriptedAssistant(assistant.stored)
         with serve_page(settings, again, port):

@@ -98,7 +98,7 @@ def page(context, address):
     page.set_input_files("#document-files input[type=file]", str(SAMPLE_BOOK))
     page.wait_for_selector("#document-list li:has-text('tokens')")
     page.get_by_role("button", name="Settings").click()
-    longest = page.get_by_label("number input for Longest answer")
+    longest = page.get_by_label("number input for Longest answer, in tokens")
     longest.fill("32")
     longest.press("Tab")
     return page
@@ -296,7 +296,7 @@ def test_a_page_opens_at_its_top_and_wide_ones_with_the_cursor_in_the_question(c
 def test_a_preset_sets_the_budget_and_another_budget_is_custom(context, address):
     page = open_page(context, address)
     page.get_by_role("button", name="Settings").click()
-    budget = page.get_by_label("number input for Token budget")
+    budget = page.get_by_label("number input for Tokens looked at")
     page.get_by_label("Fast: 256").click()
     page.wait_for_function("input => input.value === '256'", arg=budget.element_handle())
     budget.fill("512")
