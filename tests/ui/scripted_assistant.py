@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 import threading
 import time
 import uuid
@@ -37,9 +38,8 @@ from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
-from app.models.hub_downloads import HubDownloads
-from app.models.model_loader import ModelStatus
-from app.race.race import RaceEvent, RaceFinished, RaceSide, RaceToken
+from app.library.errors import DocumentError
+from app.library.reader import check_document
 from tests.ui.scripted_documents import label_of
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
@@ -69,6 +69,11 @@ class ScriptedLibrary:
         self.reads.set()
 
     def add(self, path: Path, name: str | None, take: bool) -> SimpleNamespace:
+        if path.suffix != ".pdf":  # these are texts here
+            try:
+                check_document(path)
+            except DocumentError as error:
+                raise UserFacingError(error.message.replace(path.name, name or path.name)) from error
         document_id = hashlib.sha256(path.read_bytes()).hexdigest()[:32]
         if document_id not in self._stored.entries:
             texts = self._stored.texts[document_id] = path.read_text(errors="replace").split("\f")
@@ -151,6 +156,7 @@ class ScriptedAssistant:
         cites: phrases of the documents that support the answer's sentences, in order; "" supports none.
         pages_read: what is told of the pages that answers read.
         images_asked: index and width of all page images that were asked for.
+        samples: the sample books that are offered, as the library's listing has them.
     """
 
     def __init__(self, stored: Stored | None = None) -> None:
@@ -169,6 +175,7 @@ class ScriptedAssistant:
         self.cites: tuple[str, ...] = ()
         self.pages_read: list[dict[str, Any]] = []
         self.images_asked: list[tuple[int, int]] = []
+        self.samples: list[dict[str, Any]] = []
         self.library = ScriptedLibrary(self.stored, self._tell_library)
         self.conversations: dict[str, Conversation] = {}
 
@@ -270,6 +277,19 @@ class ScriptedAssistant:
         self.attach_document(conversation, entry.document_id)
         return entry
 
+    def add_sample_book(self, conversation: Conversation, document_id: str) -> SimpleNamespace:
+        (sample,) = (one for one in self.samples if one["document_id"] == document_id)
+        with tempfile.TemporaryDirectory() as folder:
+            (path := Path(folder) / "sample.txt").write_text(sample["title"])
+            entry = self.library.add(path, None, take=False)
+        # The real one has the same id before and after.
+        self.stored.texts[document_id] = self.stored.texts.pop(entry.document_id)
+        self.stored.entries[document_id] = self.stored.entries.pop(entry.document_id)
+        entry.document_id, entry.name = document_id, sample["title"]
+        self.samples.remove(sample)
+        self.attach_document(conversation, document_id)
+        return entry
+
     def attach_document(self, conversation: Conversation, document_id: str) -> None:
         self.library.entry(document_id)
         if document_id not in conversation.document_ids:
@@ -310,7 +330,8 @@ class ScriptedAssistant:
             for entry in self.library.entries()
             if search.lower() in entry.name.lower()
         ]
-        return {"documents": documents, "conversations": [vars(one) for one in self.conversation_summaries(search)]}
+        conversations = [vars(one) for one in self.conversation_summaries(search)]
+        return {"documents": documents, "samples": self.samples, "conversations": conversations}
 
     # Answers.
 
@@ -460,6 +481,7 @@ class ScriptedAssistant:
         self.asked.clear()
         self.cites, self.pages_read = (), []
         self.images_asked.clear()
+        self.samples = []
 
 
 def answer_report(answer: str = "High above the city", finish_reason: str = "stop") -> AnswerReport:

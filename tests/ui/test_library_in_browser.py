@@ -52,10 +52,9 @@ def test_a_file_is_taken_at_once_and_its_state_follows(open_page, served, tmp_pa
     add(page, tmp_path, "book.txt", "locked.pdf", "broken.pdf")
     assert "Being read 40 %" in document(page, "book.txt").inner_text()
     assert document(page, "book.txt").locator("progress").evaluate("bar => bar.value") == 0.4
-    assert page.locator("#document-files").inner_text().startswith("Drop")
     served.library.reads.set()
     document(page, "book.txt").filter(has_text="1 page, 1,204 tokens, read").wait_for()
-    assert document(page, "book.txt").locator("progress").is_hidden()
+    assert document(page, "book.txt").locator("progress").get_attribute("aria-hidden") == "true"
     page.locator("#context-bar", has_text="The whole document is in context").wait_for()
     document(page, "broken.pdf").filter(has_text="Failed: broken.pdf is damaged.").wait_for()
     # A password that is wrong, and one that is not.
@@ -69,14 +68,81 @@ def test_a_file_is_taken_at_once_and_its_state_follows(open_page, served, tmp_pa
     assert box.is_hidden()
 
 
-def test_files_that_come_one_after_the_other_are_all_taken(open_page, served, tmp_path):
+def drop(page, *entries: dict) -> None:
+    """Drop files and folders, which a script can only make up."""
+    page.evaluate(
+        """entries => {
+          const items = entries.map(({ name, text, folder }) => ({
+            kind: "file",
+            webkitGetAsEntry: () => ({ isDirectory: Boolean(folder), name }),
+            getAsFile: () => new File([text ?? ""], name),
+          }));
+          document.querySelector("quest-add-documents").takeDropped({ items });
+        }""",
+        list(entries),
+    )
+
+
+def test_of_what_is_dropped_the_readable_is_added_and_the_rest_named_with_what_to_do(open_page, served):
     page = open_page()
-    for name in ("one.txt", "two.txt", "three.txt"):
-        (tmp_path / name).write_text(name)
-        # Gradio's zone takes a file once it shows that it is empty, which is soon after the last one is listed.
-        page.locator("#document-files").get_by_text("Drop File Here").wait_for()
-        page.set_input_files("#document-files input[type=file]", str(tmp_path / name))
-        document(page, name).wait_for()
+    toasts = page.locator(".toast-body")
+    movie, evil = "film <img src=x>.avi", "evil.exe"
+    drop(
+        page,
+        {"name": movie, "text": "RIFF"},
+        {"name": "one.txt", "text": "High above"},
+        {"name": "empty.pdf"},
+        {"name": evil, "text": "MZ"},
+        {"name": "papers", "folder": True},
+        {"name": "two.txt", "text": "the city"},
+    )
+    document(page, "two.txt").wait_for()
+    problems = page.locator(".add-problems")
+    problems.get_by_text("What can be read").wait_for()
+    told = problems.locator("p").all_inner_texts()
+    assert told[0] == '"papers" is a folder. Open it and drop the documents in it.'
+    assert told[1].startswith(f'"{movie}" is in a format that cannot be read.')
+    assert told[2] == '"empty.pdf" is empty. Check that it was saved or downloaded completely.'
+    assert told[3].startswith(f'"{evil}" is in a format') and len(told) == 5
+    assert told[4] == (
+        "What can be read: PDF, EPUB, Word, PowerPoint, OpenDocument texts, web pages, text and Markdown."
+    )
+    assert document(page, "one.txt").is_visible() and page.locator("#document-list li").count() == 2
+    assert problems.locator("img").count() == toasts.count() == 0
+    page.get_by_label("Close this message").click()
+    assert problems.is_hidden()
+    wait_for_focus(page, "Add documents")
+    # Larger than what is read: said without sending it. And what is there already is told.
+    page.evaluate("document.querySelector('quest-add-documents').setAttribute('most-bytes', '3000')")
+    drop(page, {"name": "long.txt", "text": "x" * 4000}, {"name": "again.txt", "text": "High above"})
+    page.locator(".add-problems.is-hint").or_(problems).get_by_text("at most 2.9 KiB are read").wait_for()
+    problems.get_by_text('"again.txt" is in this chat already.').wait_for()
+    # Gone, the server says nothing: the page does.
+    page.route("**/library/documents*", lambda route: route.abort())
+    drop(page, {"name": "three.txt", "text": "3"})
+    problems.get_by_text("Quest Chat cannot be reached. Is it still running?").wait_for()
+
+
+def test_a_sample_book_is_a_row_that_says_what_reading_it_takes(open_page, served, tmp_path):
+    sample = {"document_id": "s1", "title": "A Novel", "author": "An Author", "page_count": 147, "reading": None}
+    served.samples = [sample]
+    page = open_page()
+    row = document(page, "A Novel")
+    row.get_by_text("How long reading it takes is told when the model is loaded.").wait_for()
+    assert "An Author. 147 pages" in row.inner_text() and row.locator(".row-more").is_hidden()
+    time = {"seconds": 130.0, "is_least": False, "is_of_this_run": False}
+    reading = {"tokens": "about 54,300", "window_tokens": 4096, "window_share": 0.05, "fits": False, "whole": time}
+    for measured, words in ((None, "Time to read those: not measured on this machine"), (time, "about 2 min, as last")):
+        sample["reading"] = reading | {"reading": measured}
+        served._tell_library()
+        row.get_by_text(words).wait_for()
+    assert "Longer than the model's window of 4,096 tokens" in row.inner_text() and "up to 5 %" in row.inner_text()
+    page.keyboard.press("Tab")
+    row.get_by_role("checkbox").focus()
+    page.keyboard.press("Space")
+    document(page, "A Novel").filter(has_text="1,204 tokens, read").wait_for()
+    wait_for_focus(page, "Include A Novel in this chat")
+    assert row.locator(".row-more").is_visible()
 
 
 def test_a_failed_document_is_tried_again(open_page, served, tmp_path):
@@ -116,15 +182,23 @@ def test_what_there_is_to_say_of_pages_and_encoding_is_said(open_page, served, t
 def test_a_document_is_taken_out_and_added_again_and_removed_for_good_after_a_question(open_page, served, tmp_path):
     page = open_page()
     add(page, tmp_path, "one.txt", "two.txt")
-    page.get_by_role("button", name="Take one.txt out of this conversation").click()
-    page.get_by_text("1 document more in the library").click()
-    others = page.locator("#document-list .other-documents")
-    others.get_by_role("button", name="Add one.txt to this conversation").click()
-    others.locator("li").wait_for(state="detached")
-    page.locator("#context-bar", has_text="2,408").wait_for()
+    names = page.locator("#document-list .document-name")
+    order = names.all_inner_texts()
+    tick = page.get_by_role("checkbox", name="Include one.txt in this chat")
+    tick.focus()
+    for count in (1, 2):
+        page.keyboard.press("Space")
+        page.locator("#context-bar", has_text=f"{1204 * count:,}").wait_for()
+        assert tick.is_checked() == (count == 2)
+        # No row moves, and the focus stays.
+        assert names.all_inner_texts() == order
+        wait_for_focus(page, "Include one.txt in this chat")
+    more(document(page, "one.txt"), "Details").click()
+    assert "Kept by the model\n2.0 MiB" in document(page, "one.txt").locator(".row-details").inner_text()
+    wait_for_focus(page, "More for one.txt")
     more(document(page, "one.txt"), "Remove from the library").click()
     question = document(page, "one.txt").locator(".row-question")
-    assert "Its file and text and what the model keeps of it (2.0 MiB) go. 1 conversation loses it." in (
+    assert "Its file and text and what the model keeps of it (2.0 MiB) go. 1 chat loses it." in (
         question.inner_text()
     )
     wait_for_focus(page, "Keep")
@@ -188,12 +262,14 @@ def test_the_search_field_filters_both_lists(open_page, served, tmp_path):
     conversation(page, "And the giant?").wait_for(state="detached")
     assert page.locator("#document-list li").all_inner_texts()[0].startswith("prince.txt")
     assert page.locator("#document-list li").count() == page.locator("#conversation-list li").count() == 1
+    assert page.locator("#library-found").inner_text() == "1 document, 1 chat found."
     page.fill("#library-search", "(\"'*")
     page.get_by_text("No document has these words.").wait_for()
-    page.get_by_text("No conversation has these words.").wait_for()
-    page.fill("#library-search", "")
+    page.get_by_text("No chat has these words.").wait_for()
+    page.press("#library-search", "Escape")
     conversation(page, "And the giant?").wait_for()
-    assert page.locator("#document-list .other-documents").get_attribute("open") is None
+    assert page.locator("#document-list li").count() == 2
+    assert page.locator("#library-found").inner_text() == ""
 
 
 def test_a_deleted_conversation_comes_back(open_page, served):
@@ -209,6 +285,7 @@ def test_a_deleted_conversation_comes_back(open_page, served):
     page.locator("quest-question", has_text="Where?").wait_for()
     assert page.url == address
     assert page.locator(".conversation-undo").is_hidden()
+    wait_for_focus(page, "Where?")
 
 
 def test_conversations_are_exported(open_page, served):

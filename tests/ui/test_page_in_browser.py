@@ -131,7 +131,7 @@ def figure(page, part: str) -> str:
 
 
 def test_the_uploaded_book_is_listed_with_its_size(page):
-    entry = page.locator("#document-list .own-documents li").inner_text()
+    entry = page.locator("#document-list li.in-chat").inner_text()
     assert SAMPLE_BOOK.name in entry
     assert re.search(r"\d+ pages, [\d,]+ tokens", entry)
     assert "whole document is in context" in page.locator("#context-bar").text_content()
@@ -235,7 +235,7 @@ def test_a_second_question_reuses_what_was_read(page):
 def test_two_tabs_take_turns_and_never_mix(page, context, address):
     other = open_page(context, address)
     assert other.locator("#messages .user-row").count() == 0
-    assert other.locator("#document-list .own-documents li").count() == 0
+    assert other.locator("#document-list li.in-chat").count() == 0
     ask(page, "What is the ruby for?")
     page.wait_for_selector("#stop-answer")
     ask(other, "How many legs has a spider?")
