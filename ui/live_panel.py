@@ -1,7 +1,8 @@
-"""The live panel: a place on the page for the custom element that shows telemetry.
+"""The reading panel: a place on the page for the custom element that shows what the model looks at.
 
-All that moves is in `assets/js/live-panel.js`, which takes its data from the telemetry routes of `app.web.server`. Here
-is only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be off.
+All that moves is in `assets/js/reading-panel.js`, which takes its data from the telemetry routes of `app.web.server`.
+Here is only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be
+off.
 """
 
 import html
@@ -27,6 +28,6 @@ class LivePanel:
         """The element for a conversation; with "" it shows its empty state and connects to nothing."""
         least, most = MISSED_OVER_ESTIMATE
         return (
-            f'<quest-live-panel conversation-id="{html.escape(conversation_id)}" page-size="{self._page_size}" '
-            f'missed-factor="{least:.2f} to {most:.2f}"></quest-live-panel>'
+            f'<quest-reading conversation-id="{html.escape(conversation_id)}" page-size="{self._page_size}" '
+            f'missed-factor="{least:.2f} to {most:.2f}"></quest-reading>'
         )

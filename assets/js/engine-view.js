@@ -1,16 +1,14 @@
-// The live panel: figures of the running answer, and the map of KV pages with a slider back through its steps.
+// The engine view: figures of the running answer, and the map of KV pages with a slider back through its steps.
 //
-// A custom element, so that it starts wherever Gradio puts its tag and stops when Gradio takes it out; with a shadow
-// root, because Gradio patches what stands below its own elements. Events arrive faster than the screen refreshes: each
-// only notes what is new, and one animation frame draws it.
+// A custom element inside the reading panel's shadow root. Events arrive faster than the screen refreshes: each only
+// notes what is new, and one animation frame draws it.
 
-import { server } from "./connection.js";
-import { currentConversation, showConversation } from "./conversation.js";
-import { hearAgain } from "./live-stream.js";
+import { currentConversation } from "./conversation.js";
 import { openPage } from "./open-page.js";
 import { PageMap } from "./page-map.js";
 import { decodePageReads, fetchPage, fetchStep } from "./telemetry.js";
-import { pageName } from "./wording.js";
+import { percent } from "./reading-words.js";
+import { byteCount, number, pageName } from "./wording.js";
 
 // With reduced motion the map still follows the answer, but does not flicker.
 const CALM_REDRAW_MS = 1000;
@@ -18,31 +16,19 @@ const CALM_REDRAW_MS = 1000;
 const STYLE_SHEET = new URL("../css/engine-view.css", import.meta.url);
 // Nothing is seen before the sheet is there, which makes it visible.
 const MARKUP = `
-  <style>.live-header, .live-figures, .live-bar, .live-map { visibility: hidden; }</style>
+  <style>.live-header, .live-figures, .live-map { visibility: hidden; }</style>
   <link rel="stylesheet" href="${STYLE_SHEET}">
-  <header class="live-header">
-    <h2>Live</h2>
-    <span class="live-state" data-part="state" role="status">Idle</span>
-  </header>
+  <header class="live-header"><h2>Engine view</h2></header>
   <dl class="live-figures">
     <div><dt>Now</dt><dd><b data-part="speed">–</b> tokens/s</dd></div>
     <div><dt>Average</dt><dd><b data-part="mean-speed">–</b> tokens/s</dd></div>
     <div><dt>First token</dt><dd><b data-part="first-token">–</b> s</dd></div>
-    <div><dt>Cache read</dt><dd><b data-part="read-share">–</b> % a step</dd></div>
-    <div data-part="missed">
-      <dt>Missed, about</dt><dd><b data-part="missed-share">–</b> % of attention</dd>
-    </div>
+    <div><dt>KV read a token</dt><dd><b data-part="bytes">–</b> <span data-part="bytes-unit">MiB</span></dd></div>
+    <div><dt>Of the cache</dt><dd><b data-part="read-share">–</b> with summaries</dd></div>
+    <div data-part="missed"><dt>Skipped, about</dt><dd><b data-part="missed-share">–</b> of attention</dd></div>
   </dl>
-  <div class="live-bar" data-part="prefill" hidden>
-    <span><span data-part="prefill-text"></span><span data-part="prefill-left"></span></span>
-    <progress data-part="prefill-progress" value="0" max="1" aria-label="Reading the document"></progress>
-  </div>
-  <div class="live-bar" data-part="context" hidden>
-    <span><span>Context</span><span data-part="context-text"></span></span>
-    <progress data-part="context-progress" value="0" max="1" aria-label="Tokens in context"></progress>
-  </div>
   <section class="live-map" data-part="map">
-    <h3>KV pages read <span data-part="map-caption"></span></h3>
+    <h3>KV pages selected <span data-part="map-caption"></span></h3>
     <div class="map-frame">
       <canvas tabindex="0" data-part="canvas" role="img"
         aria-label="Map of KV pages read, layers by token position. Arrow keys move, Enter shows the page's text."></canvas>
@@ -50,7 +36,7 @@ const MARKUP = `
       <div class="map-tip" data-part="tip" hidden></div>
     </div>
     <ul class="map-legend" data-part="legend"></ul>
-    <div class="map-steps" data-part="steps" hidden>
+    <div class="map-steps" data-part="steps" data-empty="true">
       <label for="quest-step">Step</label>
       <input type="range" id="quest-step" data-part="slider" min="0" max="0" value="0" step="1">
       <output data-part="step-text" for="quest-step"></output>
@@ -66,17 +52,11 @@ const MARKUP = `
   </section>
 `;
 
-// How the panel calls the end of an answer; any other is just "Finished".
-const ENDINGS = { cancelled: "Stopped", failed: "Failed" };
-// What an idle panel says of a model that is not there.
-const SERVER_STATES = { starting: "Loading the model", loading: "Loading the model", failed: "No model" };
-const FIGURES = ["speed", "mean-speed", "first-token", "read-share", "missed-share"];
-const EMPTY_TEXT = "Ask a question: here you see which parts of the text each token of the answer reads.";
+const FIGURES = ["speed", "mean-speed", "first-token", "bytes", "read-share", "missed-share"];
+const EMPTY_TEXT = "Here you see which KV pages each step of an answer selects, layer by layer.";
 const STEP_0_TEXT = "The first token comes from reading the prompt; the map starts with the second.";
 
-export class LivePanel extends HTMLElement {
-  static observedAttributes = ["conversation-id"];
-
+export class EngineView extends HTMLElement {
   connectedCallback() {
     const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     root.innerHTML = MARKUP;
@@ -94,22 +74,18 @@ export class LivePanel extends HTMLElement {
     this.parts.slider.addEventListener("input", () => this.goToStep(Number(this.parts.slider.value)));
     this.parts.follow.addEventListener("change", () => this.follow());
     this.parts["page-close"].addEventListener("click", () => this.closePage());
-    this.followServer = () => this.showState();
-    window.addEventListener("quest-server", this.followServer);
     this.hear = ({ detail }) => this.receive(detail);
+    this.begin = ({ detail }) => this.open(detail.conversationId);
     window.addEventListener("quest-telemetry", this.hear);
-    this.open(this.getAttribute("conversation-id"));
+    window.addEventListener("quest-opened", this.begin);
+    this.open(currentConversation());
   }
 
   disconnectedCallback() {
-    window.removeEventListener("quest-server", this.followServer);
     window.removeEventListener("quest-telemetry", this.hear);
+    window.removeEventListener("quest-opened", this.begin);
     this.map.close();
     cancelAnimationFrame(this.frame);
-  }
-
-  attributeChangedCallback(name, before, conversationId) {
-    if (this.map && before !== conversationId) this.open(conversationId);
   }
 
   /** Show a conversation; "" is none yet. */
@@ -118,12 +94,8 @@ export class LivePanel extends HTMLElement {
     this.stepCount = 0;
     this.drawnAt = 0;
     this.shown = this.pending = null;
-    this.fetching = false;
-    this.setState("idle", "Idle");
+    this.fetching = this.running = false;
     this.showNothing();
-    if (!conversationId) return;
-    if (conversationId === currentConversation()) hearAgain();
-    else showConversation(conversationId);
   }
 
   // Events.
@@ -137,8 +109,7 @@ export class LivePanel extends HTMLElement {
     // A step that waits for its frame came before this event.
     if (this.pending) this.drawPending(true);
     const { type } = event;
-    if (type === "queued") this.showQueued(event);
-    else if (type === "prefill") this.showPrefill(event);
+    if (type === "prefill") this.showPrefill(event);
     else if (type === "finished") this.showFinished(event);
     else if (type === "idle") this.showIdle(event);
     else if (type === "closed") this.showClosed(event.sentence);
@@ -155,32 +126,19 @@ export class LivePanel extends HTMLElement {
     this.drawnAt = now;
     const event = this.pending;
     this.pending = null;
-    this.setState("answering", "Answering");
-    this.parts.prefill.hidden = true;
+    this.running = true;
     this.stepCount = event.step + 1;
     this.showFigures(event);
     this.showSlider();
     if (this.parts.follow.checked) this.showStep(event);
   }
 
-  showQueued(event) {
-    const ahead = event.jobs_ahead;
-    this.setState("waiting", ahead > 0 ? `Waiting, ${ahead} ahead` : "Starting");
-  }
-
   showPrefill(event) {
     const { reused_tokens: reusedTokens, done_tokens: doneTokens, total_tokens: totalTokens } = event;
-    this.setState("reading", "Reading");
-    const left = event.remaining_s;
-    this.parts.prefill.hidden = false;
-    this.parts["prefill-text"].textContent = `Reading: ${number(doneTokens)} of ${number(totalTokens)} tokens`;
-    this.parts["prefill-left"].textContent =
-      left != null && doneTokens < totalTokens ? `${duration(left)} left` : reusedTokens ? `${number(reusedTokens)} reused` : "";
-    this.parts["prefill-progress"].max = totalTokens;
-    this.parts["prefill-progress"].value = doneTokens;
+    this.running = true;
     // A new answer: what the slider went back to belongs to the old one.
     this.parts.follow.checked = true;
-    this.parts.steps.hidden = true;
+    this.parts.steps.dataset.empty = "true";
     this.closePage();
     for (const name of FIGURES) this.setFigure(name, null);
     this.parts["map-caption"].textContent = "";
@@ -195,48 +153,38 @@ export class LivePanel extends HTMLElement {
   }
 
   showFinished(event) {
-    this.setState("idle", ENDINGS[event.finish_reason] ?? "Finished");
-    this.parts.prefill.hidden = true;
-    this.setFigure("speed", null);
-    this.setFigure("mean-speed", event.mean_tokens_per_s, speedText);
-    this.setFigure("first-token", event.time_to_first_token_s, secondsText);
+    this.running = false;
+    this.showEnd(event);
     this.stepCount = event.steps ?? this.stepCount;
     this.showSlider();
   }
 
+  /** The whole answer's figures. */
+  showEnd(event) {
+    this.setFigure("speed", null);
+    this.setFigure("mean-speed", event.mean_tokens_per_s, speedText);
+    this.setFigure("first-token", event.time_to_first_token_s, secondsText);
+    this.setBytes(event.kv_bytes_read);
+    this.setFigure("read-share", event.read_share, percent);
+    this.setFigure("missed-share", event.mean_missed_share, percent);
+  }
+
   showClosed(sentence) {
-    this.setState("idle", "Closed");
-    this.parts.prefill.hidden = true;
+    this.running = false;
     this.showEmpty(sentence);
   }
 
   async showIdle(event) {
-    this.setState("idle", "Idle");
-    this.parts.prefill.hidden = true;
+    this.running = false;
     this.stepCount = event.steps ?? 0;
     this.showSlider();
     // After a refresh of the page: the last answer's map is still there. After "clear" there is none any more.
     if (!this.stepCount) this.showNothing();
     else if (!this.shown) await this.goToStep(this.stepCount - 1, true);
+    if (event.end && !this.running) this.showEnd(event.end);
   }
 
   // What is shown.
-
-  setState(state, text) {
-    this.running = state !== "idle";
-    this.state = [state, text];
-    this.showState();
-  }
-
-  /** What the answer is doing, unless the server or the model cannot do anything. */
-  showState() {
-    let [state, text] = this.state;
-    if (!server.reachable) [state, text] = ["lost", "Not connected"];
-    else if (state === "idle" && server.stage in SERVER_STATES) text = SERVER_STATES[server.stage];
-    this.dataset.state = state;
-    if (this.parts.state.textContent !== text) this.parts.state.textContent = text;
-    window.dispatchEvent(new CustomEvent("quest-live-state", { detail: { state } }));
-  }
 
   /** As before the first answer. */
   showNothing() {
@@ -244,8 +192,6 @@ export class LivePanel extends HTMLElement {
     this.shown = null;
     this.closePage();
     for (const name of FIGURES) this.setFigure(name, null);
-    this.parts.context.hidden = true;
-    this.parts.prefill.hidden = true;
     this.parts.follow.checked = true;
     this.showEmpty(EMPTY_TEXT);
     this.showSlider();
@@ -260,21 +206,20 @@ export class LivePanel extends HTMLElement {
     this.setFigure("mean-speed", event.mean_tokens_per_s, speedText);
     this.setFigure("first-token", event.time_to_first_token_s, secondsText);
     // Step 0 reads nothing: its token comes from the prefill.
-    this.setFigure("read-share", event.step > 0 ? event.read_share : null, shareText);
-    this.setFigure("missed-share", event.missed_share, shareText);
-    this.showContext(event);
+    this.setBytes(event.step > 0 ? event.kv_bytes_read : null);
+    this.setFigure("read-share", event.step > 0 ? event.read_share : null, percent);
+    this.setFigure("missed-share", event.missed_share, percent);
   }
 
-  showContext(event) {
-    this.parts.context.hidden = false;
-    this.parts["context-text"].textContent = `${number(event.context_tokens)} of ${number(event.window_tokens)} tokens`;
-    this.parts["context-progress"].max = event.window_tokens;
-    this.parts["context-progress"].value = event.context_tokens;
+  setBytes(bytes) {
+    const [amount, unit] = bytes ? byteCount(bytes).split(" ") : ["–", "MiB"];
+    this.parts.bytes.textContent = amount;
+    this.parts["bytes-unit"].textContent = unit;
   }
 
   showSlider() {
     const { steps, slider } = this.parts;
-    steps.hidden = this.stepCount < 2;
+    steps.dataset.empty = String(this.stepCount < 2);
     slider.max = Math.max(0, this.stepCount - 1);
     if (this.parts.follow.checked) slider.value = slider.max;
     this.showStepText();
@@ -306,7 +251,8 @@ export class LivePanel extends HTMLElement {
     };
     this.parts["map-empty"].textContent = "";
     this.map.show(view);
-    const share = event.read_share == null ? "" : `${shareText(event.read_share)} % of the cache`;
+    const looked = event.attended_tokens;
+    const share = looked == null ? "" : `${number(Math.round(looked))} of ${number(event.context_tokens)} tokens`;
     const time = event.step_ms == null ? "" : `${event.step_ms.toFixed(1)} ms`;
     this.parts["map-caption"].textContent = ["at step " + number(event.step), share, time].filter(Boolean).join(" · ");
     this.showLegend(stepLegend(view));
@@ -450,23 +396,10 @@ function sourceText(found) {
   return parts.length ? parts.join("; ") : (names[found.role] ?? "");
 }
 
-function number(value) {
-  return value.toLocaleString("en");
-}
-
 function speedText(value) {
   return value >= 100 ? value.toFixed(0) : value.toFixed(1);
 }
 
 function secondsText(value) {
   return value >= 10 ? value.toFixed(1) : value.toFixed(2);
-}
-
-function shareText(share) {
-  return (100 * share).toFixed(share < 0.1 ? 1 : 0);
-}
-
-function duration(seconds) {
-  const whole = Math.max(1, Math.round(seconds));
-  return whole < 60 ? `${whole} s` : `${Math.floor(whole / 60)} min ${whole % 60} s`;
 }

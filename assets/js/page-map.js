@@ -5,7 +5,7 @@
 
 const MARGIN = { left: 40, right: 6, top: 9, bottom: 36 };
 const PLOT_HEIGHT = 240;
-const ROW_HEIGHT = { least: 3, most: 10 };
+const LEAST_ROW_HEIGHT = 3;
 // Thin lines between cells help only where cells are wide enough to lose a pixel.
 const GAP_FROM_WIDTH = 4;
 const GAP_FROM_HEIGHT = 5;
@@ -69,12 +69,12 @@ export class PageMap {
     this.draw();
   }
 
-  // Geometry, in CSS pixels. The number of layers is known from the first step on; until then any will do.
+  // Geometry, in CSS pixels. The number of layers is known from the first step on.
 
   measure() {
     const layers = this.view.layers ?? 30;
-    const wanted = Math.floor(PLOT_HEIGHT / layers);
-    const rowHeight = Math.min(ROW_HEIGHT.most, Math.max(ROW_HEIGHT.least, wanted));
+    // The same height whatever the number of layers, so that nothing below it moves when the first step comes.
+    const rowHeight = Math.max(LEAST_ROW_HEIGHT, PLOT_HEIGHT / layers);
     const width = Math.max(120, this.canvas.parentElement.clientWidth);
     const plot = {
       left: MARGIN.left,

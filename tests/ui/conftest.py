@@ -103,7 +103,7 @@ def open_page(chromium, served) -> Iterator[Callable]:
         contexts.append(context)
         page = context.new_page()
         page.goto(served.address)
-        page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+        page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
         return page
 
     yield opened

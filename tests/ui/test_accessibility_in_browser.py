@@ -97,7 +97,7 @@ def test_nothing_jumps_while_the_page_loads(open_page, width, height):
     page = open_page(viewport={"width": width, "height": height})
     page.add_init_script(WATCH_SHIFTS)
     page.reload()
-    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+    page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
     page.wait_for_selector("#messages .examples")
     # What comes late would jump late.
     page.wait_for_timeout(1500)

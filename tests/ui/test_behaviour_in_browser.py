@@ -19,7 +19,7 @@ FOCUSED = """() => {
   return focused.getAttribute("aria-label") ?? focused.placeholder ?? focused.textContent ?? focused.localName;
 }"""
 QUESTION = "Ask about the document"
-STATE = "quest-live-panel [data-part=state]"
+STATE = "quest-reading [data-part=state]"
 # What an answer publishes.
 STEP = {
     "type": "step", "step": 1, "page_reads": None, "layers": 2, "pages": 4, "kv_heads": 1, "dense_layers": 0,
@@ -137,18 +137,18 @@ def test_messages_stand_beside_what_they_speak_of_once(open_page, served, tmp_pa
 def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(open_page, served):
     page = open_page()
     ask(page, "First?")
-    conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    conversation_id = page.locator("quest-reading").get_attribute("conversation-id")
     while not served.telemetry.is_watched(conversation_id):
         page.wait_for_timeout(20)
     served.telemetry.publish(conversation_id, STEP)
     served.telemetry.publish(conversation_id, FINISHED)
-    caption = page.locator("quest-live-panel [data-part=map-caption]")
+    caption = page.locator("quest-reading [data-part=map-caption]")
     page.locator(STATE, has_text="Finished").wait_for()
     assert "at step 1" in caption.inner_text()
     page.click("#new-chat")
-    page.locator("quest-live-panel [data-part=map-empty]", has_text="Ask a question").wait_for()
+    page.locator("quest-reading [data-part=map-empty]", has_text="Ask a question").wait_for()
     page.wait_for_function("!document.querySelector('quest-question')")
-    assert (caption.inner_text(), page.locator("quest-live-panel [data-part=mean-speed]").inner_text()) == ("", "–")
+    assert (caption.inner_text(), page.locator("quest-reading [data-part=mean-speed]").inner_text()) == ("", "–")
     page.locator("#conversation-list a", has_text="First?").click()
     page.wait_for_selector("quest-question")
     caption.filter(has_text="at step 1").wait_for()
@@ -156,18 +156,18 @@ def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(
 
 def test_escape_closes_the_text_of_a_page_and_the_focus_stays_on_the_map(open_page, served):
     page = open_page()
-    conversation_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    conversation_id = page.locator("quest-reading").get_attribute("conversation-id")
     while not served.telemetry.is_watched(conversation_id):
         page.wait_for_timeout(20)
     served.telemetry.publish(conversation_id, STEP)
     served.telemetry.publish(conversation_id, FINISHED)
     page.locator(STATE, has_text="Finished").wait_for()
-    detail = page.locator("quest-live-panel .page-detail")
+    detail = page.locator("quest-reading .page-detail")
     for focus in ("canvas", "[data-part=page-close]"):
-        page.focus("quest-live-panel canvas")
+        page.focus("quest-reading canvas")
         page.keyboard.press("Enter")
         detail.wait_for()
-        page.focus(f"quest-live-panel {focus}")
+        page.focus(f"quest-reading {focus}")
         page.keyboard.press("Escape")
         detail.wait_for(state="hidden")
         assert page.evaluate("document.activeElement.shadowRoot.activeElement.localName") == "canvas"

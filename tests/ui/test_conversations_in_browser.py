@@ -12,7 +12,7 @@ from tests.ui.scripted_assistant import ScriptedAssistant
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-OPENED = "quest-live-panel[conversation-id]:not([conversation-id=''])"
+OPENED = "quest-reading[conversation-id]:not([conversation-id=''])"
 ANSWER = "High above the city"
 
 
@@ -32,7 +32,7 @@ def answers(page) -> list[str]:
 
 
 def open_id(page) -> str:
-    return page.locator("quest-live-panel").get_attribute("conversation-id")
+    return page.locator("quest-reading").get_attribute("conversation-id")
 
 
 def go(page, address: str) -> None:

@@ -243,7 +243,7 @@ def test_half_a_name_stays_while_the_lists_change(open_page, served, tmp_path):
     box = page.get_by_label("New name of one.txt")
     box.fill("Half a na")
     (tmp_path / "two.txt").write_text("Another")
-    open_id = page.locator("quest-live-panel").get_attribute("conversation-id")
+    open_id = page.locator("quest-reading").get_attribute("conversation-id")
     served.add_document(served.conversations[open_id], tmp_path / "two.txt")
     document(page, "two.txt").wait_for()
     page.keyboard.type("me")

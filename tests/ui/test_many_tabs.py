@@ -31,7 +31,7 @@ def address(assistant, settings, serve_page, monkeypatch) -> Iterator[str]:
 def open_page(context, address):
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+    page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
     return page
 
 
@@ -58,7 +58,7 @@ def test_twelve_tabs_answer_at_once(assistant, address, tmp_path):
         for conversation_id in list(assistant.conversations):
             assistant.telemetry.publish(conversation_id, {"type": "queued", "jobs_ahead": 7})
         for page in pages:
-            page.wait_for_selector("quest-live-panel[data-state=waiting]")
+            page.wait_for_selector("quest-reading[data-state=waiting]")
         assistant.pause.set()
         for number, page in enumerate(pages):
             page.wait_for_selector("#messages .bot-row:has-text('High above the city')")
@@ -70,9 +70,9 @@ def test_twelve_tabs_answer_at_once(assistant, address, tmp_path):
         pages[1].press("#question textarea", "Enter")
         pages[1].wait_for_selector("#messages .user-row >> nth=1")
         pages[1].wait_for_selector("#question button:has-text('Ask')")
-        closed_id = pages[2].locator("quest-live-panel").get_attribute("conversation-id")
+        closed_id = pages[2].locator("quest-reading").get_attribute("conversation-id")
         assistant.stored.conversations[closed_id].is_deleted = True
         assistant.telemetry.forget(closed_id)
-        pages[2].wait_for_selector("quest-live-panel [data-part=map-empty]:has-text('There is no such conversation')")
+        pages[2].wait_for_selector("quest-reading [data-part=map-empty]:has-text('There is no such conversation')")
         browser.close()
     assert complaints == []

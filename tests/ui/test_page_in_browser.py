@@ -24,7 +24,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 # A busy machine with two cores reads the book in minutes; a wait ends as soon as what it waits for is there.
 PATIENCE_MS = 120_000
-PANEL = "quest-live-panel "
+PANEL = "quest-reading "
 VIEW = "quest-document-view "
 
 pytestmark = [
@@ -107,7 +107,7 @@ def page(context, address):
 def open_page(context, address):
     page = context.new_page()
     page.goto(address)
-    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+    page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
     page.wait_for_selector(".model-status:is([data-stage=ready], [data-stage=failed])")
     assert page.locator(".model-status[data-stage=ready]").count(), page.locator(".model-status").inner_text()
     return page
@@ -140,7 +140,7 @@ def test_the_uploaded_book_is_listed_with_its_size(page):
 # Keeps what the page shows of an answer at each change and each frame: asked from here, a fast answer would go unseen.
 WATCH_ANSWER = """() => {
   const seen = (window.seenOfAnswer = { texts: new Set(), pixels: new Set() });
-  const panel = document.querySelector("quest-live-panel");
+  const panel = document.querySelector("quest-reading");
   const look = () => {
     const answer = document.querySelector("#messages .bot-row");
     if (panel.dataset.state === "answering" && answer) seen.texts.add(answer.innerText);
@@ -161,11 +161,11 @@ def test_an_answer_streams_while_the_panel_moves(page):
     page.evaluate(WATCH_ANSWER)
     ask(page, "What does the Happy Prince ask the Swallow to do?")
     page.wait_for_function(
-        "() => document.querySelector('quest-live-panel').shadowRoot"
+        "() => document.querySelector('quest-reading').shadowRoot"
         ".querySelector('[data-part=prefill-text]').textContent.includes('tokens')"
     )
-    page.wait_for_selector("quest-live-panel[data-state=answering]")
-    page.wait_for_selector("quest-live-panel[data-state=idle]")
+    page.wait_for_selector("quest-reading[data-state=answering]")
+    page.wait_for_selector("quest-reading[data-state=idle]")
     finish(page)
     assert page.evaluate("seenOfAnswer.texts.size") >= 3
     assert page.evaluate("seenOfAnswer.pixels.size") >= 3
@@ -286,7 +286,7 @@ def test_a_page_opens_at_its_top_and_wide_ones_with_the_cursor_in_the_question(c
         page = context.new_page()
         page.set_viewport_size({"width": width, "height": 844})
         page.goto(address)
-        page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+        page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
         page.wait_for_timeout(500)
         assert page.evaluate("document.activeElement.matches('#question textarea')") == focused
         assert page.evaluate("window.scrollY") == 0

@@ -1,0 +1,60 @@
+// What the model looked at, in words for somebody who reads a book.
+
+import { counted, duration, number } from "./wording.js";
+
+const EMPTY = "Ask a question: here you see how much of the text the model looks at for each word, and where.";
+// What is left out of the last page of a step, or of a mean over steps, is no choice.
+const ALMOST_ALL = 0.995;
+
+/** One sentence of the present answer, or of the last one. @param reading see reading-state.js. */
+export function readingSentence({ closed, state, queued, prefill, step, end }) {
+  if (closed) return closed;
+  if (state === "waiting") return queued?.jobs_ahead > 0 ? `Waits for ${counted(queued.jobs_ahead, "other question")}.` : "Begins.";
+  if (state === "reading") return beforeAnswer(prefill);
+  if (state === "answering") return step.step > 0 ? looked(step, step, true) : beforeAnswer(prefill);
+  if (!end) return EMPTY;
+  if (end.attended_tokens != null) return looked(end, end, false);
+  if (end.finish_reason === "failed") return "The answer failed before the model had looked anywhere.";
+  if (end.finish_reason === "cancelled") return "Stopped before the model had looked anywhere.";
+  return "The answer came with the reading of the question itself: the model did not look back.";
+}
+
+function beforeAnswer(prefill) {
+  if (!prefill) return "Answering.";
+  if (prefill.already_read) return "Already read. Answering.";
+  const { done_tokens: done, total_tokens: total, remaining_s: left } = prefill;
+  if (done >= total) return "Read. Answering.";
+  return `Reads the text first: ${number(done)} of ${number(total)} tokens${left == null ? "" : `, about ${duration(left)} left`}.`;
+}
+
+function looked(figures, { context_tokens: all, mean_missed_share: missed }, isNow) {
+  const [looks, skips] = isNow ? ["looks", "skips"] : ["looked", "skipped"];
+  const attended = figures.attended_tokens;
+  if (attended == null) return "Answering.";
+  if (attended >= ALMOST_ALL * all) {
+    const why = figures.attention === "dense" ? "" : ": the text is short enough for that";
+    return `For each word the model ${looks} at all ${number(all)} tokens${why}.`;
+  }
+  const part = `For each word the model ${looks} at ${number(Math.round(attended))} of ${number(all)} tokens (${percent(attended / all)})`;
+  return missed == null ? `${part}.` : `${part} and ${skips} an estimated ${percent(missed)} of its attention.`;
+}
+
+/** What the sentence leaves out. @param heads kv heads of all layers together, or null. @param factor "1.19 to 1.51". */
+export function smallPrint({ step, end }, factor) {
+  const figures = step ?? end;
+  const print = ["A token is a word or a part of one; the model looks anew for each."];
+  if (!figures || figures.attention === "dense") return print[0];
+  if (step) {
+    const { layers, kv_heads: heads, dense_layers: dense } = step;
+    const all = dense && dense < layers ? `, but for the first ${counted(dense, "layer")}, which look at everything: the number is the mean` : "";
+    print.push(`Each of its ${number(layers * heads)} heads chooses its own${all}.`);
+  }
+  if ((end ?? step).mean_missed_share != null) print.push(`On novels the true share skipped was ${factor} times the estimate.`);
+  return print.join(" ");
+}
+
+/** "15 %", "4.5 %", "less than 0.1 %". */
+export function percent(share) {
+  if (share > 0 && share < 0.001) return "less than 0.1 %";
+  return `${(100 * share).toFixed(share < 0.0995 ? 1 : 0)} %`;
+}
