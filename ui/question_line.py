@@ -7,9 +7,9 @@ the context bar follows the conversation (`ui.documents_panel`).
 import html
 
 import gradio as gr
-from app.chat.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 
 from app.chat.assistant import Assistant
+from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from ui.documents_panel import DocumentsPanel
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
