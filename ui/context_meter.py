@@ -7,6 +7,8 @@ from typing import Protocol
 from app.chat.prompt.plan import ContextUsage
 from app.library import left_out_note
 
+_TITLE = "Tokens in the window, and what fills it"
+
 
 class PagedText(Protocol):
     """What the meter needs to know of a document."""
@@ -53,7 +55,7 @@ def meter_markup(usage: ContextUsage, documents: Sequence[PagedText], window_not
         )
     )
     return (
-        f'<div class="meter" data-state="{state}"><button type="button" class="context-line" title="Tokens in the window, and what fills it">'
+        f'<div class="meter" data-state="{state}"><button type="button" class="context-line" title="{_TITLE}">'
         f'<span class="context-share"><span style="width:{taken_percent:.1f}%"></span></span>'
         f'<span class="context-words">{taken_tokens:,} of {context_tokens:,}</span>'
         f'<span class="context-percent">{taken_percent:.0f} %</span></button>'

@@ -16,7 +16,10 @@ MIN_BUDGET_TOKENS = 128
 MAX_BUDGET_TOKENS = 4096
 MAX_ANSWER_TOKENS = 2048
 CUSTOM = "custom"
-_HEAD = '<h2 id="settings-title">Settings</h2><button type="button" class="dialog-close" aria-label="Close the settings">✕</button>'
+_HEAD = (
+    "<h2>Settings</h2>"
+    '<button type="button" class="dialog-close" aria-label="Close the settings">✕</button>'
+)
 _BUDGET_LABEL = "Tokens looked at for each word"
 _LONGEST_LABEL = "Longest answer, in tokens"
 _TEMPERATURE_LABEL = "Variety"
@@ -62,7 +65,12 @@ class SettingsPanel:
                 16, MAX_ANSWER_TOKENS, value=defaults.max_new_tokens, step=16, label=_LONGEST_LABEL
             )
             self._temperature = gr.Slider(
-                0, 2, value=defaults.temperature, step=0.05, label=_TEMPERATURE_LABEL, info="The temperature. 0 always takes the likeliest word."
+                0,
+                2,
+                value=defaults.temperature,
+                step=0.05,
+                label=_TEMPERATURE_LABEL,
+                info="The temperature. 0 always takes the likeliest word.",
             )
             self._top_p = gr.Slider(0.05, 1, value=defaults.top_p, step=0.05, label="Top-p")
             self._system_prompt = gr.Textbox(

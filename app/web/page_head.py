@@ -1,8 +1,8 @@
 """Puts the page's own head into the HTML that Gradio serves.
 
-Gradio takes a `head` as well, but hands it to its script, which adds it when it runs: our style sheets and scripts would
-arrive after a second, and everything would be drawn twice. In the HTML itself the browser fetches them at once, and draws
-the page's frame while Gradio's bundle is still on its way.
+Gradio takes a `head` as well, but hands it to its script, which adds it when it runs: our style sheets and scripts
+would arrive after a second, and everything would be drawn twice. In the HTML itself the browser fetches them at once,
+and draws the page's frame while Gradio's bundle is still on its way.
 """
 
 from __future__ import annotations

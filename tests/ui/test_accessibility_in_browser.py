@@ -12,7 +12,7 @@ axe_playwright_python = pytest.importorskip("axe_playwright_python")
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 AXE = Path(axe_playwright_python.__file__).with_name("axe.min.js")
-SIZES = [(1440, 900), (390, 844)]
+SIZES = [(1440, 900), (1100, 800), (390, 844)]
 # Colours that are on their way from one theme to the other are no findings.
 AT_REST = "*, *::before, *::after { transition: none !important; animation: none !important; }"
 ANSWER = "Hi, [a link](https://example.org) `code`\n\nGold.\n\n```py\nx = 1\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n"
@@ -36,6 +36,18 @@ def check(page, where: str) -> None:
     assert findings == []
 
 
+def check_both(page, where: str) -> None:
+    """In both themes."""
+    for theme in ("dark", "light"):
+        page.evaluate("dark => document.body.classList.toggle('dark', dark)", theme == "dark")
+        check(page, f"{where}, {theme}")
+
+
+def show_library(page) -> None:
+    if page.locator(".open-library").is_visible():
+        page.click(".open-library")
+
+
 @pytest.mark.parametrize(("width", "height"), SIZES)
 def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     served.words = (ANSWER,)
@@ -44,76 +56,87 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     page = open_page(viewport={"width": width, "height": height})
     page.add_style_tag(content=AT_REST)
     page.evaluate(AXE.read_text(encoding="utf-8"))
-    check(page, "empty")
+    check_both(page, "empty")
     files = []
     for name in ("book.txt", "broken.pdf", "locked.pdf"):
         (tmp_path / name).write_text(f"High above the city: {name}")
         files.append(str(tmp_path / name))
     page.set_input_files("#document-files input[type=file]", files)
-    page.wait_for_selector("#document-list li")
+    show_library(page)
     page.get_by_label("Password of locked.pdf").wait_for()
     # One more in the library, and one that is asked about before it is removed.
     page.get_by_role("button", name="Take broken.pdf out of this conversation").click()
     page.get_by_text("1 document more in the library").click()
     page.get_by_role("button", name="More for book.txt").click()
     page.get_by_role("button", name="Remove from the library").locator("visible=true").click()
+    check_both(page, "library")
+    page.keyboard.press("Escape")
     page.fill("#question textarea", "Where?")
     page.press("#question textarea", "Enter")
     page.get_by_role("button", name="Edit").wait_for()
     page.click("#messages button[aria-label=Retry] >> nth=-1")
     page.get_by_role("group", name="Versions of this question").wait_for()
     page.wait_for_selector("#question button:has-text('Ask')")
-    page.locator("#conversation-list .row-more").click()
     page.click("#messages quest-answer-row .info")
-    page.get_by_role("button", name="Settings").click()
-    page.get_by_text("Longest answer").wait_for()
-    for dark in (False, True):
-        page.evaluate("dark => document.body.classList.toggle('dark', dark)", dark)
-        theme = "dark" if dark else "light"
-        check(page, f"chat, {theme}")
-        page.get_by_role("button", name="Edit").click()
-        check(page, f"edit, {theme}")
+    page.click(".context-line")
+    check_both(page, "chat, and what fills the window")
+    page.keyboard.press("Escape")
+    page.get_by_role("button", name="Edit").click()
+    check_both(page, "edit")
+    page.keyboard.press("Escape")
+    page.click("#messages .md a")
+    check_both(page, "link")
+    page.keyboard.press("Escape")
+    page.locator("#messages quest-citation button").click()
+    page.locator("quest-document-view mark").wait_for()
+    page.get_by_role("button", name="Search in the document").click()
+    page.keyboard.type("city")
+    page.locator("quest-document-view .hits button").wait_for()
+    check_both(page, "document")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Alt+3")
+    page.fill("#compare-question textarea", "Where?")
+    page.press("#compare-question textarea", "Enter")
+    page.wait_for_selector(".race-answer mark")
+    check_both(page, "race")
+    page.evaluate("document.documentElement.dataset.race = 'stage'")
+    check_both(page, "race on the stage")
+    page.keyboard.press("Escape")
+    page.keyboard.press("Alt+2")
+    check_both(page, "reading")
+    page.keyboard.press("Escape")
+    for key, name in (("Alt+s", "Settings"), ("?", "Keyboard")):
+        page.evaluate("document.activeElement.blur()")
+        page.keyboard.press(key)
+        page.get_by_role("dialog", name=name).wait_for()
+        check_both(page, name)
         page.keyboard.press("Escape")
-        page.click("#messages .md a")
-        check(page, f"link, {theme}")
-        page.keyboard.press("Escape")
-        page.locator("#messages quest-citation button").click()
-        page.locator("quest-document-view mark").wait_for()
-        page.get_by_role("button", name="Search in the document").click()
-        page.keyboard.type("city")
-        page.locator("quest-document-view .hits button").wait_for()
-        check(page, f"document, {theme}")
-        page.keyboard.press("Escape")
-        page.keyboard.press("Escape")
-        page.get_by_role("tab", name="Race").click()
-        page.fill("#compare-question textarea", "Where?")
-        page.press("#compare-question textarea", "Enter")
-        page.wait_for_selector(".race-answer mark")
-        check(page, f"comparison, {theme}")
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)
-def test_nothing_jumps_while_the_page_loads(open_page, width, height):
+def test_nothing_jumps_and_the_page_never_scrolls(open_page, served, width, height):
     page = open_page(viewport={"width": width, "height": height})
     page.add_init_script(WATCH_SHIFTS)
     page.reload()
-    page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
-    page.wait_for_selector("#messages .examples")
+    page.wait_for_selector("quest-live-panel[conversation-id]:not([conversation-id=''])", state="attached")
+    page.wait_for_selector("#question textarea")
     # What comes late would jump late.
     page.wait_for_timeout(1500)
     assert page.evaluate("window.layoutShift") < 0.05
-
-
-def test_settings_scroll_by_themselves(open_page):
-    page = open_page()
-    before = page.locator("#question").bounding_box()
+    question = page.locator("#question").bounding_box()
+    served.words = tuple(f"Line {number} of a long answer.\n\n" for number in range(60))
+    page.fill("#question textarea", "Where?")
+    page.press("#question textarea", "Enter")
+    page.locator("#messages .md", has_text="Line 59").wait_for()
+    page.wait_for_timeout(300)
+    assert page.evaluate("window.layoutShift") < 0.05
+    assert page.locator("#question").bounding_box() == question
+    # Settings scroll by themselves.
     page.get_by_role("button", name="Settings").click()
-    page.get_by_text("Longest answer").wait_for()
-    assert page.evaluate("document.documentElement.scrollHeight <= window.innerHeight")
-    budget = page.get_by_label("number input for Tokens looked at")
-    budget.fill("512")
-    budget.press("Enter")
-    page.get_by_label("Instructions to the model").scroll_into_view_if_needed()
     page.get_by_label("Instructions to the model").focus()
-    assert page.evaluate("window.scrollY") == 0
-    assert page.locator("#question").bounding_box() == before
+    page.keyboard.press("Escape")
+    assert page.locator("#question").bounding_box() == question
+    for side in ("Height", "Width"):
+        assert page.evaluate(f"document.documentElement.scroll{side} <= window.inner{side}")
+    assert page.evaluate("[window.scrollX, window.scrollY]") == [0, 0]
