@@ -7,24 +7,24 @@ from typing import Any
 from app.models.hub_downloads import HubDownloads
 from app.models.hub_model import HubModel, split_model_id
 from app.models.machine_memory import machine_memory
-from app.models.suggested_models import fitting_bits, is_slow, suggested_models
+from app.models.suggested_models import find_fit, is_slow, suggested_models
+from quest_core.config import EngineConfig
 
 
-def downloads_json(downloads: HubDownloads, device: str) -> dict[str, Any]:
+def downloads_json(downloads: HubDownloads, config: EngineConfig) -> dict[str, Any]:
     """The suggestions, the downloads, and what there is of memory and disk.
 
     Args:
         downloads: of this run of the app.
-        device: as in the settings.
+        config: what the engine is loaded with.
     """
-    memory = machine_memory(device)
+    memory = machine_memory(config.device)
     suggestions, too_large = [], 0
     for model in suggested_models():
-        fitting = fitting_bits(model, memory)
-        if fitting is None:
+        fit = find_fit(model, memory, config)
+        if fit is None:
             too_large += 1
             continue
-        bits, needed = fitting
         suggestions.append(
             {
                 "model": model.model,
@@ -33,9 +33,9 @@ def downloads_json(downloads: HubDownloads, device: str) -> dict[str, Any]:
                 "download_bytes": model.download_bytes,
                 "window_tokens": model.window_tokens,
                 "good_for": model.good_for,
-                "context_tokens": model.context_tokens,
-                "memory_bytes": needed,
-                "weight_bits": bits,
+                "context_tokens": fit.context_tokens,
+                "memory_bytes": fit.needed_bytes,
+                "weight_bits": fit.weight_bits,
                 "is_slow": is_slow(model, memory),
                 "is_recommended": model.recommended_for == ("gpu" if memory.is_gpu else "cpu"),
                 "is_here": downloads.cache.has(model.model),

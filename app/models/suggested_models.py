@@ -6,25 +6,24 @@ Knows nothing of the hub: sizes and windows are in the list.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.models.machine_memory import MachineMemory
-from quest_core.config import WEIGHT_BITS, ModelConfig, RopeConfig
+from quest_core.config import WEIGHT_BITS, EngineConfig, ModelConfig, RopeConfig
+
+if TYPE_CHECKING:
+    from quest_core.memory_plan import MemoryPlan
 
 _LIST = Path(__file__).with_name("suggested_models.json")
-# A book of 100 pages; who wants more asks for more.
-REASONABLE_TOKENS = 32768
+# Books of 100 and of 50 pages; who wants more asks for more.
+REASONABLE_TOKENS = (32768, 16384)
 # Two cores read 780 tokens a second with 0.13 billion weights, and as many times fewer with more of them.
 SLOW_PARAMETERS, UNBEARABLE_PARAMETERS = 1_000_000_000, 5_000_000_000
-# Scales and minimums of a group of 64 weights, by weight.
-_GROUP_BYTES = 4 / 64
-# Work space, libraries, and the page's own process.
-_OVERHEAD_BYTES = 1 << 30
-# A summary beside each page of keys and values.
-_SUMMARY_SHARE = 1 / 8
+_PLENTY_BYTES = 1 << 50
 
 
 @dataclass(frozen=True)
@@ -54,13 +53,10 @@ class SuggestedModel:
     @property
     def parameters(self) -> int:
         """How many weights it has."""
-        matrices, embedding = _weights(self.config)
-        return matrices + embedding * (1 if self.config.tied_embeddings else 2)
-
-    @property
-    def context_tokens(self) -> int:
-        """A window that suits most documents."""
-        return min(self.window_tokens, REASONABLE_TOKENS)
+        shape = self.config
+        attention = 2 * (shape.num_query_heads + shape.num_kv_heads) * shape.head_dim
+        layers = shape.num_layers * shape.hidden_size * (attention + 3 * shape.intermediate_size)
+        return layers + shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
 
 
 @lru_cache(maxsize=1)
@@ -82,44 +78,57 @@ def is_slow(model: SuggestedModel, memory: MachineMemory) -> bool:
     return not memory.is_gpu and model.parameters > SLOW_PARAMETERS
 
 
-def fitting_bits(model: SuggestedModel, memory: MachineMemory) -> tuple[int, int] | None:
-    """The finest weights with which a model fits, as (bits, bytes it then needs).
+@dataclass(frozen=True)
+class Fit:
+    """How a model fits a machine.
+
+    Args:
+        weight_bits: of its matrices.
+        context_tokens: the window.
+        needed_bytes: what it takes of the memory then.
+    """
+
+    weight_bits: int
+    context_tokens: int
+    needed_bytes: int
+
+
+def find_fit(model: SuggestedModel, memory: MachineMemory, config: EngineConfig) -> Fit | None:
+    """The longest reasonable window that fits, and the finest weights beside it.
 
     None if it does not fit, or nobody would have the patience for it here.
+
+    Args:
+        model: of the list.
+        memory: there is.
+        config: what the engine is loaded with, but for the window and the weights.
     """
     if not memory.is_gpu and model.parameters > UNBEARABLE_PARAMETERS:
         return None
-    for bits in WEIGHT_BITS:
-        needed = needed_bytes(model.config, bits, memory.is_gpu, model.context_tokens)
-        if needed <= memory.usable_bytes:
-            return bits, needed
+    from quest_core.memory_plan import POOL_SHARE_OF_FREE_MEMORY
+
+    device = "cuda" if memory.is_gpu else "cpu"
+    for tokens, bits in product(REASONABLE_TOKENS, WEIGHT_BITS):
+        plan = _plan(model, replace(config, context_tokens=tokens, weight_bits=bits), device)
+        beside_weights = memory.usable_bytes - plan.weights - plan.copies
+        if plan.with_one_window <= memory.usable_bytes and plan.window <= (
+            beside_weights * POOL_SHARE_OF_FREE_MEMORY[device]
+        ):
+            return Fit(bits, tokens, plan.with_one_window)
     return None
 
 
-def needed_bytes(config: ModelConfig, weight_bits: int, is_gpu: bool, context_tokens: int) -> int:
-    """About what a model takes of the memory: weights, KV cache, work space.
+@lru_cache(maxsize=256)
+def _plan(model: SuggestedModel, config: EngineConfig, device_type: str) -> MemoryPlan:
+    """What a model takes, on a device with as much memory as one likes: with less, a prefill works in less."""
+    import torch
 
-    Args:
-        config: its shape.
-        weight_bits: of its matrices; the embedding has 16, and the head 16, or 8 beside 4.
-        is_gpu: otherwise 16-bit weights are kept as floats, with copies in 8 bits beside them to decode from.
-        context_tokens: of the cache.
-    """
-    matrices, embedding = _weights(config)
-    packed_head = embedding * (1 + _GROUP_BYTES)
-    if weight_bits == 16:
-        weights = 2 * (matrices + embedding * (1 if config.tied_embeddings else 2))
-        weights += 0 if is_gpu else matrices * (1 + _GROUP_BYTES) + packed_head
-    else:
-        weights = matrices * (weight_bits / 8 + _GROUP_BYTES) + 2 * embedding
-        weights += packed_head if weight_bits == 4 else 0 if config.tied_embeddings else 2 * embedding
-    token_bytes = 2 * 2 * config.num_layers * config.num_kv_heads * config.head_dim
-    return int(weights + token_bytes * context_tokens * (1 + _SUMMARY_SHARE)) + _OVERHEAD_BYTES
+    from quest_core.engine import choose_dtype, choose_kv_dtype
+    from quest_core.memory_plan import MemoryPlanner
 
-
-def _weights(config: ModelConfig) -> tuple[int, int]:
-    """How many weights the layers' matrices have, and the embedding; vectors are hardly any."""
-    heads_width = config.num_query_heads * config.head_dim
-    kv_width = config.num_kv_heads * config.head_dim
-    of_layer = config.hidden_size * (2 * heads_width + 2 * kv_width + 3 * config.intermediate_size)
-    return config.num_layers * of_layer, config.vocab_size * config.hidden_size
+    device = torch.device(device_type)
+    dtype = choose_dtype(config.dtype, device)
+    kv_dtype = choose_kv_dtype(config.dtype, device, dtype)
+    shape = model.config.with_context(config.context_tokens)
+    planner = MemoryPlanner(shape, config, device_type, dtype, kv_dtype, qkv_bias=shape.family == "qwen2")
+    return planner.plan(_PLENTY_BYTES)

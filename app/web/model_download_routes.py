@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse
 
 from app.errors import UserFacingError
 from app.models.download_listing import about_json, downloads_json
+from quest_core.config import EngineConfig
 
 if TYPE_CHECKING:
     from app.chat.assistant import Assistant
@@ -24,13 +25,13 @@ if TYPE_CHECKING:
 _NOT_KEPT = {"Cache-Control": "no-store"}
 
 
-def add_model_download_routes(app: FastAPI, assistant: Assistant, device: str) -> None:
-    """Serve what lies below `/models/downloads`; `device` is that of the settings."""
+def add_model_download_routes(app: FastAPI, assistant: Assistant, config: EngineConfig) -> None:
+    """Serve what lies below `/models/downloads`; `config` is what the engine is loaded with."""
 
     # Plain `def` routes run in a thread: these wait for the disk, and one for the network.
     @app.get("/models/downloads")
     def listing() -> JSONResponse:
-        return answer(lambda: downloads_json(assistant.model_downloads, device))
+        return answer(lambda: downloads_json(assistant.model_downloads, config))
 
     @app.get("/models/downloads/about")
     def about(model: str) -> JSONResponse:

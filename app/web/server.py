@@ -131,7 +131,7 @@ def create_app(
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
-    add_race_routes(app, assistant)
+    add_model_download_routes(app, assistant, settings.engine_config())
     add_shared_streams(app)
     page = build_page(assistant, settings)
     app.add_middleware(PageHead, head=page.head, body=page.frame)

@@ -4,6 +4,7 @@ import { button, make, setName, setText } from "./list-rows.js";
 import { byteCount, duration, number } from "./wording.js";
 
 const NAMED_STATES = {
+  starting: "begins",
   downloading: "is being downloaded",
   waiting: "waits for the network",
   paused: "paused",
@@ -17,9 +18,14 @@ export function namedState(state) {
   return NAMED_STATES[state];
 }
 
+/** With what a model of the list fits this machine. */
+export function fitOf({ weight_bits: weightBits, context_tokens: contextTokens }) {
+  return { weightBits, contextTokens };
+}
+
 /** A model that this machine can hold: what it is good for, its licence, and what it takes. */
 export class SuggestionRow {
-  /** @param acts `post(action, values)` and `use(model, weightBits)`. */
+  /** @param acts `post(action, values)` and `use(model, fit)`. */
   constructor(acts) {
     this.name = make("h4");
     this.best = make("span", { className: "best", textContent: "Best to begin with", hidden: true });
@@ -28,8 +34,8 @@ export class SuggestionRow {
     this.size = make("span");
     this.memory = make("p", { className: "quiet" });
     this.get = button("", () => {
-      const { model, weight_bits: weightBits, is_here: isHere } = this.data;
-      if (isHere) acts.use(model, weightBits);
+      const { model, is_here: isHere } = this.data;
+      if (isHere) acts.use(model, fitOf(this.data));
       else acts.post("start", { model });
     });
     this.state = make("span", { className: "quiet" });
@@ -58,7 +64,8 @@ export class SuggestionRow {
     this.get.hidden = (Boolean(download) || data.isRefused) && !isHere;
     setText(this.get, isHere ? "Use" : "Download");
     setName(this.get, isHere ? `Use ${name}` : `Download ${name}, ${byteCount(data.download_bytes)}, ${data.licence}`);
-    setText(this.state, isHere ? "On this machine" : download ? `${namedState(download.state) ?? "waits its turn"}, see above` : "");
+    this.get.className = data.is_recommended && !isHere ? "main" : "";
+    setText(this.state, isHere ? "On this machine" : download ? `See above: ${namedState(download.state) ?? "waits its turn"}` : "");
   }
 }
 
@@ -113,8 +120,8 @@ export class DownloadRow {
   }
 
   doMain() {
-    const { model, state, place, weightBits } = this.data;
-    if (state === "done") this.acts.use(place, weightBits);
+    const { model, state, place, fit } = this.data;
+    if (state === "done") this.acts.use(place, fit);
     else this.acts.post(RUNNING.includes(state) ? "pause" : "resume", { model });
   }
 

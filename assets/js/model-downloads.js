@@ -1,10 +1,11 @@
 // Models from the hub: a short list of good ones for this machine, any other by its id, and downloads under way.
 //
 // Asks /models/downloads when it is seen and when the server says that something has changed ("quest-models"). "Use" tells
-// whoever holds the element: "quest-use-model" {model, weightBits}. What the hub says is set as text, never as markup.
+// whoever holds the element: "quest-use-model" {model}, and of models of the list also {weightBits, contextTokens}, with
+// which they fit this machine. What the hub says is set as text, never as markup.
 
 import { button, make, Rows, setText } from "./list-rows.js";
-import { DownloadRow, namedState, SuggestionRow } from "./model-download-rows.js";
+import { DownloadRow, fitOf, namedState, SuggestionRow } from "./model-download-rows.js";
 import { byteCount, counted, number } from "./wording.js";
 
 const STYLE_SHEET = new URL("../css/model-downloads.css", import.meta.url).pathname;
@@ -54,7 +55,7 @@ export class ModelDownloads extends HTMLElement {
     this.states = new Map();
     const acts = {
       post: (action, values) => this.post(action, values),
-      use: (model, weightBits) => this.use(model, weightBits),
+      use: (model, fit) => this.use(model, fit),
     };
     this.downloads = new Rows(this.find(".downloads"), () => new DownloadRow(acts));
     this.suggestions = new Rows(this.find(".suggestions"), () => new SuggestionRow(acts));
@@ -83,8 +84,8 @@ export class ModelDownloads extends HTMLElement {
     refusalLine.hidden = !refusal;
     setText(refusalLine, refusal);
     this.find("form").hidden = Boolean(refusal);
-    const bits = new Map(suggestions.map((one) => [one.model, one.weight_bits]));
-    this.downloads.show(downloads.map((one) => ({ ...one, weightBits: bits.get(one.model) })), "model");
+    const fits = new Map(suggestions.map((one) => [one.model, fitOf(one)]));
+    this.downloads.show(downloads.map((one) => ({ ...one, fit: fits.get(one.model) })), "model");
     this.suggestions.show(
       suggestions.map((one) => ({ ...one, download: under.get(one.model), isRefused: Boolean(refusal) })),
       "model",
@@ -119,8 +120,8 @@ export class ModelDownloads extends HTMLElement {
     await this.lookAgain();
   }
 
-  use(model, weightBits) {
-    const detail = { model, weightBits };
+  use(model, fit = {}) {
+    const detail = { model, ...fit };
     this.dispatchEvent(new CustomEvent("quest-use-model", { detail, bubbles: true, composed: true }));
   }
 
