@@ -24,3 +24,13 @@ def test_sample_book_is_whole_and_clean(sample_book):
     assert "Gutenberg" not in text
     # Printed page numbers are not text.
     assert not any(page.text.startswith(page.page_label) for page in sample_book.document_pages[1:])
+
+
+def test_what_is_listed_of_the_sample_books_is_true(sample_book):
+    from app.library import read_document
+    from app.library.sample_books import SAMPLE_BOOKS
+
+    for book in SAMPLE_BOOKS:
+        document = sample_book if book.file_name == sample_book.name else read_document(book.path)
+        assert (document.document_id, document.page_count) == (book.document_id, book.page_count)
+        assert document.text_characters == book.text_characters
