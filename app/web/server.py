@@ -112,6 +112,7 @@ def create_app(
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
     from app.web.library_routes import add_library_routes
+    from app.web.page_files import PageFiles
     from app.web.page_head import PageHead
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
@@ -123,6 +124,12 @@ def create_app(
         uploads.close()
 
     app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
+    # Some Windows registries say text/plain, and with nosniff a browser then refuses to run a script.
+    mimetypes.add_type("text/javascript", ".js")
+    gradio_files = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    folders = {f"{PAGE_FILES_PATH}/{name}": ASSETS_FOLDER / name for name in _PAGE_FILE_FOLDERS}
+    # The one that is added last is asked first.
+    app.add_middleware(PageFiles, folders=folders | {"/assets": gradio_files}, unchanging=frozenset({"/assets"}))
     app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
     _add_page_files(app)
     _add_health(app, assistant)
@@ -162,8 +169,6 @@ def _add_page_files(app: FastAPI) -> None:
     from fastapi.responses import FileResponse
     from fastapi.staticfiles import StaticFiles
 
-    # Some Windows registries say text/plain, and with nosniff a browser then refuses to run a script.
-    mimetypes.add_type("text/javascript", ".js")
     for folder in _PAGE_FILE_FOLDERS:
         app.mount(f"{PAGE_FILES_PATH}/{folder}", StaticFiles(directory=ASSETS_FOLDER / folder), name=folder)
 
