@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,6 +31,8 @@ _LEVELS_A_DOUBLING = 24
 _HEAT_EVERY_S = 0.1
 # Before, a single step decides.
 _LEAST_STEPS = 3
+# Of fewer pages none is the one in the middle.
+_LEAST_PAGES = 3
 
 
 def attended_tokens(reads: StepReads | None, context_tokens: int, page_size: int) -> float:
@@ -162,10 +165,15 @@ class LiveReading:
 def heat_levels(factors: Sequence[float | None]) -> str:
     """How many times as much as usual each page was looked at, as a byte each, in base64.
 
+    The page in the middle counts as usual: an answer that attends more to the conversation than a neutral text does has
+    still looked at some pages more than at others.
+
     Args:
         factors: 1.0 is usual; None is not known.
     """
-    levels = bytes(0 if factor is None else _level(factor) for factor in factors)
+    known = [factor for factor in factors if factor is not None]
+    middle = median(known) if len(known) >= _LEAST_PAGES else 1.0
+    levels = bytes(0 if factor is None else _level(factor / (middle or 1.0)) for factor in factors)
     return base64.b64encode(levels).decode("ascii")
 
 

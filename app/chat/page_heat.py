@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 # More neutral tokens told the right page no more often.
 _NEUTRAL_TOKENS = 16
 _LEAST_NEUTRAL_TOKENS = 4
-# No longer than that between the answer's first word and its second.
+# No longer than that between the answer's first word and its second, unless the machine is too busy even for the least.
 _MOST_S = 0.5
 _KEPT_LEVELS = 16
 # Added to both shares that are compared, over the number of document pages: one that is hardly selected says nothing.

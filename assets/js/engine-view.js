@@ -252,8 +252,8 @@ export class EngineView extends HTMLElement {
     this.parts["map-empty"].textContent = "";
     this.map.show(view);
     const looked = event.attended_tokens;
-    const share = looked == null ? "" : `${number(Math.round(looked))} of ${number(event.context_tokens)} tokens`;
-    const time = event.step_ms == null ? "" : `${event.step_ms.toFixed(1)} ms`;
+    const share = looked == null ? "" : `${number(Math.round(looked))} of ${number(event.context_tokens)}`;
+    const time = event.step_ms == null ? "" : `${event.step_ms.toFixed(event.step_ms < 100 ? 1 : 0)} ms`;
     this.parts["map-caption"].textContent = ["at step " + number(event.step), share, time].filter(Boolean).join(" · ");
     this.showLegend(stepLegend(view));
   }

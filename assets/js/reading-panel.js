@@ -27,7 +27,7 @@ const MARKUP = `
   </section>
   <section class="pages" data-part="pages">
     <header>
-      <h3>By page of the document</h3>
+      <h3>By document page</h3>
       <span class="scale" data-part="scale" aria-hidden="true">as usual <i></i><i></i><i></i><i></i><i></i><i></i> more</span>
     </header>
     <div class="strip"><canvas data-part="strip" tabindex="0" role="slider" aria-label="Pages of the document"
@@ -42,8 +42,8 @@ const MARKUP = `
 const NAMED_FROM = 1.3;
 const NAMED_PAGES = 3;
 const HOW = {
-  selection: "So far, by the parts that were chosen, against what a neutral text makes it choose. A first impression: at the end all of its attention is measured.",
-  attention: "Measured over all of its attention, against what a neutral text gets. A hint where it looked, no proof.",
+  selection: "So far, by the parts chosen, against what a neutral text makes it choose. At the end by all of its attention.",
+  attention: "By all of its attention, against what a neutral text gets; the middle page counts as usual. A hint, no proof.",
   none: "",
   dense: "With Exact the model looks everywhere; what it looked at most is measured at the end of the answer.",
   short: "The text is short enough to be looked at as a whole; what it looked at most is measured at the end.",

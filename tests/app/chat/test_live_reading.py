@@ -62,6 +62,9 @@ def test_pages_are_measured_by_their_usual_level(plan):
 def test_heat_is_a_byte_a_page():
     levels = base64.b64decode(heat_levels([1.0, 2.0, 0.5, 0.0, 1e9, None]))
     assert list(levels) == [128, 152, 104, 1, 255, 0]
+    # The page in the middle is as usual; two pages have none.
+    assert list(base64.b64decode(heat_levels([0.25, 0.5, 1.0]))) == [104, 128, 152]
+    assert list(base64.b64decode(heat_levels([0.5, 1.0]))) == [104, 128]
 
 
 def test_figures_live_and_at_the_end(plan):
