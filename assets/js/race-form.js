@@ -80,8 +80,11 @@ export class RaceForm {
 
   /** Another conversation. */
   begin(conversationId) {
+    // What was typed before the server had opened one belongs to it.
+    const typed = this.conversationId ? "" : this.parts.box.value;
     this.conversationId = conversationId;
-    this.parts.box.value = drafts()[conversationId] ?? "";
+    this.parts.box.value = typed || (drafts()[conversationId] ?? "");
+    if (typed) keepDraft(conversationId, typed);
     this.parts.window.checked = false;
     this.setTurn("");
     this.refuse("");
@@ -193,6 +196,7 @@ function drafts() {
 }
 
 function keepDraft(conversationId, text) {
+  if (!conversationId) return;
   const { [conversationId]: _, ...others } = drafts();
   const kept = Object.entries(text ? { ...others, [conversationId]: text } : others).slice(-KEPT_DRAFTS);
   localStorage.setItem(DRAFTS_KEY, JSON.stringify(Object.fromEntries(kept)));

@@ -11,6 +11,8 @@ const CELL_GAP = 2;
 const LABEL_FROM_WIDTH = 24;
 // The least that is told from nothing; shares are small where the text is long, so the root of them is drawn.
 const LEAST_LIGHT = 0.14;
+// From that light on, a label is written in the colour of the ground.
+const DARK_FROM = 0.7;
 
 export const LANE_MARKUP = ["dense", "quest"]
   .map(
@@ -90,7 +92,7 @@ export class Lane {
 
   /** Seconds at which it had finished, or has got so far. */
   get endS() {
-    return this.race.result?.[this.side].finished_s || this.times.at(-1) || 0;
+    return Math.max(this.race.result?.[this.side].finished_s ?? 0, this.times.at(-1) ?? 0);
   }
 
   /** Show the lane as it was `seconds` after the start; `mostTokens` is where the finish line stands. */
@@ -153,7 +155,7 @@ export class Lane {
     const tokens = pages.reduce((sum, page) => sum + page.tokens, 0);
     const looked = tokens ? pages.reduce((sum, page, index) => sum + shares[index] * page.tokens, 0) / tokens : 0;
     const most = pages[shares.indexOf(Math.max(...shares))];
-    const words = looked ? `this word: ${percent(looked)} of the text` : "";
+    const words = looked ? `This word: ${percent(looked)} of the text` : "";
     const where = looked && looked < 1 && most ? `, most of ${pageName(most.page_label)}` : "";
     this.parts.looked.textContent = words + where || "\u00a0";
     canvas.setAttribute("aria-label", `Document pages that ${NAMES[this.side]} looked at. ${words}${where}`);
@@ -163,14 +165,16 @@ export class Lane {
 /** Draw the document pages as cells, the brighter the more of one was looked at. */
 export function drawPages(context, box, pages, shares, colors) {
   if (!pages.length) return;
+  context.save();
   const cell = box.width / pages.length;
   const gap = cell > 3 * CELL_GAP ? CELL_GAP : 0;
   pages.forEach((page, index) => {
     const [x, width] = [box.x + index * cell, Math.max(1, cell - gap)];
     context.fillStyle = colors.unlit;
     context.fillRect(x, box.y, width, box.height);
-    if (shares[index] > 0) {
-      context.globalAlpha = LEAST_LIGHT + (1 - LEAST_LIGHT) * Math.sqrt(shares[index]);
+    const light = shares[index] > 0 ? LEAST_LIGHT + (1 - LEAST_LIGHT) * Math.sqrt(shares[index]) : 0;
+    if (light) {
+      context.globalAlpha = light;
       context.fillStyle = colors.lit;
       context.fillRect(x, box.y, width, box.height);
       context.globalAlpha = 1;
@@ -179,10 +183,11 @@ export function drawPages(context, box, pages, shares, colors) {
       context.font = `11px ${colors.font}`;
       context.textAlign = "center";
       context.textBaseline = "middle";
-      context.fillStyle = shares[index] > 0.25 ? colors.onLit : colors.onUnlit;
+      context.fillStyle = light > DARK_FROM ? colors.onLit : colors.onUnlit;
       context.fillText(page.page_label, x + width / 2, box.y + box.height / 2 + 1);
     }
   });
+  context.restore();
 }
 
 /** Colours of a lane, from the page's tokens. */
@@ -193,7 +198,7 @@ export function colorsOf(element, side) {
     lit: token(side),
     unlit: token("well"),
     onLit: token("card"),
-    onUnlit: token("quiet"),
+    onUnlit: token("text"),
     font: style.fontFamily,
   };
 }

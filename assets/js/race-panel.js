@@ -90,6 +90,7 @@ export class RacePanel extends HTMLElement {
   }
 
   async start(request) {
+    if (!this.conversationId) await new Promise((opened) => window.addEventListener("quest-opened", opened, { once: true }));
     const conversationId = this.conversationId;
     const { race, error } = await startRace(conversationId, request);
     if (conversationId !== this.conversationId) return;

@@ -31,7 +31,7 @@ export function savePicture(race, element) {
   }
   context.font = `600 20px ${colors.font}`;
   const sentence = wrapped(context, race.result?.sentence ?? race.message, SIZE.width - 2 * MARGIN, 2);
-  sentence.forEach((line, index) => text(context, line, MARGIN, SIZE.height - 86 + index * 27, colors.text));
+  sentence.forEach((line, index) => text(context, line.trimStart(), MARGIN, SIZE.height - 86 + index * 27, colors.text));
   context.font = `14px ${colors.font}`;
   text(context, sourceOf(race), MARGIN, SIZE.height - 24, colors.quiet);
   return new Promise((resolve) => {

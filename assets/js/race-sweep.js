@@ -100,6 +100,7 @@ export function drawSweep(context, box, race, colors) {
   };
   const across = (share) => plot.x + (plot.width * (share - least)) / (1.01 - least);
   const up = (speed) => plot.y + plot.height * (1 - speed / fastest);
+  context.save();
   context.font = `12px ${colors.font}`;
   context.lineWidth = 1;
   context.textBaseline = "middle";
@@ -145,6 +146,7 @@ export function drawSweep(context, box, race, colors) {
     const label = number(point.token_budget) + (name ? ` ${name}` : "");
     mark(context, x, y, colors.quest, label, colors, taken);
   });
+  context.restore();
 }
 
 function mark(context, x, y, color, label, colors, taken) {
