@@ -4,7 +4,6 @@ import { button, make, setName, setText } from "./list-rows.js";
 import { byteCount, duration, number } from "./wording.js";
 
 const NAMED_STATES = {
-  starting: "begins",
   downloading: "is being downloaded",
   waiting: "waits for the network",
   paused: "paused",
@@ -19,7 +18,7 @@ export function namedState(state) {
 }
 
 /** With what a model of the list fits this machine. */
-export function fitOf({ weight_bits: weightBits, context_tokens: contextTokens }) {
+function fitOf({ weight_bits: weightBits, context_tokens: contextTokens }) {
   return { weightBits, contextTokens };
 }
 
@@ -39,6 +38,9 @@ export class SuggestionRow {
       else acts.post("start", { model });
     });
     this.state = make("span", { className: "quiet" });
+    this.line = make("div", { className: "line" }, this.get, this.state);
+    this.download = new DownloadRow(acts, "div");
+    this.download.name.hidden = true;
     this.element = make(
       "li",
       {},
@@ -46,13 +48,20 @@ export class SuggestionRow {
       this.good,
       make("p", { className: "quiet" }, this.size, " · licence ", this.licence),
       this.memory,
-      make("div", { className: "line" }, this.get, this.state),
+      this.line,
+      this.download.element,
     );
   }
 
   update(data) {
     this.data = data;
     const { name, is_here: isHere, download } = data;
+    const [left, taken] = download ? [this.line, this.download] : [this.download.element, this];
+    const hadFocus = left.contains(this.element.getRootNode().activeElement);
+    this.line.hidden = Boolean(download);
+    this.download.element.hidden = !download;
+    if (download) this.download.update({ ...download, fit: fitOf(data) });
+    if (hadFocus) (taken.main ?? taken.get).focus();
     setText(this.name, name);
     this.best.hidden = !data.is_recommended;
     setText(this.good, data.good_for);
@@ -60,12 +69,11 @@ export class SuggestionRow {
     setText(this.licence, data.licence);
     this.licence.href = data.page;
     setText(this.memory, memoryText(data));
-    // What is on its way is shown above.
-    this.get.hidden = (Boolean(download) || data.isRefused) && !isHere;
+    this.get.hidden = data.isRefused && !isHere;
     setText(this.get, isHere ? "Use" : "Download");
     setName(this.get, isHere ? `Use ${name}` : `Download ${name}, ${byteCount(data.download_bytes)}, ${data.licence}`);
     this.get.className = data.is_recommended && !isHere ? "main" : "";
-    setText(this.state, isHere ? "On this machine" : download ? `See above: ${namedState(download.state) ?? "waits its turn"}` : "");
+    setText(this.state, isHere ? "On this machine" : "");
   }
 }
 
@@ -77,8 +85,11 @@ function memoryText({ memory_bytes: memory, weight_bits: bits, context_tokens: t
 
 /** A download: how far it is, and what can be done about it. */
 export class DownloadRow {
-  /** @param acts as for `SuggestionRow`. */
-  constructor(acts) {
+  /**
+   * @param acts as for `SuggestionRow`.
+   * @param tag of its element.
+   */
+  constructor(acts, tag = "li") {
     this.acts = acts;
     this.name = make("h4");
     this.progress = make("progress", { max: 1 });
@@ -86,17 +97,18 @@ export class DownloadRow {
     this.message = make("p", { className: "message" });
     // One button for what is most likely wanted: it keeps the focus when it changes.
     this.main = button("", () => this.doMain());
-    this.main.className = "main";
     this.cancel = button("Cancel", () => this.askOrDismiss());
     this.buttons = make("div", { className: "line" }, this.main, this.cancel);
     this.question = make("div", { className: "question", hidden: true });
-    this.element = make("li", {}, this.name, this.progress, this.text, this.message, this.buttons, this.question);
+    this.element = make(tag, { className: "download" }, this.name, this.progress, this.text, this.message, this.buttons, this.question);
   }
 
   update(data) {
     this.data = data;
     const { model, state, done_bytes: done, total_bytes: total, message } = data;
     this.element.dataset.state = state;
+    // It has come to its end while the question stood there.
+    if (state === "done" && !this.question.hidden) this.closeQuestion();
     setText(this.name, model);
     if (total) this.progress.value = done / total;
     else if (RUNNING.includes(state)) this.progress.removeAttribute("value");
@@ -108,6 +120,7 @@ export class DownloadRow {
     const [label, name] = this.mainLabel();
     setText(this.main, label);
     setName(this.main, name);
+    this.main.className = label === "Pause" ? "" : "main";
     setText(this.cancel, state === "done" ? "Close" : "Cancel");
     setName(this.cancel, state === "done" ? `Close the line of ${model}` : `Cancel the download of ${model}`);
   }
@@ -129,7 +142,7 @@ export class DownloadRow {
   askOrDismiss() {
     const { model, state, done_bytes: done } = this.data;
     const cancel = (keep) => {
-      this.question.hidden = true;
+      this.closeQuestion();
       this.acts.post("cancel", { model, keep });
     };
     if (state === "done" || !done) {
@@ -137,8 +150,7 @@ export class DownloadRow {
       return;
     }
     const goOn = button("Back", () => {
-      this.question.hidden = true;
-      this.buttons.hidden = false;
+      this.closeQuestion();
       this.cancel.focus();
     });
     this.question.replaceChildren(
@@ -148,6 +160,11 @@ export class DownloadRow {
     this.question.hidden = false;
     this.buttons.hidden = true;
     this.question.querySelector("button").focus();
+  }
+
+  closeQuestion() {
+    this.question.hidden = true;
+    this.buttons.hidden = false;
   }
 }
 

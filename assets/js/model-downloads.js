@@ -5,7 +5,7 @@
 // which they fit this machine. What the hub says is set as text, never as markup.
 
 import { button, make, Rows, setText } from "./list-rows.js";
-import { DownloadRow, fitOf, namedState, SuggestionRow } from "./model-download-rows.js";
+import { DownloadRow, namedState, SuggestionRow } from "./model-download-rows.js";
 import { byteCount, counted, number } from "./wording.js";
 
 const STYLE_SHEET = new URL("../css/model-downloads.css", import.meta.url).pathname;
@@ -84,8 +84,9 @@ export class ModelDownloads extends HTMLElement {
     refusalLine.hidden = !refusal;
     setText(refusalLine, refusal);
     this.find("form").hidden = Boolean(refusal);
-    const fits = new Map(suggestions.map((one) => [one.model, fitOf(one)]));
-    this.downloads.show(downloads.map((one) => ({ ...one, fit: fits.get(one.model) })), "model");
+    const listed = new Set(suggestions.map((one) => one.model));
+    // A model of the list has its download in its own row: nothing moves when it begins.
+    this.downloads.show(downloads.filter((one) => !listed.has(one.model)), "model");
     this.suggestions.show(
       suggestions.map((one) => ({ ...one, download: under.get(one.model), isRefused: Boolean(refusal) })),
       "model",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import shutil
 import time
@@ -21,7 +20,7 @@ from app.models.hub_model import HubError, HubFile, HubModel
 from app.models.hub_requests import Unreachable, look_up
 from app.models.hub_transfer import Transfer
 from quest_core.model_source import HUB_FILES, HUB_IGNORED
-from tests.app.models.hub_server import TOKEN, HubServer, Repository, blob_of
+from tests.app.models.hub_server import TOKEN, HubServer, Repository, blob_of, send_to
 
 CONFIG = json.dumps({"model_type": "qwen3", "max_position_embeddings": 40960}).encode()
 WEIGHTS = random.Random(1).randbytes(1_500_000)
@@ -54,18 +53,7 @@ def hub(tmp_path, monkeypatch) -> Iterator[HubServer]:
             "packed/model": Repository({FILE: MORE_WEIGHTS, "model-Q8_0.gguf": WEIGHTS, "README.md": b"#"}),
         }
     )
-    for name in [name for name in os.environ if name.startswith("HF_")]:
-        monkeypatch.delenv(name)
-    environment = {"HF_ENDPOINT": server.address, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    for name, value in environment.items():
-        monkeypatch.setenv(name, value)
-    # huggingface_hub has read the environment when it was imported.
-    monkeypatch.setattr(constants, "ENDPOINT", server.address)
-    address = server.address + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", address)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
-    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "hf" / "token"))
-    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    send_to(server, tmp_path / "hf", monkeypatch)
     yield server
     server.close()
 
