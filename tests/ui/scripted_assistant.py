@@ -436,6 +436,17 @@ class ScriptedAssistant:
             citations.append(Citation(number, sentence[0], start, end, **vars(passage), read_score=3.2))
         return tuple(citations), tuple(unsupported)
 
+    def document_pages(self, conversation_id: str) -> dict[str, Any]:
+        documents = [
+            {
+                "document_id": document_id,
+                "name": self.stored.entries[document_id].name,
+                "pages": [[index, label_of(index)] for index in range(len(self.stored.texts[document_id]))],
+            }
+            for document_id in self.open_conversation(conversation_id).document_ids
+        ]
+        return {"documents": documents, "end": None}
+
     def running_answer(self, conversation: Conversation) -> RunningAnswer | None:
         return conversation.running
 

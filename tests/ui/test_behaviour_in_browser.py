@@ -146,7 +146,7 @@ def test_a_new_conversation_empties_the_panel_and_the_old_one_has_its_map_still(
     page.locator(STATE, has_text="Finished").wait_for()
     assert "at step 1" in caption.inner_text()
     page.click("#new-chat")
-    page.locator("quest-reading [data-part=map-empty]", has_text="Ask a question").wait_for()
+    page.locator("quest-reading [data-part=map-empty]", has_text="Here you see").wait_for()
     page.wait_for_function("!document.querySelector('quest-question')")
     assert (caption.inner_text(), page.locator("quest-reading [data-part=mean-speed]").inner_text()) == ("", "–")
     page.locator("#conversation-list a", has_text="First?").click()
@@ -164,13 +164,14 @@ def test_escape_closes_the_text_of_a_page_and_the_focus_stays_on_the_map(open_pa
     page.locator(STATE, has_text="Finished").wait_for()
     detail = page.locator("quest-reading .page-detail")
     for focus in ("canvas", "[data-part=page-close]"):
-        page.focus("quest-reading canvas")
+        page.focus("quest-engine-view canvas")
         page.keyboard.press("Enter")
         detail.wait_for()
-        page.focus(f"quest-reading {focus}")
+        page.focus(f"quest-engine-view {focus}")
         page.keyboard.press("Escape")
         detail.wait_for(state="hidden")
-        assert page.evaluate("document.activeElement.shadowRoot.activeElement.localName") == "canvas"
+        inner = ".shadowRoot.activeElement"
+        assert page.evaluate(f"document.activeElement{inner}{inner}.localName") == "canvas"
 
 
 DROP = """([selector, kind, text]) => {
