@@ -191,8 +191,9 @@ def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str
     model = parser.add_argument_group("model")
     model.add_argument(
         "--model",
-        default=default("model", "embedded"),
-        help="hub id, model folder or .gguf file (default: the embedded SmolLM2-135M-Instruct)",
+        default=default("model", None),
+        help="hub id, model folder or .gguf file (default: in the page the one chosen there last, else the embedded "
+        "SmolLM2-135M-Instruct)",
     )
     model.add_argument(
         "--context-tokens",
@@ -335,6 +336,8 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     """
     names = {field.name for field in fields(AppSettings)}
     values = {name: value for name, value in vars(arguments).items() if name in names}
+    if values.get("model", "") is None:
+        del values["model"]
     data_dir = values.get("data_dir") or default_data_dir(environment)
     try:
         values["data_dir"] = Path(data_dir).expanduser().resolve()

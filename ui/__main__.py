@@ -18,7 +18,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="launch.py serve", description="Quest Chat in the browser.")
     add_arguments(parser)
     add_server_arguments(parser)
-    settings = settings_from(parser.parse_args(arguments))
+    parsed = parser.parse_args(arguments)
+    settings = settings_from(parsed)
     # Asked first: a taken port should not cost the seconds that the imports below take.
     ensure_port_is_free(settings.host, settings.port)
     set_library_defaults(settings.offline)
@@ -28,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
     from app.web.server import serve
     from ui.layout import build_page
 
-    assistant = Assistant(settings)
+    assistant = Assistant(settings, remembers_model=parsed.model is None)
     if assistant.notice:
         print(assistant.notice, flush=True)
     try:

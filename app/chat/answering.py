@@ -31,6 +31,7 @@ from app.chat.engine_jobs import run_job, session_of
 from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.page_heat import SelectionLevels, UsualLevels
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
+from app.chat.prompt.template import ChatTokenizer
 from app.chat.provenance import scored_pages
 from app.chat.question_documents import QUICKLY_READ_TOKENS, QuestionDocuments, choose_documents
 from app.chat.question_translation import translated_question
@@ -82,8 +83,7 @@ class Answering:
         self._publish = publish
         self._is_closing = is_closing
         self._told_failure = ""
-        self._baselines: ReadBaselines | None = None
-        self._levels: SelectionLevels | None = None
+        self._baselines: tuple[ChatTokenizer, ReadBaselines] | None = None
 
     def check(self, question: str, options: AnswerOptions) -> None:
         """Refuse what could never be answered, before anything waits for it.
@@ -184,9 +184,10 @@ class Answering:
         return replace(report, citations=citations, unsupported=unsupported, pages_read=pages_read)
 
     def _baselines_of(self, model: LoadedModel) -> ReadBaselines:
-        if self._baselines is None:
-            self._baselines = ReadBaselines(lambda text: model.tokenizer.encode(text).token_ids)
-        return self._baselines
+        tokenizer = model.tokenizer
+        if self._baselines is None or self._baselines[0] is not tokenizer:
+            self._baselines = tokenizer, ReadBaselines(lambda text: tokenizer.encode(text).token_ids)
+        return self._baselines[1]
 
     def _levels_of(self, model: LoadedModel) -> SelectionLevels:
         if self._levels is None:
@@ -284,13 +285,18 @@ class Answering:
         """
         self._loader.start()
         told = None
-        while (status := self._loader.status).stage in ("starting", "loading"):
-            if conversation.cancelled.wait(_POLL_S if status.message == told else 0):
-                raise UserFacingError("Stopped before the model was loaded. Ask again when it is.")
-            if status.message != told:
-                told = status.message
-                yield ModelLoading(told)
-        return self._loader.wait()
+        while True:
+            while (status := self._loader.status).stage in ("starting", "loading"):
+                if conversation.cancelled.wait(_POLL_S if status.message == told else 0):
+                    raise UserFacingError("Stopped before the model was loaded. Ask again when it is.")
+                if status.message != told:
+                    told = status.message
+                    yield ModelLoading(told)
+            model = conversation.model = self._loader.wait()
+            # Looked at once it is said: who changes the model takes it away first, and then looks who has it.
+            if self._loader.model is model:
+                return model
+            conversation.model = None
 
     def _wait_for_documents(
         self, conversation: Conversation, model: LoadedModel, begun: BegunAnswer | None = None
@@ -396,6 +402,9 @@ def reading_plan(model: LoadedModel, conversation: Conversation, documents: list
 def told_turns(model: LoadedModel, conversation: Conversation) -> list[Turn]:
     """The turns as this model is told of them: one that another model answered has other tokens."""
     with conversation.lock:
+        if conversation.checked_by is not model.tokenizer:
+            conversation.checked_by = model.tokenizer
+            conversation.checked_ids.clear()
         for index, turn in enumerate(conversation.turns):
             if turn.turn_id in conversation.checked_ids or not turn.answer:
                 continue

@@ -28,6 +28,7 @@ from app.chat.document_pages import document_pages
 from app.chat.engine_jobs import close_session
 from app.chat.kept_bytes import KeptBytes
 from app.chat.library_listing import library_listing
+from app.chat.model_handover import ModelHandover
 from app.chat.open_conversations import OpenConversations
 from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
@@ -45,10 +46,7 @@ from app.library.library import Library
 from app.library.library_entry import LibraryEntry
 from app.models.hub_downloads import HubDownloads
 from app.models.model_loader import ModelLoader, ModelStatus
-from app.race.race_making import RaceMaking
-from app.race.race_record import RaceRequest
-from app.race.races import Races
-from app.race.running_race import RunningRace
+from app.models.model_picker import ModelPicker, remembered_settings
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary
@@ -70,12 +68,14 @@ class Assistant:
         keep: read and keep documents, conversations and what models have read in the data folder; otherwise all of it
             is in a temporary folder.
         beside_another: if another process writes in the data folder, read it only, instead of refusing it.
+        remembers_model: load the model that was chosen in an earlier run, if one was, in place of that of the settings.
 
     Attributes:
         settings: as given.
         telemetry: what all answers publish to.
         library: the documents.
         viewer: shows them as their authors made them.
+        models: those on this machine, of which one answers.
         model_downloads: models on their way from the hub.
         conversations: the store of conversations.
         races: of dense attention against Quest, the last few of each conversation.
@@ -85,7 +85,13 @@ class Assistant:
         UserFacingError: the data folder cannot be used; `FolderInUse` if another process writes in it.
     """
 
-    def __init__(self, settings: AppSettings, keep: bool = True, beside_another: bool = False) -> None:
+    def __init__(
+        self,
+        settings: AppSettings,
+        keep: bool = True,
+        beside_another: bool = False,
+        remembers_model: bool = False,
+    ) -> None:
         self.settings = settings
         self.telemetry = TelemetryHub()
         self._closing = False
@@ -97,7 +103,15 @@ class Assistant:
         self._new_texts = ChangeNotices(self._read_new_texts)
         self._evidence = Evidence()
         self._kept_bytes = KeptBytes(self._data.engine_config.snapshot_dir)
-        self._loader = ModelLoader(settings, self._data.engine_config, self._model_is_ready)
+        self._model_notices = ChangeNotices(lambda: self.telemetry.tell_all({"type": "models"}))
+        remembered = remembered_settings(settings) if remembers_model else None
+        self._loader = ModelLoader(
+            remembered or settings,
+            self._data.engine_config,
+            self._model_is_ready,
+            self._model_notices.note,
+            fallback=settings if remembered else None,
+        )
         self.library = Library(
             self._data.folder,
             self._data.database,
@@ -109,7 +123,7 @@ class Assistant:
         self.model_downloads = HubDownloads(
             self._data.folder / "model-downloads.json" if self._data.is_written else None,
             settings.offline,
-            lambda: self.telemetry.tell_all({"type": "models"}),
+            self._model_notices.note,
         )
         self._documents = ConversationDocuments(self.library, self._stored, self._tell_changed)
         self._rates = ReadingRates(self._data.folder / RATES_FILE, is_written=self._data.is_written)
@@ -122,6 +136,15 @@ class Assistant:
             lambda timer: self._rates.note(self._rates_key(), timer.rates()),
         )
         self._open = OpenConversations(self._load, self.telemetry.is_watched, self._put_away)
+        handover = ModelHandover(self._open.present, self.cancel, self._reading, self.conversations.forget_reads)
+        self.models = ModelPicker(
+            settings,
+            settings.data_dir,
+            self._data.is_written and not self._data.is_temporary,
+            self._loader,
+            handover,
+            self._model_notices.note,
+        )
         self._answering = Answering(
             settings,
             self._loader,
@@ -168,6 +191,16 @@ class Assistant:
             UserFacingError: if it cannot be loaded.
         """
         self._loader.wait()
+
+    def switch_model(
+        self, model: str, context_tokens: int | None = None, weight_bits: int | None = None, stop_answers: bool = False
+    ) -> None:
+        """Begin to load another of the models on this machine; see `ModelPicker.switch`.
+
+        Raises:
+            UserFacingError: no such model, it does not fit, another is being loaded, or answers are being made.
+        """
+        self.models.switch(model, context_tokens, weight_bits, stop_answers)
 
     def _model_is_ready(self) -> None:
         self._reading.want_all()
@@ -409,8 +442,7 @@ class Assistant:
         self._reading.stop_reading(document_id)
         self.viewer.forget(document_id)
         self.library.remove(document_id)
-        if self._loader.model is not None:
-            self._loader.model.engine.forget(document_id)
+        self._loader.forget(document_id)
         for conversation in present:
             if document_id in conversation.document_ids:
                 self._documents.take_out(conversation, document_id)
@@ -423,8 +455,7 @@ class Assistant:
             # Answers that are being made end with the text that they have begun with.
             time.sleep(_IN_USE_POLL_S)
         self._reading.stop_reading(document_id)
-        if self._loader.model is not None:
-            self._loader.model.engine.forget(document_id)
+        self._loader.forget(document_id)
         for conversation in self._open.present():
             if document_id in conversation.document_ids:
                 self._documents.forget_text(conversation, document_id)
@@ -471,7 +502,8 @@ class Assistant:
         model, entry = self._loader.model, self.library.entry_or_none(document_id)
         if entry is None or entry.state != "read":
             return None
-        kept = self.library.tokens(document_id, self.settings.model)
+        reference = self._loader.settings.model
+        kept = self.library.tokens(document_id, reference)
         if kept is not None:
             return TokenCount(*kept)
         if model is None or not may_count:
@@ -479,7 +511,7 @@ class Assistant:
         count = model.planner.document_tokens(self.library.document(document_id))
         with suppress(UserFacingError):
             # Counted again another time, no more.
-            self.library.set_tokens(document_id, self.settings.model, count.tokens, count.is_exact)
+            self.library.set_tokens(document_id, reference, count.tokens, count.is_exact)
         return count
 
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
@@ -662,7 +694,9 @@ class Assistant:
         end = time.monotonic() + _ANSWERS_END_S
         for answer in running:
             answer.join(max(0.0, end - time.monotonic()))
+        self.models.close()
         self._loader.close()
+        self._model_notices.close()
         self.model_downloads.close()
         self.viewer.close()
         self.library.close()
@@ -686,7 +720,7 @@ class Assistant:
 
     def _release(self, conversation: Conversation) -> None:
         was_answer = conversation.running is not None
-        conversation.running, conversation.documents_in_use = None, ()
+        conversation.running, conversation.documents_in_use, conversation.model = None, (), None
         conversation.busy.release()
         if was_answer:
             self._tell_changed(conversation)

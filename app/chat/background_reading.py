@@ -181,6 +181,23 @@ class BackgroundReading:
         for thread in threads:
             thread.join(_STOP_S)
 
+    def start_over(self) -> None:
+        """Stop all, wait until nothing is read, and forget what was: another model comes, which has read nothing."""
+        with self._lock:
+            readings = list(self._readings.values())
+            threads = [reading.thread for reading in readings if reading.thread is not None]
+            for reading in readings:
+                reading.wanted = False
+                if reading.job is not None:
+                    reading.job.cancel()
+        for thread in threads:
+            thread.join(_STOP_S)
+        with self._lock:
+            for reading in readings:
+                reading.document_ids, reading.done, reading.failure, reading.passages = (), False, "", False
+                reading.ends, reading.done_tokens, reading.progress = (), 0, None
+                reading.timer = PrefillTimer()
+
     def close(self) -> None:
         """Stop all."""
         with self._lock:

@@ -18,7 +18,9 @@ from app.library import Document
 from app.store.stored_conversation import TurnState
 
 if TYPE_CHECKING:
+    from app.chat.prompt.template import ChatTokenizer
     from app.chat.running_answer import RunningAnswer
+    from app.models.model_loader import LoadedModel
     from quest_core.engine import Job
     from quest_core.session import Session
 
@@ -77,13 +79,14 @@ class Conversation:
         cancelled: set by whoever wants the running answer to stop.
         session: the engine's; touched only inside jobs.
         job: the running one.
+        model: the one that the running answer or comparison has begun with, or None.
         running: the answer that is being made, or None.
         documents_in_use: ids of those that the running answer or race has in its prompt, or waits for.
         options: of the last question, None before it.
         plan: prompt of the last answer, finished or not.
         generated: tokens of that answer so far.
         texts: the documents whose text was needed, by id, so that what is known of them stays known.
-        checked_ids: of turns whose tokens are known to be the present model's.
+        checked_ids: of turns whose tokens are known to be those of the tokenizer `checked_by`.
         unkept_reason: why a conversation that should have been stored is not; "" otherwise.
     """
 
@@ -100,6 +103,7 @@ class Conversation:
     cancelled: threading.Event = field(default_factory=threading.Event, repr=False)
     session: Session | None = field(default=None, repr=False)
     job: Job | None = field(default=None, repr=False)
+    model: LoadedModel | None = field(default=None, repr=False)
     running: RunningAnswer | None = field(default=None, repr=False)
     documents_in_use: tuple[str, ...] = ()
     options: AnswerOptions | None = None
@@ -107,4 +111,5 @@ class Conversation:
     generated: list[int] = field(default_factory=list, repr=False)
     texts: dict[str, Document] = field(default_factory=dict, repr=False)
     checked_ids: set[str] = field(default_factory=set, repr=False)
+    checked_by: ChatTokenizer | None = field(default=None, repr=False)
     unkept_reason: str = ""

@@ -1,13 +1,14 @@
-"""The model: loaded once, in a thread, while the page is already open.
+"""The model: loaded in a thread, while the page is already open, and changed for another.
 
-Tells how far it is and lets others wait for it. Knows nothing of conversations.
+Tells how far it is and lets others wait for it. While a model is changed there is none, so that nobody begins with one
+that goes; when to change it, and what becomes of those who use the former, `app.models.model_switch` knows.
 """
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from app.chat.answer_run import Thinking
@@ -35,7 +36,8 @@ class ModelStatus:
 
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
     name a setting that does nothing here, and are empty where there is nothing to say. `demonstration` is true of the
-    embedded model.
+    embedded model. `reference` is what `--model` takes for it, and `notice` what the user should be told of how this
+    model came to be the one, when another was wanted.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -46,6 +48,8 @@ class ModelStatus:
     note: str = ""
     warning: str = ""
     demonstration: bool = False
+    reference: str = ""
+    notice: str = ""
 
 
 @dataclass(frozen=True)
@@ -69,16 +73,18 @@ class LoadedModel:
 
 
 class ModelLoader:
-    """Loads the model that the settings name.
+    """Loads the model that the settings name, and others after it.
 
     Args:
         settings: which model.
         config: what the engine is loaded with.
         on_ready: called when it is there, in the thread that has loaded it.
+        on_change: called whenever `status` has changed.
+        fallback: loaded instead where the first cannot be: that was chosen another day, and may be gone.
 
     Attributes:
         status: how far it is.
-        model: None until it is ready.
+        model: None until it is ready, and while it is changed.
     """
 
     def __init__(
@@ -86,24 +92,28 @@ class ModelLoader:
         settings: AppSettings,
         config: EngineConfig | None = None,
         on_ready: Callable[[], None] = lambda: None,
+        on_change: Callable[[], None] = lambda: None,
+        fallback: AppSettings | None = None,
     ) -> None:
         self._config = config or settings.engine_config()
         self._on_ready = on_ready
-        self._demonstration = settings.model == AppSettings.model
-        self.status = ModelStatus(
-            "starting", "The model is not loaded yet.", settings.model, demonstration=self._demonstration
-        )
+        self._on_change = on_change
+        self._fallback = fallback
         self.model: LoadedModel | None = None
-        self._settings = settings
+        self.settings = settings
+        self.status = self._described("starting", "The model is not loaded yet.", settings)
         self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._thread: threading.Thread | None = None
+        self._former: tuple[LoadedModel | None, AppSettings, ModelStatus] | None = None
+        self._forgotten: list[str] = []
         self._closed = False
 
     def start(self) -> None:
         """Begin to load; further calls do nothing."""
         with self._lock:
             if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._load, name="model-loader", daemon=True)
+                self._thread = threading.Thread(target=self._load_first, name="model-loader", daemon=True)
                 self._thread.start()
 
     def wait(self) -> LoadedModel:
@@ -112,59 +122,211 @@ class ModelLoader:
         Raises:
             UserFacingError: if it cannot be loaded.
         """
-        if self.model is None:
-            self.start()
-            if self._thread is not None:
-                self._thread.join()
-        if self.model is None:
-            raise UserFacingError(self.status.message if self.status.stage == "failed" else "Quest Chat is closing.")
-        return self.model
+        self.start()
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or self.model is not None or self.status.stage == "failed")
+            model, status = self.model, self.status
+        if model is None:
+            raise UserFacingError(status.message if status.stage == "failed" else "Quest Chat is closing.")
+        return model
 
     def close(self) -> None:
         """Let the model go, now or as soon as it is loaded."""
-        with self._lock:
+        with self._changed:
             self._closed = True
-            model = self.model
-        if model is not None:
+            former, self._former = self._former, None
+            going = [model for model in (self.model, former and former[0]) if model is not None]
+            self._changed.notify_all()
+        for model in going:
             model.engine.close()
 
-    def _load(self) -> None:
-        settings = self._settings
-        self._report("loading", "Starting")
-        try:
-            # Imported here, so that the page opens before torch is loaded.
-            from quest_core.engine import Engine
+    def forget(self, owner: str) -> None:
+        """Keep nothing of a document that a model has read, also of one that is still being loaded.
 
-            engine = Engine.load(settings.model, self._config, lambda message: self._report("loading", message))
-            tokenizer = ChatTokenizer(engine.model_folder)
-        except (UserFacingError, ValueError, OSError) as error:
-            self._report("failed", str(error))
-            return
+        Raises:
+            OSError: if a file cannot be removed.
+        """
+        with self._lock:
+            engines = [model.engine for model in (self.model, self._former and self._former[0]) if model is not None]
+            if self.model is None:
+                self._forgotten.append(owner)
+        for engine in engines:
+            engine.forget(owner)
+
+    # Changing it
+
+    def begin_change(self, wanted: AppSettings, name: str) -> LoadedModel | None:
+        """Have no model from now on, until `finish_change` or `undo_change`; one caller at a time.
+
+        Args:
+            wanted: name the model that is to be loaded.
+            name: of it, for people.
+
+        Returns:
+            The model there was; whoever is using it goes on until it is closed.
+
+        Raises:
+            UserFacingError: another is being loaded, or the program ends.
+        """
+        with self._changed:
+            if self._closed:
+                raise UserFacingError("Quest Chat is closing.")
+            if self.status.stage in ("starting", "loading"):
+                raise UserFacingError(f"{self.status.model} is being loaded. Choose another model when it is there.")
+            former = self.model
+            self._former = former, self.settings, self.status
+            self.model = None
+            self.status = replace(self._described("loading", "Starting", wanted), model=name)
+        self._on_change()
+        return former
+
+    def undo_change(self, notice: str = "") -> bool:
+        """All is as before the change; False if there was no model.
+
+        Args:
+            notice: why the other is not there; "" where nothing was tried.
+        """
+        with self._changed:
+            # Nothing is here any more if the program ends.
+            former, self._former = self._former, None
+            if former is not None:
+                self.model, self.settings, status = former
+                self.status = replace(status, notice=notice or status.notice)
+            is_there = self.model is not None
+            self._changed.notify_all()
+        self._on_change()
+        return is_there
+
+    def let_go(self) -> AppSettings | None:
+        """Close the former model for good; returns the settings that would bring it back, None if there was none."""
+        with self._lock:
+            former, self._former = self._former, None
+        if former is None or former[0] is None:
+            return None
+        former[0].engine.close()
+        return former[1]
+
+    @property
+    def former(self) -> LoadedModel | None:
+        """The model that is being changed; None if there is none, or it was let go."""
+        with self._lock:
+            return None if self._former is None else self._former[0]
+
+    @property
+    def former_name(self) -> str:
+        """Of the model that is being changed, for people."""
+        with self._lock:
+            return "the former model" if self._former is None else self._former[2].model
+
+    def load(self, settings: AppSettings, offline: bool = False) -> tuple[LoadedModel, ModelStatus]:
+        """Load a model in this thread; it is not the present one before `finish_change`.
+
+        Args:
+            settings: which.
+            offline: ask the hub nothing, whatever the settings say.
+
+        Raises:
+            UserFacingError: if it cannot be.
+        """
+        # Imported here, so that the page opens before torch is loaded.
+        from quest_core.engine import Engine
+
+        config = replace(
+            self._config,
+            context_tokens=settings.context_tokens,
+            weight_bits=settings.weight_bits,
+            offline=settings.offline or offline,
+        )
+        try:
+            engine = Engine.load(settings.model, config, self.report)
+            try:
+                tokenizer = ChatTokenizer(engine.model_folder)
+            except BaseException:
+                engine.close()
+                raise
+        except (ValueError, OSError) as error:
+            raise UserFacingError(str(error)) from error
         except ImportError as error:
             about_package = explain_import(error)
-            self._report("failed", str(about_package or error))
             if about_package is None:
                 raise
-            return
-        except Exception as error:  # whoever waits must hear of it, whatever it is
-            self._report("failed", f"The model could not be loaded: {type(error).__name__}: {error}")
-            raise
+            raise about_package from error
         name, device, window = engine.model_name, engine.device_name, engine.context_tokens
         device_type = engine.device.type
         idle_note = idle_levels_note(settings, device_type, (settings.token_budget,), window)
         levels_note = levels_scope_note(settings, device_type, window)
         note = f"{window_note(engine.trained_tokens, window, engine.stretch_factor)} {levels_note}".strip()
         warning = f"{stretch_warning(engine.stretch_factor)} {idle_note}".strip()
-        with self._lock:
-            if not self._closed:
-                self.model = LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window, engine.trained_tokens))
-                self.status = ModelStatus(
-                    "ready", f"{name} is ready on {device}.", name, device, window, note, warning, self._demonstration
-                )
-        if self.model is None:
-            engine.close()
-        else:
-            self._on_ready()
+        status = replace(
+            self._described("ready", f"{name} is ready on {device}.", settings),
+            model=name,
+            device=device,
+            context_tokens=window,
+            note=note,
+            warning=warning,
+        )
+        return LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window, engine.trained_tokens)), status
 
-    def _report(self, stage: Literal["loading", "failed"], message: str) -> None:
-        self.status = ModelStatus(stage, message, self._settings.model, demonstration=self._demonstration)
+    def finish_change(self, model: LoadedModel, status: ModelStatus, settings: AppSettings, notice: str = "") -> bool:
+        """Have this model from now on; False if the program ends, and it with it."""
+        with self._changed:
+            is_late, forgotten = self._closed, self._forgotten
+            self._forgotten = []
+            if not is_late:
+                self.model, self.settings, self.status = model, settings, replace(status, notice=notice)
+            self._changed.notify_all()
+        if is_late:
+            model.engine.close()
+            return False
+        for owner in forgotten:
+            model.engine.forget(owner)
+        self._on_change()
+        self._on_ready()
+        return True
+
+    def fail(self, message: str) -> None:
+        """There is no model, and this is why."""
+        with self._changed:
+            self.status = replace(self.status, stage="failed", message=message)
+            self._changed.notify_all()
+        self._on_change()
+
+    def report(self, message: str) -> None:
+        """Tell how far loading is, in a few words."""
+        with self._lock:
+            if self.status.stage in ("starting", "loading"):
+                self.status = replace(self.status, stage="loading", message=message)
+        self._on_change()
+
+    def _load_first(self) -> None:
+        self.report("Starting")
+        settings, notice = self.settings, ""
+        try:
+            try:
+                # What was chosen another day is on this machine, or not there any more.
+                model, status = self.load(settings, offline=self._fallback is not None)
+            except UserFacingError as error:
+                if self._fallback is None:
+                    raise
+                settings = self._fallback
+                notice = f"{_short_name(self.settings.model)}, which was chosen last, could not be loaded: {error}"
+                with self._lock:
+                    self.status = self._described("loading", "Starting", settings)
+                model, status = self.load(settings)
+        except UserFacingError as error:
+            self.fail(" ".join(filter(None, (str(error), notice))))
+        except BaseException as error:  # whoever waits must hear of it, whatever it is
+            self.fail(f"The model could not be loaded: {type(error).__name__}: {error}")
+            raise
+        else:
+            self.finish_change(model, status, settings, notice)
+
+    @staticmethod
+    def _described(stage: Literal["starting", "loading", "ready"], message: str, settings: AppSettings) -> ModelStatus:
+        demonstration = settings.model == AppSettings.model
+        return ModelStatus(stage, message, settings.model, demonstration=demonstration, reference=settings.model)
+
+
+def _short_name(model: str) -> str:
+    """A model's name out of what `--model` takes."""
+    return model.replace("\\", "/").rstrip("/").rpartition("/")[2]

@@ -234,6 +234,11 @@ class ConversationStore:
                 )
             touch(connection, number)
 
+    def forget_reads(self) -> None:
+        """Note of all documents, in all conversations, that they were not read: the model is another."""
+        with self._database.writing() as connection:
+            connection.exec_driver_sql("UPDATE conversation_documents SET was_read = 0 WHERE was_read")
+
     def begin_turn(self, conversation_id: str, parent_turn_id: int | None, question: str) -> int:
         """Keep a question whose answer begins now; its branch becomes the active one.
 

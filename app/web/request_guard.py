@@ -62,6 +62,7 @@ _SERVED_ROUTES = (
     "/library/documents",
     "/conversations/",
     "/documents/",
+    "/models",
     "/models/",
     "/gradio_api/app_id",
     "/gradio_api/call/",

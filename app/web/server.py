@@ -112,7 +112,8 @@ def create_app(
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
     from app.web.library_routes import add_library_routes
-    from app.web.page_files import PageFiles
+    from app.web.model_download_routes import add_model_download_routes
+    from app.web.model_routes import add_model_routes
     from app.web.page_head import PageHead
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
@@ -138,7 +139,8 @@ def create_app(
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
-    add_model_download_routes(app, assistant, settings.engine_config())
+    add_model_download_routes(app, assistant, settings.device)
+    add_model_routes(app, assistant)
     add_shared_streams(app)
     page = build_page(assistant, settings)
     app.add_middleware(PageHead, head=page.head, body=page.frame)

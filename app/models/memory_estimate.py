@@ -1,0 +1,162 @@
+"""What a model will take of this machine's memory, for people who have not loaded it yet, and whether that is there.
+
+The figures are the engine's own (`quest_core.memory_plan`), for one window; what is free is asked of the machine at
+the moment. On a CPU it is the main memory, and libraries that are loaded anyway do not count.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+from app.settings import AppSettings
+from quest_core.errors import ModelError
+from quest_core.model_outline import ModelOutline
+
+# More than any machine has: what a model would take if nothing were in its way.
+_AMPLE_BYTES = 1 << 60
+# "beside": while the present model stays; "instead": once that is let go; "no": not even then.
+Fit = Literal["beside", "instead", "no"]
+
+
+@dataclass(frozen=True)
+class DeviceMemory:
+    """The memory that models are loaded into.
+
+    Args:
+        device: "cuda" or "cpu".
+        name: for people.
+        total_bytes: that it has.
+        free_bytes: now.
+        held_bytes: of the model that is loaded, which go with it.
+    """
+
+    device: str
+    name: str
+    total_bytes: int
+    free_bytes: int
+    held_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class MemoryEstimate:
+    """What a model would take.
+
+    Args:
+        context_tokens: the window that it is reckoned for.
+        weights_bytes: of the model, with the copies that a CPU decodes from.
+        cache_bytes: of one conversation as long as the window.
+        work_bytes: of what computing needs besides.
+        total_bytes: all of these.
+        pool_bytes: what all conversations together may take, `cache_bytes` included.
+        fit: whether it fits.
+        reason: why not, or what must go first; "" where it simply fits.
+        fitting_tokens: the longest window that fits, where this one does not; 0 if none does.
+    """
+
+    context_tokens: int
+    weights_bytes: int
+    cache_bytes: int
+    work_bytes: int
+    total_bytes: int
+    pool_bytes: int
+    fit: Fit = "beside"
+    reason: str = ""
+    fitting_tokens: int = 0
+
+    def to_json(self) -> dict[str, Any]:
+        """All of it."""
+        return asdict(self)
+
+
+def device_memory(settings: AppSettings, held_bytes: int = 0) -> DeviceMemory:
+    """What there is.
+
+    Args:
+        settings: which device.
+        held_bytes: of the model that is loaded.
+
+    Raises:
+        ModelError: if the device that is asked for is not there.
+    """
+    # Brings torch, which the page must not wait for.
+    from quest_core.engine import choose_device, device_name
+    from quest_core.weights import free_memory_bytes
+
+    device = choose_device(settings.device)
+    if device.type == "cuda":
+        import torch
+
+        # What torch keeps of freed memory it gives to the next model.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        total = torch.cuda.mem_get_info(device)[1]
+        return DeviceMemory("cuda", device_name(device), total, free_memory_bytes(device) + kept, held_bytes)
+    import psutil
+
+    total = psutil.virtual_memory().total
+    return DeviceMemory("cpu", "this computer", total, free_memory_bytes(device), held_bytes)
+
+
+def estimate_memory(
+    outline: ModelOutline, settings: AppSettings, context_tokens: int | None, memory: DeviceMemory
+) -> MemoryEstimate:
+    """What a model would take.
+
+    Args:
+        outline: of the model.
+        settings: page size, precision and whatever else it is loaded with.
+        context_tokens: the window wanted; None for the model's own.
+        memory: of the device.
+
+    Raises:
+        ModelError: for a window that the model cannot read.
+    """
+    from quest_core.engine import choose_device, choose_dtype, choose_kv_dtype
+    from quest_core.memory_plan import MemoryPlanner, WindowError
+
+    try:
+        config = outline.config if context_tokens is None else outline.config.with_context(context_tokens)
+    except ModelError:
+        raise
+    except ValueError as error:
+        raise ModelError(str(error)) from error
+    device = choose_device(settings.device)
+    dtype = choose_dtype(settings.dtype, device)
+    planner = MemoryPlanner(
+        config,
+        settings.engine_config(),
+        device.type,
+        dtype,
+        choose_kv_dtype(settings.dtype, device, dtype),
+        outline.qkv_bias,
+        outline.output_bias,
+        outline.layers_in_4_bits,
+    )
+    ample = planner.plan(_AMPLE_BYTES)
+    fixed = ample.weights + ample.copies
+    figures = {
+        "context_tokens": config.context_tokens,
+        "weights_bytes": fixed,
+        "cache_bytes": ample.window,
+        "work_bytes": ample.tables + ample.work,
+        "total_bytes": ample.with_one_window,
+        "pool_bytes": ample.pool,
+    }
+    fitting = 0
+    for fit, free_bytes in (("beside", memory.free_bytes), ("instead", memory.free_bytes + memory.held_bytes)):
+        try:
+            plan = planner.plan(free_bytes)
+        except WindowError as error:
+            fitting = error.fitting_tokens if fixed < free_bytes else 0
+            continue
+        if plan.with_one_window <= free_bytes:
+            figures |= {"pool_bytes": plan.pool, "cache_bytes": plan.window}
+            reason = "" if fit == "beside" else "The present model is let go first: there is no room for both."
+            return MemoryEstimate(**figures, fit=fit, reason=reason)
+    return MemoryEstimate(**figures, fit="no", reason=_too_large(ample.with_one_window, memory), fitting_tokens=fitting)
+
+
+def _too_large(needed_bytes: int, memory: DeviceMemory) -> str:
+    free = memory.free_bytes + memory.held_bytes
+    where = memory.name if memory.device == "cuda" else "this computer"
+    return f"It needs about {needed_bytes / 2**30:.1f} GiB, and {where} has {free / 2**30:.1f} GiB free for it."
