@@ -5,6 +5,8 @@
 // and data-race, which the race sets to "stage" while it takes all but the library. Anybody asks for a tab with
 // "quest-show-side" {tab} on the window; "quest-side-shown" {tab} tells which is seen, "" for none.
 
+import { focusedElement } from "./focus.js";
+
 const STORAGE_KEY = "quest-chat-side";
 const TABS = ["page", "reading", "race"];
 const NAMES = { library: "Library", side: "Beside the conversation" };
@@ -42,7 +44,7 @@ export function shownTab() {
 
 /** Open the right zone at a tab. */
 export function showSide(tab) {
-  if (phone.matches && root.dataset.sheet !== "side") cameFrom = focusOutside();
+  if (phone.matches && root.dataset.sheet !== "side") cameFrom = focusedElement();
   root.dataset.sideTab = TABS.includes(tab) ? tab : root.dataset.sideTab;
   root.dataset.side = "open";
   root.dataset.sheet = phone.matches ? "side" : "";
@@ -52,7 +54,8 @@ export function showSide(tab) {
 
 /** Close the right zone; on a telephone, its sheet. */
 export function closeSide() {
-  const hadFocus = document.getElementById("side-zone")?.contains(document.activeElement);
+  const isSheet = root.dataset.sheet === "side";
+  const hadFocus = isSheet || document.getElementById("side-zone")?.contains(document.activeElement);
   root.dataset.side = "closed";
   root.dataset.sheet = "";
   remember();
@@ -68,7 +71,7 @@ export function toggleLibrary() {
     giveFocusBack(".open-library");
     return;
   }
-  cameFrom = focusOutside();
+  cameFrom = focusedElement();
   if (phone.matches) root.dataset.side = "closed";
   root.dataset.sheet = "library";
   tell();
@@ -127,10 +130,6 @@ function keepApart() {
       for (const attribute of ["role", "aria-modal", "aria-label", "tabindex"]) zone.removeAttribute(attribute);
     }
   }
-}
-
-function focusOutside() {
-  return document.activeElement === document.body ? null : document.activeElement;
 }
 
 function giveFocusBack(otherwise) {

@@ -3,6 +3,8 @@
 // While one is open, the desk is inert, so that the focus stays inside, and goes round in it; it goes back to where it came
 // from. Which dialog is open stands in the root element's data-dialog.
 
+import { focusedElement } from "./focus.js";
+
 const FOCUSABLE = "button, a[href], input, textarea, select, summary, [tabindex='0']";
 
 const root = document.documentElement;
@@ -11,7 +13,7 @@ let open = null; // { element, cameFrom }
 /** Open a dialog beside the desk, one at a time; its name stands in data-dialog. */
 export function openDialog(element, name, label) {
   closeDialog();
-  open = { element, cameFrom: document.activeElement };
+  open = { element, cameFrom: focusedElement() };
   element.setAttribute("role", "dialog");
   element.setAttribute("aria-modal", "true");
   element.setAttribute("aria-label", label);

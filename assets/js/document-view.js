@@ -12,6 +12,7 @@ import { DocumentPlaces } from "./document-places.js";
 import { DocumentSearch } from "./document-search.js";
 import { fetchDocument, fetchSources, ImageQueue } from "./document-source.js";
 import { Thumbnails } from "./document-thumbnails.js";
+import { focusedElement } from "./focus.js";
 import { MARKUP } from "./document-view-markup.js";
 import { VirtualList } from "./virtual-list.js";
 import { number, pageName } from "./wording.js";
@@ -300,7 +301,7 @@ export class DocumentView extends HTMLElement {
 
   /** Open a document at a place, and mark that. */
   async openPlace({ documentId, pageIndex, pageLabel, startChar = 0, endChar = 0, turnId = null }) {
-    this.cameFrom = focused();
+    this.cameFrom = focusedElement();
     window.dispatchEvent(new Event("quest-page-shown"));
     // Where another part of the page has to make room first, that takes a moment.
     for (let frame = 0; frame < SEEN_FRAMES && !this.isSeen; frame++) await new Promise(requestAnimationFrame);
@@ -393,10 +394,4 @@ export class DocumentView extends HTMLElement {
       this.setZoom(zooms[event.key]);
     }
   }
-}
-
-function focused() {
-  let element = document.activeElement;
-  while (element?.shadowRoot?.activeElement) element = element.shadowRoot.activeElement;
-  return element === document.body ? null : element;
 }
