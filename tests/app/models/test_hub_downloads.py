@@ -19,7 +19,7 @@ from app.models.hub_downloads import HubDownloads
 from app.models.hub_model import HubError, HubFile, HubModel
 from app.models.hub_requests import Unreachable, look_up
 from app.models.hub_transfer import Transfer
-from quest_core.model_source import HUB_FILES, HUB_IGNORED
+from quest_core.model_source import HUB_FILES, HUB_IGNORED, find_model
 from tests.app.models.hub_server import TOKEN, HubServer, Repository, blob_of, send_to
 
 CONFIG = json.dumps({"model_type": "qwen3", "max_position_embeddings": 40960}).encode()
@@ -31,12 +31,17 @@ GOOD = {
     "merges.txt": b"",
     "model-00001-of-00002.safetensors": WEIGHTS,
     "model-00002-of-00002.safetensors": MORE_WEIGHTS,
+    "model.safetensors.index.json": json.dumps(
+        {"weight_map": {"a": "model-00001-of-00002.safetensors", "b": "model-00002-of-00002.safetensors"}}
+    ).encode(),
     "pytorch_model.bin": b"pickled" * 900,
     "modeling_evil.py": b"import os",
     "consolidated.safetensors": WEIGHTS[:9000],
     "original/model.safetensors": WEIGHTS[:9000],
 }
-WANTED = {"config.json", "tokenizer.json", "merges.txt"} | {name for name in GOOD if name.startswith("model-")}
+WANTED = {"config.json", "tokenizer.json", "merges.txt"} | {
+    name for name in GOOD if name.startswith(("model-", "model."))
+}
 FILE = "model-Q4_K_M.gguf"
 
 
@@ -128,6 +133,9 @@ def test_a_download_is_paused_at_once_resumed_after_a_restart_and_whole_at_the_e
     )
     assert {path.name for path in folder.iterdir()} == WANTED
     assert all((folder / name).read_bytes() == GOOD[name] for name in WANTED)
+    # And about what is whole the hub is not asked again.
+    asked = len(hub.requests)
+    assert find_model("good/model", Path("nowhere")) == ("model", folder) and len(hub.requests) == asked
     assert again.cache.has("good/model") and not list(folder.parent.parent.glob("blobs/*.incomplete"))
     again.cancel("good/model", keep=False)
     assert again.cache.has("good/model") and [one["model"] for one in again.listing()] == ["other/model"]
