@@ -27,7 +27,7 @@ WEIGHTS = random.Random(1).randbytes(1_500_000)
 MORE_WEIGHTS = random.Random(2).randbytes(700_000)
 GOOD = {
     "config.json": CONFIG,
-    "tokenizer.json": b'{"model": 1}' * 400,
+    "tokenizer.json": json.dumps({"model": "x" * 5000}).encode(),
     "merges.txt": b"",
     "model-00001-of-00002.safetensors": WEIGHTS,
     "model-00002-of-00002.safetensors": MORE_WEIGHTS,
