@@ -136,7 +136,7 @@ def test_a_thousand_pages_on_a_telephone_while_an_answer_streams(told):
         }"""
     )
     for step in range(2, 12):
-        factors[100 * step] = 5.0
+        factors[100 * step - 50] = 5.0
         tell(STEP | {"step": step, "heat": heat_levels(factors)})
         page.wait_for_timeout(60)
     assert page.evaluate("strips.size") >= 3
