@@ -492,12 +492,10 @@ class Assistant:
     def _index(self, conversation: Conversation) -> None:
         self._evidence.prepare(lambda: [] if self._closing else self._documents.texts(conversation))
 
-    def document_tokens(self, document_id: str, may_count: bool = True) -> TokenCount | None:
-        """Tokens of one document's text; None if it is not there yet, or they are not known for this model.
+    def document_tokens(self, document_id: str) -> TokenCount | None:
+        """Tokens of one document's text, counted if nobody has, which takes a second for a long book.
 
-        Args:
-            document_id: of the document.
-            may_count: count them if nobody has, which takes a second for a long book, and needs the model.
+        None if its text is not there yet, or the model is not, by which they would be counted.
         """
         model, entry = self._loader.model, self.library.entry_or_none(document_id)
         if entry is None or entry.state != "read":
@@ -506,13 +504,18 @@ class Assistant:
         kept = self.library.tokens(document_id, reference)
         if kept is not None:
             return TokenCount(*kept)
-        if model is None or not may_count:
+        if model is None:
             return None
         count = model.planner.document_tokens(self.library.document(document_id))
         with suppress(UserFacingError):
             # Counted again another time, no more.
             self.library.set_tokens(document_id, reference, count.tokens, count.is_exact)
         return count
+
+    def counted_tokens(self) -> dict[str, TokenCount]:
+        """Tokens of all documents that were counted for this model."""
+        counted = self.library.all_tokens(self.settings.model)
+        return {document_id: TokenCount(*tokens) for document_id, tokens in counted.items()}
 
     def context_usage(self, conversation: Conversation, options: AnswerOptions | None = None) -> ContextUsage:
         """What fills the window before the next question; waits for the model."""

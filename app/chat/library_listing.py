@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from app.chat.conversation import Conversation
+from app.chat.prompt.document_tokens import TokenCount
 from app.chat.sample_listing import sample_listing
 from app.library.library_entry import LibraryEntry, LibraryHit
 
@@ -47,10 +48,15 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
             if hit.document_id not in hits or not hits[hit.document_id].snippet:
                 hits[hit.document_id] = hit
     counts = assistant.conversations.document_counts()
+    # Asked for once: a library may hold hundreds, and this is told several times a second while one is read.
+    tokens, with_file = assistant.counted_tokens(), assistant.library.ids_with_file()
     return {
         "documents": [
-            _document(assistant, entry, conversation, hits.get(entry.document_id))
-            | {"conversation_count": counts.get(entry.document_id, 0)}
+            _document(assistant, entry, conversation, hits.get(entry.document_id), tokens.get(entry.document_id))
+            | {
+                "conversation_count": counts.get(entry.document_id, 0),
+                "file_is_there": entry.state == "reading" or entry.document_id in with_file,
+            }
             for entry in assistant.library.entries()
             if not search or entry.document_id in hits
         ],
@@ -64,19 +70,24 @@ def library_listing(assistant: Assistant, conversation: Conversation | None, sea
 
 
 def _document(
-    assistant: Assistant, entry: LibraryEntry, conversation: Conversation | None, hit: LibraryHit | None
+    assistant: Assistant,
+    entry: LibraryEntry,
+    conversation: Conversation | None,
+    hit: LibraryHit | None,
+    tokens: TokenCount | None,
 ) -> dict[str, Any]:
     document_id = entry.document_id
     is_here = conversation is not None and document_id in conversation.document_ids
-    # A library may hold hundreds that nobody has counted for this model.
-    tokens = assistant.document_tokens(document_id, may_count=is_here)
-    return asdict(entry) | {
+    if tokens is None and is_here:
+        # Others are not counted for being listed.
+        tokens = assistant.document_tokens(document_id)
+    # Not `asdict`, which copies every field of every document.
+    return vars(entry) | {
         "can_be_recognised": entry.can_be_recognised,
-        "tokens": None if tokens is None else str(tokens),
+        "tokens": None if tokens is None or entry.state != "read" else str(tokens),
         "kept_bytes": assistant.kept_bytes(document_id),
         "in_conversation": is_here,
         "reading": asdict(assistant.reading(document_id, conversation)) if is_here else None,
         "page_label": hit.page_label if hit else "",
         "snippet": hit.snippet if hit else "",
-        "file_is_there": entry.state == "reading" or assistant.library.has_file(document_id),
     }

@@ -201,12 +201,10 @@ class Library:
                 self._recent.popitem(last=False)
         return document
 
-    def has_file(self, document_id: str) -> bool:
-        """Whether a document's file is where it belongs; without it, its text is there, but not its pages' look."""
-        store = self._store_of(document_id)
-        suffix = store.suffix(document_id)
-        path = self._unkept_paths.get(document_id) or self._files.path(document_id, suffix or "")
-        return suffix is not None and path.is_file()
+    def ids_with_file(self) -> set[str]:
+        """The documents whose file is where it belongs; without it, there is the text, but not how pages look."""
+        present = {document_id for document_id, _ in self._files.kept()}
+        return present | {document_id for document_id, path in self._unkept_paths.items() if path.is_file()}
 
     def wait(self, document_id: str, timeout_s: float | None = None) -> LibraryEntry:
         """Wait until a document is not being read any more; returns it as it is then, or after so many seconds.
@@ -318,6 +316,11 @@ class Library:
     def tokens(self, document_id: str, model: str) -> tuple[int, bool] | None:
         """Tokens of a document for a model, and whether they are exact; None if nobody has counted them."""
         return self._store_of(document_id).tokens(document_id, model)
+
+    def all_tokens(self, model: str) -> dict[str, tuple[int, bool]]:
+        """Of each document that was counted for a model: its tokens, and whether they are exact."""
+        kept = {} if self.is_kept else self._kept.all_tokens(model)
+        return kept | self._own.all_tokens(model)
 
     def close(self) -> None:
         """Stop reading; what is not read yet is read after the next start. Further calls do nothing."""

@@ -231,6 +231,16 @@ class DocumentStore:
             ).first()
         return None if row is None else (row.tokens, bool(row.is_exact))
 
+    def all_tokens(self, model: str) -> dict[str, tuple[int, bool]]:
+        """Of each document that was counted for a model: its tokens, and whether they are exact."""
+        with self._database.reading() as connection:
+            rows = connection.exec_driver_sql(
+                "SELECT document_id, tokens, is_exact FROM document_tokens JOIN documents USING (number) "
+                "WHERE model = ?",
+                (model,),
+            ).all()
+        return {row.document_id: (row.tokens, bool(row.is_exact)) for row in rows}
+
     def search(self, text: str) -> list[LibraryHit]:
         """Pages that have all words of `text`, or words that begin with them, the best first.
 

@@ -58,8 +58,13 @@ export class DocumentRow {
   }
 
   update(data) {
-    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
     this.data = data;
+    // Also if nothing has changed: what somebody has ticked may have been refused.
+    this.tick.checked = Boolean(data.in_conversation);
+    const key = JSON.stringify(data);
+    if (key === this.key) return;
+    this.key = key;
+    const focused = this.element.contains(document.activeElement) ? document.activeElement : null;
     const { name } = data;
     const isSample = data.state === "sample";
     setText(this.title, name);
@@ -67,7 +72,6 @@ export class DocumentRow {
     const canOpen = data.state === "read";
     if (canOpen) this.name.removeAttribute("aria-disabled");
     else this.name.setAttribute("aria-disabled", "true");
-    this.tick.checked = Boolean(data.in_conversation);
     setName(this.tick, `Include ${name} in this chat`);
     this.menu.more.hidden = isSample;
     setName(this.menu.more, `More for ${name}`);
