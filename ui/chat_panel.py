@@ -33,9 +33,6 @@ from ui.tab_conversation import tab_conversation
 from ui.tab_follower import TabFollower, TabFollowers
 from ui.wording import queue_line
 
-# All handlers that use the engine form one group, wide enough that none waits in Gradio's own queue: the engine has
-# a queue, and only from that one can the page tell how many are ahead.
-ENGINE_QUEUE: dict[str, Any] = {"concurrency_id": "engine", "concurrency_limit": 16}
 # Each tab that follows an answer holds one of Gradio's forty threads: these leave some to the others.
 _FOLLOWERS_QUEUE: dict[str, Any] = {"concurrency_id": "followers", "concurrency_limit": 30}
 

@@ -132,6 +132,6 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             [question_line.model_status, documents_panel.meter, loading_timer],
             **hidden,
         )
-    # Handlers wait for the engine or a document, not for the processor; see `ENGINE_QUEUE` for those that answer.
+    # Handlers wait for a document, not for the processor.
     blocks.queue(default_concurrency_limit=16)
     return Page(blocks, quest_theme(), _HEAD, _FRAME)

@@ -13,7 +13,7 @@ import gradio as gr
 from app.errors import explain
 from ui.raw_html import raw_html
 
-Place = Literal["question", "documents", "library", "comparison"]
+Place = Literal["question", "documents", "library"]
 
 
 def notice_line(place: Place) -> gr.HTML:

@@ -41,6 +41,7 @@ class RunningRace:
         self._tell = tell
         self._release = release
         self._lock = threading.Lock()
+        self._telling = threading.RLock()
         self._tokens: list[dict[str, Any]] = []
         self._told_at = 0.0
         self._thread = threading.Thread(target=self._run, name="race", daemon=True)
@@ -72,9 +73,7 @@ class RunningRace:
                 if self.record.ended:
                     continue  # told when the conversation is free
                 if "token" in last:
-                    self._tokens.append(last)
-                    if time.monotonic() - self._told_at >= _TELL_EVERY_S:
-                        self._tell_changes({"state": self.record.state})
+                    self._tell_token(last)
                 else:
                     self._tell_changes(last)
         except UserFacingError as error:
@@ -89,15 +88,34 @@ class RunningRace:
         with self._lock:
             return self.record.fail(sentence)
 
+    def _tell_token(self, token: dict[str, Any]) -> None:
+        """Tell of a token at once, or soon together with those that come meanwhile."""
+        with self._telling:
+            self._tokens.append(token)
+            waits_s = self._told_at + _TELL_EVERY_S - time.monotonic()
+            is_first_waiting = len(self._tokens) == 1
+        if waits_s <= 0:
+            self._tell_changes({"state": self.record.state})
+        elif is_first_waiting:
+            timer = threading.Timer(waits_s, self._tell_waiting)
+            timer.daemon = True
+            timer.start()
+
+    def _tell_waiting(self) -> None:
+        with self._telling:
+            if self._tokens and not self.record.ended:
+                self._tell_changes({"state": self.record.state})
+
     def _tell_changes(self, changes: dict[str, Any]) -> None:
-        tokens, self._tokens = self._tokens, []
-        self._tell(
-            {
-                "type": "race",
-                "race_id": self.record.race_id,
-                "kind": "race" if isinstance(self.record, RaceRecord) else "sweep",
-                "tokens": [{name: one[name] for name in ("side", "number", "token")} for one in tokens],
-                **changes,
-            }
-        )
-        self._told_at = time.monotonic()
+        with self._telling:
+            tokens, self._tokens = self._tokens, []
+            self._told_at = time.monotonic()
+            self._tell(
+                {
+                    "type": "race",
+                    "race_id": self.record.race_id,
+                    "kind": "race" if isinstance(self.record, RaceRecord) else "sweep",
+                    "tokens": tokens,
+                    **changes,
+                }
+            )

@@ -46,7 +46,7 @@ def verdict(finished: RaceFinished, token_budget: int) -> Verdict:
         )
     if finished.speed_ratio is None or finished.noise is None:
         return Verdict(
-            "Too short", f"Too short to compare the speed: the shorter answer has {shorter} tokens. {looked}{words}."
+            "Too short", f"Too short to compare the speed: the shorter answer has {_tokens(shorter)}. {looked}{words}."
         )
     if finished.faster is None:
         return Verdict(
@@ -63,7 +63,7 @@ def verdict(finished: RaceFinished, token_budget: int) -> Verdict:
     else:
         headline = f"{_NAMES[winner]} was {seconds(lead_s)} ahead when the shorter answer ended, at token {shorter:,}"
     if winner == "dense" and looked:
-        return Verdict(headline, f"{headline}, although {looked[0].lower() + looked[1:]}{words}.", winner)
+        return Verdict(headline, f"{headline}, although {looked}{words}.", winner)
     share = looked.removeprefix("Quest ")
     return Verdict(headline, f"{headline}, {share}{words}.", winner)
 
@@ -88,7 +88,7 @@ def _stopped(finished: RaceFinished, words: str) -> Verdict:
     if not dense and not quest:
         return Verdict("Stopped", "Stopped before the first word.")
     return Verdict(
-        "Stopped", f"Stopped: by then Quest had written {quest:,} tokens and dense attention {dense:,}; {words}."
+        "Stopped", f"Stopped: by then Quest had written {_tokens(quest)} and dense attention {_tokens(dense)}; {words}."
     )
 
 
@@ -100,7 +100,7 @@ def _lead(finished: RaceFinished) -> str:
 
 def _looked(finished: RaceFinished) -> str:
     share = finished.quest.looked_share
-    return "" if share is None else f"Quest looked at {percent(share)} of the text for each token, "
+    return "" if share is None else f"Quest looked at {percent(share)} of the text for each word, "
 
 
 def _words(finished: RaceFinished) -> str:
@@ -112,3 +112,7 @@ def _words(finished: RaceFinished) -> str:
     if parted == 0:
         return "different words from the first one on"
     return f"the same words for {parted:,} tokens" if parted > 1 else "the same first token, then different ones"
+
+
+def _tokens(count: int) -> str:
+    return "1 token" if count == 1 else f"{count:,} tokens"

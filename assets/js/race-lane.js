@@ -35,6 +35,8 @@ export class Lane {
     this.parts = Object.fromEntries([...section.querySelectorAll("[data-part]")].map((one) => [one.dataset.part, one]));
     this.context = this.parts.pages.getContext("2d");
     new ResizeObserver(() => this.light()).observe(this.parts.pages.parentElement);
+    // Gradio's theme is a class of the body.
+    new MutationObserver(() => this.light()).observe(document.body, { attributeFilter: ["class"] });
   }
 
   /** Begin with a race, of which nothing is shown yet. */

@@ -17,12 +17,12 @@ const MARKUP = `
   <link rel="stylesheet" href="${STYLE_SHEET}">
   <main>
     <header data-part="head" hidden>
-      <button type="button" data-part="back">‹ All races</button>
+      <button type="button" data-part="back">‹ Races</button>
       <button type="button" data-part="stage" aria-pressed="false">Full width</button>
       <span></span>
       <button type="button" data-part="stop">Stop</button>
-      <button type="button" data-part="picture">Save picture</button>
-      <button type="button" data-part="file">Save JSON</button>
+      <button type="button" data-part="picture" aria-label="Save as picture">Picture</button>
+      <button type="button" data-part="file" aria-label="Save as JSON">JSON</button>
     </header>
     ${FORM_MARKUP}${FILM_MARKUP}${SWEEP_MARKUP}
   </main>`;

@@ -6,7 +6,7 @@ import { noteOf } from "./race-film.js";
 import { number } from "./wording.js";
 
 const PRESETS = { 1024: "Balanced", 256: "Fast" };
-const MARGIN = { left: 54, right: 22, top: 18, bottom: 44 };
+const MARGIN = { left: 64, right: 22, top: 18, bottom: 44 };
 const HEIGHT = 300;
 
 export const SWEEP_MARKUP = `
@@ -121,7 +121,7 @@ export function drawSweep(context, box, race, colors) {
   }
   context.fillText("same choice as dense attention", plot.x + plot.width / 2, plot.y + plot.height + 32);
   context.save();
-  context.translate(box.x + 12, plot.y + plot.height / 2);
+  context.translate(box.x + 8, plot.y + plot.height / 2);
   context.rotate(-Math.PI / 2);
   context.fillText("speed beside dense attention", 0, 0);
   context.restore();

@@ -38,9 +38,11 @@ from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
-from app.library.errors import DocumentError
-from app.library.reader import check_document
+from app.models.model_loader import ModelStatus
+from app.race.race_record import RaceRequest
+from app.race.running_race import RunningRace
 from tests.ui.scripted_documents import label_of
+from tests.ui.scripted_race import OUTLOOK, scripted_races
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
 
@@ -178,6 +180,7 @@ class ScriptedAssistant:
         self.samples: list[dict[str, Any]] = []
         self.library = ScriptedLibrary(self.stored, self._tell_library)
         self.conversations: dict[str, Conversation] = {}
+        self.races = scripted_races(self)
 
     def status(self) -> ModelStatus:
         return self.loaded
@@ -463,15 +466,11 @@ class ScriptedAssistant:
     def cancel(self, conversation: Conversation) -> None:
         conversation.cancelled.set()
 
-    def race(self, conversation: Conversation, question: str, options: AnswerOptions) -> Iterator[RaceEvent]:
-        self.asked.append((question, options))
-        if self.failure is not None:
-            raise self.failure
-        yield RaceToken("quest", "High ", "High ", 0, 0.01, None, None, None)
-        yield RaceToken("dense", "High ", "High ", 0, 0.02, None, None, None)
-        dense = RaceSide("High above", 5, 25.0, 40.0, 3_145_728.0, "stop")
-        quest = RaceSide("High over", 5, 50.0, 20.0, 1_048_576.0, "stop")
-        yield RaceFinished(dense, quest, 2.0, 2, 1, 5, 1.2)
+    def start_race(self, conversation: Conversation, request: RaceRequest) -> RunningRace:
+        return self.races.start(conversation, request)
+
+    def race_outlook(self, conversation_id: str) -> dict[str, Any]:
+        return OUTLOOK
 
     # What is told to the tabs.
 

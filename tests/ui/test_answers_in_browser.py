@@ -153,7 +153,8 @@ def test_questions_and_file_names_are_text(open_page, served, tmp_path):
     assert page.locator("#messages .user-row :is(a, img)").count() == 0
     assert page.locator("#document-list img").count() == 0
     page.get_by_role("tab", name="Race").click()
-    page.fill("#compare-question textarea", HOSTILE[2])
-    page.press("#compare-question textarea", "Enter")
-    page.locator(".race-answer", has_text="High").first.wait_for()
+    page.fill("#race-question", HOSTILE[2])
+    page.press("#race-question", "Enter")
+    page.locator(".lane-words", has_text="<i>town</i>").wait_for()
+    assert page.locator("quest-race :is(img, .film b:not([data-part]))").count() == 0
     assert page.evaluate("window.stolen") is None

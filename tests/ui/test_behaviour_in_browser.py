@@ -129,8 +129,8 @@ def test_messages_stand_beside_what_they_speak_of_once(open_page, served, tmp_pa
     page.set_input_files("#document-files input[type=file]", str(broken))
     page.locator("#notice-at-documents[role=alert]", has_text="broken.pdf is among the documents already").wait_for()
     page.get_by_role("tab", name="Race").click()
-    page.press("#compare-question textarea", "Enter")
-    page.locator("#notice-at-comparison", has_text="Write a question first").wait_for()
+    page.press("#race-question", "Enter")
+    page.locator("quest-race [role=alert]", has_text="Write a question first").wait_for()
     assert page.locator(".toast-body:visible").count() == 0
 
 

@@ -24,7 +24,7 @@ def page(assistant, settings):
 
 def test_the_page_has_every_panel(page):
     config = json.dumps(page.blocks.get_config_file(), default=str)
-    names = "documents-panel conversations-panel settings-panel messages question live-panel compare-panel"
+    names = "documents-panel conversations-panel settings-panel messages question live-panel race-panel"
     for name in names.split():
         assert f'"{name}"' in config
 
@@ -46,12 +46,8 @@ def test_nothing_names_a_foreign_host(page):
     assert page.theme._stylesheets == []
 
 
-def test_handlers_that_use_the_engine_wait_in_its_queue_and_not_in_gradios(page):
+def test_a_tab_that_follows_an_answer_holds_up_nobody_who_asks_one(page):
     functions = page.blocks.fns.values()
-    answering = [function for function in functions if function.concurrency_id == "engine"]
-    assert {function.name for function in answering} == {"_compare"}
-    assert all(function.concurrency_limit == 16 for function in answering)
-    # A tab that follows an answer holds up nobody who asks one.
     (following,) = (function for function in functions if function.concurrency_id == "followers")
     assert (following.name, following.concurrency_limit) == ("_follow", 30)
     assert all(not function.queue for function in functions if function.name == "_stop")

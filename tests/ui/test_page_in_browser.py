@@ -1,4 +1,4 @@
-"""The whole program in a real browser: a PDF is uploaded, asked about and compared, with the embedded model on the CPU.
+"""The whole program in a real browser: a PDF is uploaded, asked about and raced, with the embedded model on the CPU.
 
 Chromium's own downloads and sandbox are off; where it is not installed these tests are skipped.
 """
@@ -261,19 +261,18 @@ def test_a_refresh_keeps_the_conversation(page):
     page.locator(PANEL + "[data-part=map-caption]", has_text="at step").wait_for()
 
 
-def test_a_comparison_ends_with_a_ratio(page):
+def test_a_race_ends_with_a_verdict(page):
     page.get_by_role("tab", name="Race").click()
-    page.fill("#compare-question textarea", "Where does the statue stand?")
-    page.press("#compare-question textarea", "Enter")
-    page.wait_for_selector("#compare-question button:has-text('Stop')")
-    page.wait_for_selector("#compare-question button:has-text('Compare')")
-    assert float(page.locator(".race-result").get_attribute("data-ratio")) > 0
-    assert re.search(r"first differ at token \d+|the same, token for token", page.locator(".race-detail").inner_text())
+    page.fill("#race-question", "Where does the statue stand?")
+    page.press("#race-question", "Enter")
+    page.locator("quest-race").get_by_role("button", name="Stop").wait_for()
+    page.locator(".verdict", has_text=re.compile("same words|same first token|different words")).wait_for()
+    assert "of the text for each word" in page.locator(".verdict").inner_text()
     for side in ("dense", "quest"):
-        column = page.locator(f".race-side[data-side={side}]")
-        assert re.search(r"[\d.]+ tokens/s", column.inner_text())
-        assert re.search(r"[\d.]+ ms", column.inner_text())
-        assert column.locator(".race-answer").inner_text().strip()
+        lane = page.locator(f".lane[data-side={side}]")
+        assert re.search(r"[\d.]+ s · \d+ tokens · [\d.]+ tokens/s", lane.inner_text())
+        assert lane.locator(".lane-words").inner_text().strip()
+    page.locator("quest-race").get_by_role("button", name="Races").click()
 
 
 def test_nothing_is_wider_than_a_telephone(page):

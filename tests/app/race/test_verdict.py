@@ -1,0 +1,82 @@
+"""The sentence about a race is right however the race ended."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from app.race.race import RaceFinished, RaceSide
+from app.race.verdict import percent, seconds, verdict
+
+DENSE = RaceSide("High above", 24, 4.0, 250.0, 3e6, "stop", 25, 12.0, 1.0)
+QUEST = RaceSide("High over", 24, 8.0, 125.0, 1e6, "stop", 25, 6.0, 0.153)
+FASTER = RaceFinished(DENSE, QUEST, 2.0, 2, 24, 5, 1.2, lead_s=6.0)
+
+
+LOOKED = "ooked at 15 % of the text for each word"
+SAME = "the same words for 24 tokens"
+NOTHING = RaceSide("", 0, None, None, None, "cancelled")
+FEWER = {"steps": 12, "decode_tokens": 12}
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence", "winner"),
+    [
+        ({}, f"Quest finished 6.0 s earlier, l{LOOKED}, {SAME}.", "quest"),
+        ({"first_difference": None}, f"Quest finished 6.0 s earlier, l{LOOKED}, the same words throughout.", "quest"),
+        (
+            {"first_difference": 0},
+            f"Quest finished 6.0 s earlier, l{LOOKED}, different words from the first one on.",
+            "quest",
+        ),
+        (
+            {"quest": replace(QUEST, **FEWER)},
+            f"Quest was 6.0 s ahead when the shorter answer ended, at token 12, l{LOOKED}, {SAME}.",
+            "quest",
+        ),
+        (
+            {"speed_ratio": 0.5, "lead_s": -0.4},
+            f"Dense attention finished 0.4 s earlier, although Quest l{LOOKED}, {SAME}.",
+            "dense",
+        ),
+        ({"lead_s": -0.4}, f"Quest was 2.00 times as fast for each token, l{LOOKED}, {SAME}.", "quest"),
+        (
+            {"speed_ratio": 1.1, "lead_s": 0.05},
+            f"No clear winner: at the end Quest was 50 ms ahead, which chance could do. Quest l{LOOKED}, {SAME}.",
+            "",
+        ),
+        (
+            {"noise": None},
+            f"Too short to compare the speed: the shorter answer has 25 tokens. Quest l{LOOKED}, {SAME}.",
+            "",
+        ),
+        (
+            {"fits_budget": True},
+            f"No race: the text fits the 1,024 tokens that Quest may look at, so both looked at all of it; {SAME}.",
+            "",
+        ),
+        (
+            {"quest": replace(QUEST, steps=1, decode_tokens=1), "first_difference": 1},
+            "Too short to compare: the first token comes from the reading that both share; the same first token, "
+            "then different ones.",
+            "",
+        ),
+        (
+            {"dense": replace(DENSE, decode_tokens=1, finish_reason="cancelled"), "first_difference": 1},
+            "Stopped: by then Quest had written 24 tokens and dense attention 1 token; the same words so far.",
+            "",
+        ),
+        ({"dense": NOTHING, "quest": NOTHING}, "Stopped before the first word.", ""),
+    ],
+)
+def test_the_sentence(changes, sentence, winner):
+    told = verdict(replace(FASTER, **changes), 1024)
+    assert (told.sentence, told.winner) == (sentence, winner)
+    assert told.headline and len(told.headline) <= len(sentence)
+
+
+def test_spans_and_shares_as_people_say_them():
+    spans = {0.04: "40 ms", 0.0996: "0.1 s", 9.94: "9.9 s", 9.96: "10 s", 125: "2 min 5 s"}
+    assert {span: seconds(span) for span in spans} == spans
+    assert [percent(share) for share in (0, 0.004, 0.15, 1)] == ["0 %", "0.4 %", "15 %", "100 %"]
