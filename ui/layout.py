@@ -40,6 +40,7 @@ _STYLE_SHEETS = (
     "reading.css",
     "race.css",
     "models.css",
+    "model-picker.css",
 )
 _SCRIPT = "main.js"
 _HEAD = "\n".join(

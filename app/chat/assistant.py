@@ -205,6 +205,8 @@ class Assistant:
     def _model_is_ready(self) -> None:
         self._reading.want_all()
         self._notices.note()
+        # How full a conversation's window is, another model says otherwise.
+        self.telemetry.tell_all({"type": "changed"})
 
     # Conversations
 

@@ -25,6 +25,9 @@ from quest_core.model_source import DEFAULT_CONTEXT_TOKENS
 # Offered for every model that can read as much: whole documents of 3, 6, 12 pages and so on.
 CONTEXT_CHOICES = (2048, 4096, 8192, 16384, 32768, 65536, 131072)
 
+# A model that is not in the list is looked for so long.
+_LOOK_S = 20.0
+
 
 class ModelPicker:
     """Tells of the models on this machine, and changes the one that answers.
@@ -74,7 +77,16 @@ class ModelPicker:
         choice = ModelChoice(model, context_tokens, weight_bits or self._settings.weight_bits)
         # Refused here, before anything is stopped for it.
         self._switch.settings_for(choice)
-        self._switch.start(self.local.find(model), choice, stop_answers)
+        self._switch.start(self._find(model), choice, stop_answers)
+
+    def _find(self, model: str) -> LocalModel:
+        try:
+            return self.local.find(model)
+        except UserFacingError:
+            # It may have been downloaded, or mended, a moment ago.
+            self.local.look(now=True)
+            self.local.wait(_LOOK_S)
+            return self.local.find(model)
 
     def wait(self, timeout_s: float | None = None) -> None:
         """Wait for the end of a change that is under way."""
