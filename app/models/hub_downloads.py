@@ -26,7 +26,7 @@ OFFLINE = (
     "copy a model's folder or .gguf file to this machine."
 )
 _LOOK_UP_S = 25.0
-_MOST_DOWNLOADS = 50
+_MOST_DOWNLOADS, _MOST_LOOK_UPS = 50, 2
 
 
 class HubDownloads:
@@ -55,6 +55,7 @@ class HubDownloads:
         self._notices = ChangeNotices(tell)
         self._lock = threading.RLock()
         self._wanted = threading.Condition(self._lock)
+        self._look_ups = threading.BoundedSemaphore(_MOST_LOOK_UPS)
         self._downloads: dict[str, HubDownload] | None = None
         self._connection: HubConnection | None = None
         self._running: HubDownload | None = None
@@ -84,11 +85,15 @@ class HubDownloads:
             UserFacingError: it cannot be downloaded, or the hub does not answer in time.
         """
         self._check(model_id)
+        if not self._look_ups.acquire(timeout=_LOOK_UP_S):
+            raise UserFacingError("Other models are being looked up. Try again in a moment.")
         try:
             with HubConnection({"task": "look up", "model": model_id}) as connection:
                 return HubModel.from_json(connection.next(_LOOK_UP_S)["model"])
         except HubError as error:
             raise UserFacingError(error.message) from error
+        finally:
+            self._look_ups.release()
 
     def start(self, model_id: str) -> None:
         """Download a model, after those that wait already; one that was paused goes on where it was.

@@ -14,6 +14,7 @@ from typing import Any
 
 from quest_core.config import SUPPORTED_FAMILIES
 from quest_core.gguf_file import SPLIT_NAME
+from quest_core.model_folder import CONFIG_KEYS
 from quest_core.model_source import HUB_FILES, HUB_IGNORED
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -77,8 +78,7 @@ class HubModel:
         commit: of the repository.
         licence: as its model card states it, e.g. "apache-2.0"; "" if it does not.
         is_gated: whether the hub gives it only to those who have accepted its licence.
-        family: "model_type" of its config; "" of a GGUF file, which says so itself.
-        window_tokens: that it was made for; 0 if it is not known.
+        config: of its config.json what matters here; empty of a GGUF file, which says so itself.
         files: in the order in which they are downloaded: small ones first.
     """
 
@@ -86,8 +86,7 @@ class HubModel:
     commit: str
     licence: str
     is_gated: bool
-    family: str
-    window_tokens: int
+    config: dict[str, Any]
     files: tuple[HubFile, ...]
 
     def __post_init__(self) -> None:
@@ -101,6 +100,17 @@ class HubModel:
     def repository(self) -> str:
         """The hub id of the repository, "owner/name"."""
         return split_model_id(self.model)[0]
+
+    @property
+    def family(self) -> str:
+        """The "model_type" of its config; "" if that is not known."""
+        return self.config.get("model_type", "")
+
+    @property
+    def window_tokens(self) -> int:
+        """The window that it was made for; 0 if that is not known."""
+        window = self.config.get("max_position_embeddings")
+        return window if isinstance(window, int) else 0
 
     @property
     def total_bytes(self) -> int:
@@ -184,11 +194,11 @@ def _gguf_files(repository: str, gguf: str, names: list[str]) -> list[str]:
     return parts
 
 
-def check_family(model: str, config: Mapping[str, Any]) -> str:
-    """The family of a config.json, if the decoder knows it.
+def config_that_matters(model: str, config: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a config.json what the decoder looks at.
 
     Raises:
-        HubError: if not.
+        HubError: the decoder does not know its family.
     """
     family = config.get("model_type")
     if family not in SUPPORTED_FAMILIES:
@@ -197,4 +207,4 @@ def check_family(model: str, config: Mapping[str, Any]) -> str:
             "unsupported",
             f"{model} is of a family that Quest Chat cannot read ({str(family)[:40]!r}). It reads: {known}.",
         )
-    return family
+    return {key: config[key] for key in ("model_type", *CONFIG_KEYS) if key in config}

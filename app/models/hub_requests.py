@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import build_hf_headers
 
-from app.models.hub_model import HubError, HubFile, HubModel, check_family, needed_files, split_model_id
+from app.models.hub_model import HubError, HubFile, HubModel, config_that_matters, needed_files, split_model_id
 
 ANSWER_S = 10.0
 _TIMEOUT = httpx2.Timeout(ANSWER_S, read=20.0)
@@ -60,15 +60,13 @@ def look_up(model_id: str) -> HubModel:
     with explained(repository):
         info = HfApi().model_info(repository, files_metadata=True, timeout=ANSWER_S)
         files = _files(model_id, info)
-        family, window_tokens = "", 0
+        config: dict[str, Any] = {}
         if gguf:
             # Whether this user is let in is said of files alone.
             _location(repository, info.sha, files[0])
         else:
             config = _read_config(repository, info.sha, next(file for file in files if file.name == "config.json"))
-            family = check_family(repository, config)
-            window = config.get("max_position_embeddings")
-            window_tokens = window if isinstance(window, int) else 0
+            config = config_that_matters(repository, config)
     card = info.card_data or {}
     licence = card.get("license_name") or card.get("license") or ""
     return HubModel(
@@ -76,8 +74,7 @@ def look_up(model_id: str) -> HubModel:
         commit=info.sha,
         licence=str(licence)[:60],
         is_gated=bool(info.gated),
-        family=family,
-        window_tokens=window_tokens,
+        config=config,
         files=files,
     )
 

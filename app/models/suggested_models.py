@@ -53,10 +53,7 @@ class SuggestedModel:
     @property
     def parameters(self) -> int:
         """How many weights it has."""
-        shape = self.config
-        attention = 2 * (shape.num_query_heads + shape.num_kv_heads) * shape.head_dim
-        layers = shape.num_layers * shape.hidden_size * (attention + 3 * shape.intermediate_size)
-        return layers + shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
+        return count_parameters(self.config)
 
 
 @lru_cache(maxsize=1)
@@ -73,9 +70,21 @@ def _read(values: dict[str, Any]) -> SuggestedModel:
     return SuggestedModel(**values, config=config)
 
 
-def is_slow(model: SuggestedModel, memory: MachineMemory) -> bool:
+def count_parameters(shape: ModelConfig) -> int:
+    """How many weights the matrices of a model have."""
+    attention = 2 * (shape.num_query_heads + shape.num_kv_heads) * shape.head_dim
+    layers = shape.num_layers * shape.hidden_size * (attention + 3 * shape.intermediate_size)
+    return layers + shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
+
+
+def is_slow(shape: ModelConfig, memory: MachineMemory) -> bool:
     """Whether reading a document and answering takes long with it: without a GPU every weight costs."""
-    return not memory.is_gpu and model.parameters > SLOW_PARAMETERS
+    return not memory.is_gpu and count_parameters(shape) > SLOW_PARAMETERS
+
+
+def is_too_slow(shape: ModelConfig, memory: MachineMemory) -> bool:
+    """Whether it takes so long that nobody should be led to try."""
+    return not memory.is_gpu and count_parameters(shape) > UNBEARABLE_PARAMETERS
 
 
 @dataclass(frozen=True)
@@ -93,23 +102,20 @@ class Fit:
     needed_bytes: int
 
 
-def find_fit(model: SuggestedModel, memory: MachineMemory, config: EngineConfig) -> Fit | None:
-    """The longest reasonable window that fits, and the finest weights beside it.
-
-    None if it does not fit, or nobody would have the patience for it here.
+def find_fit(shape: ModelConfig, memory: MachineMemory, config: EngineConfig) -> Fit | None:
+    """The longest reasonable window that fits, and the finest weights beside it; None if nothing does.
 
     Args:
-        model: of the list.
+        shape: of the model.
         memory: there is.
         config: what the engine is loaded with, but for the window and the weights.
     """
-    if not memory.is_gpu and model.parameters > UNBEARABLE_PARAMETERS:
-        return None
     from quest_core.memory_plan import POOL_SHARE_OF_FREE_MEMORY
 
     device = "cuda" if memory.is_gpu else "cpu"
-    for tokens, bits in product(REASONABLE_TOKENS, WEIGHT_BITS):
-        plan = _plan(model, replace(config, context_tokens=tokens, weight_bits=bits), device)
+    windows = dict.fromkeys(min(shape.context_tokens, tokens) for tokens in REASONABLE_TOKENS)
+    for tokens, bits in product(windows, WEIGHT_BITS):
+        plan = _plan(shape, replace(config, context_tokens=tokens, weight_bits=bits), device)
         beside_weights = memory.usable_bytes - plan.weights - plan.copies
         if plan.with_one_window <= memory.usable_bytes and plan.window <= (
             beside_weights * POOL_SHARE_OF_FREE_MEMORY[device]
@@ -119,7 +125,7 @@ def find_fit(model: SuggestedModel, memory: MachineMemory, config: EngineConfig)
 
 
 @lru_cache(maxsize=256)
-def _plan(model: SuggestedModel, config: EngineConfig, device_type: str) -> MemoryPlan:
+def _plan(model: ModelConfig, config: EngineConfig, device_type: str) -> MemoryPlan:
     """What a model takes, on a device with as much memory as one likes: with less, a prefill works in less."""
     import torch
 
@@ -129,6 +135,6 @@ def _plan(model: SuggestedModel, config: EngineConfig, device_type: str) -> Memo
     device = torch.device(device_type)
     dtype = choose_dtype(config.dtype, device)
     kv_dtype = choose_kv_dtype(config.dtype, device, dtype)
-    shape = model.config.with_context(config.context_tokens)
+    shape = model.with_context(config.context_tokens)
     planner = MemoryPlanner(shape, config, device_type, dtype, kv_dtype, qkv_bias=shape.family == "qwen2")
     return planner.plan(_PLENTY_BYTES)

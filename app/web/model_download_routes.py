@@ -2,8 +2,8 @@
 
 `GET /models/downloads` tells "refusal" (a sentence where nothing can be downloaded), "memory", "free_bytes" of the
 disk, "suggestions" that this machine can hold, how many it cannot ("too_large"), and "downloads" as
-`HubDownload.to_listing` says. `GET /models/downloads/about?model=ID` asks the hub about one. `POST` to `start`,
-`pause`, `resume` and `cancel` below it takes {"model": ID}, the last also {"keep": bool}. What the user should know of
+`HubDownload.to_listing` says. `POST` to `about` below it asks the hub about a model, and `start`, `pause`, `resume`
+and `cancel` do as they say; all take {"model": ID}, the last also {"keep": bool}. What the user should know of
 a refusal is in "error", with status 200: it is an answer, and no fault of the page.
 """
 
@@ -33,9 +33,10 @@ def add_model_download_routes(app: FastAPI, assistant: Assistant, config: Engine
     def listing() -> JSONResponse:
         return answer(lambda: downloads_json(assistant.model_downloads, config))
 
-    @app.get("/models/downloads/about")
-    def about(model: str) -> JSONResponse:
-        return answer(lambda: about_json(assistant.model_downloads, model.strip()))
+    # Not by GET, which any web page could have the browser ask: the hub would hear of it.
+    @app.post("/models/downloads/about")
+    def about(model: Annotated[str, Body(embed=True)]) -> JSONResponse:
+        return answer(lambda: about_json(assistant.model_downloads, model.strip(), config))
 
     @app.post("/models/downloads/start")
     def start(model: Annotated[str, Body(embed=True)]) -> JSONResponse:

@@ -18,7 +18,7 @@ export function namedState(state) {
 }
 
 /** With what a model of the list fits this machine. */
-function fitOf({ weight_bits: weightBits, context_tokens: contextTokens }) {
+export function fitOf({ weight_bits: weightBits, context_tokens: contextTokens }) {
   return { weightBits, contextTokens };
 }
 
@@ -75,6 +75,12 @@ export class SuggestionRow {
     this.get.className = data.is_recommended && !isHere ? "main" : "";
     setText(this.state, isHere ? "On this machine" : "");
   }
+}
+
+/** What the hub's model takes of this machine; what of it is known. */
+export function fitText(told) {
+  if (told.fits === null) return "What it takes of the memory is told once it is here.";
+  return told.fits ? memoryText(told) : "It is too large for the memory of this machine, even with its weights in 4 bits.";
 }
 
 function memoryText({ memory_bytes: memory, weight_bits: bits, context_tokens: tokens, is_slow: isSlow }) {

@@ -5,7 +5,7 @@
 // which they fit this machine. What the hub says is set as text, never as markup.
 
 import { button, make, Rows, setText } from "./list-rows.js";
-import { DownloadRow, namedState, SuggestionRow } from "./model-download-rows.js";
+import { DownloadRow, fitOf, fitText, namedState, SuggestionRow } from "./model-download-rows.js";
 import { byteCount, counted, number } from "./wording.js";
 
 const STYLE_SHEET = new URL("../css/model-downloads.css", import.meta.url).pathname;
@@ -134,7 +134,7 @@ export class ModelDownloads extends HTMLElement {
     const submit = this.find("form button");
     submit.disabled = true;
     this.say("The hub is being asked…");
-    const told = await ask(`${ADDRESS}/about?${new URLSearchParams({ model })}`);
+    const told = await ask(`${ADDRESS}/about`, { model });
     submit.disabled = false;
     this.say(told.error ?? "", Boolean(told.error));
     if (told.error) return undefined;
@@ -156,7 +156,7 @@ export class ModelDownloads extends HTMLElement {
     };
     const get = button(isHere ? "Use" : "Download", () => {
       close();
-      if (isHere) return this.use(told.place);
+      if (isHere) return this.use(told.place, told.fits ? fitOf(told) : {});
       this.find("#model-id").value = "";
       return this.post("start", { model });
     });
@@ -165,10 +165,11 @@ export class ModelDownloads extends HTMLElement {
       make("h4", { textContent: model }),
       make("p", { textContent: `${size}${kept}${window}` }),
       terms,
+      make("p", { className: told.fits === false ? "warn" : "quiet", textContent: fitText(told) }),
       make("div", { className: "line" }, get, button("Not now", close)),
     ];
     if (told.download_bytes - told.present_bytes > told.free_bytes) {
-      parts.splice(3, 1, make("p", { className: "bad", textContent: `The disk has room for ${byteCount(told.free_bytes)}: free some space first.` }));
+      parts.splice(-1, 1, make("p", { className: "bad", textContent: `The disk has room for ${byteCount(told.free_bytes)}: free some space first.` }));
       parts.push(make("div", { className: "line" }, button("Close", close)));
     }
     return parts;

@@ -6,7 +6,7 @@ import pytest
 
 from app.models.hub_model import split_model_id
 from app.models.machine_memory import MachineMemory, machine_memory
-from app.models.suggested_models import find_fit, is_slow, suggested_models
+from app.models.suggested_models import find_fit, is_slow, is_too_slow, suggested_models
 from quest_core.config import SUPPORTED_FAMILIES, EngineConfig
 
 GIB = 1 << 30
@@ -33,26 +33,26 @@ def test_what_the_list_says_agrees_with_the_shapes():
 )
 def test_what_is_suggested_fits_and_what_is_recommended_is_among_it(gibibytes, is_gpu):
     there = memory(gibibytes, is_gpu)
-    fits = {model: find_fit(model, there, EngineConfig()) for model in suggested_models()}
+    fits = {model: find_fit(model.config, there, EngineConfig()) for model in suggested_models()}
     assert all(fit.needed_bytes <= there.usable_bytes for fit in fits.values() if fit)
     recommended = next(one for one in fits if one.recommended_for == ("gpu" if is_gpu else "cpu"))
     assert fits[recommended] is not None
     # More memory never means coarser weights.
     for model, fit in fits.items():
-        more = find_fit(model, memory(2 * gibibytes, is_gpu), EngineConfig())
+        more = find_fit(model.config, memory(2 * gibibytes, is_gpu), EngineConfig())
         assert fit is None or (more.context_tokens, more.weight_bits) >= (fit.context_tokens, fit.weight_bits)
 
 
 def test_large_models_are_not_for_a_machine_without_a_gpu():
     there = memory(500, False)
-    assert [model.name for model in suggested_models() if find_fit(model, there, EngineConfig()) is None] == [
+    assert [model.name for model in suggested_models() if is_too_slow(model.config, there)] == [
         "Qwen2.5 7B Instruct",
         "Qwen3 8B",
         "Qwen3 14B",
         "Qwen3 32B",
     ]
-    assert {is_slow(model, there) for model in suggested_models()[:2]} == {False}
-    assert not any(is_slow(model, memory(80, True)) for model in suggested_models())
+    assert {is_slow(model.config, there) for model in suggested_models()[:2]} == {False}
+    assert not any(is_slow(model.config, memory(80, True)) for model in suggested_models())
 
 
 def test_the_memory_of_this_machine():
