@@ -60,7 +60,7 @@ class RaceMaking:
         self._model = model
         self._documents = documents
         self._measured = measured
-        self._expected = ExpectedTime()
+        self._expected_of: tuple[LoadedModel | None, ExpectedTime] = (None, ExpectedTime())
 
     def make(self, conversation: Conversation, request: RaceRequest) -> Iterator[Any]:
         """A race, or with budgets a sweep; the conversation stays as it is.
@@ -95,7 +95,9 @@ class RaceMaking:
         request = replace(request, options=options)
         work = (self._sweep if request.budgets else self._race)(model, plan, request, open_session)
         with self._answering.reading_held(conversation), closing(run_job(conversation, engine, work)) as events:
-            yield from (self._sweep_events if request.budgets else self._race_events)(events, request)
+            yield from (self._sweep_events if request.budgets else self._race_events)(
+                events, request, self._expected(model)
+            )
 
     def outlook(self, conversation: Conversation) -> dict[str, Any]:
         """What a race in a conversation would be over, and how long it would take, before one is begun.
@@ -118,19 +120,20 @@ class RaceMaking:
             alone = model.planner.usage([], (), options.system_prompt, room_tokens)
             beside_tokens = alone.conversation_tokens + LIKELY_QUESTION_TOKENS + room_tokens
             window_tokens = min(model.engine.context_tokens - beside_tokens, usage.document_tokens.tokens)
-        self._expected.note_timer(self._measured())
+        expected = self._expected(model)
+        expected.note_timer(self._measured())
         for turn in turns:
-            if turn.report is not None:
-                self._expected.note_answer(turn.report.attention, turn.report.decode_tokens_per_s)
-        no_budget_s, one_budget_s = self._expected.sweep_s(0), self._expected.sweep_s(1)
+            if turn.report is not None and turn.report.model == model.engine.model_name:
+                expected.note_answer(turn.report.attention, turn.report.decode_tokens_per_s)
+        no_budget_s, one_budget_s = expected.sweep_s(0), expected.sweep_s(1)
         return {
             "ready": True,
             "mode": usage.mode if documents else "none",
             "document_tokens": usage.document_tokens.tokens,
             "text_tokens": usage.document_tokens.tokens if usage.mode == "whole" else usage.passage_tokens,
             "window_tokens": window_tokens,
-            "reading_s": None if window_tokens is None else self._expected.reading_s(0, window_tokens),
-            "race_s": self._expected.race_s(options.max_new_tokens),
+            "reading_s": None if window_tokens is None else expected.reading_s(0, window_tokens),
+            "race_s": expected.race_s(options.max_new_tokens),
             "sweep_s": no_budget_s,
             "sweep_s_per_budget": None if one_budget_s is None else one_budget_s - no_budget_s,
             "token_budget": options.token_budget,
@@ -171,14 +174,16 @@ class RaceMaking:
             lambda: TextStream(model.tokenizer.decode),
         )
 
-    def _race_events(self, events: Iterator[Any], request: RaceRequest) -> Iterator[RaceEvent]:
-        for event in race_events(events, self._expected.new_timer()):
+    def _race_events(self, events: Iterator[Any], request: RaceRequest, expected: ExpectedTime) -> Iterator[RaceEvent]:
+        for event in race_events(events, expected.new_timer()):
             if isinstance(event, RaceFinished):
-                self._expected.note_steps(event.dense.ms_per_token, event.quest.ms_per_token)
+                expected.note_steps(event.dense.ms_per_token, event.quest.ms_per_token)
             yield event
 
-    def _sweep_events(self, events: Iterator[Any], request: RaceRequest) -> Iterator[SweepEvent]:
-        timer, points = self._expected.new_timer(), 0
+    def _sweep_events(
+        self, events: Iterator[Any], request: RaceRequest, expected: ExpectedTime
+    ) -> Iterator[SweepEvent]:
+        timer, points = expected.new_timer(), 0
         for event in events:
             if hasattr(event, "done_tokens"):
                 left = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens)
@@ -186,6 +191,12 @@ class RaceMaking:
             points += isinstance(event, SweepPoint)
             yield event
         yield SweepFinished(points == len(request.budgets))
+
+    def _expected(self, model: LoadedModel) -> ExpectedTime:
+        """What was measured with this model: another one has other times."""
+        if self._expected_of[0] is not model:
+            self._expected_of = (model, ExpectedTime())
+        return self._expected_of[1]
 
     def _turns_before(self, conversation: Conversation, turn_id: str) -> list[Turn]:
         """The turns that came before one, whichever branch is shown."""
