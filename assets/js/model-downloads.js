@@ -160,7 +160,7 @@ export class ModelDownloads extends HTMLElement {
       this.find("#model-id").value = "";
       return this.post("start", { model });
     });
-    get.className = "main";
+    get.className = told.fits === false ? "" : "main";
     const parts = [
       make("h4", { textContent: model }),
       make("p", { textContent: `${size}${kept}${window}` }),
