@@ -32,7 +32,8 @@ export class PageMap {
     canvas.addEventListener("click", (event) => this.choose(event));
     canvas.addEventListener("keydown", (event) => this.moveCursor(event));
     canvas.addEventListener("blur", () => this.unpoint());
-    this.resizing = new ResizeObserver(() => this.draw());
+    this.available = 0;
+    this.resizing = new ResizeObserver(() => this.fit());
     this.resizing.observe(canvas.parentElement);
     // Colours are CSS variables; the page's dark class changes them.
     this.recoloring = new MutationObserver(() => this.recolor());
@@ -43,6 +44,12 @@ export class PageMap {
   close() {
     this.resizing.disconnect();
     this.recoloring.disconnect();
+  }
+
+  /** Known from here, so that no frame waits for the layout; nothing is drawn while nobody can see it. */
+  fit() {
+    this.available = this.canvas.parentElement.clientWidth;
+    this.draw();
   }
 
   recolor() {
@@ -75,7 +82,7 @@ export class PageMap {
     const layers = this.view.layers ?? 30;
     // The same height whatever the number of layers, so that nothing below it moves when the first step comes.
     const rowHeight = Math.max(LEAST_ROW_HEIGHT, PLOT_HEIGHT / layers);
-    const width = Math.max(120, this.canvas.parentElement.clientWidth);
+    const width = Math.max(120, this.available);
     const plot = {
       left: MARGIN.left,
       top: MARGIN.top,
@@ -86,6 +93,7 @@ export class PageMap {
   }
 
   draw() {
+    if (!this.available) return;
     const ratio = window.devicePixelRatio || 1;
     const size = (this.size = this.measure());
     const [pixelWidth, pixelHeight] = [Math.round(size.width * ratio), Math.round(size.height * ratio)];

@@ -26,7 +26,8 @@ export class PageStrip {
     Object.assign(this, { canvas, onPoint, onChoose, mostRows: rows, pages: [], factors: null, pointed: null });
     this.context = canvas.getContext("2d");
     if (onChoose) this.listen();
-    this.resizing = new ResizeObserver(() => this.draw());
+    this.available = { width: 0, height: 0 };
+    this.resizing = new ResizeObserver(() => this.fit());
     this.resizing.observe(canvas.parentElement);
     // Colours are CSS variables; the page's dark class changes them.
     this.recoloring = new MutationObserver(() => this.recolor());
@@ -51,6 +52,12 @@ export class PageStrip {
     canvas.addEventListener("keydown", (event) => this.press(event));
   }
 
+  /** Known from here, so that no frame waits for the layout; nothing is drawn while nobody can see it. */
+  fit() {
+    this.available = { width: this.canvas.parentElement.clientWidth, height: this.canvas.clientHeight };
+    this.draw();
+  }
+
   recolor() {
     const style = getComputedStyle(this.canvas);
     const color = (name) => style.getPropertyValue(`--quest-${name}`).trim();
@@ -70,8 +77,7 @@ export class PageStrip {
   // Geometry, in CSS pixels.
 
   measure() {
-    const width = Math.max(40, this.canvas.parentElement.clientWidth);
-    const height = this.canvas.clientHeight || 44;
+    const { width, height } = this.available;
     const count = Math.max(1, this.pages.length);
     const inRow = Math.floor(width / LEAST_CELL);
     const rows = Math.min(this.mostRows, Math.ceil(count / inRow));
@@ -83,6 +89,7 @@ export class PageStrip {
   }
 
   draw() {
+    if (!this.available.width || !this.available.height) return;
     const ratio = window.devicePixelRatio || 1;
     const size = (this.size = this.measure());
     const [pixelWidth, pixelHeight] = [Math.round(size.width * ratio), Math.round(size.height * ratio)];

@@ -5,6 +5,7 @@
 // "lost".
 
 import { server } from "./connection.js";
+import { decodeBytes } from "./telemetry.js";
 
 /**
  * `state`, `stateText`: what goes on. `queued`, `prefill`, `step`, `end`: the last event of each kind of the present
@@ -103,7 +104,7 @@ function takeIdle(event) {
 }
 
 function takeHeat(heat, heatOf) {
-  reading.heat = Uint8Array.from(atob(heat), (character) => character.charCodeAt(0));
+  reading.heat = decodeBytes(heat);
   reading.heatOf = heatOf;
 }
 

@@ -60,7 +60,15 @@ export function fetchPage(conversationId, page) {
 
 /** The page map of a step event as bytes, row by row; null for a step that read everything. */
 export function decodePageReads(event) {
-  return event.page_reads ? Uint8Array.from(atob(event.page_reads), (character) => character.charCodeAt(0)) : null;
+  return event.page_reads ? decodeBytes(event.page_reads) : null;
+}
+
+/** The bytes of a text in base64. In a plain loop: a step's map has fifty thousand, and `from` takes milliseconds. */
+export function decodeBytes(encoded) {
+  const text = atob(encoded);
+  const bytes = new Uint8Array(text.length);
+  for (let index = 0; index < text.length; index++) bytes[index] = text.charCodeAt(index);
+  return bytes;
 }
 
 function base(conversationId) {
