@@ -14,7 +14,7 @@ import re
 from collections.abc import Sequence
 
 from app.evidence.citation import Citation, UnsupportedSentence
-from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, FORMULA, safe_markdown
+from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, formulas, safe_markdown
 
 SIGN = "\u2060"
 NO_SOURCE_START = "\u2061"
@@ -92,8 +92,9 @@ class _Places:
 
     def __init__(self, text: str) -> None:
         self._text = text
-        self._fences, self.open_fence = _fences(text)
-        self._wholes = [match.span() for kind in (CODE_SPAN, _LINK, FORMULA, AUTOLINK) for match in kind.finditer(text)]
+        self._fences, self.open_fence = fences(text)
+        self._wholes = [match.span() for kind in (CODE_SPAN, _LINK, AUTOLINK) for match in kind.finditer(text)]
+        self._wholes += [(start, end) for start, end, *_ in formulas(text)]
 
     def is_fence_end(self, place: int) -> bool:
         return any(place == end for _, end in self._fences)
@@ -155,7 +156,7 @@ class _Places:
         return next((span for span in spans if span[0] - with_ends < place < span[1] + with_ends), None)
 
 
-def _fences(text: str) -> tuple[list[tuple[int, int]], str]:
+def fences(text: str) -> tuple[list[tuple[int, int]], str]:
     """Where fenced code begins and ends, by the rules of `safe_markdown`, and the fence that is open at the end."""
     found: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None

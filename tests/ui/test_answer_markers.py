@@ -51,7 +51,7 @@ def test_numbers_are_circled_as_far_as_there_are_circles():
             "See [the city. It](https://a.example/b)⟦①⟧ is.",
         ),
         ("Run `a. b` now.", ["Run `a."], "Run `a. b`⟦①⟧ now."),
-        ("So $$a. b$$ is.", ["So $$a."], "So $$a. b$$⟦①⟧ is."),
+        ("So $$a. b$$ is.", ["So $$a."], "So \ue002a. b\ue003⟦①⟧ is."),
         ("See https://a.example/b", ["See https://a.example/b"], "See https://a.example/b ⟦①⟧"),
         ("- One.\n- Two.", ["- One.", "Two."], "- One.⟦①⟧\n- Two.⟦②⟧"),
         ("# High above\n\nIt is.", ["# High above"], "# High above⟦①⟧\n\nIt is."),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ui.safe_markdown import safe_markdown
+from ui.streamed_markdown import streamed_markdown
 
 
 @pytest.mark.parametrize(
@@ -13,7 +14,9 @@ from ui.safe_markdown import safe_markdown
         "High above the city",
         "**Bold**, *italic*, `code`, a < b and c > d\n\n- one\n- two\n\n| a | b |\n|---|---|\n| 1 | 2 |",
         "[a link](https://example.org) and https://example.org",
-        "$$a < b$$",
+        "It cost $5 and $10, or US$5-US$10; ($5/$10) and 5$, $HOME/$PATH$, \\[1\\]",
+        "a lone $$ here, and \\( there",
+        "`$x^2$`",
     ],
 )
 def test_plain_markdown_stays_as_it_is(text):
@@ -30,7 +33,9 @@ def test_plain_markdown_stays_as_it_is(text):
         ("![a picture](https://evil.example/x.png)", "&#33;[a picture](https://evil.example/x.png)"),
         ("see <https://example.org/a>", "see https://example.org/a"),
         ("write `<b>`", "write <code>&#60;b&#62;</code>"),
-        ("a lone $$ here", "a lone &#36;&#36; here"),
+        ("$$a <b$$ and $x^2$", "\ue002a &lt;b\ue003 and \ue000x^2\ue001"),
+        ("so \\( n \\): \\[\na = b\n\\]", "so \ue000n\ue001: \ue002a = b\ue003"),
+        ("forged \ue000x\ue001 and \ue002y", "forged x and y"),
     ],
 )
 def test_tags_and_pictures_become_text(text, safe):
@@ -51,9 +56,21 @@ def test_a_fence_that_is_cut_off_is_closed():
     assert safe_markdown("```html\n<b").rstrip().endswith("<b\n```")
 
 
-def test_a_formula_cannot_swallow_the_beginning_of_a_fence():
+def test_a_formula_cannot_swallow_the_beginning_of_a_fence_and_code_has_none():
     safe = safe_markdown("$$\n```\n$$ <img src=x>\n```")
-    assert "<img" not in safe and "$$" not in safe
+    assert "\ue002" not in safe and "```\n$$ <img src=x>\n```" in safe
+    assert safe_markdown("```\n$x^2$\n```").strip() == "```\n$x^2$\n```"
+
+
+def test_what_is_not_complete_yet_is_held_back_while_an_answer_is_written():
+    table = "So:\n\n| a | b |\n|---|---|\n| 1 | 2 |\n| 3 | 4 |\n"
+    shown = [streamed_markdown(table[:end]) for end in range(len(table) + 1)]
+    # It appears with its first row, and grows by whole rows.
+    assert {text.count("\n|") for text in shown} == {0, 3, 4}
+    assert all("\n| a" not in text or "|---|---|\n| 1 | 2 |" in text for text in shown)
+    assert streamed_markdown("So $$x^2") == "So" and "\ue002x^2\ue003" in streamed_markdown("So $$x^2$$ is")
+    assert streamed_markdown("It costs $5 and") == "It costs $5 and"
+    assert "| a | b" in streamed_markdown("```\n| a | b") and streamed_markdown("So\n``") == "So"
 
 
 def test_mermaid_is_shown_as_code():
