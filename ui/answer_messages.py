@@ -4,15 +4,12 @@ Markup only; where the answers come from is `ui.chat_panel`'s business.
 """
 
 import html
-import json
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from app.chat.answer import (
     AnswerEvent,
-    AnswerReport,
     DocumentReading,
     ModelLoading,
     PassagesFound,
@@ -21,18 +18,17 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.conversation import Turn
-from app.chat.prompt.passage_notes import passage_notes
 from app.evidence.citation import EvidencePassage
 from ui.answer_markers import marked_markdown
+from ui.answer_row import ending_content
+from ui.message_markup import html_content, json_attribute, passages_json
 from ui.safe_markdown import safe_markdown
+from ui.streamed_markdown import streamed_markdown
 from ui.wording import (
-    listed,
     loading_line,
     prefill_line,
     queue_line,
-    rate,
     reading_line,
-    seconds,
     stretch_suffix,
 )
 
@@ -43,15 +39,9 @@ _UPDATE_S = 0.08
 _SHOWN_THOUGHT_CHARACTERS = 400
 # The question, the answer, and the row below the answer.
 MESSAGES_PER_TURN = 3
-# Of the passages found before an answer: more would push the answer out of sight.
-_SHOWN_PASSAGES = 3
-_PASSAGE_CHARACTERS = 600
-# What is said of a turn that did not come to its end.
-_ENDINGS = {
-    "interrupted": "Quest Chat ended while this was written. Retry asks again.",
-    "failed": "This answer failed on the way. Retry asks again.",
-    "answering": "This answer is still being written.",
-}
+_ROW_TO_COME = '<div class="row-to-come"></div>'
+_STOPPED = "Stopped before the answer."
+_UNANSWERED = "Not answered."
 
 
 def turn_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
@@ -60,9 +50,21 @@ def turn_messages(turns: Sequence[Turn]) -> list[dict[str, Any]]:
     for number, turn in enumerate(turns):
         messages.append({"role": "user", "content": question_content(turn.question, number, turn)})
         # Gradio leaves out a message without text, and the places of the others would not fit.
-        messages.append({"role": "assistant", "content": answer_markdown(turn) or _html_content("")})
-        messages.append({"role": "assistant", "content": ending_content(turn, number)})
+        messages.append({"role": "assistant", "content": answer_markdown(turn) or html_content("")})
+        messages.append({"role": "assistant", "content": ending_content(turn, number, number == len(turns) - 1)})
     return messages
+
+
+def unanswered_messages(question: str, was_stopped: bool) -> list[dict[str, Any]]:
+    """The messages of a question that got no word of an answer; none without one."""
+    if not question:
+        return []
+    said = _STOPPED if was_stopped else _UNANSWERED
+    ask_again = f'<quest-ask-again question="{html.escape(question)}">{said}</quest-ask-again>'
+    return [
+        {"role": "user", "content": question_content(question)},
+        {"role": "assistant", "content": html_content(ask_again)},
+    ]
 
 
 def answer_markdown(turn: Turn) -> str:
@@ -88,8 +90,9 @@ def running_messages(
         {"role": "user", "content": question_content(question)},
         {"role": "assistant", "content": content},
     ]
-    if passages:
-        messages.append({"role": "assistant", "content": passages_content(passages, not is_speaking)})
+    # What comes below the answer when it is complete has its place already.
+    below = passages_content(passages, not is_speaking) if passages else html_content(_ROW_TO_COME)
+    messages.append({"role": "assistant", "content": below})
     return messages
 
 
@@ -114,7 +117,12 @@ def event_content(event: AnswerEvent) -> Any:
         return waiting_content(queue_line(event.jobs_ahead))
     if isinstance(event, PrefillEvent):
         return prefill_content(event)
-    return safe_markdown(event.answer) or thinking_content(event)
+    return streamed_markdown(event.answer) or thinking_content(event)
+
+
+def begun_content(answer: str, line: str = "Going on") -> Any:
+    """What the message of an answer shows that goes on, before its next word."""
+    return f"{safe_markdown(answer)}\n\n*{line} …*"
 
 
 def question_content(question: str, number: int | None = None, turn: Turn | None = None) -> dict[str, Any]:
@@ -128,12 +136,12 @@ def question_content(question: str, number: int | None = None, turn: Turn | None
     attributes = "" if number is None else f' turn="{number}"'
     if turn is not None and len(turn.siblings) > 1:
         attributes += f' turn-id="{html.escape(turn.turn_id)}" siblings="{html.escape(" ".join(turn.siblings))}"'
-    return _html_content(f"<quest-question{attributes}>{html.escape(question)}</quest-question>")
+    return html_content(f"<quest-question{attributes}>{html.escape(question)}</quest-question>")
 
 
 def waiting_content(line: str) -> dict[str, Any]:
     """Message content for a step whose length nobody knows."""
-    return _html_content(f'<div class="answer-wait"><span class="pulse"></span>{html.escape(line)}</div>')
+    return html_content(f'<div class="answer-wait"><span class="pulse"></span>{html.escape(line)}</div>')
 
 
 def reading_content(event: DocumentReading) -> dict[str, Any]:
@@ -146,7 +154,7 @@ def thinking_content(event: TokenEvent) -> dict[str, Any]:
     """Message content before the answer's first word: the end of the model's thought, if it thinks."""
     if not event.thinking_tokens:
         return waiting_content("Answering")
-    return _html_content(
+    return html_content(
         f'<div class="answer-wait"><span class="pulse"></span>Thinking: {event.thinking_tokens:,} tokens</div>'
         f'<div class="answer-thought">{html.escape(event.thinking[-_SHOWN_THOUGHT_CHARACTERS:])}</div>'
     )
@@ -156,134 +164,24 @@ def passages_content(passages: Sequence[EvidencePassage], is_unfolded: bool) -> 
     """The best passages, to be read while the model reads; folded up once it speaks."""
     unfolded = " unfolded" if is_unfolded else ""
     heading = "Passages found in the text"
-    return _html_content(
-        f'<quest-passages heading="{heading}" passages="{_json_attribute(_passages_json(passages))}"{unfolded}>'
+    return html_content(
+        f'<quest-passages heading="{heading}" passages="{json_attribute(passages_json(passages))}"{unfolded}>'
         "</quest-passages>"
     )
 
 
 def prefill_content(event: PrefillEvent) -> dict[str, Any]:
     """Message content with the progress of reading the prompt."""
-    line = prefill_line(event.done_tokens, event.total_tokens, event.remaining_s) + stretch_suffix(event)
+    line = prefill_line(
+        event.done_tokens, event.total_tokens, event.remaining_s, reused_tokens=event.reused_tokens
+    ) + stretch_suffix(event)
+    if line.endswith("Answering"):
+        return waiting_content(line)
     return _progress_content(line, event.done_tokens, event.total_tokens)
 
 
-def ending_content(turn: Turn, number: int | None = None) -> dict[str, Any]:
-    """The row below an answer: its sources and how it was made, or why there is no more of it."""
-    if turn.report is not None and turn.state in ("finished", "stopped"):
-        return report_content(turn.report, number, turn.turn_id)
-    line = _ENDINGS.get(turn.state, "How this answer was made is not known any more.")
-    return _row_content(turn.answer, number, turn.turn_id, [("said", line)], state=turn.state)
-
-
-def report_content(report: AnswerReport, number: int | None = None, turn_id: str = "") -> dict[str, Any]:
-    """The row below an answer.
-
-    In the open: sources, speed, and what must be known; behind the row's info button how the answer was made.
-
-    Args:
-        report: of the answer.
-        number: of its turn, for Retry; None offers none.
-        turn_id: of its turn.
-    """
-    slots = [("said", line) for line in _must_be_known(report)]
-    in_passages = ["read in passages"] if report.passages is not None else []
-    if speed := [rate(report.decode_tokens_per_s)] * bool(report.decode_tokens_per_s) + in_passages:
-        slots.append(("speed", " · ".join(speed)))
-    slots += [("details", line) for line in _details(report)]
-    sources = {
-        "citations": [asdict(one) for one in report.citations],
-        "unsupported": len(report.unsupported),
-        "passages_found": _passages_json(report.passages_found),
-    }
-    return _row_content(report.answer, number, turn_id, slots, sources, report)
-
-
-def _must_be_known(report: AnswerReport) -> list[str]:
-    """Sentences that are never folded away: what is missing from an answer, and what went wrong."""
-    lines = []
-    if report.finish_reason == "cancelled":
-        lines.append("Stopped.")
-    elif report.finish_reason == "length":
-        lines.append("Cut at the longest answer; Settings has its length.")
-    elif report.finish_reason == "context":
-        lines.append("Cut because the window is full.")
-    if report.passages is not None and not report.passages.found_words:
-        lines += _notes(report)
-    if report.left_out:
-        still = "is still being read and was" if len(report.left_out) == 1 else "are still being read and were"
-        lines.append(f"{listed(report.left_out)} {still} left out.")
-    if report.warning:
-        lines.append(report.warning)
-    return lines
-
-
-def _details(report: AnswerReport) -> list[str]:
-    """How an answer was made: times, what was reused, what of a text that is too long was read."""
-    parts = []
-    # Stopped before its first token, an answer has none.
-    if report.time_to_first_token_s is not None:
-        parts.append(f"first token after {seconds(report.time_to_first_token_s)}")
-    restored = f", {report.restored_tokens:,} from the disk" if report.restored_tokens else ""
-    parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} prompt tokens reused{restored}")
-    if report.stretch_factor != 1.0:
-        parts.append(f"positions stretched {report.stretch_factor:.3g} times")
-    line = " · ".join(parts)
-    lines = [f"{line[0].upper()}{line[1:]}"]
-    if report.passages is not None and report.passages.found_words:
-        lines += _notes(report)
-    return lines
-
-
-def _notes(report: AnswerReport) -> list[str]:
-    return [f"{note[0].upper()}{note[1:]}." for note in passage_notes(report)]
-
-
-def _row_content(
-    answer: str,
-    number: int | None,
-    turn_id: str,
-    slots: Sequence[tuple[str, str]],
-    sources: dict[str, Any] | None = None,
-    report: AnswerReport | None = None,
-    state: str = "finished",
-) -> dict[str, Any]:
-    attributes = f' answer="{html.escape(answer)}" data-state="{state}"'
-    if number is not None:
-        attributes += f' turn="{number}" turn-id="{html.escape(turn_id)}"'
-    if sources is not None:
-        attributes += f' sources="{_json_attribute(sources)}"'
-    # A span, because Gradio gives paragraphs margins of their own.
-    markup = "".join(f'<span slot="{slot}">{html.escape(line)}</span>' for slot, line in slots)
-    if report is not None and report.thinking:
-        summary = f"<summary>Thought: {report.thinking_tokens:,} tokens</summary>"
-        thought = html.escape(report.thinking)
-        markup += f'<details class="answer-thought" slot="details">{summary}{thought}</details>'
-    return _html_content(f'<quest-answer-row class="answer-report"{attributes}>{markup}</quest-answer-row>')
-
-
-def _passages_json(passages: Sequence[EvidencePassage]) -> list[dict[str, Any]]:
-    return [asdict(one) | {"text": one.text[:_PASSAGE_CHARACTERS]} for one in passages[:_SHOWN_PASSAGES]]
-
-
-def _json_attribute(value: Any) -> str:
-    return html.escape(json.dumps(value, ensure_ascii=False))
-
-
 def _progress_content(line: str, done: float, total: float) -> dict[str, Any]:
-    return _html_content(
+    return html_content(
         f'<div class="answer-wait">{html.escape(line)}</div>'
         f'<progress class="answer-progress" value="{done}" max="{total}"></progress>'
     )
-
-
-def _html_content(markup: str) -> dict[str, Any]:
-    # The wire form of a `gr.HTML` in a message. Building the component anew for each earlier answer at each token
-    # costs more than the answer's own text.
-    return {
-        "type": "component",
-        "component": "html",
-        "value": markup,
-        "constructor_args": {},
-        "props": {"html_template": "${value}", "css_template": "", "js_on_load": None, "apply_default_css": False},
-    }

@@ -6,7 +6,8 @@ handler, `_follow`, which the tab calls when it opens a conversation and wheneve
 """
 
 import html
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,20 +16,26 @@ import gradio as gr
 from app.chat.answer import AnswerReport, Finished, PassagesFound, TokenEvent
 from app.chat.assistant import Assistant
 from app.chat.conversation import Conversation
+from app.chat.example_questions import example_questions
 from app.errors import UserFacingError, explain
 from app.evidence.citation import EvidencePassage
+from app.library import LibraryEntry
 from ui.answer_messages import (
+    begun_content,
     event_content,
     paced,
     running_messages,
     turn_messages,
+    unanswered_messages,
     waiting_content,
 )
 from ui.documents_panel import DocumentsPanel
 from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION, call_script
 from ui.raw_html import raw_html
+from ui.safe_markdown import LATEX_DELIMITERS
 from ui.settings_panel import SettingsPanel, options
+from ui.start_message import start_messages
 from ui.tab_conversation import tab_conversation
 from ui.tab_follower import TabFollower, TabFollowers
 from ui.wording import queue_line
@@ -36,26 +43,21 @@ from ui.wording import queue_line
 # Each tab that follows an answer holds one of Gradio's forty threads: these leave some to the others.
 _FOLLOWERS_QUEUE: dict[str, Any] = {"concurrency_id": "followers", "concurrency_limit": 30}
 
-EXAMPLE_QUESTIONS = (
-    "What is this document about?",
-    "Who are the main characters, and what do they want?",
-    "How does it end?",
-)
 # What the page's own scripts want of Python: questions are edited and branches chosen in
-# `assets/js/question-bubble.js`, asked again in `assets/js/answer-row.js`; `assets/js/following.js` says when to look
-# again.
+# `assets/js/question-bubble.js`, answers go on or are asked for again in `assets/js/answer-row.js`, a question of the
+# start is asked in `assets/js/start.js`; `assets/js/following.js` says when to look again.
 _TELL_EDITED = """
 window.addEventListener("quest-edited", (event) => trigger("click", event.detail));
 window.addEventListener("quest-retry", (event) => trigger("click", event.detail));
 window.addEventListener("quest-branch", (event) => trigger("select", event.detail));
+window.addEventListener("quest-continue", (event) => trigger("submit", event.detail));
+window.addEventListener("quest-ask", (event) => trigger("example_select", event.detail));
 """
 _TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("click", event.detail));'
 _LOOK_AGAIN = call_script("following", "lookAgain")
-_EMPTY = (
-    "### Ask a long document\n"
-    "Add a document, or try the sample book, then ask. The model keeps the whole text in context "
-    "and reads only the parts of it that each word of the answer needs."
-)
+_JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to latest</button>'
+# Of so many chats the questions to begin with are remembered: making them reads the texts' first pages.
+_KEPT_EXAMPLES = 64
 
 
 class ChatPanel:
@@ -74,14 +76,16 @@ class ChatPanel:
         self._settings_panel = settings_panel
         self._documents_panel = documents_panel
         self._tabs = TabFollowers()
+        self._examples: OrderedDict[tuple[str, ...], tuple[str, ...]] = OrderedDict()
         self.messages = gr.Chatbot(
             show_label=False,
             container=False,
             # Copy and Retry are in the row below each answer (`assets/js/answer-row.js`).
             buttons=[],
             layout="bubble",
-            placeholder=_EMPTY,
-            examples=[{"text": question} for question in EXAMPLE_QUESTIONS],
+            # Who reads further up stays there; see `assets/js/latest.js`.
+            autoscroll=False,
+            latex_delimiters=LATEX_DELIMITERS,
             # What could be a tag comes as text; see `ui.safe_markdown`.
             allow_tags=False,
             # The row below an answer is a message of its own.
@@ -92,6 +96,8 @@ class ChatPanel:
         self._edited = raw_html(js_on_load=_TELL_EDITED, elem_id="edited-question", visible="hidden")
         self._follow_wanted = raw_html(js_on_load=_TELL_FOLLOW, elem_id="follow-wanted", visible="hidden")
         self._unanswered = raw_html(js_on_load=None, elem_id="unanswered", visible="hidden")
+        # Of no height: it lies over the messages.
+        raw_html(_JUMP_TO_LATEST, js_on_load=None, elem_id="latest")
         with gr.Column(elem_id="question-area", scale=0, min_width=0) as self.question_area:
             notice_line("question")
             with gr.Column(elem_id="question-box", min_width=0):
@@ -126,8 +132,9 @@ class ChatPanel:
                 js=call_script("question", "takeQuestion"),
                 **plain,
             ),
-            self.messages.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
+            self._edited.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
             self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
+            self._edited.submit(self._continue, [conversation_id, *option_inputs], None, **plain),
             self._edited.select(self._select_turn, conversation_id, None, **plain),
         )
         for event in asking:
@@ -159,9 +166,9 @@ class ChatPanel:
             self._tabs.owe(str(request.session_hash), conversation_id, running)
 
     def _ask_example(
-        self, request: gr.Request, event: gr.SelectData, conversation_id: str, *option_values: Any
+        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
     ) -> None:
-        self._ask(request, conversation_id, event.value["text"], *option_values)
+        self._ask(request, conversation_id, str(event.question), *option_values)
 
     def _ask_edited(
         self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
@@ -181,6 +188,15 @@ class ChatPanel:
                 question = question or turns[number].question
                 running = self._assistant.ask(conversation, question, options(*option_values), after_turn=number)
                 self._tabs.owe(str(request.session_hash), conversation_id, running)
+
+    def _continue(
+        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
+    ) -> None:
+        """Let the last answer go on where it was cut."""
+        with _asking():
+            conversation = self._conversation(conversation_id)
+            running = self._assistant.continue_answer(conversation, str(event.turn_id), options(*option_values))
+            self._tabs.owe(str(request.session_hash), conversation_id, running)
 
     def _select_turn(self, event: gr.EventData, conversation_id: str) -> None:
         with shown_to_user():
@@ -211,7 +227,7 @@ class ChatPanel:
         while running is not None:
             # It is a turn already in the moment before its end is told.
             earlier = turn_messages([turn for turn in conversation.turns if turn.turn_id != running.turn_id])
-            content: Any = waiting_content(queue_line(0))
+            content: Any = begun_content(running.begun) if running.begun else waiting_content(queue_line(0))
             passages: tuple[EvidencePassage, ...] = ()
             messages = [*earlier, *running_messages(running.question, content)]
             yield messages, gr.update(visible=True), self._documents_panel.meter_markup(conversation), ""
@@ -222,9 +238,9 @@ class ChatPanel:
                         break
                     if isinstance(event, PassagesFound):
                         passages = event.passages
-                    else:
+                    elif isinstance(event, TokenEvent) or not running.begun:
                         content = event_content(event)
-                    is_speaking = isinstance(event, TokenEvent) and bool(event.answer)
+                    is_speaking = bool(running.begun) or isinstance(event, TokenEvent) and bool(event.answer)
                     messages = [*earlier, *running_messages(running.question, content, passages, is_speaking)]
                     yield messages, gr.skip(), gr.skip(), gr.skip()
             except ValueError as error:
@@ -240,13 +256,30 @@ class ChatPanel:
             running = following if following is not ended else None
         if tab.is_newest:
             yield (
-                turn_messages(conversation.turns),
+                self._still_messages(conversation),
                 gr.update(visible=False),
                 self._documents_panel.meter_markup(conversation),
                 unanswered_markup(conversation),
             )
         if failure is not None:
             raise user_error(str(failure)) from failure
+
+    def _still_messages(self, conversation: Conversation) -> list[dict[str, Any]]:
+        """The messages of a conversation in which nothing is being answered."""
+        was_stopped = conversation.cancelled.is_set()
+        messages = [*turn_messages(conversation.turns), *unanswered_messages(conversation.unanswered, was_stopped)]
+        if messages:
+            return messages
+        entries = self._assistant.entries(conversation)
+        return start_messages(entries, self._example_questions(conversation, entries))
+
+    def _example_questions(self, conversation: Conversation, entries: Sequence[LibraryEntry]) -> tuple[str, ...]:
+        key = tuple(entry.document_id for entry in entries if entry.state == "read")
+        if key and key not in self._examples:
+            self._examples[key] = example_questions(self._assistant.documents(conversation))
+            while len(self._examples) > _KEPT_EXAMPLES:
+                self._examples.popitem(last=False)
+        return self._examples.get(key, ())
 
     def _conversation(self, conversation_id: str) -> Conversation:
         return tab_conversation(self._assistant, conversation_id)

@@ -9,12 +9,23 @@ from app.chat.answer import PrefillEvent
 from app.chat.stretch_notes import reread_note
 
 _KIBIBYTE = 1024
+# A question and what stands around it.
+_QUESTION_TOKENS = 192
 
 
-def prefill_line(done_tokens: int, total_tokens: int, remaining_s: float | None, reading: str = "the document") -> str:
-    """How far the prompt has been read, e.g. "Reading the document: 4,096 of 6,310 tokens, 3 s left"."""
-    left = "" if remaining_s is None or done_tokens >= total_tokens else f", {duration(remaining_s)} left"
-    return f"Reading {reading}: {done_tokens:,} of {total_tokens:,} tokens{left}"
+def prefill_line(
+    done_tokens: int,
+    total_tokens: int,
+    remaining_s: float | None,
+    reading: str = "the document",
+    reused_tokens: int = 0,
+) -> str:
+    """How far the prompt has been read, e.g. "Reading the document: 65 %, 3 s left"; "Already read. Answering" where
+    nothing but the question is new."""
+    if done_tokens >= total_tokens or total_tokens - reused_tokens <= _QUESTION_TOKENS < reused_tokens:
+        return "Already read. Answering" if reused_tokens > _QUESTION_TOKENS else "Answering"
+    left = "" if remaining_s is None else f", {duration(remaining_s)} left"
+    return f"Reading {reading}: {percentage(done_tokens / total_tokens)}{left}"
 
 
 def stretch_suffix(event: PrefillEvent) -> str:

@@ -1,4 +1,5 @@
-// The row below an answer: its sources, Copy and Retry, how fast it came; the rest behind an info button.
+// The row below an answer: its sources, Copy, Retry and the race, how fast it came; the rest behind an info button. Where
+// the answer was cut, the way to go on.
 //
 // What there is to tell comes from Python: figures and notes as elements of this one, each with a slot, the sources as
 // JSON in an attribute, and the answer as it was written, to be copied. What must be known stands in the open: also the
@@ -14,11 +15,16 @@ const INFO = `<svg viewBox="0 0 20 20" width="17" height="17" aria-hidden="true"
 const MARKUP = `
   <style>.row, .instead, .details, .said { visibility: hidden; }</style>
   <link rel="stylesheet" href="${STYLE_SHEET}">
-  <div class="said"><slot name="said"></slot></div>
+  <div class="said">
+    <slot name="said"></slot>
+    <button type="button" class="go-on" data-part="continue" hidden>Continue</button>
+  </div>
   <div class="row">
     <span class="cell sources" data-part="sources" role="group" aria-label="Sources"></span>
     <span class="cell" data-part="copy-cell"><button type="button" data-part="copy">Copy</button></span>
     <span class="cell retry" data-part="retry-cell"><button type="button" data-part="retry" aria-label="Retry">Retry</button></span>
+    <span class="cell retry" data-part="race-cell"><button type="button" data-part="race"
+      title="Answer it twice, side by side: reading everything, and reading what matters">Race this question</button></span>
     <span class="cell" data-part="speed-cell"><slot name="speed"></slot></span>
     <button type="button" class="info" data-part="info" aria-label="How this answer was made" title="How this answer was made"
       aria-expanded="false" aria-controls="details">${INFO}</button>
@@ -33,7 +39,7 @@ const MARKUP = `
 const TOLD_MS = 1800;
 
 export class AnswerRow extends HTMLElement {
-  static observedAttributes = ["sources", "turn", "answer"];
+  static observedAttributes = ["sources", "turn", "answer", "question", "goes-on"];
 
   connectedCallback() {
     if (!this.parts) {
@@ -42,6 +48,8 @@ export class AnswerRow extends HTMLElement {
       this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
       this.parts.copy.addEventListener("click", () => this.copy());
       this.parts.retry.addEventListener("click", () => this.retry());
+      this.parts.race.addEventListener("click", () => this.race());
+      this.parts.continue.addEventListener("click", () => this.goOn());
       this.parts.info.addEventListener("click", () => this.toggleDetails());
     }
     this.show();
@@ -66,6 +74,8 @@ export class AnswerRow extends HTMLElement {
     const { citations, passages_found: found, unsupported } = this.sources;
     this.parts["copy-cell"].hidden = !this.getAttribute("answer");
     this.parts["retry-cell"].hidden = !this.hasAttribute("turn");
+    this.parts["race-cell"].hidden = !this.getAttribute("question");
+    this.parts.continue.hidden = !this.hasAttribute("goes-on");
     this.parts["speed-cell"].hidden = !this.querySelector("[slot=speed]");
     const first = new Map();
     for (const one of citations) if (!first.has(one.number)) first.set(one.number, one);
@@ -118,6 +128,16 @@ export class AnswerRow extends HTMLElement {
   retry() {
     const detail = { turn: Number(this.getAttribute("turn")), question: "" };
     window.dispatchEvent(new CustomEvent("quest-retry", { detail }));
+  }
+
+  race() {
+    const detail = { question: this.getAttribute("question"), turn_id: this.getAttribute("turn-id") };
+    window.dispatchEvent(new CustomEvent("quest-race", { detail }));
+  }
+
+  goOn() {
+    const detail = { turn_id: this.getAttribute("turn-id") };
+    window.dispatchEvent(new CustomEvent("quest-continue", { detail }));
   }
 
   toggleDetails() {

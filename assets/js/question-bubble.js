@@ -8,8 +8,8 @@
 const STYLE_SHEET = new URL("../css/question-bubble.css", import.meta.url);
 const SHOWN = `
   <link rel="stylesheet" href="${STYLE_SHEET}">
-  <slot></slot>
-  <div class="below" data-part="below" hidden>
+  <div class="bubble" data-part="bubble"><slot></slot></div>
+  <div class="below" data-part="below">
     <div class="branches" role="group" aria-label="Versions of this question" data-part="branches" hidden>
       <button type="button" data-part="earlier" aria-label="Earlier version">‹</button>
       <span data-part="place"></span>
@@ -35,7 +35,6 @@ export class QuestionBubble extends HTMLElement {
     const root = this.attachShadow({ mode: "open" });
     root.innerHTML = SHOWN;
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
-    this.slotted = root.querySelector("slot");
     this.parts.edit.addEventListener("click", () => this.edit());
     this.parts.earlier.addEventListener("click", () => this.goTo(-1));
     this.parts.later.addEventListener("click", () => this.goTo(1));
@@ -53,9 +52,11 @@ export class QuestionBubble extends HTMLElement {
 
   show(editing) {
     this.toggleAttribute("editing", editing);
-    this.slotted.hidden = editing;
+    this.parts.bubble.hidden = editing;
     this.parts.form.hidden = !editing;
-    this.parts.below.hidden = editing || !this.hasAttribute("turn");
+    this.parts.below.hidden = editing;
+    // Its place is kept while the question is being answered: nothing moves when the answer is complete.
+    this.parts.below.toggleAttribute("inert", !this.hasAttribute("turn"));
     this.showBranches();
   }
 

@@ -91,7 +91,7 @@ def open_page(chromium, served) -> Iterator[Callable]:
     """Opens the scripted page in a browser context of its own, with the options of Playwright's `new_context`."""
     contexts = []
     served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
-    served.failure, served.words = None, ANSWER_WORDS
+    served.failure, served.words, served.finish_reason = None, ANSWER_WORDS, "stop"
     served.pause.set()
     served.reading.set()
     served.library.reads.set()

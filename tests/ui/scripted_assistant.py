@@ -38,9 +38,7 @@ from app.chat.running_answer import RunningAnswer
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
-from app.models.model_loader import ModelStatus
-from app.race.race_record import RaceRequest
-from app.race.running_race import RunningRace
+from app.library import Document, DocumentPage
 from tests.ui.scripted_documents import label_of
 from tests.ui.scripted_race import OUTLOOK, scripted_races
 
@@ -155,6 +153,7 @@ class ScriptedAssistant:
         asked: questions and options of all answers.
         notice: what there is to say of the data folder.
         words: what every answer says, a word a step.
+        finish_reason: why answers end that nobody stops.
         cites: phrases of the documents that support the answer's sentences, in order; "" supports none.
         pages_read: what is told of the pages that answers read.
         images_asked: index and width of all page images that were asked for.
@@ -174,6 +173,7 @@ class ScriptedAssistant:
         self.reading.set()
         self.asked: list[tuple[str, AnswerOptions]] = []
         self.words: tuple[str, ...] = ANSWER_WORDS
+        self.finish_reason = "stop"
         self.cites: tuple[str, ...] = ()
         self.pages_read: list[dict[str, Any]] = []
         self.images_asked: list[tuple[int, int]] = []
@@ -313,6 +313,21 @@ class ScriptedAssistant:
     def entries(self, conversation: Conversation) -> list[SimpleNamespace]:
         return [self.library.entry(document_id) for document_id in conversation.document_ids]
 
+    def documents(self, conversation: Conversation) -> list[Document]:
+        read = [entry for entry in self.entries(conversation) if entry.state == "read"]
+        return [
+            Document(
+                entry.document_id,
+                entry.name,
+                Path(entry.file_name),
+                tuple(
+                    DocumentPage(index, label_of(index), text)
+                    for index, text in enumerate(self.stored.texts[entry.document_id])
+                ),
+            )
+            for entry in read
+        ]
+
     def context_usage(self, conversation: Conversation) -> ContextUsage:
         return ContextUsage(TokenCount(1204 * len(conversation.document_ids)), 30, 4096, "whole")
 
@@ -353,6 +368,17 @@ class ScriptedAssistant:
         kept.turns[turn_id], kept.active = turn, turn_id
         kept.title, kept.updated_at = kept.title or question, time.time()
         conversation.unanswered = ""
+        return self._begin(conversation, turn_id, before)
+
+    def continue_answer(self, conversation: Conversation, turn_id: str, options: AnswerOptions) -> RunningAnswer:
+        kept = self.stored.conversations[conversation.conversation_id]
+        kept.turns[turn_id].state = "answering"
+        return self._begin(conversation, turn_id, kept.active)
+
+    def _begin(self, conversation: Conversation, turn_id: str, before: str | None) -> RunningAnswer:
+        kept = self.stored.conversations[conversation.conversation_id]
+        turn = kept.turns[turn_id]
+        question = turn.question
         conversation.cancelled.clear()
         self._show_turns(conversation)
 
@@ -369,7 +395,7 @@ class ScriptedAssistant:
                 # After the last event, as the real one does.
                 threading.Timer(0.01, self._tell_changed, (conversation,)).start()
 
-        running = conversation.running = RunningAnswer(question, turn_id, events)
+        running = conversation.running = RunningAnswer(question, turn_id, events, turn.answer)
         running.start()
         self._tell_changed(conversation)
         return running
@@ -401,7 +427,7 @@ class ScriptedAssistant:
         cancelled = conversation.cancelled.is_set()
         citations, unsupported = self._evidence(turn.answer, passages)
         turn.report = replace(
-            answer_report(turn.answer, "cancelled" if cancelled else "stop"),
+            answer_report(turn.answer, "cancelled" if cancelled else self.finish_reason),
             passages_found=passages,
             citations=citations,
             unsupported=unsupported,

@@ -6,6 +6,7 @@ import html
 import json
 import re
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -22,21 +23,22 @@ from app.chat.conversation import Turn
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from ui.answer_messages import (
     MESSAGES_PER_TURN,
-    ending_content,
     event_content,
     paced,
     prefill_content,
     question_content,
-    report_content,
     running_messages,
     turn_messages,
+    unanswered_messages,
 )
+from ui.answer_row import ending_content, report_content
+from ui.start_message import start_messages
 
 
 def test_what_a_question_waits_for_is_said():
     assert "Waiting for the model: Reading" in event_content(ModelLoading("Reading"))["value"]
     assert "2 questions" in event_content(Queued(2))["value"]
-    assert "1 of 2 tokens" in event_content(PrefillEvent(0, 1, 2, 0.1, None))["value"]
+    assert "Reading the document: 50 %" in event_content(PrefillEvent(0, 1, 2, 0.1, None))["value"]
     reading = event_content(DocumentReading("<The Happy Prince>", 0.4))["value"]
     assert "Reading &lt;The Happy Prince&gt;: 40 %" in reading and 'value="0.4" max="1"' in reading
     assert "<progress" not in event_content(DocumentReading("book.pdf", None))["value"]
@@ -68,7 +70,7 @@ def test_what_must_be_known_is_never_folded_away(report):
     worse = replace(report, finish_reason="length", left_out=("two.pdf",), warning="Not saved.", passages=nothing_found)
     value = report_content(worse)["value"]
     said = re.findall('<span slot="said">(.*?)</span>', value)
-    for sentence in ("Cut at the longest answer", "two.pdf is still being read", "Not saved.", "None of the question"):
+    for sentence in ("Cut at 4 tokens.", "two.pdf is still being read", "Not saved.", "None of the question"):
         assert any(sentence in one for one in said), sentence
     found = report_content(replace(report, passages=PassagesReport(pages, 2, ("prince",), ())))["value"]
     assert '<span slot="speed">18.6 tokens/s · read in passages</span>' in found
@@ -94,14 +96,17 @@ def test_sources_come_with_the_row_and_marks_with_the_answer(report):
     assert answer["content"] == "Other."
     (*_, passages) = running_messages("Where?", "High", cited.passages_found, is_speaking=False)
     assert " unfolded>" in passages["content"]["value"]
-    assert len(running_messages("Where?", "High")) == 2
+    # The place of what comes below is kept.
+    assert len(running_messages("Where?", "High")) == MESSAGES_PER_TURN
 
 
 def test_prefill_content_shows_the_time_left():
     value = prefill_content(PrefillEvent(0, 4096, 6310, 5.0, 3.0))["value"]
-    assert "4,096 of 6,310 tokens, 3 s left" in value
+    assert "Reading the document: 65 %, 3 s left" in value
     assert 'value="4096" max="6310"' in value
     assert "outgrown" not in value
+    again = prefill_content(PrefillEvent(6726, 6727, 6727, 0.1, 0.0))["value"]
+    assert "Already read. Answering" in again and "<progress" not in again
 
 
 def test_prefill_content_says_why_a_conversation_is_read_again():
@@ -141,7 +146,7 @@ def test_an_answer_stopped_before_its_first_token_has_a_line_too(report):
 
 def test_the_line_below_an_answer_tells_of_stretched_positions(report):
     assert "stretched" not in report_content(report)["value"]
-    assert "positions stretched 2 times" in report_content(replace(report, stretch_factor=2.0))["value"]
+    assert "the window was stretched 2 times" in report_content(replace(report, stretch_factor=2.0))["value"]
 
 
 def test_file_names_cannot_bring_markup_into_the_line(report):
@@ -154,7 +159,7 @@ def test_the_line_below_an_answer_tells_what_came_from_the_disk_and_what_was_lef
     assert "disk" not in report_content(report)["value"]
     more = replace(report, restored_tokens=6144, left_out=("<b>.pdf", "two.pdf"), warning="It could not be saved.")
     value = report_content(more)["value"]
-    assert "prompt tokens reused, 6,144 from the disk" in value
+    assert "tokens were read before, 6,144 of them on the disk" in value
     assert "&lt;b&gt;.pdf and two.pdf are still being read and were left out." in value
     assert "It could not be saved." in value
 
@@ -167,7 +172,38 @@ def test_a_turn_that_did_not_end_shows_what_there_is_and_says_why(state, sentenc
     turn = Turn("Where?", "High above", None, (), "1", state, ("1",))
     question, answer, line = turn_messages([turn])
     assert answer["content"] == "High above"
-    assert sentence in line["content"]["value"] and "Retry" in line["content"]["value"]
+    assert sentence in line["content"]["value"] and " goes-on" not in line["content"]["value"]
+    assert " goes-on" in turn_messages([replace(turn, answer_token_ids=(1, 2))])[2]["content"]["value"]
+
+
+def test_only_the_last_answer_that_was_cut_goes_on(report):
+    cut = Turn("One?", "High", replace(report, finish_reason="length"), (1, 2), "1")
+    first, last = (row["content"]["value"] for row in turn_messages([cut, replace(cut, turn_id="2")])[2::3])
+    assert " goes-on" not in first and " goes-on" in last
+    for reason, goes_on in (("stop", False), ("context", False), ("cancelled", True)):
+        value = ending_content(replace(cut, report=replace(report, finish_reason=reason)), 0, True)["value"]
+        assert (" goes-on" in value) == goes_on
+
+
+def test_a_question_without_an_answer_is_offered_again():
+    assert unanswered_messages("", True) == []
+    question, again = unanswered_messages("<b>?", True)
+    assert "&lt;b&gt;?" in question["content"]["value"]
+    assert '<quest-ask-again question="&lt;b&gt;?">Stopped before the answer.' in again["content"]["value"]
+    assert "Not answered." in unanswered_messages("Where?", False)[1]["content"]["value"]
+
+
+def test_a_chat_begins_with_what_can_be_done_now():
+    entry = SimpleNamespace(name="<b>.pdf", state="reading", message="")
+    value = start_messages([], ())[0]["content"]["value"]
+    assert 'data-state="none"' in value and "data-ask" not in value
+    value = start_messages([entry], ("Why?",))[0]["content"]["value"]
+    assert "Reading &lt;b&gt;.pdf" in value and "as soon as the text is there" in value and "data-ask" not in value
+    locked = SimpleNamespace(name="two.pdf", state="locked", message="It is encrypted.")
+    assert "two.pdf is locked" in start_messages([locked])[0]["content"]["value"]
+    entry.state = "read"
+    value = start_messages([entry, locked], ("What is “<i>” about?",))[0]["content"]["value"]
+    assert "Ask about &lt;b&gt;.pdf" in value and "data-ask>What is “&lt;i&gt;” about?<" in value
 
 
 def test_each_turn_has_as_many_messages_whatever_became_of_it(report):

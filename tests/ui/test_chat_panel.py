@@ -13,7 +13,7 @@ from app.chat.answer import Finished, PrefillEvent
 from app.chat.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from tests.ui.scripted_assistant import answer_report
-from ui.answer_messages import question_content, turn_messages
+from ui.answer_messages import question_content, turn_messages, unanswered_messages
 from ui.chat_panel import ChatPanel
 from ui.documents_panel import DocumentsPanel
 from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
@@ -61,10 +61,10 @@ def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS)
     following = follow(panel, conversation)
     messages, stop, meter, unanswered = next(following)
-    assert messages[-2] == {"role": "user", "content": question_content("Where does the prince stand?")}
+    assert messages[-3] == {"role": "user", "content": question_content("Where does the prince stand?")}
     assert (stop["visible"], unanswered) == (True, "")
     assert "Context window" in meter
-    assert any(messages[-1]["content"] == "High " for messages, *_ in following)
+    assert any(messages[-2]["content"] == "High " for messages, *_ in following)
     assistant.pause.set()
     messages, stop, meter, unanswered = list(following)[-1]
     assert messages == turn_messages(conversation.turns)
@@ -80,7 +80,7 @@ def test_an_answer_goes_on_without_anybody_and_two_tabs_see_the_same(panel, conv
     next(gone)
     gone.close()
     for following in (one, other):
-        assert any(messages[-1]["content"] == "High " for messages, *_ in following)
+        assert any(messages[-2]["content"] == "High " for messages, *_ in following)
     assistant.pause.set()
     assert list(one)[-1] == list(other)[-1]
     assert conversation.turns[0].answer == "High above the city"
@@ -92,7 +92,7 @@ def test_a_later_look_of_a_tab_ends_the_earlier_one_which_writes_nothing_more(pa
     assistant.pause.clear()
     panel._ask(REQUEST, first.conversation_id, "First?", *OPTIONS)
     earlier = follow(panel, first, number=1)
-    assert any(messages[-1]["content"] == "High " for messages, *_ in earlier)
+    assert any(messages[-2]["content"] == "High " for messages, *_ in earlier)
     with ThreadPoolExecutor() as threads:
         later = threads.submit(lambda: list(follow(panel, second, number=2)))
         assert list(earlier) == []
@@ -142,10 +142,10 @@ def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant,
         for update in follow(panel, conversation):
             updates.append(update)
     messages, stop, _, unanswered = updates[-1]
-    assert (messages, stop["visible"]) == ([], False)
+    assert (messages, stop["visible"]) == (unanswered_messages("Where?", False), False)
     assert 'question="Where?"' in unanswered
     # Told once, and only where it was asked.
-    assert shown(panel, conversation)[0] == list(follow(panel, conversation, "other"))[-1][0] == []
+    assert shown(panel, conversation)[0] == list(follow(panel, conversation, "other"))[-1][0] == messages
     assistant.failure = None
     ask(panel, conversation, "Where?")
     assert shown(panel, conversation)[0] == turn_messages(conversation.turns)
@@ -218,7 +218,7 @@ def test_stop_keeps_what_there_is(panel, conversation, assistant):
     assistant.pause.clear()
     panel._ask(REQUEST, conversation.conversation_id, "Where?", *OPTIONS)
     following = follow(panel, conversation)
-    assert any(messages[-1]["content"] == "High " for messages, *_ in following)
+    assert any(messages[-2]["content"] == "High " for messages, *_ in following)
     panel._stop(conversation.conversation_id)
     messages = list(following)[-1][0]
     assert conversation.turns[0].answer == "High "
@@ -236,7 +236,7 @@ def test_an_answer_without_a_word_is_not_kept(panel, conversation, assistant, mo
     running.start()
     monkeypatch.setattr(assistant, "running_answer", lambda _: running)
     messages, *_, unanswered = shown(panel, conversation)
-    assert messages == turn_messages(conversation.turns)
+    assert messages == [*turn_messages(conversation.turns), *unanswered_messages("Where?", False)]
     assert 'question="Where?"' in unanswered
     assert len(warnings) == (0 if reason == "cancelled" else 1)
 
@@ -278,3 +278,31 @@ def test_an_edit_of_a_turn_that_is_gone_changes_nothing(panel, conversation, ass
     ask(panel, conversation, "First?")
     panel._ask_edited(REQUEST, SimpleNamespace(turn=turn, question="Other?"), conversation.conversation_id, *OPTIONS)
     assert [question for question, _ in assistant.asked] == ["First?"]
+
+
+def test_an_answer_that_was_cut_goes_on_as_the_same_turn(panel, conversation, assistant):
+    assistant.finish_reason = "length"
+    ask(panel, conversation, "Where?")
+    (turn,) = conversation.turns
+    assistant.pause.clear()
+    event = SimpleNamespace(turn_id=turn.turn_id)
+    panel._continue(REQUEST, event, conversation.conversation_id, *OPTIONS)
+    following = follow(panel, conversation)
+    # What there is stays in sight until more comes.
+    assert next(following)[0][-2]["content"].startswith(turn.answer)
+    assistant.pause.set()
+    messages = list(following)[-1][0]
+    assert messages == turn_messages(conversation.turns)
+    assert conversation.turns[0].answer == 2 * turn.answer and conversation.turns[0].turn_id == turn.turn_id
+
+
+def test_a_chat_begins_with_questions_of_its_document(panel, conversation, assistant, tmp_path):
+    assert "What do you want to read?" in shown(panel, conversation)[0][0]["content"]["value"]
+    path = tmp_path / "prince.txt"
+    path.write_text("The Selfish Giant\n" + "It was the garden of the giant, and the children went there to play. " * 3)
+    assistant.add_document(conversation, path)
+    value = shown(panel, conversation)[0][0]["content"]["value"]
+    assert "data-ask>What is “The Selfish Giant” about?<" in value
+    panel._ask_example(REQUEST, SimpleNamespace(question="Why?"), conversation.conversation_id, *OPTIONS)
+    wait_until_idle(conversation)
+    assert assistant.asked[-1][0] == "Why?"

@@ -8,9 +8,11 @@ from ui.wording import byte_count, counted, duration, prefill_line, queue_line, 
 
 
 def test_prefill_line_tells_how_far_and_how_long():
-    assert prefill_line(4096, 6310, 3.2) == "Reading the document: 4,096 of 6,310 tokens, 3 s left"
-    assert prefill_line(0, 6310, None) == "Reading the document: 0 of 6,310 tokens"
-    assert prefill_line(6310, 6310, 0.0) == "Reading the document: 6,310 of 6,310 tokens"
+    assert prefill_line(4096, 6310, 3.2) == "Reading the document: 65 %, 3 s left"
+    assert prefill_line(0, 6310, None) == "Reading the document: 0 %"
+    assert prefill_line(6310, 6310, 0.0) == "Answering"
+    # Only the question is new.
+    assert prefill_line(6726, 6790, 0.1, reused_tokens=6726) == "Already read. Answering"
 
 
 def test_queue_line_counts_the_questions_ahead():
