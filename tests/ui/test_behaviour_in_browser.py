@@ -106,8 +106,8 @@ def test_a_removed_document_hands_the_focus_on(open_page, tmp_path):
         page.get_by_role("button", name="Remove from the library").locator("visible=true").click()
         page.get_by_role("button", name="Remove", exact=True).click()
         if next_name:
-            wait_for_focus(page, f"Take {next_name} out of this conversation")
-    page.wait_for_selector(".document-none")
+            wait_for_focus(page, next_name)
+    page.wait_for_selector("#document-list .list-none")
     page.wait_for_function("document.activeElement.closest('#document-files') !== null")
 
 
@@ -127,7 +127,7 @@ def test_messages_stand_beside_what_they_speak_of_once(open_page, served, tmp_pa
     page.set_input_files("#document-files input[type=file]", str(broken))
     page.locator("#document-list", has_text="broken.pdf is damaged").wait_for()
     page.set_input_files("#document-files input[type=file]", str(broken))
-    page.locator("#notice-at-documents[role=alert]", has_text="broken.pdf is among the documents already").wait_for()
+    page.locator(".add-problems[role=alert]", has_text='"broken.pdf" is in this chat already').wait_for()
     page.get_by_role("tab", name="Race").click()
     page.press("#race-question", "Enter")
     page.locator("quest-race [role=alert]", has_text="Write a question first").wait_for()
