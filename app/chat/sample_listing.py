@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
 from app.chat.answer import AnswerOptions
-from app.chat.model_loader import LoadedModel
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.template import ChatTokenizer
 from app.chat.reading_rates import ReadingTime
 from app.library.sample_books import SAMPLE_BOOKS, SampleBook
+from app.models.model_loader import LoadedModel
 
 if TYPE_CHECKING:
     from app.chat.assistant import Assistant
