@@ -116,20 +116,20 @@ class RaceRecord:
 
     def _take_token(self, event: RaceToken) -> dict[str, Any]:
         self.state, self.message = "running", ""
-        looked_at: list[int] | None = None
-        if event.step:
-            all_read = [100] * len(self._lights.pages if self._lights else ())
-            looked_at = all_read if event.reads is None else self._lights.percent_read(event.reads)
+        looked_at = None
+        if event.step and event.side == "quest" and self._lights is not None:
+            pages = len(self._lights.pages)
+            # Percents fit a byte, and long texts have many pages.
+            looked_at = bytes([100] * pages if event.reads is None else self._lights.percent_read(event.reads))
         token = {
             "text": event.text_delta,
             "at_s": round(event.at_s, 6),
             "step_s": round(event.step_s, 6),
-            # The lanes light every page of a side that reads all, so that is not repeated for each token.
-            "looked_at": looked_at if event.side == "quest" else None,
+            "looked_at": looked_at,
         }
         tokens = self._tokens[event.side]
         tokens.append(token)
-        return {"side": event.side, "number": len(tokens) - 1, "token": token}
+        return {"side": event.side, "number": len(tokens) - 1, "token": _told(token)}
 
     def _take_end(self, event: RaceFinished) -> dict[str, Any]:
         told = verdict(event, self.request.options.token_budget)
@@ -187,9 +187,15 @@ class RaceRecord:
             "progress": self._progress,
             "setting": self._setting,
             "text": self._text,
-            "tokens": {side: list(tokens) for side, tokens in self._tokens.items()},
+            "tokens": {side: [_told(token) for token in tokens] for side, tokens in self._tokens.items()},
             "result": self._result,
         }
+
+
+def _told(token: dict[str, Any]) -> dict[str, Any]:
+    """A token as JSON has it."""
+    looked_at = token["looked_at"]
+    return {**token, "looked_at": None if looked_at is None else list(looked_at)}
 
 
 def waiting_message(event: ModelLoading | DocumentReading | Queued) -> str:

@@ -19,7 +19,7 @@ from app.race.sweep_record import SweepRecord
 
 # A race of a long answer over many document pages takes a megabyte or two.
 KEPT_OF_A_CONVERSATION = 6
-KEPT_IN_ALL = 48
+KEPT_IN_ALL = 24
 
 
 class Races:

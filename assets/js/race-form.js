@@ -132,12 +132,11 @@ export class RaceForm {
     const longer = outlook.ready && outlook.window_tokens;
     parts.longer.hidden = !longer;
     if (longer) {
-      const time = outlook.reading_s === null ? "it has to be read first; how long that takes is not known yet" :
-        `reading that takes about ${duration(outlook.reading_s)}`;
+      const time = outlook.reading_s === null ? "how long that takes is not known yet" : `that takes about ${duration(outlook.reading_s)}`;
       parts.longerText.textContent =
         `Over as much of the text as the window holds: ${number(outlook.window_tokens)} of ` +
-        `${number(outlook.document_tokens)} tokens instead of passages of ${number(outlook.text_tokens)}; ${time}, ` +
-        "once for both.";
+        `${number(outlook.document_tokens)} tokens instead of passages of ${number(outlook.text_tokens)}. It is read ` +
+        `first, once for both; ${time}.`;
     }
     const tokens = Number(parts.length.value);
     if (!outlook.ready) parts.outlook.textContent = "The model is being loaded; a race will wait for it.";

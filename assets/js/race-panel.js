@@ -58,6 +58,7 @@ export class RacePanel extends HTMLElement {
     window.addEventListener("quest-race-event", ({ detail }) => this.hear(detail));
     window.addEventListener("quest-race", ({ detail }) => this.ask(detail));
     window.addEventListener("quest-side-shown", ({ detail }) => this.seen(detail.tab));
+    new MutationObserver(() => this.followStage()).observe(document.documentElement, { attributeFilter: ["data-race"] });
     this.look();
   }
 
@@ -106,6 +107,7 @@ export class RacePanel extends HTMLElement {
 
   open(race, takesStage) {
     this.race = race;
+    this.wasLeft = false;
     const isFilm = race.kind === "race";
     this.form.hide();
     this.parts.head.hidden = false;
@@ -129,18 +131,27 @@ export class RacePanel extends HTMLElement {
 
   takeStage(takes) {
     const root = document.documentElement;
+    if (takes === this.onStage) return;
     if (takes) root.dataset.race = "stage";
     else delete root.dataset.race;
-    // What lies below cannot be seen, so the keyboard should not go there either.
-    document.getElementById("chat-zone")?.toggleAttribute("inert", takes);
-    this.parts.stage.setAttribute("aria-pressed", String(takes));
-    this.parts.stage.textContent = takes ? "Beside the chat" : "Full width";
+  }
+
+  /** The stage was taken, or left by whatever way: the desk says what can be reached (desk.js). */
+  followStage() {
+    const { side, sideTab } = document.documentElement.dataset;
+    this.wasLeft = !this.onStage;
+    this.parts.stage.setAttribute("aria-pressed", String(this.onStage));
+    this.parts.stage.textContent = this.onStage ? "Beside the chat" : "Full width";
+    if (this.onStage || side === "open") {
+      const tab = this.onStage ? "race" : sideTab;
+      window.dispatchEvent(new CustomEvent("quest-show-side", { detail: { tab } }));
+    } else document.getElementById("chat-zone")?.toggleAttribute("inert", false);
   }
 
   /** Another tab of the right zone was chosen, or this one. */
   seen(tab) {
     if (tab !== "race") this.takeStage(false);
-    else if (this.race?.kind === "race" && !hasEnded(this.race)) this.takeStage(true);
+    else if (this.race?.kind === "race" && !hasEnded(this.race) && !this.wasLeft) this.takeStage(true);
     else if (!this.race) this.look();
   }
 

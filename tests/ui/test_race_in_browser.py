@@ -86,7 +86,7 @@ def test_a_draft_stays_a_busy_conversation_refuses_and_budgets_are_drawn(open_pa
     page.get_by_role("tab", name="Race").click()
     form = page.locator("quest-race form")
     form.locator("text=15,900 of 90,000 tokens instead of passages of 4,900").wait_for()
-    assert "reading that takes about 1 min 15 s" in form.inner_text()
+    assert "once for both; that takes about 1 min 15 s" in form.inner_text()
     page.fill("#race-question", "Where does <b>he</b> stand?")
     page.reload()
     page.get_by_role("tab", name="Race").click()
