@@ -25,8 +25,11 @@ HOSTILE = (
     "[script](javascript:window.stolen=1)",
     "<style>body { display: none }</style>",
     "$$\\rule{900em}{900em}$$",
+    "$x^2 <img src=https://evil.example/f.png onerror='window.stolen = 1'>$",
+    "\\[\\href{javascript:window.stolen=1}{x} \\includegraphics{https://evil.example/g.png}\\]",
 )
 SYNTAX = ("$$", "```\n", "```html\n", "```mermaid\n", "~~~\n", "- ", "> ", "\n", "\n\n", "    ", "`", "text ", "\r")
+SYNTAX += ("\\(", "\\)", "\\[ x^2 ", " \\]", "$", "$x$", "\ue000", "\ue001", "\ue002", "\ue003", "| a |\n|---|\n")
 PIECES = (*HOSTILE, *SYNTAX, "%%%LATEX_BLOCK_0%%%")
 LOOK = """() => [...document.querySelectorAll("#messages .bot-row .md *")].map((element) => ({
   tag: element.localName,
@@ -99,16 +102,30 @@ def test_an_answer_cannot_draw_outside_of_its_bubble(open_page, served):
         )
 
 
-def test_markdown_and_code_are_rendered(open_page, served):
-    page = open_page()
-    table = "| a | b |\n|---|---|\n| 1 | 2 |"
-    served.words = (f"# Title\n\n- *one*\n- **two** `<b>`\n\n{table}\n\n", "```html\n<i>x</i>\n```\n")
+def test_markdown_code_and_formulas_are_rendered_without_a_network(open_page, served):
+    page = open_page(viewport={"width": 390, "height": 844})
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    wide = "| head of a column " * 12 + "|\n" + "|---" * 12 + "|\n" + "| cell " * 12 + "|"
+    table = f"| a | b |\n|---|---|\n| 1 | 2 |\n\n{wide}"
+    formulas = "It cost $5 and $10 when $v = \\frac{d}{t}$, \\(n\\) times.\n\n\\[ E = mc^2 \\]\n\n"
+    code = "```html\n<i>x</i>\n```\n\n```\n" + "long " * 80 + "$x^2$\n```\n"
+    served.words = (f"# Title\n\n- *one*\n- **two** `<b>`\n\n{table}\n\n", formulas, code)
     ask(page)
+    page.locator("#messages .md .katex-display").wait_for()
+    assert page.locator("#messages .md .katex").count() == 3
+    assert "It cost $5 and $10 when" in page.locator("#messages .md").inner_text()
+    # What is wide scrolls in its own box, which the keyboard reaches; the page does not.
+    for selector in (".md table", ".md pre"):
+        page.wait_for_function(f"document.querySelectorAll('#messages {selector}')[1].tabIndex === 0")
+    assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+    assert page.locator("#messages .bubble-wrap").evaluate("area => area.scrollWidth <= area.clientWidth")
+    assert [url for url in asked if not url.startswith(served.address)] == []
     answer = page.locator("#messages .md")
     for selector in ("h1", "li em", "li strong", "table td", ".code_wrap pre"):
         answer.locator(selector).first.wait_for()
     assert answer.locator("li code").inner_text() == "<b>"
-    assert answer.locator("pre").inner_text().strip() == "<i>x</i>"
+    assert answer.locator("pre").first.inner_text().strip() == "<i>x</i>"
 
 
 def test_a_link_tells_where_it_leads_before_it_opens(open_page, served):

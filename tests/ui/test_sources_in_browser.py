@@ -100,9 +100,9 @@ def test_passages_come_first_and_sources_stay_with_the_answer(asked, served):
     page.keyboard.press("Escape")
     assert citation.evaluate("button => button.getRootNode().activeElement === button")
     # All that there was to tell before is behind one button.
-    row.get_by_text("First token after").wait_for(state="hidden")
+    row.get_by_text("First word after").wait_for(state="hidden")
     row.get_by_role("button", name="How this answer was made").click()
-    row.get_by_text("First token after 0.31 s").locator("visible=true").wait_for()
+    row.get_by_text("First word after 0.31 s").locator("visible=true").wait_for()
     row.get_by_text("Passages found before the answer").click()
     row.get_by_role("button", name=re.compile("p. 5 High above")).wait_for()
     # It comes back from the store, and a retry is a branch with sources of its own.
