@@ -110,7 +110,7 @@ def create_app(
     from fastapi import FastAPI
 
     from app.web.document_routes import add_document_routes
-    from app.web.document_upload import add_document_upload
+    from app.web.gradio_apps import build_with_one_app
     from app.web.library_routes import add_library_routes
     from app.web.model_download_routes import add_model_download_routes
     from app.web.model_routes import add_model_routes
@@ -142,8 +142,7 @@ def create_app(
     add_model_download_routes(app, assistant, settings.device)
     add_model_routes(app, assistant)
     add_shared_streams(app)
-    page = build_page(assistant, settings)
-    app.add_middleware(PageHead, head=page.head, body=page.frame)
+    page = build_with_one_app(lambda: build_page(assistant, settings))
     add_upload(app, uploads, page.blocks)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
