@@ -52,7 +52,8 @@ MODULES = {
     "eval": ["-m", "app.cli", "eval"],
     "doctor": ["-m", "app.cli", "doctor"],
     # Two at a time: the kernels' interpreter and the browser tests keep one core busy each. -n 0 runs one by one.
-    "test": ["-m", "pytest", "-n", "2", "--dist", "loadfile"],
+    # In the order of the folders: by their number of tests, the files with one long test each would come last, alone.
+    "test": ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"],
 }
 USAGE = """\
 usage: python launch.py [serve] [options]                    the app in the browser (the default)
