@@ -77,6 +77,7 @@ class CrashRuns:
         _in_child(lambda: _write_model(folder / "model"))
         _import_everything(folder / "model")
         self._expected = self._expected_answers()
+        _load_kernels()
         self._answers: dict[str, dict[str, Any]] = {}  # turn id -> what was told, of conversations not deleted
         self._gone: set[str] = set()  # conversations whose deletion had begun
 
@@ -365,6 +366,20 @@ def _import_everything(model: Path) -> None:
     read_model_config(model)
     if threading.active_count() > 1:
         raise RuntimeError(f"imports have started threads: {threading.enumerate()}")
+
+
+def _load_kernels() -> None:
+    """The compiled kernels that a cache on the disk has by now, which each server would take half a second to load."""
+    from numba.core.dispatcher import Dispatcher
+
+    import kernels.cpu
+
+    for module in list(sys.modules.values()):
+        if module.__name__.startswith(kernels.cpu.__name__):
+            for function in vars(module).values():
+                if isinstance(function, Dispatcher):
+                    for signature, *_ in function._cache._cache_file._load_index():
+                        function.compile(signature)
 
 
 def _free_port() -> int:
