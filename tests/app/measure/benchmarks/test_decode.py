@@ -9,12 +9,15 @@ import pytest
 import torch
 
 from app import cli
+from app.measure.benchmarks import logits_check
 from app.measure.benchmarks.decode import measure_decode
 from app.measure.benchmarks.logits_check import STRETCH_TOKENS
 
 
 @pytest.mark.slow
-def test_rows_and_machine_are_written(tmp_path, embedded_data_dir, capsys):
+def test_rows_and_machine_are_written(tmp_path, embedded_data_dir, capsys, monkeypatch):
+    # What rounding costs is measured over all of them elsewhere; here it takes the time of a minute's answers.
+    monkeypatch.setattr(logits_check, "STRETCHES", 4)
     text = tmp_path / "book.txt"
     text.write_text("The lamp was lit at dusk, and the boats came home by its light. " * 40)
     result_file = tmp_path / "results" / "decode.json"
