@@ -12,6 +12,7 @@ from app.models.hub_model import HubModel, split_model_id
 _ACTIVE = ("queued", "starting", "downloading", "checking", "waiting")
 # The speed is that of so long.
 _SPEED_S = 8.0
+_LEAST_SPEED_S, _LEAST_SPEED_BYTES = 1.0, 128 << 10
 
 
 class HubDownload:
@@ -93,7 +94,9 @@ class HubDownload:
         if self.state != "downloading" or len(self._arrivals) < 2:
             return None
         (began, first), (ended, last) = self._arrivals[0], self._arrivals[-1]
-        return (last - first) / (ended - began) if ended - began > 0.5 and last > first else None
+        # Small files come first, each with a question of its own: they tell nothing of the speed.
+        is_known = ended - began >= _LEAST_SPEED_S and last - first >= _LEAST_SPEED_BYTES
+        return (last - first) / (ended - began) if is_known else None
 
     def to_json(self) -> dict[str, Any]:
         """For `from_json`."""

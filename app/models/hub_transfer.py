@@ -20,7 +20,7 @@ from app.models.hub_model import HubError, HubFile, HubModel
 from app.models.hub_requests import Unreachable, explained, opened
 
 _BLOCK_BYTES = 1 << 20
-_TELL_S = 0.25
+_TELL_S = 0.5
 _MOST_PAUSE_S = 60.0
 _DISK_IS_FULL = (errno.ENOSPC, errno.EDQUOT)
 
