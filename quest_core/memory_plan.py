@@ -31,9 +31,9 @@ POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
 # A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
 # free, except that one window must fit: the embedded model should leave a small machine usable.
 CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
-# Measured on a CPU with 2 cores and windows of 4,096 to 16,384 tokens: what threads and libraries keep for themselves,
+# Measured on a CPU with 2 cores and windows of 4,096 to 16,384 tokens: what threads and allocators keep for themselves,
 # and how often the keys and values of a layer, brought in order for a prefill, are there at once.
-CPU_WORK_BYTES, CPU_GATHERS = 40 << 20, 2.5
+CPU_WORK_BYTES, CPU_GATHERS = 8 << 20, 2
 # Memory for the pool is asked for in pages of this size, which the system gives as a whole or not at all.
 LARGE_PAGE_BYTES = 2 << 20
 _LARGE_PAGES = Path("/sys/kernel/mm/transparent_hugepage/enabled")
@@ -156,7 +156,9 @@ class MemoryPlanner:
         activations = chunk_tokens * max(mlp, attention) * item
         if self.device == "cpu":
             gathered = 2 * model.context_tokens * rows[1] * item
-            return CPU_WORK_BYTES + activations + int(CPU_GATHERS * gathered)
+            # For one product with the head its weights are laid out anew.
+            head = model.vocab_size * model.hidden_size * item if self.config.weight_bits > 4 else 0
+            return CPU_WORK_BYTES + activations + head + CPU_GATHERS * gathered
         gathered = 2 * min(model.context_tokens, BLOCK_TOKENS) * rows[1] * item
         logits = 4 * model.vocab_size * 4
         return activations + gathered + logits
@@ -184,11 +186,10 @@ def plan_pages(model: ModelConfig, config: EngineConfig, device: str, page_bytes
     # One page more than the window, for the copy that a fork's first write makes.
     if (window_pages + 1) * page_bytes > free_bytes:
         fitting_tokens = max(0, free_bytes // page_bytes - 1) * config.page_size
-        raise WindowError(
+        raise ModelError(
             f"A window of {model.context_tokens} tokens needs {window_pages * page_bytes / 2**30:.1f} GiB for its KV "
             f"cache and {max(0, free_bytes) / 2**30:.1f} GiB can be used on {device}. Use --context-tokens "
-            f"{fitting_tokens}.",
-            fitting_tokens,
+            f"{fitting_tokens}."
         )
     pages = (window_pages + 1) * config.cached_contexts
     if device == "cpu":
@@ -214,11 +215,3 @@ def grants_large_pages() -> bool:
         return sys.platform == "linux" and "[never]" not in _LARGE_PAGES.read_text()
     except OSError:
         return False
-
-
-class WindowError(ModelError):
-    """The window does not fit; `fitting_tokens` would."""
-
-    def __init__(self, message: str, fitting_tokens: int) -> None:
-        super().__init__(message)
-        self.fitting_tokens = fitting_tokens

@@ -6,13 +6,18 @@ the moment. On a CPU it is the main memory, and libraries that are loaded anyway
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
 
 from app.settings import AppSettings
 from quest_core.errors import ModelError
 from quest_core.model_outline import ModelOutline
 
+if TYPE_CHECKING:
+    from quest_core.memory_plan import MemoryPlan, MemoryPlanner
+
+# The shortest window that is worth offering.
+LEAST_TOKENS = 1024
 # More than any machine has: what a model would take if nothing were in its way.
 _AMPLE_BYTES = 1 << 60
 # "beside": while the present model stays; "instead": once that is let go; "no": not even then.
@@ -51,7 +56,7 @@ class MemoryEstimate:
         pool_bytes: what all conversations together may take, `cache_bytes` included.
         fit: whether it fits.
         reason: why not, or what must go first; "" where it simply fits.
-        fitting_tokens: the longest window that fits, where this one does not; 0 if none does.
+        fitting_tokens: a shorter window that fits, where this one does not; 0 if none does.
     """
 
     context_tokens: int
@@ -112,7 +117,7 @@ def estimate_memory(
         ModelError: for a window that the model cannot read.
     """
     from quest_core.engine import choose_device, choose_dtype, choose_kv_dtype
-    from quest_core.memory_plan import MemoryPlanner, WindowError
+    from quest_core.memory_plan import MemoryPlanner
 
     try:
         config = outline.config if context_tokens is None else outline.config.with_context(context_tokens)
@@ -133,27 +138,36 @@ def estimate_memory(
         outline.layers_in_4_bits,
     )
     ample = planner.plan(_AMPLE_BYTES)
-    fixed = ample.weights + ample.copies
     figures = {
         "context_tokens": config.context_tokens,
-        "weights_bytes": fixed,
+        "weights_bytes": ample.weights + ample.copies,
         "cache_bytes": ample.window,
         "work_bytes": ample.tables + ample.work,
         "total_bytes": ample.with_one_window,
         "pool_bytes": ample.pool,
     }
-    fitting = 0
-    for fit, free_bytes in (("beside", memory.free_bytes), ("instead", memory.free_bytes + memory.held_bytes)):
-        try:
-            plan = planner.plan(free_bytes)
-        except WindowError as error:
-            fitting = error.fitting_tokens if fixed < free_bytes else 0
-            continue
-        if plan.with_one_window <= free_bytes:
-            figures |= {"pool_bytes": plan.pool, "cache_bytes": plan.window}
-            reason = "" if fit == "beside" else "The present model is let go first: there is no room for both."
-            return MemoryEstimate(**figures, fit=fit, reason=reason)
-    return MemoryEstimate(**figures, fit="no", reason=_too_large(ample.with_one_window, memory), fitting_tokens=fitting)
+    if plan := _fitting_plan(planner, memory.free_bytes):
+        return MemoryEstimate(**figures | {"pool_bytes": plan.pool})
+    free_bytes = memory.free_bytes + memory.held_bytes
+    if plan := _fitting_plan(planner, free_bytes):
+        reason = "The present model is let go first: there is no room for both."
+        return MemoryEstimate(**figures | {"pool_bytes": plan.pool}, fit="instead", reason=reason)
+    fitting = config.context_tokens // 2
+    while fitting >= LEAST_TOKENS:
+        if _fitting_plan(replace(planner, model=config.with_context(fitting)), free_bytes):
+            break
+        fitting //= 2
+    reason = _too_large(ample.with_one_window, memory)
+    return MemoryEstimate(**figures, fit="no", reason=reason, fitting_tokens=fitting if fitting >= LEAST_TOKENS else 0)
+
+
+def _fitting_plan(planner: MemoryPlanner, free_bytes: int) -> MemoryPlan | None:
+    """What a model takes of so much memory; None if it does not fit."""
+    try:
+        plan = planner.plan(free_bytes)
+    except ModelError:
+        return None
+    return plan if plan.with_one_window <= free_bytes else None
 
 
 def _too_large(needed_bytes: int, memory: DeviceMemory) -> str:

@@ -40,7 +40,7 @@ from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from app.library import Document, DocumentPage
 from tests.ui.scripted_documents import label_of
-from tests.ui.scripted_race import OUTLOOK, scripted_races
+from tests.ui.scripted_models import ScriptedModels
 
 ANSWER_WORDS = ("High ", "above ", "the ", "city")
 
@@ -166,6 +166,7 @@ class ScriptedAssistant:
         self.notice = ""
         self.model_downloads = HubDownloads(None, True, lambda: self.telemetry.tell_all({"type": "models"}))
         self.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
+        self.models = ScriptedModels(self.status, self._tell_model, self._is_answering)
         self.failure: Exception | None = None
         self.pause = threading.Event()
         self.pause.set()
@@ -184,6 +185,18 @@ class ScriptedAssistant:
 
     def status(self) -> ModelStatus:
         return self.loaded
+
+    def switch_model(
+        self, model: str, context_tokens: int | None = None, weight_bits: int | None = None, stop: bool = False
+    ) -> None:
+        self.models.switch(model, context_tokens, weight_bits, stop)
+
+    def _tell_model(self, status: ModelStatus) -> None:
+        self.loaded = status
+        self.telemetry.tell_all({"type": "models"})
+
+    def _is_answering(self) -> bool:
+        return any(conversation.running is not None for conversation in self.conversations.values())
 
     # Conversations.
 
