@@ -60,7 +60,8 @@ async function asked(address, options) {
   try {
     const response = await fetch(address, options);
     const content = await response.json();
-    return response.ok ? { content } : { content: null, error: content.error ?? "That could not be done. Reload the page." };
+    if (response.ok) return { content };
+    return { content: null, error: content.error ?? "That could not be done. Reload the page." };
   } catch {
     return { content: null, error: "Quest Chat cannot be reached. Is it still running?" };
   }

@@ -120,7 +120,8 @@ export function noteOf(race) {
   if (race.message && race.state !== "failed") return race.message;
   if (!race.text) return "\u00a0";
   const { text_tokens: held, document_tokens: all } = race.text;
-  const over = held < all ? `${number(held)} of the ${number(all)} tokens of the text` : `the whole text, ${number(held)} tokens`;
+  const part = `${number(held)} of the ${number(all)} tokens of the text`;
+  const over = held < all ? part : `the whole text, ${number(held)} tokens`;
   const live = race.state === "running" ? ". Both share one device: live it runs slower than the replay" : "";
   return all ? `Over ${over}${live}` : `Without a document${live}`;
 }

@@ -15,7 +15,8 @@ export const FORM_MARKUP = `
     <p>One question, answered twice at the same time: by dense attention, which looks at the whole text for each word,
       and by Quest, which looks at the part that matters. You see both write at their true speed.</p>
     <label class="race-label" for="race-question">Question</label>
-    <textarea id="race-question" data-part="box" rows="3" maxlength="20000" placeholder="A question about the text"></textarea>
+    <textarea id="race-question" data-part="box" rows="3" maxlength="20000"
+      placeholder="A question about the text"></textarea>
     <p class="race-turn" data-part="turn" hidden>As it was asked, after what came before it.
       <button type="button" data-part="forget">Ask it anew</button></p>
     <div class="race-choices">
@@ -53,7 +54,10 @@ export class RaceForm {
       this.start();
     });
     parts.startSweep.addEventListener("click", () => this.start(true));
-    parts.forget.addEventListener("click", () => this.setTurn(""));
+    parts.forget.addEventListener("click", () => {
+      this.setTurn("");
+      keepDraft(this.conversationId, parts.box.value);
+    });
     parts.box.addEventListener("input", () => {
       this.setTurn("");
       keepDraft(this.conversationId, parts.box.value);
@@ -76,6 +80,13 @@ export class RaceForm {
 
   unhide() {
     this.parts.form.hidden = false;
+    // A question from elsewhere has been raced: the draft that it stood in for comes back.
+    if (this.turnId && this.parts.error.hidden) this.restore();
+  }
+
+  restore() {
+    this.parts.box.value = drafts()[this.conversationId] ?? "";
+    this.setTurn("");
   }
 
   /** Another conversation. */
@@ -92,7 +103,7 @@ export class RaceForm {
 
   fill(question, turnId) {
     this.parts.box.value = question;
-    keepDraft(this.conversationId, question);
+    if (!turnId) keepDraft(this.conversationId, question);
     this.setTurn(turnId);
     this.refuse("");
     if (!turnId) this.parts.box.focus();
@@ -132,7 +143,10 @@ export class RaceForm {
     const longer = outlook.ready && outlook.window_tokens;
     parts.longer.hidden = !longer;
     if (longer) {
-      const time = outlook.reading_s === null ? "how long that takes is not known yet" : `that takes about ${duration(outlook.reading_s)}`;
+      const time =
+        outlook.reading_s === null
+          ? "how long that takes is not known yet"
+          : `that takes about ${duration(outlook.reading_s)}`;
       parts.longerText.textContent =
         `Over as much of the text as the window holds: ${number(outlook.window_tokens)} of ` +
         `${number(outlook.document_tokens)} tokens instead of passages of ${number(outlook.text_tokens)}. It is read ` +
@@ -142,7 +156,10 @@ export class RaceForm {
     if (!outlook.ready) parts.outlook.textContent = "The model is being loaded; a race will wait for it.";
     else {
       const raceS = outlook.race_s === null ? null : (outlook.race_s * tokens) / outlook.max_new_tokens;
-      const time = raceS === null ? "How long it takes is not known before the first." : `Takes about ${duration(raceS)}, less if the answers are shorter.`;
+      const time =
+        raceS === null
+          ? "How long it takes is not known before the first."
+          : `Takes about ${duration(raceS)}, less if the answers are shorter.`;
       parts.outlook.textContent =
         outlook.mode === "none" ? `Without a document both have little to look at. ${time}` : time;
     }

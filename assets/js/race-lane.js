@@ -46,6 +46,7 @@ export class Lane {
     this.times = [];
     this.said = -1;
     this.looked = null;
+    this.drawnPages = null;
     this.parts.words.replaceChildren();
     this.take();
   }
@@ -71,6 +72,10 @@ export class Lane {
     const budget = setting ? `looks at ${number(setting.token_budget)} tokens for each word` : "";
     const all = text ? `looks at all ${number(text.prompt_tokens)} tokens for each word` : "";
     this.parts.reads.textContent = this.side === "dense" ? all : budget;
+    if (text && this.drawnPages !== text.pages) {
+      this.drawnPages = text.pages;
+      this.light();
+    }
   }
 
   /** The texts are final: put right what was held back, and mark where the answers part. */
@@ -114,7 +119,8 @@ export class Lane {
       .filter(Boolean)
       .join(" · ");
     this.parts.run.style.transform = `scaleX(${mostTokens ? Math.min(1, tokens / mostTokens) : 0})`;
-    this.parts.flag.textContent = hasFinished && own.finish_reason !== "cancelled" ? `finished, ${this.endS.toFixed(1)} s` : "";
+    const wasStopped = own?.finish_reason === "cancelled";
+    this.parts.flag.textContent = hasFinished && !wasStopped ? `finished, ${this.endS.toFixed(1)} s` : "";
     this.section.toggleAttribute("data-finished", hasFinished);
   }
 

@@ -58,7 +58,8 @@ export class RacePanel extends HTMLElement {
     window.addEventListener("quest-race-event", ({ detail }) => this.hear(detail));
     window.addEventListener("quest-race", ({ detail }) => this.ask(detail));
     window.addEventListener("quest-side-shown", ({ detail }) => this.seen(detail.tab));
-    new MutationObserver(() => this.followStage()).observe(document.documentElement, { attributeFilter: ["data-race"] });
+    const stage = new MutationObserver(() => this.followStage());
+    stage.observe(document.documentElement, { attributeFilter: ["data-race"] });
     this.look();
   }
 
@@ -79,7 +80,8 @@ export class RacePanel extends HTMLElement {
     const kept = await fetchRaces(conversationId);
     if (!kept || conversationId !== this.conversationId) return;
     this.form.show(kept);
-    if (kept.latest && !hasEnded(kept.latest) && this.race?.race_id !== kept.latest.race_id) this.open(kept.latest, false);
+    const { latest } = kept;
+    if (latest && !hasEnded(latest) && this.race?.race_id !== latest.race_id) this.open(latest, false);
   }
 
   /** A question from elsewhere: at once if it was asked before, else into the box. */
@@ -91,7 +93,9 @@ export class RacePanel extends HTMLElement {
   }
 
   async start(request) {
-    if (!this.conversationId) await new Promise((opened) => window.addEventListener("quest-opened", opened, { once: true }));
+    if (!this.conversationId) {
+      await new Promise((opened) => window.addEventListener("quest-opened", opened, { once: true }));
+    }
     const conversationId = this.conversationId;
     const { race, error } = await startRace(conversationId, request);
     if (conversationId !== this.conversationId) return;
@@ -115,8 +119,9 @@ export class RacePanel extends HTMLElement {
     this.parts.sweep.hidden = isFilm;
     (isFilm ? this.film : this.sweep).open(race);
     this.showState();
-    const seen = document.documentElement.dataset.sideTab === "race" && document.documentElement.dataset.side === "open";
-    this.takeStage(isFilm && (takesStage || seen));
+    const { side, sideTab } = document.documentElement.dataset;
+    const isSeen = side === "open" && sideTab === "race";
+    this.takeStage(isFilm && (takesStage || isSeen));
     if (takesStage) this.parts.back.focus();
   }
 

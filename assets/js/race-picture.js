@@ -22,16 +22,18 @@ export function savePicture(race, element) {
   context.fillStyle = colors.card;
   context.fillRect(0, 0, SIZE.width, SIZE.height);
   context.textBaseline = "alphabetic";
-  text(context, fitted(context, race.question, SIZE.width - 2 * MARGIN, `600 22px ${colors.font}`), MARGIN, 56, colors.text);
+  const width = SIZE.width - 2 * MARGIN;
+  text(context, fitted(context, race.question, width, `600 22px ${colors.font}`), MARGIN, 56, colors.text);
   if (race.kind === "race") {
     drawLane(context, race, "dense", MARGIN, element, colors);
     drawLane(context, race, "quest", SIZE.width / 2 + MARGIN / 2, element, colors);
   } else {
-    drawSweep(context, { x: MARGIN, y: 80, width: SIZE.width - 2 * MARGIN, height: 450 }, race, colors);
+    drawSweep(context, { x: MARGIN, y: 80, width, height: 450 }, race, colors);
   }
   context.font = `600 20px ${colors.font}`;
-  const sentence = wrapped(context, race.result?.sentence ?? race.message, SIZE.width - 2 * MARGIN, 2);
-  sentence.forEach((line, index) => text(context, line.trimStart(), MARGIN, SIZE.height - 86 + index * 27, colors.text));
+  const sentence = wrapped(context, race.result?.sentence ?? race.message, width, 2);
+  const top = SIZE.height - 86;
+  sentence.forEach((line, index) => text(context, line.trimStart(), MARGIN, top + index * 27, colors.text));
   context.font = `14px ${colors.font}`;
   text(context, sourceOf(race), MARGIN, SIZE.height - 24, colors.quiet);
   return new Promise((resolve) => {
@@ -59,7 +61,8 @@ function drawLane(context, race, side, left, element, colors) {
   text(context, NAMES[side], left, 106, colors[side]);
   const rate = own.tokens_per_s ? `, ${own.tokens_per_s.toFixed(1)} tokens/s` : "";
   context.font = `15px ${colors.font}`;
-  text(context, `${own.finished_s.toFixed(1)} s for ${number(own.decode_tokens)} tokens${rate}`, left, 130, colors.quiet);
+  const time = `${own.finished_s.toFixed(1)} s for ${number(own.decode_tokens)} tokens${rate}`;
+  text(context, time, left, 130, colors.quiet);
   const slowest = Math.max(race.result.dense.finished_s, race.result.quest.finished_s);
   context.fillStyle = colors.line;
   context.fillRect(left, 144, width, 8);
@@ -96,7 +99,8 @@ function meanShares(race, side) {
 function sourceOf(race) {
   const { setting, text: over } = race;
   const budget = setting?.token_budget ? `, Quest looks at ${number(setting.token_budget)} tokens` : "";
-  return `${setting?.model ?? ""} on ${setting?.device ?? ""}, ${number(over?.prompt_tokens ?? 0)} tokens in context${budget}. Quest Chat`;
+  const held = `${number(over?.prompt_tokens ?? 0)} tokens in context`;
+  return `${setting?.model ?? ""} on ${setting?.device ?? ""}, ${held}${budget}. Quest Chat`;
 }
 
 function text(context, line, x, y, color) {

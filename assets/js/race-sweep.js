@@ -14,9 +14,10 @@ export const SWEEP_MARKUP = `
     <p class="film-question" data-part="sweepQuestion"></p>
     <p class="film-note" data-part="sweepState" role="status"></p>
     <progress data-part="sweepProgress" max="1" value="0" aria-label="Sweep over budgets"></progress>
-    <figure><canvas data-part="chart" role="img" aria-label="Speed against agreement, by budget; the table below has the figures"></canvas></figure>
-    <table data-part="table"><caption>Speed beside dense attention in the same seconds, and how often Quest's likeliest word
-      was dense attention's, along dense attention's own answer</caption><thead><tr><th scope="col">Looks at</th>
+    <figure><canvas data-part="chart" role="img"
+      aria-label="Speed against agreement, by budget; the table below has the figures"></canvas></figure>
+    <table data-part="table"><caption>Speed beside dense attention in the same seconds, and how often Quest's likeliest
+      word was dense attention's, along dense attention's own answer</caption><thead><tr><th scope="col">Looks at</th>
       <th scope="col">Of the text</th><th scope="col">Speed</th><th scope="col">Same choice</th></tr></thead>
       <tbody data-part="rows"></tbody></table>
   </div>`;
@@ -48,7 +49,7 @@ export class Sweep {
       row("All (exact)", "100 %", "1×", "all"),
       ...race.points.map((point) =>
         row(
-          `${number(point.token_budget)}${PRESETS[point.token_budget] ? ` (${PRESETS[point.token_budget].toLowerCase()})` : ""}`,
+          labelOf(point, (name) => ` (${name.toLowerCase()})`),
           percent(point.looked_share),
           speedOf(point),
           point.steps ? `${point.agreed} of ${point.steps}` : "–",
@@ -91,7 +92,8 @@ export function drawSweep(context, box, race, colors) {
   const points = race.points.filter((point) => point.speed_ratio && point.steps);
   const shares = points.map((point) => point.agreed / point.steps);
   const least = Math.max(0, Math.floor(20 * Math.min(0.9, ...shares) - 0.2) / 20);
-  const fastest = Math.ceil(2 * Math.max(1.5, ...points.map((point) => point.speed_ratio * Math.min(point.noise ?? 1, 1.5)))) / 2;
+  const highest = points.map((point) => point.speed_ratio * Math.min(point.noise ?? 1, 1.5));
+  const fastest = Math.ceil(2 * Math.max(1.5, ...highest)) / 2;
   const plot = {
     x: box.x + MARGIN.left,
     y: box.y + MARGIN.top,
@@ -142,9 +144,7 @@ export function drawSweep(context, box, race, colors) {
       context.lineTo(x, up(point.speed_ratio / point.noise));
       context.stroke();
     }
-    const name = PRESETS[point.token_budget];
-    const label = number(point.token_budget) + (name ? ` ${name}` : "");
-    mark(context, x, y, colors.quest, label, colors, taken);
+    mark(context, x, y, colors.quest, labelOf(point, (name) => ` ${name}`), colors, taken);
   });
   context.restore();
 }
@@ -164,6 +164,12 @@ function mark(context, x, y, color, label, colors, taken) {
   context.textAlign = "right";
   context.fillText(label, x - 10, at);
   context.textAlign = "center";
+}
+
+/** A budget, and the preset that it is. */
+function labelOf(point, named) {
+  const name = PRESETS[point.token_budget];
+  return number(point.token_budget) + (name ? named(name) : "");
 }
 
 function speedOf(point) {
