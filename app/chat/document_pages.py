@@ -55,6 +55,7 @@ def _stored_end(report: AnswerReport, pages: Sequence[tuple[Document, int, str]]
     return {
         "finish_reason": report.finish_reason,
         "attention": report.attention,
+        "mode": "whole" if report.passages is None else "passages",
         # The mean was not kept; with Quest it is the budget, but for layers that are told to read everything.
         "attended_tokens": context_tokens if is_dense else min(report.token_budget, context_tokens),
         "context_tokens": context_tokens,

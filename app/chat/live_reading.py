@@ -83,6 +83,7 @@ class LiveReading:
 
     def __init__(self, plan: PromptPlan, attention: str, page_size: int) -> None:
         self._attention = attention
+        self._mode = plan.mode
         self._page_size = page_size
         self._pages = placed_pages(plan)
         self._documents_end = max((end for page in self._pages for _, end in page.places), default=0)
@@ -105,8 +106,8 @@ class LiveReading:
         """For the telemetry of a step, which it takes up.
 
         `attended_tokens` as the function tells it, `mean_missed_share` over the steps so far, `kv_bytes_read` with the
-        pages' summaries, `attention`, and the `heat` of the document pages in the order of `placed_pages`, as
-        `heat_levels` makes it.
+        pages' summaries, `attention`, the prompt's `mode`, and the `heat` of the document pages in the order of
+        `placed_pages`, as `heat_levels` makes it.
 
         None in step 0, whose token comes from the prefill, and what is not known.
         """
@@ -124,6 +125,7 @@ class LiveReading:
         self._attended.add(attended)
         return {
             "attention": self._attention,
+            "mode": self._mode,
             "attended_tokens": attended,
             "mean_missed_share": self._missed.value,
             "kv_bytes_read": step.kv_bytes_read if step.step > 0 else None,
@@ -152,6 +154,7 @@ class LiveReading:
             heat, heat_of = heat_levels([scores.get(key) for key in keys]), "attention"
         return {
             "attention": self._attention,
+            "mode": self._mode,
             "attended_tokens": self._attended.value,
             "context_tokens": self._context_tokens,
             "mean_missed_share": self._missed.value,

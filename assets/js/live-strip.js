@@ -58,7 +58,7 @@ function stripText({ prefill, step, end }) {
   const figures = end ?? step;
   if (figures?.attended_tokens == null) return text;
   const share = figures.attended_tokens / figures.context_tokens;
-  return share > 0.995 ? `All ${number(figures.context_tokens)} tokens a word` : `${percent(share)} of the text a word`;
+  return share > 0.995 ? `All ${number(figures.context_tokens)} tokens a word` : `${percent(share)} of the ${figures.mode === "passages" ? "passages" : "text"} a word`;
 }
 
 function speedText(value) {

@@ -31,11 +31,13 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
   const [looks, skips] = isNow ? ["looks", "skips"] : ["looked", "skipped"];
   const attended = figures.attended_tokens;
   if (attended == null) return "Answering.";
+  const tokens = figures.mode === "passages" ? "tokens of the passages that it was given" : "tokens";
   if (attended >= ALMOST_ALL * all) {
     const why = figures.attention === "dense" ? "" : ": the text is short enough for that";
-    return `For each word the model ${looks} at all ${number(all)} tokens${why}.`;
+    return `For each word the model ${looks} at all ${number(all)} ${tokens}${why}.`;
   }
-  const part = `For each word the model ${looks} at ${number(Math.round(attended))} of ${number(all)} tokens (${percent(attended / all)})`;
+  const share = `${number(Math.round(attended))} of ${number(all)} ${tokens} (${percent(attended / all)})`;
+  const part = `For each word the model ${looks} at ${share}`;
   return missed == null ? `${part}.` : `${part} and ${skips} an estimated ${percent(missed)} of its attention.`;
 }
 

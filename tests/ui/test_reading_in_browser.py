@@ -114,6 +114,8 @@ def test_the_sentence_is_right_in_every_case_and_the_strip_leads_to_the_page(tol
     assert "looks everywhere" in part(page, "how").inner_text()
     tell(FINISHED | {"attended_tokens": 900.0, "context_tokens": 900, "mean_missed_share": None})
     sentence(page, "looked at all 900 tokens: the text is short enough for that.")
+    tell(FINISHED | {"mode": "passages"})
+    sentence(page, "looked at 1,024 of 6,708 tokens of the passages that it was given (15 %) and skipped")
     tell(READING, FINISHED | {"attended_tokens": None, "context_tokens": None, "finish_reason": "cancelled"})
     sentence(page, "Stopped before the model had looked anywhere.")
 

@@ -2,7 +2,8 @@
 
 The reference answers are fed to the model, so that the sources are measured and not what the model knows. Text and
 reads are told apart: the text is searched over the whole document; the reads are of the pages that fit the window, with
-dense attention looked at as the app does after each answer, and, for each budget, the pages that Quest selects.
+dense attention looked at as the app does after each answer, and, for each budget, the pages that Quest selects, as the
+app does while an answer is written.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import numpy as np
 import torch
 
-from app.chat.answer_reads import NEUTRAL_TEXTS, ReadBaselines
+from app.chat.answer_reads import ReadBaselines
+from app.chat.page_heat import SelectedTokens, SelectionLevels, placed_pages
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT, PromptPlan, PromptPlanner
 from app.chat.prompt.template import ChatTokenizer
 from app.errors import UserFacingError
@@ -139,6 +140,7 @@ class _Reader:
         self._tokenizer = ChatTokenizer(engine.model_folder)
         self._planner = PromptPlanner(self._tokenizer, engine.context_tokens)
         self._baselines = ReadBaselines(lambda text: self._tokenizer.encode(text).token_ids)
+        self._levels = SelectionLevels(lambda text: self._tokenizer.encode(text).token_ids, engine.page_size)
         self._quests = [QuestConfig(token_budget=budget, dense_layers=settings.dense_layers) for budget in budgets]
         self._on_progress = on_progress
 
@@ -151,10 +153,9 @@ class _Reader:
                 for number, one in enumerate(case.questions)
                 if one.is_held_out and max(one.pages) < document.page_count
             ]
-            usual: dict[int, np.ndarray] = {}
             for count, number in enumerate(asked):
                 self._on_progress(f"{case.name}, {case.kind}: question {count + 1} of {len(asked)}")
-                self._read(session, case, document, number, usual, cancellation)
+                self._read(session, case, document, number, cancellation)
                 yield
 
     def _fitting(self, document: Document) -> Document:
@@ -173,7 +174,6 @@ class _Reader:
         case: _Case,
         document: Document,
         number: int,
-        usual: dict[int, np.ndarray],
         cancellation: Cancellation,
     ) -> None:
         question = case.questions[number]
@@ -185,42 +185,30 @@ class _Reader:
         if reads is not None:
             case.reads.setdefault(None, {})[number] = reads.scores()
         for quest in self._quests:
-            budget = quest.token_budget
-            if budget not in usual:
-                neutral = [token for text in NEUTRAL_TEXTS for token in self._tokenizer.encode(text).token_ids]
-                end = max(span.end_token for span in plan.spans if span.document is not None)
-                usual[budget] = self._selected(session, plan, plan.token_ids[end - 1 : end] + neutral, end - 1, quest)
-            selected = self._selected(session, plan, answer, len(plan.token_ids), quest)
-            pages = list(dict.fromkeys(_page_keys(plan)))
-            factors = (selected + 1e-4) / (usual[budget] + 1e-4)
-            case.reads.setdefault(budget, {})[number] = dict(zip(pages, factors.tolist(), strict=True))
+            heat = self._heat(session, plan, answer, quest, cancellation)
+            if heat:
+                case.reads.setdefault(quest.token_budget, {})[number] = heat
         if case.kind == "written" and document.page_count == case.document.page_count:
             self._answer(session, case, question, cancellation)
 
-    def _selected(
-        self, session: Session, plan: PromptPlan, token_ids: list[int], start: int, quest: QuestConfig
-    ) -> np.ndarray:
-        """The share of the page reads that each document page got while tokens were decoded: [pages]."""
+    def _heat(
+        self, session: Session, plan: PromptPlan, token_ids: list[int], quest: QuestConfig, cancellation: Cancellation
+    ) -> Mapping[PageKey, float]:
+        """How many times as much as usual an answer's steps select of each page, as the app shows it meanwhile."""
+        pages = placed_pages(plan)
+        usual = self._levels.usual(session, plan, quest, cancellation)
+        if usual is None:
+            return {}
+        selected = SelectedTokens(pages, self._engine.page_size)
         fork = session.fork()
         try:
-            fork.truncate(start)
-            # The logits after the last token that is left.
-            for _ in fork.prefill(plan.token_ids[:start], _Never(), len(token_ids)):
-                pass
-            counts = np.zeros(-(-(start + len(token_ids)) // self._engine.page_size) + 1)
-            for token in fork.score(token_ids, quest, _Never()):
+            for token in fork.score(token_ids, quest, cancellation):
                 if token.reads is not None:
-                    step = token.reads.page_reads[token.reads.dense_layers :].sum(axis=0, dtype=np.int64)
-                    step[list(token.reads.always_read_pages)] = 0
-                    counts[: len(step)] += step
+                    selected.add(token.reads)
         finally:
             fork.close()
-        by_token = np.concatenate(([0.0], np.cumsum(np.repeat(counts, self._engine.page_size))))
-        pages = list(dict.fromkeys(_page_keys(plan)))
-        shares = np.zeros(len(pages))
-        for span, page in zip((one for one in plan.spans if one.document is not None), _page_keys(plan), strict=True):
-            shares[pages.index(page)] += by_token[span.end_token] - by_token[span.start_token]
-        return shares / max(by_token[-1], 1.0)
+        keys = [(page.document.document_id, page.page_index) for page in pages]
+        return dict(zip(keys, selected.factors(usual), strict=True))
 
     def _answer(self, session: Session, case: _Case, question: SourceQuestion, cancellation: Cancellation) -> None:
         sampling = SamplingConfig(
@@ -245,14 +233,6 @@ class _Reader:
                 "unsupported": len(unsupported),
             }
         )
-
-
-class _Never:
-    requested = False
-
-
-def _page_keys(plan: PromptPlan) -> list[PageKey]:
-    return [(span.document.document_id, span.page_index) for span in plan.spans if span.document is not None]
 
 
 def _rows(case: _Case) -> Iterator[dict[str, Any]]:

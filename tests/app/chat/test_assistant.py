@@ -12,6 +12,8 @@ import pytest
 
 from app.chat.answer import AnswerOptions, Finished, ModelLoading, PassagesFound, PrefillEvent, Queued, TokenEvent
 from app.chat.assistant import Assistant
+from app.chat.page_heat import SelectionLevels
+from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RacePrefill, RaceToken
 from app.settings import AppSettings
@@ -334,7 +336,27 @@ def test_telemetry_follows_the_answer(assistant, reading):
     assert (end["attended_tokens"], end["heat_of"]) == (OPTIONS.token_budget, "attention")
     pages = [page for document in listed["documents"] for page in document["pages"]]
     assert len(base64.b64decode(step["heat"])) == len(base64.b64decode(end["heat"])) == len(pages)
-    assert events[1]["attention"] == "quest" and not events[1]["already_read"]
+    assert events[1]["attention"] == "quest" and events[1]["already_read"]
+
+
+def test_looking_at_the_usual_levels_changes_no_answer(assistant, book_path, monkeypatch):
+    levels = []
+
+    def answers() -> list[str]:
+        conversation = assistant.new_conversation()
+        assistant.library.wait(assistant.add_document(conversation, book_path).document_id)
+        return [answer(assistant, conversation)[1].answer for _ in range(2)]
+
+    def usual(self, *arguments):
+        levels.append(look(self, *arguments))
+        return levels[-1]
+
+    look = SelectionLevels.usual
+    monkeypatch.setattr(SelectionLevels, "usual", usual)
+    told = answers()
+    assert len(levels) == 2 and levels[0] is not None and levels[0] is levels[1]
+    monkeypatch.setattr(SelectionLevels, "usual", lambda *arguments: None)
+    assert answers() == told
 
 
 def test_every_kv_page_has_its_text(assistant, reading):
