@@ -101,6 +101,7 @@ def page(context, address):
     longest = page.get_by_label("number input for Longest answer, in tokens")
     longest.fill("32")
     longest.press("Tab")
+    page.keyboard.press("Escape")
     return page
 
 
@@ -278,6 +279,7 @@ def test_a_race_ends_with_a_verdict(page):
 def test_nothing_is_wider_than_a_telephone(page):
     page.set_viewport_size({"width": 390, "height": 844})
     page.wait_for_timeout(500)
+    page.get_by_role("button", name="Page, reading and race").click()
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for selector in ("#messages", "#question", "#side-zone"):
         box = page.locator(selector).bounding_box()
@@ -298,10 +300,10 @@ def test_a_page_opens_at_its_top_and_wide_ones_with_the_cursor_in_the_question(c
 
 def test_a_preset_sets_the_budget_and_another_budget_is_custom(context, address):
     page = open_page(context, address)
-    page.get_by_role("button", name="Settings").click()
     budget = page.get_by_label("number input for Tokens looked at")
-    page.get_by_label("Fast: 256").click()
+    page.locator("#preset").get_by_text("Fast").click()
     page.wait_for_function("input => input.value === '256'", arg=budget.element_handle())
+    page.get_by_role("button", name="Settings").click()
     budget.fill("512")
     budget.press("Enter")
     page.wait_for_selector("#preset input[value=custom]:checked")
