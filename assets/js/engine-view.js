@@ -208,7 +208,8 @@ export class EngineView extends HTMLElement {
     // Step 0 reads nothing: its token comes from the prefill.
     this.setBytes(event.step > 0 ? event.kv_bytes_read : null);
     this.setFigure("read-share", event.step > 0 ? event.read_share : null, percent);
-    this.setFigure("missed-share", event.missed_share, percent);
+    // The mean so far, as in the sentence above.
+    this.setFigure("missed-share", event.mean_missed_share ?? event.missed_share, percent);
   }
 
   setBytes(bytes) {

@@ -161,6 +161,7 @@ export class ReadingPanel extends HTMLElement {
         button.type = "button";
         button.textContent = pageName(reading.pages[page].label);
         button.title = reading.pages[page].name;
+        button.setAttribute("aria-label", `${button.textContent}, ${button.title}`);
         button.addEventListener("click", () => this.openPage(page));
         return button;
       }),
