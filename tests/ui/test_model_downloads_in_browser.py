@@ -57,7 +57,7 @@ def test_a_model_is_downloaded_from_the_page(served, open_page, hub, tmp_path):
     try:
         hub.faults.bytes_per_s = 2e5
         row = element.locator("li", has_text="Qwen2.5 0.5B Instruct")
-        assert "Apache-2.0" in row.inner_text() and "2.0 GiB of memory" in row.inner_text()
+        assert "Apache-2.0" in row.inner_text() and "of memory for 32,768 tokens" in row.inner_text()
         row.get_by_role("button", name="Download").click()
         pause = row.get_by_role("button", name="Pause the download")
         pause.wait_for()
@@ -77,7 +77,8 @@ def test_a_model_is_downloaded_from_the_page(served, open_page, hub, tmp_path):
         row.get_by_role("button", name="Resume").click()
         row.get_by_text("downloaded and checked").wait_for()
         row.get_by_role("button", name=f"Use {SUGGESTED}").click()
-        assert page.evaluate("window.used") == [{"model": SUGGESTED, "weightBits": 16, "contextTokens": 32768}]
+        (used,) = page.evaluate("window.used")
+        assert used.pop("weightBits") in (16, 8, 4) and used == {"model": SUGGESTED, "contextTokens": 32768}
 
         def look_up(model: str) -> None:
             element.get_by_label("Any other model").fill(model)
