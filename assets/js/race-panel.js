@@ -100,7 +100,11 @@ export class RacePanel extends HTMLElement {
     const { race, error } = await startRace(conversationId, request);
     if (conversationId !== this.conversationId) return;
     if (error) this.form.refuse(error);
-    else this.open(race, true);
+    else {
+      this.open(race, true);
+      // A short race may have been told of, to its end, before the answer was here.
+      this.catchUp();
+    }
   }
 
   async openKept(raceId) {
@@ -165,13 +169,18 @@ export class RacePanel extends HTMLElement {
       this.look();
       return;
     }
+    this.toldMeanwhile?.push(event);
     if (takeEvent(this.race, event)) this.redraw();
     else this.catchUp();
   }
 
   async catchUp() {
+    if (this.toldMeanwhile) return;
+    const toldMeanwhile = (this.toldMeanwhile = []);
     const race = await fetchRace(this.conversationId, this.race.race_id);
+    this.toldMeanwhile = null;
     if (!race || race.race_id !== this.race?.race_id) return;
+    for (const event of toldMeanwhile) takeEvent(race, event);
     this.race = race;
     (race.kind === "race" ? this.film : this.sweep).open(race);
     this.showState();

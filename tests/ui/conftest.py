@@ -15,6 +15,7 @@ from app.models.model_loader import ModelStatus
 from app.settings import AppSettings
 from tests.ui.scripted_assistant import ANSWER_WORDS, ScriptedAssistant, answer_report
 from tests.ui.scripted_documents import add_scripted_routes
+from tests.ui.scripted_models import PRESENT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -88,9 +89,12 @@ def chromium() -> Iterator:
 
 @pytest.fixture
 def open_page(chromium, served) -> Iterator[Callable]:
-    """Opens the scripted page in a browser context of its own, with the options of Playwright's `new_context`."""
-    contexts = []
-    served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
+    """Opens the scripted page in a browser context of its own, with the options of Playwright's `new_context`.
+
+    Its `complaints` are what the browser said in its console, and requests to other servers.
+    """
+    contexts, complaints = [], []
+    served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096, reference=PRESENT)
     served.failure, served.words, served.finish_reason = None, ANSWER_WORDS, "stop"
     served.pause.set()
     served.reading.set()
@@ -101,11 +105,16 @@ def open_page(chromium, served) -> Iterator[Callable]:
         context = chromium.new_context(**{"viewport": {"width": 1440, "height": 900}} | options)
         context.set_default_timeout(30_000)
         contexts.append(context)
+        context.on("console", lambda message: message.type == "error" and complaints.append(message.text))
+        context.on("weberror", lambda error: complaints.append(str(error.error)))
+        own = (served.address, "data:", "blob:")
+        context.on("request", lambda request: request.url.startswith(own) or complaints.append(request.url))
         page = context.new_page()
         page.goto(served.address)
         page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
         return page
 
+    opened.complaints = complaints
     yield opened
     for context in contexts:
         context.close()
