@@ -36,7 +36,6 @@ class SampleReading:
         fits: whether it fits the window as a whole.
         window_share: of its tokens, what a first question is given at most.
         reading: how long the model needs for these; None if nobody knows.
-        whole: how long it would need for the whole book.
     """
 
     tokens: str
@@ -44,7 +43,6 @@ class SampleReading:
     fits: bool
     window_share: float
     reading: ReadingTime | None
-    whole: ReadingTime | None
 
 
 def sample_listing(assistant: Assistant, search: str) -> list[dict[str, Any]]:
@@ -87,7 +85,6 @@ def sample_reading(model: LoadedModel, book: SampleBook, time_of: Callable[[int]
         fits=question_tokens >= tokens,
         window_share=question_tokens / tokens,
         reading=time_of(question_tokens),
-        whole=time_of(tokens),
     )
 
 

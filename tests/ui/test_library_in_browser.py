@@ -131,7 +131,7 @@ def test_a_sample_book_is_a_row_that_says_what_reading_it_takes(open_page, serve
     row.get_by_text("How long reading it takes is told when the model is loaded.").wait_for()
     assert "An Author. 147 pages" in row.inner_text() and row.locator(".row-more").is_hidden()
     time = {"seconds": 130.0, "is_least": False, "is_of_this_run": False}
-    reading = {"tokens": "about 54,300", "window_tokens": 4096, "window_share": 0.05, "fits": False, "whole": time}
+    reading = {"tokens": "about 54,300", "window_tokens": 4096, "window_share": 0.05, "fits": False}
     for measured, words in ((None, "Time to read those: not measured on this machine"), (time, "about 2 min, as last")):
         sample["reading"] = reading | {"reading": measured}
         served._tell_library()
