@@ -27,6 +27,8 @@ export function followDesk() {
   phone.addEventListener("change", arrange);
   window.addEventListener("quest-show-side", ({ detail }) => showSide(detail.tab));
   window.addEventListener("quest-page-shown", () => showSide("page"));
+  // Before, nobody knows how long its lists are: drawn, they would be pushed down.
+  window.addEventListener("quest-library-shown", () => (root.dataset.library = "known"), { once: true });
   // Another conversation is looked at, not its library.
   window.addEventListener("quest-opened", ({ detail }) => detail.before && root.dataset.sheet === "library" && toggleLibrary());
   document.addEventListener("click", ({ target }) => {
