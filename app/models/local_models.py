@@ -13,11 +13,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.errors import UserFacingError
 from app.models.model_choice import MAX_FOLDERS, MAX_PATH_CHARACTERS
 from app.models.model_places import MAX_ENTRIES, Candidate, Place, common_places, embedded_candidate, look_through
-from quest_core.model_outline import ModelOutline
+from quest_core.errors import ModelError
+
+if TYPE_CHECKING:
+    from quest_core.model_outline import ModelOutline
 
 # A look that is younger is not repeated: the page asks whenever it is opened.
 LOOK_AGAIN_S = 5.0
@@ -223,7 +227,7 @@ class LocalModels:
                 self._models.setdefault(candidate.reference, model)
 
     def _understood(self, candidate: Candidate) -> LocalModel:
-        from quest_core.errors import ModelError
+        # Brings torch, which the page must not wait for.
         from quest_core.model_outline import read_outline
 
         signature = _signature(candidate.path)

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from app.settings import AppSettings
 from quest_core.errors import ModelError
-from quest_core.model_outline import ModelOutline
 
 if TYPE_CHECKING:
     from quest_core.memory_plan import MemoryPlan, MemoryPlanner
+    from quest_core.model_outline import ModelOutline
 
 # The shortest window that is worth offering.
 LEAST_TOKENS = 1024
