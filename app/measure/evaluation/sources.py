@@ -196,7 +196,7 @@ class _Reader:
     ) -> Mapping[PageKey, float]:
         """How many times as much as usual an answer's steps select of each page, as the app shows it meanwhile."""
         pages = placed_pages(plan)
-        usual = self._levels.usual(session, plan, quest, cancellation)
+        usual = self._levels.usual(session, plan, quest, cancellation, most_s=600.0)
         if usual is None:
             return {}
         selected = SelectedTokens(pages, self._engine.page_size)
