@@ -22,6 +22,7 @@ BENCHMARKS = {
     "trace": "what the record of the pages read costs",
     "cpu": "prefill, decoding, memory and agreement on the CPU, against Transformers and llama.cpp",
     "reopen": "the first word of an answer over a document that was read before, and one that was not",
+    "page": "first paint, usable page, and frames a second while an answer streams, in a real browser",
 }
 LOADED_CONTEXTS = [512, 2048, 7680]
 SHAPE_BUDGETS = [2048]
@@ -59,7 +60,9 @@ def add_bench_arguments(parser: argparse.ArgumentParser) -> None:
         help="token budgets of Quest (default: --token-budget; with --shape 2048; kernels: 512,1024,2048,4096)",
     )
     parser.add_argument("--steps", type=int, default=32, metavar="N", help="tokens decoded in each round (default: 32)")
-    parser.add_argument("--rounds", type=int, metavar="N", help="rounds (default: 3; prefill 2, reopen 5, kernels 7)")
+    parser.add_argument(
+        "--rounds", type=int, metavar="N", help="rounds (default: 3; prefill 2, reopen and page 5, kernels 7)"
+    )
     parser.add_argument(
         "--text",
         type=Path,
@@ -122,7 +125,7 @@ def rival_list(text: str) -> tuple[str, ...]:
 
 def run_bench(settings: AppSettings, arguments: argparse.Namespace) -> int:
     """Run one benchmark, print its table, write its JSON and plot; returns the exit code."""
-    if arguments.plot and arguments.benchmark in ("products", "reopen"):
+    if arguments.plot and arguments.benchmark in ("products", "reopen", "page"):
         raise UserFacingError(f"bench {arguments.benchmark} has no curves to draw. Leave --plot out.")
     if arguments.plot:
         from app.measure.svg_files import require_matplotlib
@@ -193,6 +196,10 @@ def _measure(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, 
         from app.measure.benchmarks.products import measure_products
 
         return measure_products(rounds=arguments.rounds or 7, on_progress=_print_progress)
+    if arguments.benchmark == "page":
+        from app.measure.benchmarks.page import measure_page
+
+        return measure_page(settings, rounds=arguments.rounds or 5, on_progress=_print_progress)
     if arguments.benchmark == "decode":
         return _measure_decode(settings, arguments)
     if arguments.benchmark == "cpu":
