@@ -18,6 +18,8 @@ from pathlib import Path
 
 import pytest
 
+from app.measure.benchmarks.page import load_page
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_BOOK = ROOT / "assets" / "books" / "the-happy-prince.pdf"
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -308,3 +310,10 @@ def test_a_preset_sets_the_budget_and_another_budget_is_custom(context, address)
     budget.press("Enter")
     page.wait_for_selector("#preset input[value=custom]:checked")
     page.close()
+
+
+def test_a_load_of_the_page_is_measured(context, address):
+    """No time is asserted."""
+    measured = load_page(context.browser, address, 390, 844)
+    assert 0 < measured["first_paint_ms"] <= measured["usable_ms"]
+    assert measured["load_shift"] < 0.05

@@ -164,19 +164,3 @@ def test_a_thousand_pages_are_scrolled_searched_and_read(asked, served):
     # From the library: by name, without being asked first where.
     page.locator("#document-list .document-name", has_text="prince.pdf").click()
     shows(page, label="1")
-
-
-def test_on_a_telephone_the_document_is_a_sheet(asked, served):
-    page = asked(viewport={"width": 390, "height": 844})
-    finish(page, served)
-    page.locator("#messages quest-citation button").last.click()
-    shows(page, label="13", passages=1)
-    box = page.locator(f"{VIEW} .frame").bounding_box()
-    assert box["x"] <= 0 and box["width"] >= 370 and box["height"] >= 600
-    page.get_by_role("button", name="Close the side").click()
-    page.locator("#side-zone").wait_for(state="hidden")
-    page.locator("#messages quest-citation button").last.focus()
-    page.keyboard.press("Enter")
-    shows(page, label="13", passages=1)
-    page.keyboard.press("Escape")
-    page.locator("#side-zone").wait_for(state="hidden")

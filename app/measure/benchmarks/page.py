@@ -84,11 +84,11 @@ def measure_page(
             rows = []
             for width, height in SIZES:
                 on_progress(f"the page at {width} x {height}")
-                loads = [_load(browser, address, width, height) for _ in range(rounds)]
+                loads = [load_page(browser, address, width, height) for _ in range(rounds)]
                 medians = {name: statistics.median(load[name] for load in loads) for name in loads[0]}
                 rows.append({"width": width, **medians})
             on_progress("the sample book is read, and asked about")
-            rows[0] |= _stream(browser, address, *SIZES[0])
+            rows[0] |= stream_answers(browser, address, *SIZES[0])
     return {
         "benchmark": "page",
         "rounds": rounds,
@@ -108,7 +108,7 @@ def _wait_for_model(browser: Any, address: str) -> None:
             raise UserFacingError(page.locator(".model-status").get_attribute("title") or "The model was not loaded.")
 
 
-def _load(browser: Any, address: str, width: int, height: int) -> dict[str, float]:
+def load_page(browser: Any, address: str, width: int, height: int) -> dict[str, float]:
     """One load in a context of its own, so that nothing is kept from another."""
     with browser.new_context(viewport={"width": width, "height": height}) as context:
         context.set_default_timeout(PATIENCE_MS)
@@ -126,7 +126,7 @@ def _load(browser: Any, address: str, width: int, height: int) -> dict[str, floa
         }
 
 
-def _stream(browser: Any, address: str, width: int, height: int) -> dict[str, float]:
+def stream_answers(browser: Any, address: str, width: int, height: int) -> dict[str, float]:
     """Frames while answers are written beside the open document."""
     with browser.new_context(viewport={"width": width, "height": height}) as context:
         context.set_default_timeout(PATIENCE_MS)

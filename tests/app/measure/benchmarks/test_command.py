@@ -129,3 +129,9 @@ def test_help_names_every_benchmark(capsys):
         cli.main(["bench", "--help"])
     text = " ".join(capsys.readouterr().out.split())
     assert all(f"{name}: " in text for name in command.BENCHMARKS)
+
+
+def test_the_page_is_measured_only_where_a_browser_can_be_driven(monkeypatch, tmp_path):
+    monkeypatch.setitem(sys.modules, "playwright.sync_api", None)
+    with pytest.raises(UserFacingError, match="playwright, which is not installed.*requirements-dev.txt"):
+        cli.main(["bench", "page", "--data-dir", str(tmp_path)])
