@@ -56,6 +56,8 @@ window.addEventListener("quest-ask", (event) => trigger("example_select", event.
 _TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("click", event.detail));'
 _LOOK_AGAIN = call_script("following", "lookAgain")
 _JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to latest</button>'
+# With its word: Gradio draws a button that was never seen before without any, now and then.
+_STOP_SHOWN, _STOP_HIDDEN = gr.update(visible=True, value="Stop"), gr.update(visible=False)
 # Of so many chats the questions to begin with are remembered: making them reads the texts' first pages.
 _KEPT_EXAMPLES = 64
 
@@ -230,7 +232,7 @@ class ChatPanel:
             content: Any = begun_content(running.begun) if running.begun else waiting_content(queue_line(0))
             passages: tuple[EvidencePassage, ...] = ()
             messages = [*earlier, *running_messages(running.question, content)]
-            yield messages, gr.update(visible=True), self._documents_panel.meter_markup(conversation), ""
+            yield messages, _STOP_SHOWN, self._documents_panel.meter_markup(conversation), ""
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
@@ -257,7 +259,7 @@ class ChatPanel:
         if tab.is_newest:
             yield (
                 self._still_messages(conversation),
-                gr.update(visible=False),
+                _STOP_HIDDEN,
                 self._documents_panel.meter_markup(conversation),
                 unanswered_markup(conversation),
             )

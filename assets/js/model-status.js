@@ -15,12 +15,20 @@ export class ModelStatus extends HTMLElement {
   connectedCallback() {
     if (!this.button) this.build();
     this.heard = () => this.lookAgain();
+    // Gradio may also put its own back into this same element.
+    this.watch ??= new MutationObserver(() => {
+      if (this.button.parentElement === this && this.children.length === 2) return;
+      this.replaceChildren(this.button, this.said);
+      this.lookAgain();
+    });
+    this.watch.observe(this, { childList: true });
     window.addEventListener("quest-models", this.heard);
     window.addEventListener("quest-server", this.heard);
     this.lookAgain();
   }
 
   disconnectedCallback() {
+    this.watch.disconnect();
     window.removeEventListener("quest-models", this.heard);
     window.removeEventListener("quest-server", this.heard);
   }
