@@ -273,7 +273,8 @@ class ChatPanel:
         if messages:
             return messages
         entries = self._assistant.entries(conversation)
-        return start_messages(entries, self._example_questions(conversation, entries))
+        is_demonstration = self._assistant.status().demonstration
+        return start_messages(entries, self._example_questions(conversation, entries), is_demonstration)
 
     def _example_questions(self, conversation: Conversation, entries: Sequence[LibraryEntry]) -> tuple[str, ...]:
         key = tuple(entry.document_id for entry in entries if entry.state == "read")

@@ -21,7 +21,7 @@ from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
 from ui.page_script import call_script
-from ui.question_line import QuestionLine, status_markup
+from ui.question_line import question_line
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.side_panel import document_view, live_strip, race_panel, side_tabs
@@ -94,7 +94,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 live_strip()
                 raw_html(_CONNECTION_LINE, js_on_load=None, elem_id="connection-line")
                 with chat_panel.question_area:
-                    question_line = QuestionLine(assistant, settings_panel, documents_panel)
+                    question_line(assistant, settings_panel, documents_panel)
             with gr.Column(elem_id="side-zone", scale=0, min_width=0):
                 side_tabs()
                 document_view()
@@ -106,8 +106,8 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         library_panel.connect(conversation_id, chat_panel.messages)
         chat_panel.connect(conversation_id)
 
-        def show_loading(opened_id: str) -> tuple:
-            """Model state and context bar while the model loads; the timer stops itself afterwards."""
+        def show_meter(opened_id: str) -> tuple:
+            """The context bar once the model is there to count tokens; the timer stops itself afterwards."""
             loading = assistant.status().stage in ("starting", "loading")
             meter = gr.skip()
             if not loading and opened_id:
@@ -116,7 +116,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 except UserFacingError:
                     # The tab's conversation is gone; its next action says so.
                     pass
-            return status_markup(assistant), meter, gr.Timer(active=loading or not opened_id)
+            return meter, gr.Timer(active=loading or not opened_id)
 
         hidden = {"show_progress": "hidden", "api_visibility": "private"}
         blocks.load(
@@ -127,12 +127,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             **hidden,
         )
         blocks.load(None, js=call_script("question", "focusQuestion"))
-        loading_timer.tick(
-            show_loading,
-            conversation_id,
-            [question_line.model_status, documents_panel.meter, loading_timer],
-            **hidden,
-        )
+        loading_timer.tick(show_meter, conversation_id, [documents_panel.meter, loading_timer], **hidden)
     # Handlers wait for a document, not for the processor.
     blocks.queue(default_concurrency_limit=16)
     return Page(blocks, quest_theme(), _HEAD, _FRAME)

@@ -13,6 +13,10 @@ from ui.wording import listed
 
 StartState = Literal["none", "reading", "unreadable", "ready"]
 _MOST_NAMES = 3
+_DEMONSTRATION = (
+    '<p class="start-model">The model that comes with Quest Chat is a demonstration and often wrong: trust the '
+    'passages, not its words. <button type="button" data-dialog="models">Choose a larger one</button></p>'
+)
 
 
 class ListedDocument(Protocol):
@@ -33,12 +37,15 @@ def start_state(entries: Sequence[ListedDocument]) -> StartState:
     return "reading" if "reading" in states else "unreadable"
 
 
-def start_messages(entries: Sequence[ListedDocument], questions: Sequence[str] = ()) -> list[dict[str, Any]]:
+def start_messages(
+    entries: Sequence[ListedDocument], questions: Sequence[str] = (), is_demonstration: bool = False
+) -> list[dict[str, Any]]:
     """The one message of a chat without a turn.
 
     Args:
         entries: its documents.
         questions: to begin with.
+        is_demonstration: whether the model is too small to be relied on, which is said.
     """
     state = start_state(entries)
     heading, text = _wording(state, entries)
@@ -49,6 +56,8 @@ def start_messages(entries: Sequence[ListedDocument], questions: Sequence[str] =
     if state == "ready" and questions:
         buttons = "".join(f'<button type="button" data-ask>{html.escape(question)}</button>' for question in questions)
         markup += f'<div class="start-questions" role="group" aria-label="Example questions">{buttons}</div>'
+    if is_demonstration:
+        markup += _DEMONSTRATION
     return [{"role": "assistant", "content": html_content(f"{markup}</div>")}]
 
 

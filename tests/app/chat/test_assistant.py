@@ -165,13 +165,13 @@ def test_a_question_that_comes_before_the_model_hears_how_far_it_is_and_can_be_s
     conversation = assistant.new_conversation()
     events = assistant.answer(conversation, "Who?", OPTIONS)
     assert next(events) == ModelLoading("The model is not loaded yet.")
-    assistant._loader._report("loading", "Reading the weights")
+    assistant._loader.report("Reading the weights")
     assert next(events) == ModelLoading("Reading the weights")
     assistant.cancel(conversation)
     with pytest.raises(UserFacingError, match="Stopped before"):
         next(events)
     assert (conversation.turns, conversation.unanswered) == ([], "Who?")
-    assistant._loader._report("failed", "There is no such model.")
+    assistant._loader.fail("There is no such model.")
     with pytest.raises(UserFacingError, match="no such model"):
         list(assistant.race(conversation, "Who?", OPTIONS))
     assistant.close()
