@@ -50,13 +50,14 @@ class Pictures:
         self._address = address
         self._folder = folder
 
-    def open(self, size: dict[str, int], dark: bool = False) -> Any:
-        """A page of this size at the program's last conversation; a telephone's with twice as many pixels."""
+    def open(self, size: dict[str, int], dark: bool = False, address: str = "") -> Any:
+        """A page of this size at the address of a conversation, or a new one; a telephone's with twice the pixels."""
         options = {"device_scale_factor": 2 if size == TELEPHONE else 1}
         context = self._browser.new_context(viewport=size, color_scheme="dark" if dark else "light", **options)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        page.goto(f"{self._address}/?__theme={'dark' if dark else 'light'}")
+        address = address or f"{self._address}/?"
+        page.goto(f"{address}&__theme={'dark' if dark else 'light'}")
         page.wait_for_selector(OPENED, state="attached")
         page.wait_for_selector(".model-status[data-stage=ready]", state="attached")
         return page
@@ -75,7 +76,7 @@ class Pictures:
         path = self._folder / f"{name}.png"
         picture.save(path, optimize=True)
         if path.stat().st_size > LARGEST_BYTES:
-            picture.quantize(256, Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+            picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE).save(path, optimize=True)
         if (size := path.stat().st_size) > LARGEST_BYTES:
             raise UserFacingError(f"{path} has {size:,} bytes; at most {LARGEST_BYTES:,} are wanted.")
         print(f"{path.relative_to(ROOT)}: {size:,} bytes", flush=True)
@@ -106,14 +107,14 @@ def take_all(pictures: Pictures) -> None:
     page.locator("#messages quest-answer-row").first.get_by_role("button", name="Race this question").click()
     page.locator(".verdict", has_text=re.compile("same words|same first token|different words")).wait_for()
     pictures.take(page, "race")
+    address = page.url.replace("&__theme=light", "").replace("__theme=light", "")
     page.context.close()
-    # The conversation is opened anew by who comes next.
     for size, dark, name in (
         (DESKTOP, True, "answer-dark"),
         (TELEPHONE, False, "phone"),
         (TELEPHONE, True, "phone-page-dark"),
     ):
-        page = pictures.open(size, dark)
+        page = pictures.open(size, dark, address)
         page.locator("#messages quest-answer-row").nth(1).wait_for()
         if dark:
             open_source(page)
