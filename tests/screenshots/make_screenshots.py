@@ -118,6 +118,8 @@ def take_all(pictures: Pictures) -> None:
         page.locator("#messages quest-answer-row").nth(1).wait_for()
         if dark:
             open_source(page)
+        else:
+            page.locator("#messages quest-question").first.scroll_into_view_if_needed()
         pictures.take(page, name)
         page.context.close()
 
