@@ -103,7 +103,7 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 race_panel()
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
-        library_panel.connect(conversation_id, chat_panel.messages)
+        library_panel.connect(conversation_id)
         chat_panel.connect(conversation_id)
 
         def show_meter(opened_id: str) -> tuple:

@@ -54,12 +54,11 @@ class LibraryPanel:
         """Put the search field here: it filters both lists and stands above them."""
         raw_html(_SEARCH, js_on_load=None, elem_id="library-search-field")
 
-    def connect(self, conversation_id: gr.Textbox, messages: gr.Chatbot) -> None:
+    def connect(self, conversation_id: gr.Textbox) -> None:
         """Attach the handlers.
 
         Args:
             conversation_id: the hidden field that holds the tab's conversation.
-            messages: its "clear" begins a new conversation.
         """
         shown = [conversation_id, self._live_panel.panel]
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -69,14 +68,10 @@ class LibraryPanel:
                 self._act, conversation_id, shown, js=WITH_PRESENT_CONVERSATION, trigger_mode="multiple", **plain
             ),
             self._actions.select(self._open, None, shown, trigger_mode="multiple", **plain),
-            cleared := messages.clear(self._new, conversation_id, shown, **plain),
         )
         for event in events:
             event.then(None, js=_LOOK_AGAIN)
             event.then(None, conversation_id, None, js=call_script("conversation", "arrive"))
-        # The browser has emptied its messages already: it gets back what is still there.
-        for outcome in (cleared.success, cleared.failure):
-            outcome(None, js=call_script("following", "lookAgain"))
 
     def open(self, wanted_id: str) -> tuple[str, str]:
         """The conversation that a tab shows as it opens, and its live panel.

@@ -8,7 +8,6 @@ from collections.abc import Sequence
 from app.chat.answer import PrefillEvent
 from app.chat.stretch_notes import reread_note
 
-_KIBIBYTE = 1024
 # A question and what stands around it.
 _QUESTION_TOKENS = 192
 
@@ -65,15 +64,6 @@ def seconds(value: float) -> str:
 def rate(tokens_per_s: float) -> str:
     """A speed: "18.6 tokens/s", "142 tokens/s"."""
     return f"{tokens_per_s:.0f} tokens/s" if tokens_per_s >= 100 else f"{tokens_per_s:.1f} tokens/s"
-
-
-def byte_count(count: float) -> str:
-    """A size with a binary unit: "2.9 MiB"."""
-    for unit in ("B", "KiB", "MiB", "GiB"):
-        if count < _KIBIBYTE or unit == "GiB":
-            break
-        count /= _KIBIBYTE
-    return f"{count:.0f} {unit}" if unit == "B" or count >= 100 else f"{count:.1f} {unit}"
 
 
 def percentage(share: float) -> str:

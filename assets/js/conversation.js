@@ -8,7 +8,6 @@
 
 const PARAMETER = "c";
 const OPENING_WAIT_MS = 20_000;
-const NEW_BUTTON = "#messages button[aria-label='New conversation']";
 
 let current = "";
 let leaving = null; // { arrived: a promise, tellArrived }
@@ -104,9 +103,8 @@ export function openConversation(conversationId) {
   window.dispatchEvent(new CustomEvent("quest-open", { detail: { conversation_id: conversationId } }));
 }
 
-/** Follow the Back and Forward buttons, and that which begins a new conversation. */
+/** Follow the Back and Forward buttons. */
 export function followAddress() {
-  document.addEventListener("click", ({ target }) => target.closest?.(NEW_BUTTON) && leaveConversation(), true);
   window.addEventListener("popstate", () => {
     const wanted = wantedConversation();
     if (wanted && wanted !== current) openConversation(wanted);

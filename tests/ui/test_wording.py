@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ui.wording import byte_count, counted, duration, prefill_line, queue_line, rate, seconds
+from ui.wording import counted, duration, prefill_line, queue_line, rate, seconds
 
 
 def test_prefill_line_tells_how_far_and_how_long():
@@ -24,14 +24,6 @@ def test_queue_line_counts_the_questions_ahead():
 @pytest.mark.parametrize(("span_s", "text"), [(0.1, "1 s"), (59.4, "59 s"), (59.6, "1 min 0 s"), (125, "2 min 5 s")])
 def test_duration(span_s, text):
     assert duration(span_s) == text
-
-
-@pytest.mark.parametrize(
-    ("count", "text"),
-    [(0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (3_145_728, "3.0 MiB"), (200 * 1024**2, "200 MiB")],
-)
-def test_byte_count(count, text):
-    assert byte_count(count) == text
 
 
 def test_measured_values_keep_the_digits_that_matter():
