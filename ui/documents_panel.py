@@ -37,7 +37,8 @@ class DocumentsPanel:
             raw_html(_ADD, js_on_load=None, elem_id="document-files")
             notice_line("documents")
             raw_html("<quest-documents></quest-documents>", js_on_load=None, elem_id="document-list")
-            self.meter = raw_html(elem_id="context-meter")
+        # Below the question, where `ui.question_line` puts it.
+        self.meter = raw_html(elem_id="context-bar", js_on_load=None, render=False)
 
     def meter_markup(self, conversation: Conversation) -> str:
         """The context meter; before the model is loaded nobody can count tokens."""

@@ -46,8 +46,6 @@ _SCRIPT = "main.js"
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
-        # Used inside the reading panel alone, which appears with the page and must not be seen without it.
-        f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/engine-view.css">',
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
         f'<script type="module" src="{PAGE_FILES_PATH}/js/{_SCRIPT}"></script>',
         *(

@@ -23,6 +23,7 @@ from app.chat.answer import (
     TokenEvent,
 )
 from app.chat.answer_reads import AnswerReads, ReadBaselines
+from app.chat.begun_answer import BegunAnswer
 from app.chat.live_reading import LiveReading
 from app.chat.page_heat import SelectionLevels, UsualLevels
 from app.chat.prefill_timer import PrefillTimer
@@ -100,11 +101,13 @@ def answer_work(
     thinking: Thinking,
     baselines: ReadBaselines,
     levels: SelectionLevels,
+    begun: BegunAnswer | None = None,
 ) -> Callable[[Cancellation], Iterator[PrefillProgress | StepText | UsualLevels | AnswerReads]]:
     """What the engine's thread does for an answer of at most `sampling.max_new_tokens`, after a thought or without.
 
     After the first word come the `UsualLevels` of the documents' pages, if they can be told. When the answer is
-    complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any.
+    complete, it looks where its tokens attend; last come the `AnswerReads`, if there are any. With `begun`, whose
+    tokens are in `text` already, so many tokens are added to that answer.
     """
     begun_token_ids = [] if begun is None else list(begun.token_ids)
     longest = replace(sampling, max_new_tokens=sampling.max_new_tokens + thinking.most_tokens)

@@ -28,7 +28,6 @@ from app.chat.background_reading import BackgroundReading
 from app.chat.begun_answer import BegunAnswer, options_to_go_on, window_is_full
 from app.chat.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
-from app.chat.model_loader import LoadedModel, ModelLoader
 from app.chat.page_heat import SelectionLevels, UsualLevels
 from app.chat.prompt.plan import PromptPlan, ReadingPlan
 from app.chat.prompt.template import ChatTokenizer
@@ -83,7 +82,9 @@ class Answering:
         self._publish = publish
         self._is_closing = is_closing
         self._told_failure = ""
+        # Of the tokenizer that they were made with.
         self._baselines: tuple[ChatTokenizer, ReadBaselines] | None = None
+        self._levels: tuple[ChatTokenizer, SelectionLevels] | None = None
 
     def check(self, question: str, options: AnswerOptions) -> None:
         """Refuse what could never be answered, before anything waits for it.
@@ -190,11 +191,12 @@ class Answering:
         return self._baselines[1]
 
     def _levels_of(self, model: LoadedModel) -> SelectionLevels:
-        if self._levels is None:
-            self._levels = SelectionLevels(
-                lambda text: model.tokenizer.encode(text).token_ids, model.engine.page_size
+        tokenizer = model.tokenizer
+        if self._levels is None or self._levels[0] is not tokenizer:
+            self._levels = tokenizer, SelectionLevels(
+                lambda text: tokenizer.encode(text).token_ids, model.engine.page_size
             )
-        return self._levels
+        return self._levels[1]
 
     def _run(
         self,
@@ -222,6 +224,7 @@ class Answering:
             thinking,
             self._baselines_of(model),
             self._levels_of(model),
+            begun,
         )
         with self.reading_held(conversation), closing(run_job(conversation, model.engine, work)) as events:
             for event in events:
@@ -262,7 +265,7 @@ class Answering:
         model = yield from self._wait_for_model(conversation)
         chosen = yield from self._wait_for_documents(conversation, model)
         if not whole_window:
-            return model, (yield from self._plan(model, conversation, chosen, question, options, turns))
+            return model, (yield from self._plan(model, conversation, chosen, question, options, turns=turns))
         documents = [self._text(conversation, document_id) for document_id in chosen.document_ids]
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
         window = model.tokenizer, model.engine.context_tokens
@@ -349,6 +352,7 @@ class Answering:
         chosen: QuestionDocuments,
         question: str,
         options: AnswerOptions,
+        begun: BegunAnswer | None = None,
         turns: list[Turn] | None = None,
     ) -> Generator[Queued, None, PromptPlan]:
         """The prompt; a question that must be searched for in another language is translated before.
@@ -416,7 +420,7 @@ def told_turns(model: LoadedModel, conversation: Conversation) -> list[Turn]:
 def _as_told(model: LoadedModel, turn: Turn) -> Turn:
     if not turn.answer or _is_text_of(model, turn):
         return turn
-    return replace(turn, answer_token_ids=model.tokenizer.encode(turn.answer).token_ids)
+    return replace(turn, answer_token_ids=_own_token_ids(model, turn))
 
 
 def _is_text_of(model: LoadedModel, turn: Turn) -> bool:

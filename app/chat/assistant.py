@@ -34,9 +34,9 @@ from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
 from app.chat.provenance import page_text
-from app.chat.race import RaceEvent
 from app.chat.reading_rates import RATES_FILE, ReadingRates
 from app.chat.running_answer import AnswerFollower, RunningAnswer
+from app.chat.sample_listing import SampleReading, sample_reading
 from app.chat.stored_conversations import StoredConversations, TurnRecord
 from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
@@ -44,9 +44,14 @@ from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
+from app.library.sample_books import SampleBook, sample_book
 from app.models.hub_downloads import HubDownloads
 from app.models.model_loader import ModelLoader, ModelStatus
 from app.models.model_picker import ModelPicker, remembered_settings
+from app.race.race_making import RaceMaking
+from app.race.race_record import RaceRequest
+from app.race.races import Races
+from app.race.running_race import RunningRace
 from app.settings import AppSettings
 from app.store.conversation_store import ConversationStore
 from app.store.stored_conversation import ConversationSummary

@@ -35,7 +35,7 @@ _LEAST_NEUTRAL_TOKENS = 8
 _MOST_S = 1.0
 _KEPT_LEVELS = 16
 # Added to both shares that are compared, over the number of document pages: one that is hardly selected says nothing.
-_LEAST_SHARE = 8e-3
+_LEAST_SHARE = 2e-2
 
 
 @dataclass(frozen=True)
@@ -200,7 +200,7 @@ class SelectionLevels:
             for token in fork.score(self._tokens, quest, cancellation):
                 if token.reads is not None:
                     selected.add(token.reads)
-                if time.perf_counter() > until:
+                if time.perf_counter() > until and selected.steps >= _LEAST_NEUTRAL_TOKENS:
                     break
         finally:
             fork.close()

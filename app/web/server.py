@@ -110,11 +110,14 @@ def create_app(
     from fastapi import FastAPI
 
     from app.web.document_routes import add_document_routes
+    from app.web.document_upload import add_document_upload
     from app.web.gradio_apps import build_with_one_app
     from app.web.library_routes import add_library_routes
     from app.web.model_download_routes import add_model_download_routes
     from app.web.model_routes import add_model_routes
+    from app.web.page_files import PageFiles
     from app.web.page_head import PageHead
+    from app.web.race_routes import add_race_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
     from app.web.shared_streams import add_shared_streams
     from app.web.source_routes import add_source_routes
@@ -139,11 +142,12 @@ def create_app(
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
-    add_model_download_routes(app, assistant, settings.device)
+    add_race_routes(app, assistant)
+    add_model_download_routes(app, assistant, settings.engine_config())
     add_model_routes(app, assistant)
     add_shared_streams(app)
     page = build_with_one_app(lambda: build_page(assistant, settings))
-    add_upload(app, uploads, page.blocks)
+    app.add_middleware(PageHead, head=page.head, body=page.frame)
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
     return gradio.mount_gradio_app(

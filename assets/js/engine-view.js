@@ -24,11 +24,12 @@ const MARKUP = `
     <div><dt>Average</dt><dd><b data-part="mean-speed">–</b> tokens/s</dd></div>
     <div><dt>First token</dt><dd><b data-part="first-token">–</b> s</dd></div>
     <div><dt>KV read a token</dt><dd><b data-part="bytes">–</b> <span data-part="bytes-unit">MiB</span></dd></div>
-    <div><dt>Of the cache</dt><dd><b data-part="read-share">–</b> with summaries</dd></div>
-    <div data-part="missed"><dt>Skipped, about</dt><dd><b data-part="missed-share">–</b> of attention</dd></div>
+    <div title="Of its bytes: keys and values of the selected pages, and the summaries of all pages, by which they are selected">
+      <dt>Cache, with summaries</dt><dd><b data-part="read-share">–</b></dd></div>
+    <div data-part="missed"><dt>Skipped, about</dt><dd><b data-part="missed-share">–</b></dd></div>
   </dl>
   <section class="live-map" data-part="map">
-    <h3>KV pages selected <span data-part="map-caption"></span></h3>
+    <h3>KV pages selected<span data-part="map-caption"></span></h3>
     <div class="map-frame">
       <canvas tabindex="0" data-part="canvas" role="img"
         aria-label="Map of KV pages read, layers by token position. Arrow keys move, Enter shows the page's text."></canvas>

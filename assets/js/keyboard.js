@@ -20,7 +20,7 @@ const HEIRS = [
 export function listenForEscape() {
   document.addEventListener("keydown", (event) => {
     // An input method takes Escape for its own choice.
-    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented) return;
+    if (event.key !== "Escape" || event.isComposing || event.defaultPrevented || isInOtherDialog(event)) return;
     if (closeDialog() || closeContext() || document.querySelector("quest-reading")?.closePage() || closeSheet()) return;
     [...document.querySelectorAll(STOP_BUTTONS)].find((button) => button.offsetParent)?.click();
   });

@@ -4,7 +4,7 @@
 // column stands for several pages and shows the most read of them. Knows nothing of where the data come from.
 
 const MARGIN = { left: 40, right: 6, top: 9, bottom: 36 };
-const PLOT_HEIGHT = 240;
+const PLOT_HEIGHT = 180;
 const LEAST_ROW_HEIGHT = 3;
 // Thin lines between cells help only where cells are wide enough to lose a pixel.
 const GAP_FROM_WIDTH = 4;

@@ -36,10 +36,9 @@ const MARKUP = `
     <p class="most"><span data-part="most-text">Most above usual:</span> <span data-part="most"></span></p>
     <p class="print" data-part="how"></p>
   </section>
-  <quest-engine-view></quest-engine-view>
 `;
 // From so many times its usual level on, a page is named; the three most looked at.
-const NAMED_FROM = 1.3;
+const NAMED_FROM = 1.15;
 const NAMED_PAGES = 3;
 const HOW = {
   selection: "So far, by the parts chosen, against what a neutral text makes it choose. At the end by all of its attention.",
@@ -57,8 +56,9 @@ export class ReadingPanel extends HTMLElement {
     const root = this.shadowRoot ?? this.attachShadow({ mode: "open" });
     root.innerHTML = MARKUP;
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
-    this.engine = root.querySelector("quest-engine-view");
+    this.engine = document.createElement("quest-engine-view");
     for (const name of ["page-size", "missed-factor"]) this.engine.setAttribute(name, this.getAttribute(name));
+    root.append(this.engine);
     this.strip = new PageStrip(this.parts.strip, {
       onPoint: (page) => this.showPointed(page),
       onChoose: (page) => this.openPage(page),

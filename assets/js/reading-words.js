@@ -41,18 +41,17 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
   return missed == null ? `${part}.` : `${part} and ${skips} an estimated ${percent(missed)} of its attention.`;
 }
 
-/** What the sentence leaves out. @param heads kv heads of all layers together, or null. @param factor "1.19 to 1.51". */
+/** What the sentence leaves out. @param factor how many times the estimate the truth was, "1.19 to 1.51". */
 export function smallPrint({ step, end }, factor) {
   const figures = step ?? end;
-  const print = ["A token is a word or a part of one; the model looks anew for each."];
-  if (!figures || figures.attention === "dense") return print[0];
-  if (step) {
-    const { layers, kv_heads: heads, dense_layers: dense } = step;
-    const all = dense && dense < layers ? `, but for the first ${counted(dense, "layer")}, which look at everything: the number is the mean` : "";
-    print.push(`Each of its ${number(layers * heads)} heads chooses its own${all}.`);
-  }
-  if ((end ?? step).mean_missed_share != null) print.push(`On novels the true share skipped was ${factor} times the estimate.`);
-  return print.join(" ");
+  if (!figures || figures.attention === "dense") return "A token is a word or part of one; the model looks anew for each.";
+  const chooses = step ? `each of ${number(step.layers * step.kv_heads)} heads chooses its own${denseText(step)}` : "each head chooses its own";
+  const estimate = (end ?? step).mean_missed_share == null ? "" : ` On novels the true share was ${factor} times the estimate.`;
+  return `A token is a word or part of one; ${chooses}.${estimate}`;
+}
+
+function denseText({ layers, dense_layers: dense }) {
+  return dense && dense < layers ? ` (a mean: the first ${counted(dense, "layer")} looked at all)` : "";
 }
 
 /** "15 %", "4.5 %", "less than 0.1 %". */

@@ -15,7 +15,6 @@ from app.models.model_loader import ModelStatus
 from app.settings import AppSettings
 from tests.ui.scripted_assistant import ANSWER_WORDS, ScriptedAssistant, answer_report
 from tests.ui.scripted_documents import add_scripted_routes
-from tests.ui.scripted_models import PRESENT
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
@@ -94,7 +93,7 @@ def open_page(chromium, served) -> Iterator[Callable]:
     Its `complaints` are what the browser said in its console, and requests to other servers.
     """
     contexts, complaints = [], []
-    served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096, reference=PRESENT)
+    served.loaded = ModelStatus("ready", "Ready", "tiny-model", "CPU", 4096)
     served.failure, served.words, served.finish_reason = None, ANSWER_WORDS, "stop"
     served.pause.set()
     served.reading.set()

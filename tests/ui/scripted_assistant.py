@@ -39,6 +39,12 @@ from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from app.library import Document, DocumentPage
+from app.library.errors import DocumentError
+from app.library.reader import check_document
+from app.models.hub_downloads import HubDownloads
+from app.models.model_loader import ModelStatus
+from app.race.race_record import RaceRequest
+from app.race.running_race import RunningRace
 from tests.ui.scripted_documents import label_of
 from tests.ui.scripted_models import ScriptedModels
 from tests.ui.scripted_race import OUTLOOK, scripted_races
@@ -183,13 +189,21 @@ class ScriptedAssistant:
         self.library = ScriptedLibrary(self.stored, self._tell_library)
         self.conversations: dict[str, Conversation] = {}
         self.races = scripted_races(self)
-        self.models = ScriptedModels(self)
 
     def status(self) -> ModelStatus:
         return self.loaded
 
-    def switch_model(self, model: str, context_tokens: int | None, weight_bits: int | None, stop: bool) -> None:
-        self.models.switch(model)
+    def switch_model(
+        self, model: str, context_tokens: int | None = None, weight_bits: int | None = None, stop: bool = False
+    ) -> None:
+        self.models.switch(model, context_tokens, weight_bits, stop)
+
+    def _tell_model(self, status: ModelStatus) -> None:
+        self.loaded = status
+        self.telemetry.tell_all({"type": "models"})
+
+    def _is_answering(self) -> bool:
+        return any(conversation.running is not None for conversation in self.conversations.values())
 
     # Conversations.
 

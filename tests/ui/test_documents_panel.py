@@ -5,8 +5,8 @@ from __future__ import annotations
 import gradio as gr
 import pytest
 
-from app.chat.model_loader import ModelStatus
 from app.library import ReadLimits
+from app.models.model_loader import ModelStatus
 from ui.documents_panel import DocumentsPanel
 
 

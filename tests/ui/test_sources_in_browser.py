@@ -54,7 +54,7 @@ def asked(open_page, served, tmp_path):
         files[0].write_text(book(pages))
         files[1].write_text("A lamp.\n\n" + "Nothing but lamps. " * 300 + "\fThe end.")
         page.set_input_files("#document-files input[type=file]", [str(file) for file in files])
-        page.wait_for_selector("#document-list li.in-chat >> nth=1")
+        page.wait_for_selector("#document-list li.in-chat >> nth=1", state="attached")
         document = next(one for one in served.library.entries() if one.name == "prince.pdf")
         read = {"document": document.name, "document_id": document.document_id, "share": 0.1}
         served.pages_read = [read | {"page_label": "13", "page_index": 12, "read_score": 3.2}]

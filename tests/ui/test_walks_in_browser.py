@@ -125,11 +125,11 @@ def test_everything_that_a_reader_does(open_page, served, tmp_path, width, heigh
     # Takes another model; what was said stays.
     page.locator("quest-model-status button").click()
     dialog = page.get_by_role("dialog", name="Models")
-    dialog.get_by_role("button", name="Use: other-model, 4,096 tokens").click()
-    dialog.locator("li.is-present", has_text="other-model").wait_for()
+    dialog.get_by_role("button", name="Use: Larger <b>4B</b>, 8,192 tokens").click()
+    dialog.locator("li.is-present", has_text="Larger <b>4B</b>").wait_for()
     page.keyboard.press("Escape")
     dialog.wait_for(state="hidden")
-    page.locator("quest-model-status button[aria-label*='other-model']").wait_for()
+    page.locator("quest-model-status button[aria-label*='Larger <b>4B</b>']").wait_for()
     assert page.locator("quest-question").count() == 3
 
     # A new chat, a question, a stop and the list of keys with the keyboard alone.

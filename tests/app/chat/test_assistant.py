@@ -13,7 +13,6 @@ import pytest
 from app.chat.answer import AnswerOptions, Finished, ModelLoading, PassagesFound, PrefillEvent, Queued, TokenEvent
 from app.chat.assistant import Assistant
 from app.chat.page_heat import SelectionLevels
-from app.chat.race import RaceFinished, RacePrefill, RaceToken
 from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RacePrefill, RaceToken
 from app.settings import AppSettings
