@@ -9,6 +9,7 @@ and "accounted", what the engine itself says of weights and pages.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import sys
 from collections.abc import Iterator
@@ -39,6 +40,9 @@ def measure(asked: dict[str, Any]) -> dict[str, int]:
     config = EngineConfig(
         device="cpu", context_tokens=asked["context_tokens"], cache_dir=Path(asked["cache_dir"]), offline=True
     )
+    # What the model before has had would go meanwhile, and count against this one.
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
     loading, filling, reading = MemoryAccount(), MemoryAccount(), MemoryAccount()
     with loading.work():
         engine = Engine.load(asked["model"], config)
