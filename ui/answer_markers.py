@@ -14,12 +14,15 @@ import re
 from collections.abc import Sequence
 
 from app.evidence.citation import Citation, UnsupportedSentence
+from app.evidence.sentences import split_sentences
 from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, formulas, safe_markdown
 
 SIGN = "\u2060"
 NO_SOURCE_START = "\u2061"
 NO_SOURCE_END = "\u2062"
-_OWN_CHARACTERS = re.compile("[\u2060-\u2062]")
+# Keeps room for one of them while nobody knows which it will be: the text would wrap anew at the answer's end.
+ROOM = "\u2063"
+_OWN_CHARACTERS = re.compile("[\u2060-\u2063]")
 _MOST_CIRCLED = 20
 _LINK = re.compile(r"!?\[[^\[\]\n]*\]\([^()\s]*(?:\([^()\s]*\)[^()\s]*)*(?:[ \t]+\"[^\"\n]*\")?\)")
 # What makes a line a list item, a quotation, a heading or a row of a table; a mark before it would make it plain text.
@@ -61,6 +64,15 @@ def marked_markdown(
     return safe_markdown(_with_marks(answer, marks, places))
 
 
+def with_room_for_marks(begun: str) -> str:
+    """The markdown of an answer that goes on, with room for a mark behind each sentence but that which is written."""
+    places, end = _Places(begun), len(begun.rstrip())
+    ends = {places.end(one.start, one.end) for one in split_sentences(begun, with_code=False) if one.end < end}
+    # A table has room of its own, and code no sentences.
+    ends = {place for place in ends if not places.is_fence_end(place) and not places.is_in_table(place)}
+    return _with_marks(begun, [(place, 0, ROOM) for place in ends], places)
+
+
 def circled(number: int) -> str:
     """A citation's number as it is shown: "①" to "⑳", then "(21)"."""
     return chr(ord("①") + number - 1) if 1 <= number <= _MOST_CIRCLED else f"({number})"
@@ -98,6 +110,9 @@ class _Places:
 
     def is_fence_end(self, place: int) -> bool:
         return any(place == end for _, end in self._fences)
+
+    def is_in_table(self, place: int) -> bool:
+        return self._text[self._text.rfind("\n", 0, place) + 1 : place].lstrip(" \t>").startswith("|")
 
     def is_whole_end(self, place: int) -> bool:
         return any(place == end for _, end in self._wholes)

@@ -36,7 +36,7 @@ _FORMULA = re.compile(
     r"|(?<![\\$\w])\$(?P<dollar>[^\s$`][^$`\n]{0,160}?)(?<![\s\\])\$(?![\w$])"
 )
 _COMMAND, _PLAIN_WORD, _SIGN = re.compile(r"\\[A-Za-z]"), re.compile(r"[^\W\d_]{4}"), re.compile(r"[-\^_=+*/|(){}<>]")
-_MARKS = re.compile("[\u2060-\u2062]")
+_MARKS = re.compile("[\u2060-\u2063]")
 _LANGUAGE = re.compile(r"[\w+#-]+")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from ui.answer_markers import fences
+from ui.answer_markers import fences, with_room_for_marks
 from ui.safe_markdown import safe_markdown
 
 # A head, the line below it, and the first row.
@@ -23,7 +23,7 @@ _OPENINGS = (("$$", "$$"), ("\\[", "\\]"), ("\\(", "\\)"))
 def streamed_markdown(answer: str) -> str:
     """What can be shown of an answer that goes on, as safe markdown."""
     _, open_fence = fences(answer)
-    return safe_markdown(answer if open_fence else _settled(answer))
+    return safe_markdown(with_room_for_marks(answer if open_fence else _settled(answer)))
 
 
 def _settled(text: str) -> str:

@@ -9,7 +9,8 @@ import { AnswerCitation, NoSource } from "./answer-citation.js";
 const SIGN = "\u2060";
 const NO_SOURCE_START = "\u2061";
 const NO_SOURCE_END = "\u2062";
-const MARKS = new RegExp(`${SIGN}([\u2460-\u2473]|\\(\\d+\\))${SIGN}|[${NO_SOURCE_START}${NO_SOURCE_END}]`, "g");
+const ROOM = "\u2063";
+const MARKS = new RegExp(`${SIGN}([\u2460-\u2473]|\\(\\d+\\))${SIGN}|[${NO_SOURCE_START}${NO_SOURCE_END}${ROOM}]`, "g");
 const ONE = 0x2460;
 const HIGHLIGHT = "quest-no-source";
 
@@ -24,7 +25,13 @@ export function markAnswers() {
     underline();
   };
   const soon = () => (frame ??= requestAnimationFrame(look));
-  new MutationObserver((changes) => changes.some(({ target }) => concernsAnswers(target)) && soon()).observe(document.body, {
+  const hear = (changes) => {
+    if (!changes.some(({ target }) => concernsAnswers(target))) return;
+    // At once: an answer is written anew with each of its words, and would be drawn without the room for its signs first.
+    for (const answer of new Set(changes.map(({ target }) => answerOf(target)))) if (answer) mark(answer);
+    soon();
+  };
+  new MutationObserver(hear).observe(document.body, {
     subtree: true,
     childList: true,
     characterData: true,
@@ -36,6 +43,11 @@ export function markAnswers() {
 function concernsAnswers(node) {
   const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
   return Boolean(element?.closest("#messages, #chat-zone") || element?.querySelector?.("#messages"));
+}
+
+function answerOf(node) {
+  const element = node.nodeType === Node.ELEMENT_NODE ? node : node.parentElement;
+  return element?.closest("#messages .bot-row .md");
 }
 
 function mark(answer) {
@@ -60,7 +72,8 @@ function parts(text) {
       const citation = document.createElement("quest-citation");
       citation.setAttribute("number", number);
       made.push(citation);
-    } else if (found[0] === NO_SOURCE_END) made.push(document.createElement("quest-no-source"));
+    } else if (found[0] === ROOM) made.push(document.createElement("quest-sign-room"));
+    else if (found[0] === NO_SOURCE_END) made.push(document.createElement("quest-no-source"));
     else made.push(document.createElement("quest-no-source-start"));
   }
   made.push(text.slice(end));

@@ -8,7 +8,7 @@ import re
 import pytest
 
 from app.evidence.citation import Citation, UnsupportedSentence
-from ui.answer_markers import NO_SOURCE_END, NO_SOURCE_START, SIGN, circled, marked_markdown
+from ui.answer_markers import NO_SOURCE_END, NO_SOURCE_START, SIGN, circled, marked_markdown, with_room_for_marks
 from ui.safe_markdown import safe_markdown
 
 # For reading: ⟦①⟧ is the mark of a citation, ‹ and › stand around a sentence without a source.
@@ -106,3 +106,12 @@ def test_marks_change_nothing_else_wherever_they_fall():
         plain = re.sub(f"{SIGN}.{SIGN}|[{NO_SOURCE_START}{NO_SOURCE_END}]", "", text)
         # A mark within what looks like a tag makes plain text of it in another way.
         assert plain.replace("&lt;", "<").split() == safe_markdown(answer).replace("&lt;", "<").split()
+
+
+def test_an_answer_that_goes_on_has_room_for_the_marks_of_its_sentences():
+    begun = "High\u2063 above the city. He was gilded `all. over`. **Bold one.**\n\n```\ncode. Two.\n```\nSo it is. And"
+    assert with_room_for_marks(begun) == (
+        "High above the city.\u2063 He was gilded `all. over`.\u2063 **Bold one.\u2063**\n\n```\ncode. Two.\n```\n"
+        "So it is.\u2063 And"
+    )
+    assert with_room_for_marks("One.") == "One."
