@@ -13,12 +13,12 @@ from contextlib import closing
 from pathlib import Path
 from typing import TextIO
 
-from app.chat.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
+from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.passage_notes import passage_notes
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
-from app.chat.stretch_notes import reread_note
+from app.chat.reading.stretch_notes import reread_note
 from app.errors import UserFacingError
 from app.evidence.source_lines import source_lines
 from app.library import LibraryEntry, addition_notes

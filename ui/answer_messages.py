@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from app.chat.answer import (
+from app.chat.answers.answer import (
     AnswerEvent,
     DocumentReading,
     ModelLoading,
@@ -17,7 +17,7 @@ from app.chat.answer import (
     Queued,
     TokenEvent,
 )
-from app.chat.conversation import Turn
+from app.chat.conversations.conversation import Turn
 from app.evidence.citation import EvidencePassage
 from ui.answer_markers import marked_markdown
 from ui.answer_row import ending_content

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from app.chat.answer import AnswerReport
-from app.chat.conversation import Turn
+from app.chat.answers.answer import AnswerReport
+from app.chat.conversations.conversation import Turn
 from app.chat.prompt.passage_notes import passage_notes
 from ui.message_markup import html_content, json_attribute, passages_json
 from ui.wording import counted, listed, rate, seconds

@@ -13,9 +13,9 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.answer import AnswerReport, Finished, PassagesFound, TokenEvent
+from app.chat.answers.answer import AnswerReport, Finished, PassagesFound, TokenEvent
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.chat.example_questions import example_questions
 from app.errors import UserFacingError, explain
 from app.evidence.citation import EvidencePassage

@@ -9,7 +9,7 @@ import html
 import gradio as gr
 
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.errors import explain
 from app.library import SUPPORTED_SUFFIXES
 from app.library.formats import SUPPORTED_NAMES

@@ -9,7 +9,7 @@ from typing import Any
 import gradio as gr
 
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
 from ui.live_panel import LivePanel
 from ui.notices import notice_line, shown_to_user, warn

@@ -6,7 +6,7 @@ from typing import Any
 
 import gradio as gr
 
-from app.chat.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions
 from app.chat.presets import PRESETS, find_preset
 from app.errors import UserFacingError
 from app.settings import AppSettings

@@ -1,7 +1,7 @@
 """The conversation that a tab's request is about."""
 
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
 
 

@@ -12,8 +12,8 @@ from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from app.chat.answer import AnswerEvent
-from app.chat.running_answer import AnswerFollower, RunningAnswer
+from app.chat.answers.answer import AnswerEvent
+from app.chat.answers.running_answer import AnswerFollower, RunningAnswer
 
 # Tabs that vanish say nothing; so many are remembered.
 _MAX_TABS = 1024

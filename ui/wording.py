@@ -5,8 +5,8 @@ Text only, without markup; the panels decide where it stands.
 
 from collections.abc import Sequence
 
-from app.chat.answer import PrefillEvent
-from app.chat.stretch_notes import reread_note
+from app.chat.answers.answer import PrefillEvent
+from app.chat.reading.stretch_notes import reread_note
 
 # A question and what stands around it.
 _QUESTION_TOKENS = 192

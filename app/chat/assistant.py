@@ -14,38 +14,38 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from app.chat.answer import AnswerOptions
-from app.chat.answer_sources import answer_sources
-from app.chat.answering import Answering, reading_plan, told_turns
-from app.chat.background_reading import BackgroundReading, ReadingState
-from app.chat.begun_answer import check_can_go_on
+from app.chat.answers.answer import AnswerOptions
+from app.chat.answers.answer_sources import answer_sources
+from app.chat.answers.answering import Answering, reading_plan, told_turns
+from app.chat.answers.begun_answer import check_can_go_on
+from app.chat.answers.continued_turn import ContinuedTurn
+from app.chat.answers.document_pages import document_pages
+from app.chat.answers.provenance import page_text
+from app.chat.answers.running_answer import AnswerFollower, RunningAnswer
+from app.chat.answers.telemetry import TelemetryHub
 from app.chat.change_notices import ChangeNotices
-from app.chat.continued_turn import ContinuedTurn
-from app.chat.conversation import Conversation, Turn
-from app.chat.conversation_documents import ConversationDocuments
-from app.chat.conversation_export import exported_json, exported_markdown
-from app.chat.document_pages import document_pages
+from app.chat.conversations.conversation import Conversation, Turn
+from app.chat.conversations.conversation_documents import ConversationDocuments
+from app.chat.conversations.conversation_export import exported_json, exported_markdown
+from app.chat.conversations.open_conversations import OpenConversations
+from app.chat.conversations.stored_conversations import StoredConversations, TurnRecord
 from app.chat.engine_jobs import close_session
-from app.chat.kept_bytes import KeptBytes
 from app.chat.library_listing import library_listing
 from app.chat.model_handover import ModelHandover
-from app.chat.open_conversations import OpenConversations
 from app.chat.opened_data import OpenedData
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
-from app.chat.provenance import page_text
-from app.chat.reading_rates import RATES_FILE, ReadingRates
-from app.chat.running_answer import AnswerFollower, RunningAnswer
+from app.chat.reading.background_reading import BackgroundReading, ReadingState
+from app.chat.reading.kept_bytes import KeptBytes
+from app.chat.reading.reading_rates import RATES_FILE, ReadingRates
 from app.chat.sample_listing import SampleReading, sample_reading
-from app.chat.stored_conversations import StoredConversations, TurnRecord
-from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.evidence import Evidence
 from app.library import Document
 from app.library.library import Library
 from app.library.library_entry import LibraryEntry
 from app.library.sample_books import SampleBook, sample_book
-from app.models.hub_downloads import HubDownloads
+from app.models.hub.hub_downloads import HubDownloads
 from app.models.model_loader import ModelLoader, ModelStatus
 from app.models.model_picker import ModelPicker, remembered_settings
 from app.race.race_making import RaceMaking
@@ -655,7 +655,7 @@ class Assistant:
             job.cancel()
 
     def page_text(self, conversation_id: str, page: int) -> dict[str, Any]:
-        """What KV page `page` of a conversation's last answer holds; see `app.chat.provenance.page_text`.
+        """What KV page `page` of a conversation's last answer holds; see `app.chat.answers.provenance.page_text`.
 
         Raises:
             UserFacingError: if there is no such conversation, it has had no answer since the start, or no such page.
@@ -669,7 +669,7 @@ class Assistant:
         )
 
     def document_pages(self, conversation_id: str) -> dict[str, Any]:
-        """The document pages of a conversation's last answer; see `app.chat.document_pages.document_pages`.
+        """The document pages of a conversation's last answer; see `app.chat.answers.document_pages.document_pages`.
 
         Raises:
             UserFacingError: if there is no such conversation.
@@ -678,7 +678,7 @@ class Assistant:
         return document_pages(conversation, self.documents(conversation))
 
     def sources(self, conversation_id: str, turn_id: str) -> dict[str, Any]:
-        """What stands beside an answer as its evidence; see `app.chat.answer_sources.answer_sources`.
+        """What stands beside an answer as its evidence; see `app.chat.answers.answer_sources.answer_sources`.
 
         Raises:
             UserFacingError: if there is no such conversation, or no such answer in it.

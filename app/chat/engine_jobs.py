@@ -9,8 +9,8 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from app.chat.answer import Queued
-from app.chat.conversation import Conversation
+from app.chat.answers.answer import Queued
+from app.chat.conversations.conversation import Conversation
 from app.chat.engine_failures import explain_engine_failure
 from app.errors import UserFacingError
 

@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from app.chat.language_guess import function_word_share, guess_language
+from app.chat.answers.language_guess import function_word_share, guess_language
 from app.library import Document
 
 MOST_QUESTIONS = 3

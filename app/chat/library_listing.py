@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.sample_listing import sample_listing
 from app.library.library_entry import LibraryEntry, LibraryHit

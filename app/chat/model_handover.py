@@ -11,8 +11,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from app.chat.background_reading import BackgroundReading
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
+from app.chat.reading.background_reading import BackgroundReading
 from app.errors import UserFacingError
 
 if TYPE_CHECKING:

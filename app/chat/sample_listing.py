@@ -12,10 +12,10 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from app.chat.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.template import ChatTokenizer
-from app.chat.reading_rates import ReadingTime
+from app.chat.reading.reading_rates import ReadingTime
 from app.library.sample_books import SAMPLE_BOOKS, SampleBook
 from app.models.model_loader import LoadedModel
 

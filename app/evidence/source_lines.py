@@ -11,7 +11,7 @@ _QUOTED_CHARACTERS = 160
 
 
 class Sources(Protocol):
-    """What stands beside an answer; see `app.chat.answer.AnswerReport`."""
+    """What stands beside an answer; see `app.chat.answers.answer.AnswerReport`."""
 
     passages_found: Sequence[EvidencePassage]
     citations: Sequence[Citation]

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from app.chat.answer_run import Thinking
+from app.chat.answers.answer_run import Thinking
+from app.chat.answers.thought_stream import thinking_limit
 from app.chat.prompt.plan import PromptPlanner
 from app.chat.prompt.template import ChatTokenizer
-from app.chat.stretch_notes import stretch_warning, window_note
-from app.chat.summary_level_notes import idle_levels_note, levels_scope_note
-from app.chat.thought_stream import thinking_limit
+from app.chat.reading.stretch_notes import stretch_warning, window_note
+from app.chat.reading.summary_level_notes import idle_levels_note, levels_scope_note
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
 from quest_core.config import EngineConfig

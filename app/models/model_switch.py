@@ -23,7 +23,7 @@ from quest_core.errors import ModelError
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS
 
 if TYPE_CHECKING:
-    from app.chat.conversation import Conversation
+    from app.chat.conversations.conversation import Conversation
 
 _log = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ Nothing is guessed: before anything was measured, nothing is said. Knows nothing
 
 from __future__ import annotations
 
-from app.chat.prefill_timer import PrefillTimer
+from app.chat.reading.prefill_timer import PrefillTimer
 from app.race.sweep import MOST_LED_TOKENS, TIMED_STEPS
 
 

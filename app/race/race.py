@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from app.chat.answer import DocumentReading, FinishReason, ModelLoading, PrefillEvent, Queued
-from app.chat.answer_run import kept_prefixes, read_step
-from app.chat.prefill_timer import PrefillTimer
+from app.chat.answers.answer import DocumentReading, FinishReason, ModelLoading, PrefillEvent, Queued
+from app.chat.answers.answer_run import kept_prefixes, read_step
+from app.chat.answers.text_stream import TextStream
 from app.chat.prompt.plan import PromptPlan
-from app.chat.text_stream import TextStream
+from app.chat.reading.prefill_timer import PrefillTimer
 
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig

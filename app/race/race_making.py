@@ -12,13 +12,13 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.chat.answer import AnswerOptions
-from app.chat.answering import Answering, told_turns
-from app.chat.conversation import Conversation, Turn
+from app.chat.answers.answer import AnswerOptions
+from app.chat.answers.answering import Answering, told_turns
+from app.chat.answers.text_stream import TextStream
+from app.chat.conversations.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
-from app.chat.prefill_timer import PrefillTimer
 from app.chat.prompt.plan import LIKELY_QUESTION_TOKENS
-from app.chat.text_stream import TextStream
+from app.chat.reading.prefill_timer import PrefillTimer
 from app.errors import UserFacingError
 from app.library import Document
 from app.models.model_loader import LoadedModel

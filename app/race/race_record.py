@@ -9,7 +9,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from app.chat.answer import AnswerOptions, DocumentReading, ModelLoading, Queued
+from app.chat.answers.answer import AnswerOptions, DocumentReading, ModelLoading, Queued
 from app.race.page_lights import PageLights
 from app.race.race import RaceEvent, RaceFinished, RacePlanned, RacePrefill, RaceToken, Side
 from app.race.verdict import verdict

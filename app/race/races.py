@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
 from app.race.race_record import RaceRecord, RaceRequest
 from app.race.running_race import RunningRace

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.chat.answer_run import kept_prefixes
+from app.chat.answers.answer_run import kept_prefixes
+from app.chat.answers.text_stream import TextStream
 from app.chat.prompt.plan import PromptPlan
-from app.chat.text_stream import TextStream
 from app.race.race import RaceFinished, looked_share, run_race, warm_up
 
 if TYPE_CHECKING:

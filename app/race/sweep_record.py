@@ -6,7 +6,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from app.chat.answer import DocumentReading, ModelLoading, Queued
+from app.chat.answers.answer import DocumentReading, ModelLoading, Queued
 from app.race.race import RacePlanned, RacePrefill
 from app.race.race_record import VERSION, RaceRequest, RaceState, waiting_message
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint

@@ -16,7 +16,7 @@ from fastapi import Body, FastAPI
 from fastapi.responses import JSONResponse
 
 from app.errors import UserFacingError
-from app.models.download_listing import about_json, downloads_json
+from app.models.hub.download_listing import about_json, downloads_json
 from quest_core.config import EngineConfig
 
 if TYPE_CHECKING:

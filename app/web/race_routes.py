@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Body, FastAPI
 from fastapi.responses import JSONResponse, Response
 
-from app.chat.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
 from app.race.race_record import RaceRequest
 

@@ -1,7 +1,7 @@
 // The tab's telemetry: one stream, of the conversation that the tab shows, for all who want to hear it.
 //
 // A browser allows few connections, so nobody opens another. On the window one hears, as an event's detail,
-//   "quest-telemetry"   each event of the stream (app/chat/telemetry.py); also {type: "closed", sentence} if the
+//   "quest-telemetry"   each event of the stream (app/chat/answers/telemetry.py); also {type: "closed", sentence} if the
 //                       conversation is not there any more,
 //   "quest-race-event"  what a race tells, {type: "race", ...},
 // and, with nothing to tell but that it is time to look again, "quest-changed" (the conversation), "quest-library" and

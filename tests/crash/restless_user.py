@@ -13,9 +13,9 @@ import random
 from pathlib import Path
 from typing import Any
 
-from app.chat.answer import AnswerOptions, AnswerReport, Finished
+from app.chat.answers.answer import AnswerOptions, AnswerReport, Finished
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 
 QUESTIONS = ("Who kept the light?", "Where did the boats go?", "What lay in the harbour?", "Why had he left?")
 OPTIONS = AnswerOptions(max_new_tokens=24)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.chat.answer import AnswerReport
+from app.chat.answers.answer import AnswerReport
 from app.models.model_loader import ModelStatus
 from app.settings import AppSettings
 from tests.ui.scripted_assistant import ANSWER_WORDS, ScriptedAssistant, answer_report

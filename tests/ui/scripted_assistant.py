@@ -18,7 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-from app.chat.answer import (
+from app.chat.answers.answer import (
     AnswerEvent,
     AnswerOptions,
     AnswerReport,
@@ -30,18 +30,18 @@ from app.chat.answer import (
     PrefillEvent,
     TokenEvent,
 )
-from app.chat.conversation import Conversation, Turn
+from app.chat.answers.provenance import PageShare
+from app.chat.answers.running_answer import RunningAnswer
+from app.chat.answers.telemetry import TelemetryHub
+from app.chat.conversations.conversation import Conversation, Turn
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
-from app.chat.provenance import PageShare
-from app.chat.running_answer import RunningAnswer
-from app.chat.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from app.library import Document, DocumentPage
 from app.library.errors import DocumentError
 from app.library.reader import check_document
-from app.models.hub_downloads import HubDownloads
+from app.models.hub.hub_downloads import HubDownloads
 from app.models.model_loader import ModelStatus
 from app.race.race_record import RaceRequest
 from app.race.running_race import RunningRace

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan
 from app.chat.prompt.prompt_part import PromptSpan

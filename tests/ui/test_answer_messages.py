@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.chat.answer import (
+from app.chat.answers.answer import (
     DocumentReading,
     ModelLoading,
     PageReference,
@@ -19,7 +19,7 @@ from app.chat.answer import (
     Queued,
     TokenEvent,
 )
-from app.chat.conversation import Turn
+from app.chat.conversations.conversation import Turn
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from ui.answer_messages import (
     MESSAGES_PER_TURN,

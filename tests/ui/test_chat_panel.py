@@ -9,8 +9,8 @@ from types import SimpleNamespace
 import gradio as gr
 import pytest
 
-from app.chat.answer import Finished, PrefillEvent
-from app.chat.running_answer import RunningAnswer
+from app.chat.answers.answer import Finished, PrefillEvent
+from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from tests.ui.scripted_assistant import answer_report
 from ui.answer_messages import question_content, turn_messages, unanswered_messages

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import pytest
 
-from app.models.hub_downloads import HubDownloads
-from tests.app.models.hub_server import HubServer, Repository, send_to
+from app.models.hub.hub_downloads import HubDownloads
+from tests.app.models.hub.hub_server import HubServer, Repository, send_to
 
 pytestmark = pytest.mark.browser
 

@@ -6,8 +6,8 @@ import threading
 
 import pytest
 
-from app.chat.answer import Queued
-from app.chat.running_answer import RunningAnswer
+from app.chat.answers.answer import Queued
+from app.chat.answers.running_answer import RunningAnswer
 from ui.tab_follower import TabFollowers
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from app.chat.answer import AnswerReport, PassagesReport
+from app.chat.answers.answer import AnswerReport, PassagesReport
 from app.chat.prompt.document_tokens import TokenCount
 from app.library import named_pages
 

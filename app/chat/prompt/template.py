@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from app.chat.answers.thought_stream import CLOSING, OPENING
 from app.chat.prompt.template_rendering import TemplateFault, render_template
-from app.chat.thought_stream import CLOSING, OPENING
 from app.errors import UserFacingError
 
 _MARKERS = ("@@system-3f1c@@", "@@question-3f1c@@", "@@answer-3f1c@@", "@@follow-up-3f1c@@")

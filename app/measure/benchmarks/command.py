@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-from app.chat.summary_level_notes import idle_levels_note
+from app.chat.reading.summary_level_notes import idle_levels_note
 from app.errors import UserFacingError
 from app.measure.benchmarks.shapes import SHAPES, ModelShape
 from app.measure.result_tables import format_table, number_list, write_json

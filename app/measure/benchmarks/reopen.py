@@ -16,9 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.chat.answer import AnswerOptions, AnswerReport
+from app.chat.answers.answer import AnswerOptions, AnswerReport
 from app.chat.assistant import Assistant
-from app.chat.conversation import Conversation
+from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
 from app.measure.benchmarks.file_cache import drop_from_file_cache
 from app.measure.machine import describe_machine

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app.chat.summary_level_notes import idle_levels_note
+from app.chat.reading.summary_level_notes import idle_levels_note
 from app.errors import UserFacingError
 from app.measure.result_tables import format_table, number_list, write_json
 from app.settings import AppSettings

@@ -10,9 +10,17 @@ from dataclasses import replace
 
 import pytest
 
-from app.chat.answer import AnswerOptions, Finished, ModelLoading, PassagesFound, PrefillEvent, Queued, TokenEvent
+from app.chat.answers.answer import (
+    AnswerOptions,
+    Finished,
+    ModelLoading,
+    PassagesFound,
+    PrefillEvent,
+    Queued,
+    TokenEvent,
+)
+from app.chat.answers.page_heat import SelectionLevels
 from app.chat.assistant import Assistant
-from app.chat.page_heat import SelectionLevels
 from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RacePrefill, RaceToken
 from app.settings import AppSettings

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from app.chat.answer import AnswerOptions, Finished, TokenEvent
+from app.chat.answers.answer import AnswerOptions, Finished, TokenEvent
 from app.errors import UserFacingError
 
 CUT = AnswerOptions(token_budget=64, max_new_tokens=8)

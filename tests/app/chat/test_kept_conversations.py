@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.chat.answer import AnswerOptions, TokenEvent
+from app.chat.answers.answer import AnswerOptions, TokenEvent
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.store.data_folder import StorageFull
@@ -221,7 +221,7 @@ def test_what_was_asked_before_is_exported_beside_what_is_shown(open_assistant):
 
 def test_a_conversation_that_was_put_away_comes_back(open_assistant, book_path, monkeypatch):
     assistant = open_assistant()
-    monkeypatch.setattr("app.chat.open_conversations.MAX_CONVERSATIONS", 2)
+    monkeypatch.setattr("app.chat.conversations.open_conversations.MAX_CONVERSATIONS", 2)
     conversation = assistant.new_conversation()
     document_id = read(assistant, conversation, book_path)
     answered(assistant, conversation)
@@ -342,7 +342,7 @@ def test_without_keeping_nothing_is_read_or_left(open_assistant, book_path, tmp_
 KILLED_PROGRAM = """
 import sys
 from pathlib import Path
-from app.chat.answer import AnswerOptions, TokenEvent
+from app.chat.answers.answer import AnswerOptions, TokenEvent
 from app.chat.assistant import Assistant
 from app.settings import AppSettings
 settings = AppSettings(data_dir=Path(sys.argv[1]), model=sys.argv[2], device="cpu", dtype="float32")

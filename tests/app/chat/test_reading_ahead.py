@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from app.chat.answer import AnswerOptions, DocumentReading, Finished, PrefillEvent, TokenEvent
+from app.chat.answers.answer import AnswerOptions, DocumentReading, Finished, PrefillEvent, TokenEvent
 from app.errors import UserFacingError
 from app.library import library as library_module
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from app.chat.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
 from app.models import model_switch
 from app.models.model_choice import FILE_NAME

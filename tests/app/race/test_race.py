@@ -7,7 +7,7 @@ import math
 
 import pytest
 
-from app.chat.text_stream import TextStream
+from app.chat.answers.text_stream import TextStream
 from app.race.race import LEAST_STEPS, WARM_UP_STEPS, RaceFinished, RaceToken, ratio_noise, run_race
 from quest_core.session_events import DecodeStep
 

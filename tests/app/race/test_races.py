@@ -9,7 +9,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
-from app.chat.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
 from app.race.race_record import RaceRequest
 from app.race.races import KEPT_OF_A_CONVERSATION, Races

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 import numpy as np
 import pytest
 
-from app.chat.telemetry import TelemetryHub
+from app.chat.answers.telemetry import TelemetryHub
 from app.errors import UserFacingError
 from app.models.model_loader import ModelStatus
 from app.settings import AppSettings, page_address

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from app.chat.answer import DocumentReport, PageReference, PassagesReport
+from app.chat.answers.answer import DocumentReport, PageReference, PassagesReport
 from app.chat.prompt.passage_notes import passage_notes
 from app.chat.prompt.turn_passages import PassagePlace, TurnPassages
 

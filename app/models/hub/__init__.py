@@ -1,0 +1,1 @@
+"""Models from the hub: which are good ones for this machine, and their download."""
