@@ -57,7 +57,8 @@ _TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("clic
 _LOOK_AGAIN = call_script("following", "lookAgain")
 _JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to latest</button>'
 # With its word: Gradio draws a button that was never seen before without any, now and then.
-_STOP_SHOWN, _STOP_HIDDEN = gr.update(visible=True, value="Stop"), gr.update(visible=False)
+# By it the style sheets show Stop in place of Ask. A button that Gradio makes anew each time may come without its word.
+_ANSWERING = '<span class="is-answering"></span>'
 # Of so many chats the questions to begin with are remembered: making them reads the texts' first pages.
 _KEPT_EXAMPLES = 64
 
@@ -115,7 +116,7 @@ class ChatPanel:
                 )
                 # Of its own: whenever Gradio changes anything of the box, it may put back an earlier text in place of
                 # what somebody types.
-                self._stop_button = gr.Button("Stop", visible=False, elem_id="stop-answer")
+                self._stop_button = gr.Button("Stop", elem_id="stop-answer")
 
     def connect(self, conversation_id: gr.Textbox) -> None:
         """Attach the handlers.
@@ -148,7 +149,7 @@ class ChatPanel:
         self._follow_wanted.click(
             self._follow,
             None,
-            [self.messages, self._stop_button, self._documents_panel.meter, self._unanswered],
+            [self.messages, self._documents_panel.meter, self._unanswered],
             # Each ends the one before; see `ui.tab_follower`.
             trigger_mode="multiple",
             **plain,
@@ -212,7 +213,7 @@ class ChatPanel:
         """Show a conversation as it is, and its running answer until it ends.
 
         Yields:
-            (messages, Stop button, context meter, unanswered question).
+            (messages, context meter, unanswered question or the sign that an answer is written).
         """
         number = event.number if isinstance(event.number, int) else 0
         with self._tabs.enter(str(request.session_hash), number) as tab:
@@ -232,7 +233,7 @@ class ChatPanel:
             content: Any = begun_content(running.begun) if running.begun else waiting_content(queue_line(0))
             passages: tuple[EvidencePassage, ...] = ()
             messages = [*earlier, *running_messages(running.question, content)]
-            yield messages, _STOP_SHOWN, self._documents_panel.meter_markup(conversation), ""
+            yield messages, self._documents_panel.meter_markup(conversation), _ANSWERING
             try:
                 for event in paced(tab.follow(opened_id, running)):
                     if isinstance(event, Finished):
@@ -244,7 +245,7 @@ class ChatPanel:
                         content = event_content(event)
                     is_speaking = bool(running.begun) or isinstance(event, TokenEvent) and bool(event.answer)
                     messages = [*earlier, *running_messages(running.question, content, passages, is_speaking)]
-                    yield messages, gr.skip(), gr.skip(), gr.skip()
+                    yield messages, gr.skip(), gr.skip()
             except ValueError as error:
                 # A combination of settings that the engine refuses; it says which.
                 failure = UserFacingError(f"These settings do not go together: {error}")
@@ -259,7 +260,6 @@ class ChatPanel:
         if tab.is_newest:
             yield (
                 self._still_messages(conversation),
-                _STOP_HIDDEN,
                 self._documents_panel.meter_markup(conversation),
                 unanswered_markup(conversation),
             )

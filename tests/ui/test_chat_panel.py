@@ -60,16 +60,16 @@ def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     assistant.pause.clear()
     panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS)
     following = follow(panel, conversation)
-    messages, stop, meter, unanswered = next(following)
+    messages, meter, sign = next(following)
     assert messages[-3] == {"role": "user", "content": question_content("Where does the prince stand?")}
-    assert (stop["visible"], unanswered) == (True, "")
+    assert "is-answering" in sign and "quest-unanswered" not in sign
     assert "Context window" in meter
     assert any(messages[-2]["content"] == "High " for messages, *_ in following)
     assistant.pause.set()
-    messages, stop, meter, unanswered = list(following)[-1]
+    messages, meter, sign = list(following)[-1]
     assert messages == turn_messages(conversation.turns)
     assert "High above the city" in [message["content"] for message in messages]
-    assert not stop["visible"]
+    assert sign == ""
     assert "Context window" in meter
 
 
@@ -141,15 +141,15 @@ def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant,
     with pytest.raises(gr.Error, match=sentence):
         for update in follow(panel, conversation):
             updates.append(update)
-    messages, stop, _, unanswered = updates[-1]
-    assert (messages, stop["visible"]) == (unanswered_messages("Where?", False), False)
+    messages, _, unanswered = updates[-1]
+    assert messages == unanswered_messages("Where?", False) and "is-answering" not in unanswered
     assert 'question="Where?"' in unanswered
     # Told once, and only where it was asked.
     assert shown(panel, conversation)[0] == list(follow(panel, conversation, "other"))[-1][0] == messages
     assistant.failure = None
     ask(panel, conversation, "Where?")
     assert shown(panel, conversation)[0] == turn_messages(conversation.turns)
-    assert shown(panel, conversation)[3] == ""
+    assert shown(panel, conversation)[2] == ""
 
 
 @pytest.mark.parametrize("question", ["   ", None])
@@ -182,8 +182,8 @@ def test_an_emptied_field_reaches_the_handlers(panel, value):
 def test_a_failing_meter_does_not_take_the_answer_with_it(panel, conversation, assistant, monkeypatch):
     monkeypatch.setattr(assistant, "context_usage", lambda conversation: 1 / 0)
     ask(panel, conversation, "Where?")
-    _, stop, meter, _ = shown(panel, conversation)
-    assert not stop["visible"]
+    _, meter, sign = shown(panel, conversation)
+    assert "is-answering" not in sign
     assert "ZeroDivisionError" in meter
 
 

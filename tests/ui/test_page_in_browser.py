@@ -136,7 +136,7 @@ def figure(page, part: str) -> str:
 def test_the_uploaded_book_is_listed_with_its_size(page):
     entry = page.locator("#document-list li.in-chat", has_text=SAMPLE_BOOK.name)
     entry.filter(has_text=re.compile(r"\d+ pages, [\d,]+ tokens")).wait_for()
-    assert "whole document is in context" in page.locator("#context-bar").text_content()
+    page.locator("#context-bar", has_text="whole document is in context").wait_for()
 
 
 # Keeps what the page shows of an answer at each change and each frame: asked from here, a fast answer would go unseen.
