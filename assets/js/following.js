@@ -5,6 +5,8 @@ import { currentConversation } from "./conversation.js";
 
 // What comes together is one change.
 const TOGETHER_MS = 25;
+// On a busy machine Gradio may not listen yet when a tab opens, and may lose the last of an answer's updates.
+const ONCE_MORE_MS = 2500;
 
 let number = 0;
 let timer = null;
@@ -27,5 +29,11 @@ export function lookAgain() {
 export function followConversation() {
   window.addEventListener("quest-opened", lookAgain);
   window.addEventListener("quest-changed", lookAgain);
+  window.addEventListener("quest-opened", lookOnceMore);
+  window.addEventListener("quest-telemetry", ({ detail }) => detail.type === "finished" && lookOnceMore());
   document.addEventListener("visibilitychange", () => missed && lookAgain());
+}
+
+function lookOnceMore() {
+  setTimeout(lookAgain, ONCE_MORE_MS);
 }
