@@ -105,10 +105,12 @@ def _is_number(value: Any) -> bool:
 
 
 def presets_markup() -> str:
-    """What each preset stands for."""
-    rows = (preset.label.partition(": ") for preset in PRESETS)
-    listed = "".join(f"<dt>{html.escape(name)}</dt><dd>{html.escape(cost)}</dd>" for name, _, cost in rows)
-    return f"<dl>{listed}</dl><p>Losses measured on novels with the embedded model; see EVALUATION.md.</p>"
+    """What each preset promises, and in small print what stands behind it."""
+    promises = "".join(
+        f"<dt>{html.escape(preset.title)}</dt><dd>{html.escape(preset.promise)}</dd>" for preset in PRESETS
+    )
+    losses = " ".join(html.escape(preset.small_print) for preset in PRESETS)
+    return f"<dl>{promises}</dl><p>{losses} On novels, with the embedded model; see EVALUATION.md.</p>"
 
 
 def preset_name(attention: str, token_budget: float) -> str:
