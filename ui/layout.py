@@ -42,13 +42,10 @@ _STYLE_SHEETS = (
     "models.css",
     "model-picker.css",
 )
-_MESSAGE_SHEETS = ("question-bubble.css", "answer-row.css")
 _SCRIPT = "main.js"
 _HEAD = "\n".join(
     [
         *(f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/{name}">' for name in _STYLE_SHEETS),
-        # Of parts of messages, which would change their height when they arrive.
-        *(f'<link rel="preload" as="style" href="{PAGE_FILES_PATH}/css/{name}">' for name in _MESSAGE_SHEETS),
         f'<link rel="icon" type="image/svg+xml" href="{PAGE_FILES_PATH}/icons/quest-chat.svg">',
         f'<script type="module" src="{PAGE_FILES_PATH}/js/{_SCRIPT}"></script>',
         *(

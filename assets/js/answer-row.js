@@ -7,14 +7,14 @@
 
 import { circled } from "./answer-citation.js";
 import { openPage } from "./open-page.js";
+import { sharedSheet } from "./shared-sheet.js";
 import { pageName } from "./wording.js";
 
-const STYLE_SHEET = new URL("../css/answer-row.css", import.meta.url);
+const STYLE_SHEET = sharedSheet(new URL("../css/answer-row.css", import.meta.url));
 const INFO = `<svg viewBox="0 0 20 20" width="17" height="17" aria-hidden="true">
   <circle cx="10" cy="10" r="7.2"/><path d="M10 9v5M10 6.2v.6"/></svg>`;
 const MARKUP = `
   <style>.row, .instead, .details, .said { visibility: hidden; }</style>
-  <link rel="stylesheet" href="${STYLE_SHEET}">
   <div class="said">
     <slot name="said"></slot>
     <button type="button" class="go-on" data-part="continue" hidden>Continue</button>
@@ -44,6 +44,7 @@ export class AnswerRow extends HTMLElement {
   connectedCallback() {
     if (!this.parts) {
       const root = this.attachShadow({ mode: "open" });
+      root.adoptedStyleSheets = [STYLE_SHEET];
       root.innerHTML = MARKUP;
       this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
       this.parts.copy.addEventListener("click", () => this.copy());

@@ -5,9 +5,10 @@
 // root: Gradio patches what stands in the open whenever the conversation changes. What is sent goes to Python as an
 // event on the window (`ui/chat_panel.py`).
 
-const STYLE_SHEET = new URL("../css/question-bubble.css", import.meta.url);
+import { sharedSheet } from "./shared-sheet.js";
+
+const STYLE_SHEET = sharedSheet(new URL("../css/question-bubble.css", import.meta.url));
 const SHOWN = `
-  <link rel="stylesheet" href="${STYLE_SHEET}">
   <div class="bubble" data-part="bubble"><slot></slot></div>
   <div class="below" data-part="below">
     <div class="branches" role="group" aria-label="Versions of this question" data-part="branches" hidden>
@@ -33,6 +34,7 @@ export class QuestionBubble extends HTMLElement {
   connectedCallback() {
     if (this.parts) return;
     const root = this.attachShadow({ mode: "open" });
+    root.adoptedStyleSheets = [STYLE_SHEET];
     root.innerHTML = SHOWN;
     this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
     this.parts.edit.addEventListener("click", () => this.edit());
