@@ -2,10 +2,15 @@
 //
 // Where a browser has no shared workers, each stream is a connection of its own, and six tabs are the limit.
 
-const GRADIO_PATHS = ["/gradio_api/queue/data", "/gradio_api/upload_progress"];
+import { QueueStream } from "./queue-stream.js";
+
+const QUEUE_PATH = "/gradio_api/queue/data";
+const JOIN_PATH = "/gradio_api/queue/join";
+const UPLOAD_PROGRESS_PATH = "/gradio_api/upload_progress";
 
 const nativeFetch = window.fetch.bind(window);
 const streams = new Map(); // number -> the listeners of a stream
+const queue = new QueueStream(openStream);
 let lastNumber = 0;
 let port = null;
 
@@ -72,23 +77,36 @@ async function readAlone(number, address, signal) {
   }
 }
 
-/** Let Gradio's streams, of answers and of an upload's progress, use the shared connection, too. */
+/** Let Gradio's streams, of its events and of an upload's progress, use the shared connection, too. */
 export function shareGradioStreams() {
   connectToWorker();
-  if (!port) return;
-  window.fetch = (resource, options) => {
+  window.fetch = async (resource, options) => {
     const address = new URL(resource.url ?? resource, document.baseURI);
-    if (!GRADIO_PATHS.includes(address.pathname)) return nativeFetch(resource, options);
-    return fetchStream(address, options?.signal ?? resource.signal);
+    const signal = options?.signal ?? resource.signal;
+    if (address.pathname === QUEUE_PATH) return fetchStream((listeners) => queue.hear(address, listeners), signal);
+    if (address.pathname === UPLOAD_PROGRESS_PATH) {
+      return fetchStream((listeners) => openStream(address, listeners), signal);
+    }
+    const response = await nativeFetch(resource, options);
+    if (address.pathname === JOIN_PATH && response.ok) tellTaken(response.clone());
+    return response;
   };
 }
 
-function fetchStream(address, signal) {
+async function tellTaken(response) {
+  try {
+    queue.taken((await response.json()).event_id);
+  } catch {
+    // Gradio's client reads the same answer, and says so.
+  }
+}
+
+function fetchStream(open, signal) {
   return new Promise((resolve, reject) => {
     const encoder = new TextEncoder();
     let body, close;
     const stream = new ReadableStream({ start: (controller) => (body = controller), cancel: () => close() });
-    close = openStream(address, {
+    close = open({
       onStart: (status) => resolve(new Response(stream, { status, headers: { "Content-Type": "text/event-stream" } })),
       onText: (text) => body.enqueue(encoder.encode(text)),
       onEnd: (broken) => {
