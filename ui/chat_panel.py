@@ -53,7 +53,13 @@ window.addEventListener("quest-branch", (event) => trigger("select", event.detai
 window.addEventListener("quest-continue", (event) => trigger("submit", event.detail));
 window.addEventListener("quest-ask", (event) => trigger("example_select", event.detail));
 """
-_TELL_FOLLOW = 'window.addEventListener("quest-follow", (event) => trigger("click", event.detail));'
+_TELL_FOLLOW = """
+window.addEventListener("quest-follow", (event) => {
+  event.preventDefault();
+  trigger("click", event.detail);
+});
+window.dispatchEvent(new Event("quest-follow-ready"));
+"""
 _LOOK_AGAIN = call_script("following", "lookAgain")
 _JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to latest</button>'
 # With its word: Gradio draws a button that was never seen before without any, now and then.

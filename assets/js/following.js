@@ -5,8 +5,6 @@ import { currentConversation } from "./conversation.js";
 
 // What comes together is one change.
 const TOGETHER_MS = 25;
-// On a busy machine Gradio may not listen yet when a tab opens, and may lose the last of an answer's updates.
-const ONCE_MORE_MS = 2500;
 
 let number = 0;
 let timer = null;
@@ -21,7 +19,8 @@ export function lookAgain() {
     const conversationId = currentConversation();
     if (!conversationId) return;
     const detail = { conversation_id: conversationId, number: ++number };
-    window.dispatchEvent(new CustomEvent("quest-follow", { detail }));
+    // Gradio's listener prevents the default; while a page is being built there is none.
+    missed = window.dispatchEvent(new CustomEvent("quest-follow", { detail, cancelable: true }));
   }, TOGETHER_MS);
 }
 
@@ -29,11 +28,6 @@ export function lookAgain() {
 export function followConversation() {
   window.addEventListener("quest-opened", lookAgain);
   window.addEventListener("quest-changed", lookAgain);
-  window.addEventListener("quest-opened", lookOnceMore);
-  window.addEventListener("quest-telemetry", ({ detail }) => detail.type === "finished" && lookOnceMore());
+  window.addEventListener("quest-follow-ready", () => missed && lookAgain());
   document.addEventListener("visibilitychange", () => missed && lookAgain());
-}
-
-function lookOnceMore() {
-  setTimeout(lookAgain, ONCE_MORE_MS);
 }
