@@ -11,8 +11,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import UserFacingError, explain_import
+from app.flags import add_flags
 from app.parent_process import end_with_parent
-from app.settings import add_arguments, set_library_defaults, settings_from, take_launcher_pid
+from app.settings import set_library_defaults, settings_from, take_launcher_pid
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +39,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     evaluation = subcommands.add_parser("eval", help="measure quality")
     doctor = subcommands.add_parser("doctor", help="what this machine has, and what is wrong")
     for subcommand in (bench, evaluation, doctor):
-        add_arguments(subcommand)
+        add_flags(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
     if chosen == "bench":
@@ -80,7 +81,7 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
     ask.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
     ask.add_argument("--top-p", type=float, default=1.0)
     ask.add_argument("--seed", type=int)
-    add_arguments(ask)
+    add_flags(ask)
     ask.set_defaults(run=_run_ask)
 
 

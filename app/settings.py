@@ -1,14 +1,15 @@
-"""What the user may set: flags and environment variables, in one place.
+"""What the user may set, what is refused of it, and what the environment says.
 
-Every flag has an environment variable QUEST_CHAT_<FLAG> as its default. Nothing else in the project reads the
-environment. Knows nothing of what the settings do.
+Every flag (`app.flags`) has an environment variable QUEST_CHAT_<FLAG> as its default, which is read here. Elsewhere the
+environment is only handed on to processes that are started (`app.limited_process`, `launch.py`, Tesseract's in
+`app.library`), except that `launch.py`, which runs before this can be imported, reads TORCH_INDEX_URL, and that
+`app.web.server` tells Gradio its folder. Knows nothing of what the settings do.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-import re
 import shutil
 import sys
 from collections.abc import Mapping, MutableMapping
@@ -18,10 +19,8 @@ from typing import Any
 
 from app.errors import UserFacingError
 from quest_core.config import (
-    DTYPES,
     KV_BITS,
     PAGE_SIZES,
-    SELECTIONS,
     TWO_LEVEL_SELECTIONS,
     WEIGHT_BITS,
     EngineConfig,
@@ -29,7 +28,6 @@ from quest_core.config import (
 )
 
 APP_NAME = "quest-chat"
-ALL_INTERFACES = "0.0.0.0"
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
 
@@ -63,19 +61,19 @@ class AppSettings:
     data_dir: Path
     model: str = "embedded"
     context_tokens: int | None = None
-    token_budget: int = 1024
-    page_size: int = 4
-    selection: str = "mean"
-    summary_bits: int = 8
-    summary_levels: int = 1
-    kv_bits: int = 16
+    token_budget: int = QuestConfig.token_budget
+    page_size: int = EngineConfig.page_size
+    selection: str = EngineConfig.selection
+    summary_bits: int = EngineConfig.summary_bits
+    summary_levels: int = EngineConfig.summary_levels
+    kv_bits: int = EngineConfig.kv_bits
     dense_layers: int = QuestConfig.dense_layers
-    attention: str = "quest"
-    device: str = "auto"
-    dtype: str = "auto"
-    weight_bits: int = 16
-    eager: bool = False
-    offline: bool = False
+    attention: str = QuestConfig.attention
+    device: str = EngineConfig.device
+    dtype: str = EngineConfig.dtype
+    weight_bits: int = EngineConfig.weight_bits
+    eager: bool = EngineConfig.eager
+    offline: bool = EngineConfig.offline
     ocr_languages: str = ""
     cache_bytes: int | None = None
     host: str = "127.0.0.1"
@@ -162,170 +160,15 @@ class AppSettings:
         )
 
 
-def add_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
-    """Declare the flags that all subcommands share.
+def environment_variable(flag: str, environment: Mapping[str, str] | None = None) -> tuple[str, str]:
+    """Name and text of the environment variable that is a flag's default; the text is "" where it is not set.
 
-    Raises:
-        UserFacingError: if an environment variable holds no valid value.
+    Args:
+        flag: its name without dashes, e.g. "page-size".
+        environment: None takes the process's.
     """
-
-    def default(flag: str, fallback: object, kind: type = str, choices: tuple = ()) -> object:
-        name = "QUEST_CHAT_" + flag.upper().replace("-", "_")
-        if not (text := environment.get(name, "")):
-            return fallback
-        try:
-            value = kind(text)
-        except argparse.ArgumentTypeError as error:
-            raise UserFacingError(f"The environment variable {name}: {error}") from None
-        except ValueError:
-            raise UserFacingError(f"The environment variable {name} must be a number, not {text!r}.") from None
-        if choices and value not in choices:
-            names = ", ".join(map(str, choices))
-            raise UserFacingError(f"The environment variable {name} must be one of {names}, not {text!r}.")
-        return value
-
-    def switch(flag: str) -> bool:
-        return str(default(flag, "")).lower() in ("1", "true", "yes", "on")
-
-    attentions, devices = ("quest", "dense"), ("auto", "cuda", "cpu")
-    model = parser.add_argument_group("model")
-    model.add_argument(
-        "--model",
-        default=default("model", None),
-        help="hub id, model folder or .gguf file (default: in the page the one chosen there last, else the embedded "
-        "SmolLM2-135M-Instruct)",
-    )
-    model.add_argument(
-        "--context-tokens",
-        type=int,
-        metavar="N",
-        default=default("context-tokens", None, int),
-        help="window in tokens; longer than the model's own stretches by YaRN the conversations that need it, which "
-        "beyond twice costs retrieval (default: the model's; of the embedded one 16384, twice its own)",
-    )
-    model.add_argument("--device", choices=devices, default=default("device", "auto", choices=devices))
-    model.add_argument("--dtype", choices=DTYPES, default=default("dtype", "auto", choices=DTYPES))
-    model.add_argument(
-        "--weight-bits",
-        type=int,
-        metavar="N",
-        default=default("weight-bits", 16, int),
-        help="of the model's matrices: 16, or 8 or 4 to save memory; with 16 and --dtype auto the CPU decodes from "
-        "packed copies of its own (default: 16)",
-    )
-    model.add_argument(
-        "--eager",
-        action="store_true",
-        default=switch("eager"),
-        help="on a GPU, launch the kernels of a step one by one instead of as a CUDA graph; the tokens are the same",
-    )
-    model.add_argument(
-        "--offline", action="store_true", default=switch("offline"), help="never ask the Hugging Face hub"
-    )
-    attention = parser.add_argument_group("attention")
-    attention.add_argument(
-        "--attention",
-        choices=attentions,
-        default=default("attention", "quest", choices=attentions),
-        help="how answers read the KV cache (default: quest)",
-    )
-    attention.add_argument(
-        "--token-budget",
-        type=int,
-        metavar="N",
-        default=default("token-budget", 1024, int),
-        help="tokens Quest attends per layer and head (default: 1024)",
-    )
-    attention.add_argument(
-        "--page-size",
-        type=int,
-        metavar="N",
-        default=default("page-size", 4, int),
-        help="tokens in a KV page: 4, 8, 16, 32 or 64 (default: 4)",
-    )
-    attention.add_argument(
-        "--summary-bits",
-        type=int,
-        choices=(8, 16),
-        default=default("summary-bits", 8, int, choices=(8, 16)),
-        help="bits of each number that sums up a page's keys; 16: the cache's own precision (default: 8)",
-    )
-    attention.add_argument(
-        "--summary-levels",
-        type=int,
-        choices=(1, 2),
-        default=default("summary-levels", 1, int, choices=(1, 2)),
-        help="1: score every page; 2: on a GPU, find the most promising stretches of a long context first and score "
-        "only their pages, which is faster and misses more (default: 1)",
-    )
-    attention.add_argument(
-        "--kv-bits",
-        type=int,
-        metavar="N",
-        default=default("kv-bits", 16, int),
-        help="of the keys and values in the cache: 16, or 8 on a GPU to halve its memory (default: 16)",
-    )
-    attention.add_argument(
-        "--dense-layers",
-        type=int,
-        metavar="N",
-        default=default("dense-layers", QuestConfig.dense_layers, int),
-        help=f"first layers that read everything (default: {QuestConfig.dense_layers}; the paper: 2)",
-    )
-    attention.add_argument(
-        "--selection",
-        choices=SELECTIONS,
-        default=default("selection", "mean", choices=SELECTIONS),
-        help="how Quest chooses what to read: mean (ours, default), spread, quest (as the paper), streaming, oracle "
-        "(slow), or by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
-    )
-    parser.add_argument(
-        "--data-dir",
-        type=Path,
-        metavar="DIR",
-        default=default("data-dir", None, Path),
-        help="where everything is kept: documents, conversations, what models have read, converted models "
-        f"(default: {_default_data_dir_text(environment)})",
-    )
-    parser.add_argument(
-        "--ocr-languages",
-        metavar="LANGS",
-        default=default("ocr-languages", ""),
-        help='languages in which text is recognised in pictures, as Tesseract names them, e.g. "eng+deu" (default: '
-        "those that are installed, if they are few, else English and the system's)",
-    )
-    parser.add_argument(
-        "--cache-bytes",
-        type=byte_size,
-        metavar="SIZE",
-        default=default("cache-bytes", None, byte_size),
-        help="what models have read of documents may take so much of the disk, e.g. 20G; what was not used for longest "
-        "goes first (default: a quarter of what is free, 1G to 50G)",
-    )
-
-
-def add_server_arguments(parser: argparse.ArgumentParser, environment: Mapping[str, str] = os.environ) -> None:
-    """Declare the flags of `serve`."""
-    server = parser.add_argument_group("server")
-    server.add_argument(
-        "--host", default=environment.get("QUEST_CHAT_HOST") or "127.0.0.1", help="address (default: 127.0.0.1)"
-    )
-    server.add_argument(
-        "--listen",
-        nargs="?",
-        const=ALL_INTERFACES,
-        metavar="ADDRESS",
-        dest="host",
-        default=argparse.SUPPRESS,
-        help="serve other machines too; without an address on all interfaces",
-    )
-    server.add_argument("--port", type=int, default=environment.get("QUEST_CHAT_PORT") or 7860)
-    server.add_argument(
-        "--no-browser",
-        action="store_true",
-        default=environment.get("QUEST_CHAT_NO_BROWSER", "").lower() in ("1", "true", "yes", "on"),
-        help="do not open a browser",
-    )
+    name = "QUEST_CHAT_" + flag.upper().replace("-", "_")
+    return name, (os.environ if environment is None else environment).get(name, "")
 
 
 def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] = os.environ) -> AppSettings:
@@ -344,19 +187,6 @@ def settings_from(arguments: argparse.Namespace, environment: Mapping[str, str] 
     except (OSError, RuntimeError) as error:
         raise UserFacingError(f"--data-dir {data_dir} names no folder: {error}") from error
     return AppSettings(**values)
-
-
-def byte_size(text: str) -> int:
-    """A size as people write it: "20G", "1.5T", "500M", "1073741824"; the letters count by 1,024.
-
-    Raises:
-        argparse.ArgumentTypeError: it is none, or nothing at all could be kept in it.
-    """
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(?:i?B)?", text.strip(), re.IGNORECASE | re.ASCII)
-    size = int(float(match[1]) * 1024 ** " KMGT".index(match[2].upper() or " ")) if match else 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"a size is written like 20G or 500M, not {text!r}")
-    return size
 
 
 def default_cache_bytes(data_dir: Path) -> int:
@@ -400,9 +230,10 @@ def default_data_dir(environment: Mapping[str, str] = os.environ) -> Path:
     return base / APP_NAME
 
 
-def _default_data_dir_text(environment: Mapping[str, str]) -> str:
+def default_data_dir_text() -> str:
+    """`default_data_dir` for a help text."""
     try:
-        return str(default_data_dir(environment))
+        return str(default_data_dir())
     except UserFacingError:
         return "none, as you have no home folder"
 

@@ -4,7 +4,8 @@ import argparse
 import sys
 
 from app.cli import run_cleanly
-from app.settings import add_arguments, add_server_arguments, set_library_defaults, settings_from
+from app.flags import add_flags, add_server_flags
+from app.settings import set_library_defaults, settings_from
 from app.web.free_port import ensure_port_is_free
 from app.web.gradio_stubs import skip_gradio_stubs
 
@@ -16,8 +17,8 @@ def main(arguments: list[str] | None = None) -> int:
         UserFacingError: for a flag out of range, or a port that is taken.
     """
     parser = argparse.ArgumentParser(prog="launch.py serve", description="Quest Chat in the browser.")
-    add_arguments(parser)
-    add_server_arguments(parser)
+    add_flags(parser)
+    add_server_flags(parser)
     parsed = parser.parse_args(arguments)
     settings = settings_from(parsed)
     # Asked first: a taken port should not cost the seconds that the imports below take.

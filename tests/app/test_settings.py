@@ -10,12 +10,10 @@ from types import SimpleNamespace
 import pytest
 
 from app.errors import UserFacingError
+from app.flags import add_flags, add_server_flags, byte_size
 from app.settings import (
     LEAST_CACHE_BYTES,
     MOST_CACHE_BYTES,
-    add_arguments,
-    add_server_arguments,
-    byte_size,
     default_cache_bytes,
     default_data_dir,
     set_library_defaults,
@@ -25,8 +23,8 @@ from app.settings import (
 
 def parse(*arguments: str, **environment: str):
     parser = argparse.ArgumentParser()
-    add_arguments(parser, environment)
-    add_server_arguments(parser, environment)
+    add_flags(parser, environment=environment)
+    add_server_flags(parser, environment)
     return settings_from(parser.parse_args(arguments), environment)
 
 
