@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.errors import UserFacingError, explain_import
-from app.flags import add_flags
+from app.flags import OFFLINE, add_flags
 from app.parent_process import end_with_parent
 from app.settings import set_library_defaults, settings_from, take_launcher_pid
 
@@ -22,10 +22,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser = build_parser(chosen=arguments[0] if arguments else None)
     parsed, unparsed = parser.parse_known_args(arguments)
     if unparsed and (not hasattr(parsed, "words") or any(word.startswith("-") for word in unparsed)):
-        parser.error(f"unrecognized arguments: {' '.join(unparsed)}")
+        # The usage shown is that of the benchmark or evaluation that does not take them.
+        getattr(parsed, "parser", parser).error(f"unrecognized arguments: {' '.join(unparsed)}")
     if unparsed:
         parsed.words += unparsed  # argparse takes free words in one go only; these stood behind a flag
-    set_library_defaults(parsed.offline)
+    set_library_defaults(getattr(parsed, OFFLINE.name, False))
     return parsed.run(parsed)
 
 
@@ -34,19 +35,18 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="launch.py", description="Quest Chat in the terminal.")
     subcommands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
     _add_ask(subcommands.add_parser("ask", help="answer questions about documents"))
-    # Where both declare a flag, bench's own takes a list.
-    bench = subcommands.add_parser("bench", help="measure speed", conflict_handler="resolve")
+    bench = subcommands.add_parser("bench", help="measure speed")
     evaluation = subcommands.add_parser("eval", help="measure quality")
     doctor = subcommands.add_parser("doctor", help="what this machine has, and what is wrong")
-    for subcommand in (bench, evaluation, doctor):
+    for subcommand in (evaluation, doctor):
         add_flags(subcommand)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
     if chosen == "bench":
-        from app.measure.benchmarks.command import add_bench_arguments, run_bench
+        from app.measure.benchmarks.command import add_benchmarks, run_bench
 
-        add_bench_arguments(bench)
-        bench.set_defaults(run=lambda parsed: run_bench(settings_from(parsed), parsed))
+        add_benchmarks(bench)
+        bench.set_defaults(run=run_bench)
     if chosen == "eval":
         from app.measure.evaluation.command import add_eval_arguments, run_eval
 

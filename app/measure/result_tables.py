@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,11 @@ def number_list(text: str) -> list[int]:
     if min(numbers) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} holds a number below 1")
     return numbers
+
+
+def join_numbers(numbers: Sequence[int]) -> str:
+    """What `number_list` parses into these numbers."""
+    return ",".join(map(str, numbers))
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:

@@ -13,7 +13,7 @@ GiB that the warm-up has brought in already, are in none of the figures. Dense a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -39,7 +39,6 @@ from quest_core.engine import Cancellation, Engine
 from quest_core.model_source import ModelError, find_model
 from quest_core.session import Session
 
-CONTEXTS = [512, 2048, 4096, 8192, 16384, 32768]
 RIVALS = {"transformers-bf16": torch.bfloat16, "transformers-fp32": torch.float32}
 # A rival that would read longer than this, by its speed at the context before, is left out: bfloat16 takes that long on
 # processors that do not multiply it.
@@ -66,7 +65,7 @@ class CpuComparison:
     """
 
     settings: AppSettings
-    budgets: list[int]
+    budgets: Sequence[int]
     rivals: tuple[str, ...]
     gguf: Path | None
     tokens: list[int]
@@ -207,8 +206,8 @@ class CpuComparison:
 def measure_cpu(
     settings: AppSettings,
     *,
-    contexts: list[int],
-    budgets: list[int],
+    contexts: Sequence[int],
+    budgets: Sequence[int],
     steps: int,
     rounds: int,
     rivals: tuple[str, ...],

@@ -7,7 +7,7 @@ on the host's clock, from one token id to the next.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,8 +30,8 @@ WARM_UP_STEPS = 4
 def measure_decode(
     settings: AppSettings,
     *,
-    contexts: list[int],
-    budgets: list[int],
+    contexts: Sequence[int],
+    budgets: Sequence[int],
     steps: int,
     rounds: int,
     text: Path | None,

@@ -7,7 +7,7 @@ on the host's clock, from one token id to the next.
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -31,15 +31,13 @@ from quest_core.config import QuestConfig
 from quest_core.engine import Engine, choose_device
 from quest_core.model_source import ModelError
 
-CONTEXTS = [8192, 32768, 131072]
-
 
 def measure_decode_shapes(
     settings: AppSettings,
     *,
     shapes: list[ModelShape],
-    contexts: list[int],
-    budgets: list[int],
+    contexts: Sequence[int],
+    budgets: Sequence[int],
     weight_bits: list[int],
     steps: int,
     rounds: int,
@@ -107,7 +105,7 @@ def measure_decode_shapes(
 def _measure_ours(
     subject: RandomSubject,
     context: int,
-    budgets: list[int],
+    budgets: Sequence[int],
     steps: int,
     rounds: int,
     bandwidth: float,
@@ -128,7 +126,7 @@ def _measure_ours(
 
 
 def _decode_in_turn(
-    engine: Engine, context: int, budgets: list[int], steps: int, rounds: int
+    engine: Engine, context: int, budgets: Sequence[int], steps: int, rounds: int
 ) -> dict[QuestConfig, tuple[float, int, int | None]]:
     """Median seconds a token, bytes read of the cache and peak memory of each setting."""
     session = engine.new_session()

@@ -37,15 +37,13 @@ from kernels.reference import naive_dense_decode_attention, naive_sparse_decode_
 from quest_core.attention import kernels_for
 from quest_core.weights import free_memory_bytes
 
-CONTEXTS = [8192, 32768, 131072, 524288]
-BUDGETS = [512, 1024, 2048, 4096]
 MAX_ERROR = 2e-2  # relative root mean square, of results in bfloat16
 
 
 def measure_kernels(
     *,
-    contexts: list[int],
-    budgets: list[int],
+    contexts: Sequence[int],
+    budgets: Sequence[int],
     rounds: int,
     layout: PageLayout = PAPER_LAYOUT,
     shapes: Sequence[AttentionShape] = SHAPES,
@@ -109,7 +107,7 @@ def measure_kernels(
 def _measure_case(
     case: KernelCase,
     context: int,
-    budgets: list[int],
+    budgets: Sequence[int],
     rounds: int,
     bandwidth: float,
     kernels: ModuleType,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -19,13 +19,11 @@ from app.measure.machine import describe_machine
 from quest_core.engine import Cancellation, Engine
 from quest_core.model_source import ModelError
 
-CONTEXTS = [2048, 8192, 32768, 131072]
-
 
 def measure_prefill(
     subjects: list[Subject],
     *,
-    contexts: list[int],
+    contexts: Sequence[int],
     rounds: int,
     with_transformers: bool = True,
     on_progress: Callable[[str], None] = lambda message: None,

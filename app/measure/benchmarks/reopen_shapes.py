@@ -9,7 +9,7 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +27,6 @@ from quest_core.jobs import Cancellation
 from quest_core.model_source import ModelError
 from quest_core.prefixes import Prefix
 
-CONTEXTS = [32768, 131072]
 _QUESTION_TOKENS = 32
 _WRITING_TIMEOUT_S = 300.0
 _OWNER = "document"
@@ -37,7 +36,7 @@ def measure_reopen_shapes(
     settings: AppSettings,
     *,
     shapes: list[ModelShape],
-    contexts: list[int],
+    contexts: Sequence[int],
     weight_bits: int,
     rounds: int,
     on_progress: Callable[[str], None] = lambda message: None,

@@ -7,20 +7,18 @@ before: they may not fit the memory together.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
 import torch
 
-from app.errors import UserFacingError
 from app.measure.benchmarks.byte_bounds import step_weight_bytes
 from app.measure.benchmarks.random_model import random_transformers_model, random_weights
 from app.measure.benchmarks.shapes import ModelShape
 from app.measure.benchmarks.timing import free_device_memory
 from app.measure.benchmarks.transformers_rival import load_transformers
 from app.settings import AppSettings
-from quest_core.config import EngineConfig
 from quest_core.engine import Engine, choose_device, choose_dtype, read_model_config
 from quest_core.model_source import find_model
 
@@ -82,7 +80,7 @@ class RandomSubject:
         self.dtype = choose_dtype(settings.dtype, self.device)
         self.weight_bits = weight_bits
         self._shape = shape
-        self._config = replace(_with_weight_bits(settings.engine_config(), weight_bits), cached_contexts=1)
+        self._config = replace(settings.engine_config(), weight_bits=weight_bits, cached_contexts=1)
         self._weights: torch.nn.Module | None = None
 
     @property
@@ -117,11 +115,3 @@ def transformers_weight_bytes_read(model: torch.nn.Module) -> int:
     """What a step of Transformers reads of the weights."""
     total = sum(parameter.nbytes for parameter in model.parameters())
     return step_weight_bytes(total, model.model.embed_tokens.weight.nbytes, model.config.tie_word_embeddings)
-
-
-def _with_weight_bits(config: EngineConfig, bits: int) -> EngineConfig:
-    if bits == 16:
-        return config
-    if "weight_bits" not in {field.name for field in fields(EngineConfig)}:
-        raise UserFacingError(f"This version has no {bits}-bit weights; leave --weight-bits at 16.")
-    return replace(config, weight_bits=bits)

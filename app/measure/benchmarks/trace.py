@@ -6,7 +6,7 @@ With and without, in turn, over a random cache. The policy's own estimate of the
 from __future__ import annotations
 
 import statistics
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from app.measure.benchmarks.decode import decode_fork, tokens_before_steps
@@ -21,8 +21,8 @@ from quest_core.engine import Engine
 def measure_trace(
     subject: Subject,
     *,
-    contexts: list[int],
-    budgets: list[int],
+    contexts: Sequence[int],
+    budgets: Sequence[int],
     steps: int,
     rounds: int,
     on_progress: Callable[[str], None] = lambda message: None,
@@ -48,7 +48,7 @@ def measure_trace(
 
 
 def _measure_context(
-    subject: Subject, context: int, budgets: list[int], steps: int, rounds: int
+    subject: Subject, context: int, budgets: Sequence[int], steps: int, rounds: int
 ) -> list[dict[str, Any]]:
     engine = subject.engine(context)
     try:
@@ -58,7 +58,7 @@ def _measure_context(
 
 
 def _decode_in_turn(
-    engine: Engine, context: int, budgets: list[int], steps: int, rounds: int
+    engine: Engine, context: int, budgets: Sequence[int], steps: int, rounds: int
 ) -> Iterator[dict[str, Any]]:
     """A row for each budget."""
     session = engine.new_session()

@@ -136,19 +136,26 @@ def test_the_command_writes_tables_json_and_plot(tmp_path, tiny_model_folder, bo
     assert "peak_memory_bytes" in table and "quest_perplexity" in table
 
 
-def test_what_does_not_go_together_is_refused(tmp_path, monkeypatch):
-    data = ["--data-dir", str(tmp_path)]
-    with pytest.raises(UserFacingError, match="transformers-bf16 is no rival in bench decode"):
-        cli.main(["bench", "decode", "--rivals", "transformers-bf16", *data])
-    with pytest.raises(UserFacingError, match="transformers is no rival in bench cpu"):
-        cli.main(["bench", "cpu", "--rivals", "transformers", *data])
-    with pytest.raises(UserFacingError, match="for bench cpu only"):
-        cli.main(["bench", "decode", "--rival-llamacpp", *data])
-    with pytest.raises(UserFacingError, match="leave --shape out"):
-        cli.main(["bench", "cpu", "--shape", "llama-2-7b", *data])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["decode", "--rivals", "transformers-bf16"], "'transformers-bf16' is none of transformers, transformers-comp"),
+        (["cpu", "--rivals", "transformers"], "'transformers' is none of transformers-bf16, transformers-fp32, none"),
+        (["cpu", "--scored-tokens", "-1"], "must be at least 0, not -1"),
+        (["decode", "--rival-llamacpp"], "unrecognized arguments: --rival-llamacpp"),
+        (["cpu", "--shape", "llama-2-7b"], "unrecognized arguments: --shape llama-2-7b"),
+    ],
+)
+def test_rivals_and_flags_of_another_benchmark_are_refused(arguments, message, capsys):
+    with pytest.raises(SystemExit):
+        cli.main(["bench", *arguments])
+    assert message in capsys.readouterr().err
+
+
+def test_llamacpp_that_is_not_installed_is_named(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "llama_cpp", None)
     with pytest.raises(UserFacingError, match="pip install llama-cpp-python"):
-        cli.main(["bench", "cpu", "--rival-llamacpp", *data])
+        cli.main(["bench", "cpu", "--rival-llamacpp", "--data-dir", str(tmp_path)])
 
 
 def test_llamacpp_needs_a_gguf_file(tmp_path):
