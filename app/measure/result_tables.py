@@ -2,29 +2,11 @@
 
 from __future__ import annotations
 
-import argparse
 import json
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
-
-
-def number_list(text: str) -> list[int]:
-    """Parse "256,512,1024" for argparse."""
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a list of numbers such as 256,512") from None
-    if min(numbers) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} holds a number below 1")
-    return numbers
-
-
-def join_numbers(numbers: Sequence[int]) -> str:
-    """What `number_list` parses into these numbers."""
-    return ",".join(map(str, numbers))
 
 
 def format_table(rows: list[dict[str, Any]]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.measure.benchmarks.shapes import SHAPES, ModelShape
-from app.measure.result_tables import join_numbers, number_list
+from app.measure.number_flags import at_least, join_numbers, number_list
 
 
 def add_contexts(parser: argparse.ArgumentParser, usual: Sequence[int], of_shapes: Sequence[int] = ()) -> None:
@@ -81,18 +81,6 @@ def add_result_files(parser: argparse.ArgumentParser, draws: bool) -> None:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
     if draws:
         parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
-
-
-def at_least(least: int) -> Callable[[str], int]:
-    """Parses a whole number that must not be smaller, for argparse."""
-
-    def number(text: str) -> int:
-        value = int(text)
-        if value < least:
-            raise argparse.ArgumentTypeError(f"must be at least {least}, not {value}")
-        return value
-
-    return number
 
 
 def _shapes(text: str) -> list[ModelShape]:

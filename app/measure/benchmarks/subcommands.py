@@ -31,7 +31,7 @@ from app.flags import (
     add_flags,
 )
 from app.measure.benchmarks import benchmark_flags as flags
-from app.measure.result_tables import join_numbers, number_list
+from app.measure.number_flags import at_least, join_numbers, number_list
 from app.settings import AppSettings
 
 LOADED_CONTEXTS = (512, 2048, 7680)
@@ -206,7 +206,7 @@ def _add_cpu(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scored-tokens",
-        type=flags.at_least(0),
+        type=at_least(0),
         default=512,
         metavar="N",
         help="tokens of the text fed one by one, dense and with Quest, to compare their perplexity; 0: none "

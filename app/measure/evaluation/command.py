@@ -11,7 +11,8 @@ from typing import Any
 
 from app.chat.reading.summary_level_notes import idle_levels_note
 from app.errors import UserFacingError
-from app.measure.result_tables import format_table, number_list, write_json
+from app.measure.number_flags import number_list
+from app.measure.result_tables import format_table, write_json
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
 

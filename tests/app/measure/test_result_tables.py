@@ -1,26 +1,18 @@
-"""Tables, number lists and result files."""
+"""Tables and result files."""
 
 from __future__ import annotations
 
-import argparse
 import json
 
 import pytest
 
 from app.errors import UserFacingError
-from app.measure.result_tables import format_table, number_list, write_json
+from app.measure.result_tables import format_table, write_json
 
 
 def test_tables_align_and_mark_what_is_missing():
     table = format_table([{"name": "a", "ms": 1.23456}, {"name": "longer", "ms": None}])
     assert table.splitlines() == ["  name     ms", "     a  1.235", "longer      -"]
-
-
-def test_number_lists():
-    assert number_list("256,512") == [256, 512]
-    for text in ("", "a,b", "0,5"):
-        with pytest.raises(argparse.ArgumentTypeError, match=repr(text)[1:-1] or "''"):
-            number_list(text)
 
 
 def test_a_file_that_cannot_be_written_is_named(tmp_path):
