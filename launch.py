@@ -58,8 +58,8 @@ MODULES = {
 USAGE = """\
 usage: python launch.py [serve] [options]                    the app in the browser (the default)
        python launch.py ask DOCUMENT... "QUESTION" [options]  one answer in the terminal
-       python launch.py bench [options]                       measure speed
-       python launch.py eval [options]                        measure quality
+       python launch.py bench BENCHMARK [options]             measure speed
+       python launch.py eval EVALUATION [options]             measure quality
        python launch.py doctor                                what this machine has, and what is wrong
        python launch.py test [pytest options]                 run the tests
 
@@ -67,7 +67,8 @@ The first start makes .venv beside this file and installs requirements.txt into 
   --skip-install   use the present interpreter and its packages instead
   TORCH_INDEX_URL  environment variable: where pip takes torch from, e.g. %s
 
-`python launch.py SUBCOMMAND --help` lists a subcommand's options once the environment is there.
+Once the environment is there, `python launch.py SUBCOMMAND --help` lists a subcommand's options, that of `bench` and
+`eval` what they measure, and `bench kernels --help` what that takes.
 """ % CPU_TORCH_INDEX
 
 

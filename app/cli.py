@@ -38,8 +38,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     bench = subcommands.add_parser("bench", help="measure speed")
     evaluation = subcommands.add_parser("eval", help="measure quality")
     doctor = subcommands.add_parser("doctor", help="what this machine has, and what is wrong")
-    for subcommand in (evaluation, doctor):
-        add_flags(subcommand)
+    add_flags(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
     if chosen == "bench":
@@ -48,10 +47,10 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         add_benchmarks(bench)
         bench.set_defaults(run=run_bench)
     if chosen == "eval":
-        from app.measure.evaluation.command import add_eval_arguments, run_eval
+        from app.measure.evaluation.command import add_evaluations, run_eval
 
-        add_eval_arguments(evaluation)
-        evaluation.set_defaults(run=lambda parsed: run_eval(settings_from(parsed), parsed))
+        add_evaluations(evaluation)
+        evaluation.set_defaults(run=run_eval)
     doctor.set_defaults(run=_run_doctor)
     return parser
 

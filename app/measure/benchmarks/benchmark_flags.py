@@ -76,13 +76,6 @@ def add_rivals(parser: argparse.ArgumentParser, known: tuple[str, ...], note: st
     )
 
 
-def add_result_files(parser: argparse.ArgumentParser, draws: bool) -> None:
-    """--json, and where there are curves to draw --plot."""
-    parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
-    if draws:
-        parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
-
-
 def _shapes(text: str) -> list[ModelShape]:
     return [_shape(name) for name in text.split(",")]
 

@@ -6,12 +6,10 @@ Modules that need torch are imported when a benchmark runs: `--help` is quick, a
 from __future__ import annotations
 
 import argparse
-import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-from app.chat.reading.summary_level_notes import idle_levels_note
 from app.errors import UserFacingError
 from app.flags import (
     DATA_DIR,
@@ -27,10 +25,9 @@ from app.flags import (
     SUMMARY_BITS,
     TOKEN_BUDGET,
     WEIGHT_BITS,
-    Flag,
-    add_flags,
 )
 from app.measure.benchmarks import benchmark_flags as flags
+from app.measure.measurement import Measurement, print_progress, tell_idle_levels
 from app.measure.number_flags import at_least, join_numbers, number_list
 from app.settings import AppSettings
 
@@ -43,31 +40,6 @@ CPU_CONTEXTS = (512, 2048, 4096, 8192, 16384, 32768)
 SHAPE_BUDGETS = (2048,)
 DECODE_RIVALS = ("transformers", "transformers-compiled")
 CPU_RIVALS = ("transformers-bf16", "transformers-fp32")
-
-
-@dataclass(frozen=True)
-class Benchmark:
-    """A benchmark as the command line knows it.
-
-    Args:
-        help: what is measured, in one line.
-        settings: the flags of the settings that mean something to it.
-        add_arguments: declares what it takes beside them.
-        measure: runs it; gives `rows` and all that is kept beside them.
-        draws: whether its rows make curves.
-    """
-
-    help: str
-    settings: Sequence[Flag]
-    add_arguments: Callable[[argparse.ArgumentParser], None]
-    measure: Callable[[AppSettings, argparse.Namespace], dict[str, Any]]
-    draws: bool = True
-
-    def declare(self, parser: argparse.ArgumentParser) -> None:
-        """Add all its flags to its parser."""
-        self.add_arguments(parser)
-        flags.add_result_files(parser, self.draws)
-        add_flags(parser, self.settings)
 
 
 def _add_decode(parser: argparse.ArgumentParser) -> None:
@@ -91,7 +63,7 @@ def _add_decode(parser: argparse.ArgumentParser) -> None:
 
 def _measure_decode(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
     contexts, budgets = _contexts(arguments, SHAPE_CONTEXTS), _budgets(settings, arguments)
-    _tell_idle_levels(settings, budgets, contexts)
+    tell_idle_levels(settings, budgets, max(contexts))
     common = {"contexts": contexts, "budgets": budgets, "steps": arguments.steps, "rounds": arguments.rounds}
     bits = arguments.weight_bits_list
     if arguments.shape:
@@ -182,7 +154,7 @@ def _measure_trace(settings: AppSettings, arguments: argparse.Namespace) -> dict
     from app.measure.benchmarks.trace import measure_trace
 
     contexts, budgets = _contexts(arguments, SHAPE_CONTEXTS), _budgets(settings, arguments)
-    _tell_idle_levels(settings, budgets, contexts)
+    tell_idle_levels(settings, budgets, max(contexts))
     (subject,) = _subjects(settings, arguments)
     return measure_trace(
         subject,
@@ -290,57 +262,47 @@ def _budgets(settings: AppSettings, arguments: argparse.Namespace) -> Sequence[i
     return arguments.budgets or (SHAPE_BUDGETS if arguments.shape else [settings.token_budget])
 
 
-def _tell_idle_levels(settings: AppSettings, budgets: Sequence[int], contexts: Sequence[int]) -> None:
-    if settings.summary_levels == 1:
-        return
-    from quest_core.engine import choose_device
-
-    if note := idle_levels_note(settings, choose_device(settings.device).type, budgets, max(contexts)):
-        print_progress(f"Note: {note}")
-
-
-def print_progress(message: str) -> None:
-    """Say how far a measurement is, beside its output."""
-    print(message, file=sys.stderr, flush=True)
-
-
 _MANY_BITS = tuple(flag for flag in MODEL_FLAGS if flag is not WEIGHT_BITS)
 BENCHMARKS = {
-    "decode": Benchmark(
+    "decode": Measurement(
         "one token end to end; of a loaded model, or with --shape of random weights",
         (*_MANY_BITS, TOKEN_BUDGET, *LAYOUT_FLAGS, DATA_DIR),
         _add_decode,
         _measure_decode,
     ),
-    "kernels": Benchmark("attention of one token in one layer, on a GPU", LAYOUT_FLAGS, _add_kernels, _measure_kernels),
-    "products": Benchmark(
+    "kernels": Measurement(
+        "attention of one token in one layer, on a GPU", LAYOUT_FLAGS, _add_kernels, _measure_kernels
+    ),
+    "products": Measurement(
         "a weight matrix times one token's vector, in 16, 8 and 4 bits, on a GPU",
         (),
         _add_products,
         _measure_products,
         draws=False,
     ),
-    "prefill": Benchmark("reading a document", (*MODEL_FLAGS, *LAYOUT_FLAGS, DATA_DIR), _add_prefill, _measure_prefill),
-    "trace": Benchmark(
+    "prefill": Measurement(
+        "reading a document", (*MODEL_FLAGS, *LAYOUT_FLAGS, DATA_DIR), _add_prefill, _measure_prefill
+    ),
+    "trace": Measurement(
         "what the record of the pages read costs",
         (*MODEL_FLAGS, TOKEN_BUDGET, *LAYOUT_FLAGS, DATA_DIR),
         _add_trace,
         _measure_trace,
     ),
-    "cpu": Benchmark(
+    "cpu": Measurement(
         "prefill, decoding, memory and agreement on the CPU, against Transformers and llama.cpp",
         (MODEL, DTYPE, WEIGHT_BITS, OFFLINE, TOKEN_BUDGET, DENSE_LAYERS, PAGE_SIZE, SUMMARY_BITS, SELECTION, DATA_DIR),
         _add_cpu,
         _measure_cpu,
     ),
-    "reopen": Benchmark(
+    "reopen": Measurement(
         "the first word of an answer over a document that was read before, and one that was not",
         (*MODEL_FLAGS, *LAYOUT_FLAGS, DATA_DIR),
         _add_reopen,
         _measure_reopen,
         draws=False,
     ),
-    "page": Benchmark(
+    "page": Measurement(
         "first paint, usable page, and frames a second while an answer streams, in a real browser",
         (MODEL, DEVICE, DTYPE),
         _add_page,
