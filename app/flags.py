@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
-from app.settings import AppSettings, default_data_dir_text, environment_variable
-from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS
+from app.settings import PRODUCT_SELECTIONS, AppSettings, default_data_dir_text, environment_variable
+from quest_core.config import DTYPES, PAGE_SIZES
 
 ALL_INTERFACES = "0.0.0.0"
 _TRUE = ("1", "true", "yes", "on")
@@ -214,9 +214,8 @@ DENSE_LAYERS = Flag(
 SELECTION = Flag(
     "selection",
     AppSettings.selection,
-    "how Quest chooses what to read: mean (ours, default), spread, quest (as the paper), streaming, oracle (slow), or "
-    "by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
-    choices=SELECTIONS,
+    "how pages are chosen: mean (ours) or quest (as the paper) (default: %(default)s)",
+    choices=PRODUCT_SELECTIONS,
     group="attention",
 )
 DATA_DIR = Flag(

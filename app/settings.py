@@ -28,6 +28,8 @@ from quest_core.config import (
 )
 
 APP_NAME = "quest-chat"
+# How pages may be chosen in the product, of the engine's `SELECTIONS`; the others are rivals that `eval` measures.
+PRODUCT_SELECTIONS = ("mean", "quest")
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
 
@@ -40,7 +42,7 @@ class AppSettings:
         context_tokens: window wanted; None takes the model's own, twice that of the embedded model.
         token_budget: tokens attended per layer and kv head with Quest.
         page_size: tokens in a KV page.
-        selection: the policy that chooses the pages Quest reads.
+        selection: the policy that chooses the pages Quest reads; of PRODUCT_SELECTIONS, except in evaluations.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
         summary_levels: 2 narrows long contexts down by superpages on a GPU; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.

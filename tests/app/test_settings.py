@@ -14,6 +14,7 @@ from app.flags import add_flags, add_server_flags, byte_size
 from app.settings import (
     LEAST_CACHE_BYTES,
     MOST_CACHE_BYTES,
+    AppSettings,
     default_cache_bytes,
     default_data_dir,
     set_library_defaults,
@@ -98,8 +99,18 @@ def test_summary_levels_reach_the_engine():
     assert parse().engine_config().summary_levels == 1
     assert parse("--summary-levels", "2").engine_config().summary_levels == 2
     assert parse(QUEST_CHAT_SUMMARY_LEVELS="2").engine_config().summary_levels == 2
-    with pytest.raises(UserFacingError, match="--summary-levels 2 is for --selection mean and quest: spread has one"):
-        parse("--summary-levels", "2", "--selection", "spread")
+    with pytest.raises(UserFacingError, match="--summary-levels 2 is for --selection mean and quest: oracle has one"):
+        AppSettings(data_dir=Path("data"), summary_levels=2, selection="oracle")
+
+
+@pytest.mark.parametrize("selection", ["spread", "oracle", "streaming", "raas", "h2o", "tova"])
+def test_the_product_offers_no_rivals_selection(selection, capsys):
+    assert parse("--selection", "quest").selection == "quest"
+    with pytest.raises(SystemExit):
+        parse("--selection", selection)
+    assert "(choose from 'mean', 'quest')" in capsys.readouterr().err
+    with pytest.raises(UserFacingError, match="QUEST_CHAT_SELECTION must be one of mean, quest, not"):
+        parse(QUEST_CHAT_SELECTION=selection)
 
 
 def test_kv_bits_reach_the_engine():

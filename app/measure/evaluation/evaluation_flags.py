@@ -11,12 +11,12 @@ from app.flags import CONTEXT_TOKENS, DATA_DIR, DENSE_LAYERS, LAYOUT_FLAGS, MODE
 from app.measure.number_flags import at_least, join_numbers, number_list
 from quest_core.config import SELECTIONS, QuestConfig
 
-# Evaluations compare the product's ways of choosing pages with those of other papers.
+# Evaluations compare how the product chooses pages with what other papers do.
 EVALUATED_SELECTION = replace(
     SELECTION,
     choices=SELECTIONS,
-    help="how pages are chosen: mean (ours, default), quest (as the paper), spread, streaming, oracle (slow), or "
-    "by evicting for good, as their papers: raas (pages), h2o and tova (tokens; slow)",
+    help="how pages are chosen: mean (ours, default) or quest (as the paper); or by a rival: streaming, oracle (slow), "
+    "or evicting for good, as their papers do, raas (pages), h2o and tova (tokens; slow)",
 )
 ENGINE_FLAGS = (
     *MODEL_FLAGS,

@@ -63,9 +63,9 @@ def test_table_json_and_plot_are_written(measured, tmp_path, capsys):
 
 
 def test_the_layout_can_be_that_of_the_settings(measured):
-    cli.main(["bench", "kernels", "--layout", "settings", "--selection", "spread", "--page-size", "8"])
+    cli.main(["bench", "kernels", "--layout", "settings", "--selection", "quest", "--page-size", "8"])
     layout = measured["kernels"][1]["layout"]
-    assert (layout.selection, layout.page_size, layout.summary_bits) == ("spread", 8, 8)
+    assert (layout.selection, layout.page_size, layout.summary_bits) == ("quest", 8, 8)
 
 
 def test_nothing_measured_is_an_error_that_says_why(measured):
