@@ -37,8 +37,6 @@ _UPDATE_S = 0.08
 
 # Of a thought that is under way; all of it is folded up below the answer.
 _SHOWN_THOUGHT_CHARACTERS = 400
-# The question, the answer, and the row below the answer.
-MESSAGES_PER_TURN = 3
 _ROW_TO_COME = '<div class="row-to-come"></div>'
 _STOPPED = "Stopped before the answer."
 _UNANSWERED = "Not answered."

@@ -267,13 +267,6 @@ class Assistant:
             raise UserFacingError("There is no such conversation any more. Open another, or begin a new one.")
         return conversation
 
-    def close_conversation(self, conversation_id: str) -> None:
-        """Cancel what runs in it and free its part of the cache; one that is stored can be opened again."""
-        conversation = self._open.take(conversation_id)
-        if conversation is not None:
-            self.cancel(conversation)
-            self._put_away(conversation)
-
     def _load(self, conversation_id: str) -> Conversation | None:
         conversation = self._stored.load(conversation_id)
         if conversation is not None:

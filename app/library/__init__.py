@@ -1,11 +1,8 @@
 """Documents: read them in a separate process, keep their pages, find passages in them.
 
-`DocumentReader` is imported on first use: it is a llama-index class, and llama-index takes seconds to import and is
-not installed everywhere. `app.library.library`, where documents are kept, is imported by its name: it stands on
-`app.store`, which stands on the documents here.
+`app.library.library`, where documents are kept, is imported by its name: it stands on `app.store`, which stands on the
+documents here.
 """
-
-from typing import Any
 
 from app.library.document import Document, DocumentPage, Passage
 from app.library.document_notes import addition_notes, encoding_note, left_out_note, named_pages, page_notes
@@ -32,7 +29,6 @@ __all__ = [
     "Document",
     "DocumentError",
     "DocumentPage",
-    "DocumentReader",
     "EmptyDocumentError",
     "LibraryEntry",
     "LibraryHit",
@@ -56,11 +52,3 @@ __all__ = [
     "retrieve_more_passages",
     "retrieve_passages",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    if name == "DocumentReader":
-        from app.library.llama_index_reader import DocumentReader
-
-        return DocumentReader
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

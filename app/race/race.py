@@ -30,7 +30,6 @@ if TYPE_CHECKING:
     from quest_core.session_events import DecodeStep, PrefillProgress
 
 Side = Literal["dense", "quest"]
-SIDES: tuple[Side, ...] = ("dense", "quest")
 # Decode steps of each side before the start, and at its beginning that its figures leave out: kernels are compiled and
 # buffers made on first use, and a fork copies the last page that it shares.
 WARM_UP_STEPS = 2

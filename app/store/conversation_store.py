@@ -355,28 +355,6 @@ class ConversationStore:
             )
             touch(connection, number)
 
-    def set_active(self, conversation_id: str, turn_id: int | None) -> None:
-        """End the active branch at a turn; None before the first. The turns after it are kept.
-
-        Raises:
-            UserFacingError: no such conversation, or no such turn in it.
-        """
-        with self._database.writing() as connection:
-            number = number_of(connection, conversation_id)
-            depth_of(connection, number, turn_id)
-            connection.exec_driver_sql(
-                "UPDATE conversations SET active_turn_id = ?, unanswered = '' WHERE number = ?", (turn_id, number)
-            )
-            touch(connection, number)
-
-    def set_unanswered(self, conversation_id: str, question: str) -> None:
-        """Keep a question that was not answered; "" if there is none."""
-        with self._database.writing() as connection:
-            connection.exec_driver_sql(
-                "UPDATE conversations SET unanswered = ? WHERE conversation_id = ?",
-                (storable(question), storable(conversation_id)),
-            )
-
     def recover(self) -> int:
         """Settle the turns that an ended process was still answering; call before any is begun.
 

@@ -22,7 +22,6 @@ from app.chat.answers.answer import (
 from app.chat.conversations.conversation import Turn
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from ui.answer_messages import (
-    MESSAGES_PER_TURN,
     event_content,
     paced,
     prefill_content,
@@ -33,6 +32,9 @@ from ui.answer_messages import (
 )
 from ui.answer_row import ending_content, report_content
 from ui.start_message import start_messages
+
+# The question, the answer, and the row below the answer.
+MESSAGES_PER_TURN = 3
 
 
 def test_what_a_question_waits_for_is_said():

@@ -137,13 +137,6 @@ class AnswerFollower:
             self._shown_characters = len(event.answer)
         return event
 
-    def next_within(self, timeout_s: float) -> AnswerEvent | None:
-        """The next event, or None if none comes in time; otherwise as `next`."""
-        with self._arrived:
-            if not self._arrived.wait_for(lambda: self._waiting or self._ended, timeout_s):
-                return None
-        return next(self)
-
     def close(self) -> None:
         """Watch no longer; the answer goes on."""
         self._answer._leave(self)

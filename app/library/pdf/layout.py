@@ -36,7 +36,6 @@ _PROSE_FULL_SHARE = 0.5
 _ALIGNED_SHARE = 0.6
 _NUMERIC_SHARE = 0.7
 _LONGEST_NUMBER = 40
-_BULLET = re.compile("[-+\u2022\u25e6\u25aa\u25cf\u25cb\u25a0\u2023\u00b7\uf0b7]+")
 _LIST_MARKER = re.compile(
     r"(?:[-*+\u2022\u25e6\u25aa\u25cf\u25cb\u25a0\u2023\u2013\u2014\u00b7\uf0b7o>]|\[?\(?(?:\d{1,3}|[a-zA-Z]|[ivxlIVXL]{1,5})[.):\]]{1,2}"
     r"|\d{1,2}(?:\.\d{1,2}){1,3}\.?|\[\w{1,8}\]|\d{1,4})"

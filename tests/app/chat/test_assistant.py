@@ -34,7 +34,7 @@ OPTIONS = AnswerOptions(token_budget=64, max_new_tokens=24)
 def conversation(assistant):
     conversation = assistant.new_conversation()
     yield conversation
-    assistant.close_conversation(conversation.conversation_id)
+    assistant.delete_conversation(conversation.conversation_id)
 
 
 @pytest.fixture
@@ -413,7 +413,7 @@ def test_closing_a_race_gives_its_pages_back(assistant, reading):
     assert kept_pages * EngineConfig.page_size <= 24  # the question and what it was answered
 
 
-def test_closing_a_conversation_gives_its_pages_back(assistant, book_path):
+def test_deleting_a_conversation_gives_its_pages_back(assistant, book_path):
     engine = assistant._loader.model.engine
     list(engine.submit(lambda cancellation: iter([None])))
     free_pages = engine.memory()["free_pages"]
@@ -421,7 +421,7 @@ def test_closing_a_conversation_gives_its_pages_back(assistant, book_path):
     entry = add(assistant, conversation, book_path)
     answer(assistant, conversation)
     assert engine.memory()["free_pages"] < free_pages
-    assistant.close_conversation(conversation.conversation_id)
+    assistant.delete_conversation(conversation.conversation_id)
     list(engine.submit(lambda cancellation: iter([None])))
     # The document's own pages serve other conversations, until it is deleted.
     assistant.flush_snapshots(60)

@@ -28,7 +28,7 @@ def reading(assistant, book_path):
     for question in ("Who came home?", "And why?"):
         list(assistant.answer(conversation, question, replace(OPTIONS, max_new_tokens=8)))
     yield conversation
-    assistant.close_conversation(conversation.conversation_id)
+    assistant.delete_conversation(conversation.conversation_id)
 
 
 def raced(assistant, conversation, request=REQUEST):
@@ -98,7 +98,7 @@ def test_a_long_text_is_raced_as_far_as_the_window_holds_it(assistant, tmp_path)
     assert outlook["text_tokens"] < held["text_tokens"] < held["document_tokens"]
     assert 0.9 * 1024 < held["prompt_tokens"] + OPTIONS.max_new_tokens <= 1024
     assert conversation.session is None
-    assistant.close_conversation(conversation.conversation_id)
+    assistant.delete_conversation(conversation.conversation_id)
 
 
 def test_a_sweep_measures_each_budget_along_one_answer(assistant, reading):

@@ -55,10 +55,6 @@ def test_a_branch_is_begun_and_found_again(conversations):
     assert conversations.find(conversation_id).turns[0].siblings == (first,)
     conversations.select_turn(conversation_id, second)
     assert questions(conversations, conversation_id) == ["one", "two", "three"]
-    conversations.set_active(conversation_id, first)
-    assert questions(conversations, conversation_id) == ["one"]
-    conversations.set_active(conversation_id, None)
-    assert questions(conversations, conversation_id) == []
     conversations.select_turn(conversation_id, third)
     assert questions(conversations, conversation_id) == ["one", "two", "three"]
     assert [summary.turns for summary in conversations.summaries()] == [3]
@@ -78,10 +74,8 @@ def test_turns_of_another_conversation_are_refused(conversations):
     for attempt in (
         lambda: conversations.begin_turn(here, turn_id, "two"),
         lambda: conversations.select_turn(here, turn_id),
-        lambda: conversations.set_active(here, turn_id),
         lambda: conversations.begin_turn(here, 12_345, "two"),
         lambda: conversations.select_turn(here, 10**30),
-        lambda: conversations.set_active(here, -1),
     ):
         with pytest.raises(UserFacingError, match="no such turn"):
             attempt()
@@ -188,7 +182,7 @@ def test_deleted_conversations_come_back_until_they_are_purged(conversations):
 def test_purging_takes_old_empty_conversations_along(conversations):
     empty, asked, unanswered = conversations.create(), conversations.create(), conversations.create()
     answered(conversations, asked, None, "one")
-    conversations.set_unanswered(unanswered, "what?")
+    conversations.discard_turn(conversations.begin_turn(unanswered, None, "what?"))
     conversations.purge_deleted(older_than_s=0)
     assert set(conversations.last_used()) == {asked, unanswered}
     assert conversations.find(empty) is None
@@ -234,7 +228,6 @@ def test_ids_from_an_address_are_harmless(conversations, documents, nonsense):
     assert conversations.find(nonsense) is None and documents.entry(nonsense) is None
     assert documents.suffix(nonsense) is None
     conversations.delete(nonsense)
-    conversations.set_unanswered(nonsense, "x")
     for attempt in (
         lambda: conversations.rename(nonsense, "x"),
         lambda: conversations.begin_turn(nonsense, None, "x"),
@@ -251,7 +244,7 @@ def test_texts_from_anywhere_are_kept(conversations, text):
     conversation_id = conversations.create()
     turn_id = answered(conversations, conversation_id, None, text, text)
     conversations.save_partial(conversations.begin_turn(conversation_id, turn_id, text), text, (), text)
-    conversations.set_unanswered(conversation_id, text)
+    conversations.discard_turn(conversations.begin_turn(conversation_id, turn_id, text))
     conversations.rename(conversation_id, f"name {text}")
     turn = conversations.find(conversation_id).turns[0]
     assert turn.question == turn.answer == text.replace("\ud800", "?")

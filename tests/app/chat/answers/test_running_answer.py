@@ -103,12 +103,6 @@ def test_closing_a_follower_stops_nothing_and_wakes_who_waits(script):
     assert script.answer.ended and list(script.answer.follow()) == [END]
 
 
-def test_a_follower_can_wait_for_a_while(script):
-    follower = script.answer.follow()
-    assert follower.next_within(30) == Queued(2)
-    assert follower.next_within(0.01) is None
-
-
 def test_what_ends_the_answer_is_raised_for_every_follower():
     def events(answer):
         yield Queued(1)
