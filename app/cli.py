@@ -34,13 +34,15 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     """The parser of all subcommands; only the `chosen` one declares arguments that need an import."""
     parser = argparse.ArgumentParser(prog="launch.py", description="Quest Chat in the terminal.")
     subcommands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
-    _add_ask(subcommands.add_parser("ask", help="answer questions about documents"))
+    ask = subcommands.add_parser("ask", help="answer questions about documents")
     bench = subcommands.add_parser("bench", help="measure speed")
     evaluation = subcommands.add_parser("eval", help="measure quality")
     doctor = subcommands.add_parser("doctor", help="what this machine has, and what is wrong")
     add_flags(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
+    if chosen == "ask":
+        _add_ask(ask)
     if chosen == "bench":
         from app.measure.benchmarks.command import add_benchmarks, run_bench
 
@@ -76,9 +78,20 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
         help="read the documents afresh, and keep nothing of them or of what the model reads",
     )
     ask.add_argument("--system-prompt", metavar="TEXT")
-    ask.add_argument("--max-new-tokens", type=int, default=256, metavar="N")
-    ask.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (default)")
-    ask.add_argument("--top-p", type=float, default=1.0)
+    from app.chat.answers.answer import AnswerOptions
+
+    options = AnswerOptions()
+    ask.add_argument(
+        "--max-new-tokens",
+        type=int,
+        default=options.max_new_tokens,
+        metavar="N",
+        help="the longest answer (default: %(default)s)",
+    )
+    ask.add_argument(
+        "--temperature", type=float, default=options.temperature, help="0 is greedy (default: %(default)s)"
+    )
+    ask.add_argument("--top-p", type=float, default=options.top_p, help="(default: %(default)s)")
     ask.add_argument("--seed", type=int)
     add_flags(ask)
     ask.set_defaults(run=_run_ask)

@@ -30,6 +30,7 @@ from quest_core.config import (
 APP_NAME = "quest-chat"
 # How pages may be chosen in the product, of the engine's `SELECTIONS`; the others are rivals that `eval` measures.
 PRODUCT_SELECTIONS = ("mean", "quest")
+LEAST_CONTEXT_TOKENS = 256
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
 
@@ -101,8 +102,9 @@ class AppSettings:
             )
         if self.dense_layers < 0:
             raise UserFacingError(f"--dense-layers must not be negative, and is {self.dense_layers}.")
-        if self.context_tokens is not None and self.context_tokens < 256:
-            raise UserFacingError(f"--context-tokens must be at least 256, not {self.context_tokens}.")
+        if self.context_tokens is not None and self.context_tokens < LEAST_CONTEXT_TOKENS:
+            least = LEAST_CONTEXT_TOKENS
+            raise UserFacingError(f"--context-tokens must be at least {least}, not {self.context_tokens}.")
         if not 1 <= self.port <= 65535:
             raise UserFacingError(f"--port must be between 1 and 65535, not {self.port}.")
 

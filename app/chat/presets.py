@@ -5,6 +5,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from quest_core.config import QuestConfig
+
 
 @dataclass(frozen=True)
 class Preset:
@@ -44,8 +46,8 @@ class Preset:
 MISSED_OVER_ESTIMATE = (1.19, 1.51)
 
 PRESETS = (
-    Preset("exact", "dense", 1024, 1.0, "reads everything"),
-    Preset("balanced", "quest", 1024, 1.006, "nearly exact"),
+    Preset("exact", "dense", QuestConfig.token_budget, 1.0, "reads everything"),
+    Preset("balanced", "quest", QuestConfig.token_budget, 1.006, "nearly exact"),
     Preset("fast", "quest", 256, 1.041, "may miss details"),
 )
 

@@ -14,14 +14,13 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app.settings import AppSettings
+from app.settings import LEAST_CONTEXT_TOKENS, AppSettings
 from quest_core.config import WEIGHT_BITS
 
 FILE_NAME = "models.json"
 MAX_FOLDERS = 50
 MAX_PATH_CHARACTERS = 4096
 _MAX_FILE_BYTES = 1 << 20
-_LEAST_CONTEXT_TOKENS = 256
 
 
 @dataclass(frozen=True)
@@ -36,7 +35,7 @@ class ModelChoice:
 
     model: str
     context_tokens: int | None = None
-    weight_bits: int = 16
+    weight_bits: int = AppSettings.weight_bits
 
     @classmethod
     def of_settings(cls, settings: AppSettings) -> ModelChoice:
@@ -64,7 +63,7 @@ class ModelChoice:
         model, tokens, bits = (values.get(name) for name in ("model", "context_tokens", "weight_bits"))
         if not isinstance(model, str) or not 0 < len(model) <= MAX_PATH_CHARACTERS:
             return None
-        if tokens is not None and (type(tokens) is not int or tokens < _LEAST_CONTEXT_TOKENS):
+        if tokens is not None and (type(tokens) is not int or tokens < LEAST_CONTEXT_TOKENS):
             return None
         return cls(model, tokens, bits) if bits in WEIGHT_BITS and type(bits) is int else None
 

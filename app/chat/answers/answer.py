@@ -37,13 +37,13 @@ class AnswerOptions:
         stop: texts that end the answer and are not part of it.
     """
 
-    attention: Literal["quest", "dense"] = "quest"
-    token_budget: int = 1024
-    temperature: float = 0.0
-    top_p: float = 1.0
-    top_k: int = 0
-    min_p: float = 0.0
-    repetition_penalty: float = 1.0
+    attention: Literal["quest", "dense"] = QuestConfig.attention
+    token_budget: int = QuestConfig.token_budget
+    temperature: float = SamplingConfig.temperature
+    top_p: float = SamplingConfig.top_p
+    top_k: int = SamplingConfig.top_k
+    min_p: float = SamplingConfig.min_p
+    repetition_penalty: float = SamplingConfig.repetition_penalty
     max_new_tokens: int = 256
     system_prompt: str = DEFAULT_SYSTEM_PROMPT
     seed: int | None = None
