@@ -155,7 +155,8 @@ def _answer(
             if isinstance(event, DocumentReading):
                 progress.show(f"Reading {event.name}")
             elif isinstance(event, PrefillEvent):
-                progress.show(_prefill_text(event), last=event.done_tokens == event.total_tokens)
+                read = event.progress
+                progress.show(_prefill_text(event), last=read.done_tokens == read.total_tokens)
             elif isinstance(event, TokenEvent):
                 if event.thinking_tokens and not event.answer:
                     thinks = True
@@ -175,14 +176,15 @@ def _answer(
 
 
 def _prefill_text(event: PrefillEvent) -> str:
-    text = f"Prefill: {event.done_tokens} of {event.total_tokens} tokens"
-    if event.reused_tokens:
-        restored = f", {event.restored_tokens} from the disk" if event.restored_tokens else ""
-        text += f" ({event.reused_tokens} reused{restored})"
+    read = event.progress
+    text = f"Prefill: {read.done_tokens} of {read.total_tokens} tokens"
+    if read.reused_tokens:
+        restored = f", {read.restored_tokens} from the disk" if read.restored_tokens else ""
+        text += f" ({read.reused_tokens} reused{restored})"
     if event.remaining_s:
         text += f", {event.remaining_s:.0f} s left"
-    if event.stretch_changed:
-        text += f"; {reread_note(event.stretch_factor)}"
+    if read.stretch_changed:
+        text += f"; {reread_note(read.stretch_factor)}"
     return text
 
 

@@ -170,12 +170,12 @@ def passages_content(passages: Sequence[EvidencePassage], is_unfolded: bool) -> 
 
 def prefill_content(event: PrefillEvent) -> dict[str, Any]:
     """Message content with the progress of reading the prompt."""
-    line = prefill_line(
-        event.done_tokens, event.total_tokens, event.remaining_s, reused_tokens=event.reused_tokens
-    ) + stretch_suffix(event)
+    read = event.progress
+    line = prefill_line(read.done_tokens, read.total_tokens, event.remaining_s, reused_tokens=read.reused_tokens)
+    line += stretch_suffix(event)
     if line.endswith("Answering"):
         return waiting_content(line)
-    return _progress_content(line, event.done_tokens, event.total_tokens)
+    return _progress_content(line, read.done_tokens, read.total_tokens)
 
 
 def _progress_content(line: str, done: float, total: float) -> dict[str, Any]:

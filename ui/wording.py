@@ -29,7 +29,8 @@ def prefill_line(
 
 def stretch_suffix(event: PrefillEvent) -> str:
     """What follows the line of a prefill that reads anew what was read before; "" for others."""
-    return f" ({reread_note(event.stretch_factor)})" if event.stretch_changed else ""
+    read = event.progress
+    return f" ({reread_note(read.stretch_factor)})" if read.stretch_changed else ""
 
 
 def reading_line(name: str, share: float | None) -> str:

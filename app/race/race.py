@@ -41,11 +41,6 @@ _STANDARD_ERRORS = 3
 
 
 @dataclass(frozen=True)
-class RacePrefill(PrefillEvent):
-    """The shared prefill, as in `PrefillEvent`."""
-
-
-@dataclass(frozen=True)
 class RaceToken:
     """One token more on one side.
 
@@ -150,7 +145,7 @@ class RacePlanned:
     page_size: int
 
 
-RaceEvent = ModelLoading | DocumentReading | Queued | RacePlanned | RacePrefill | RaceToken | RaceFinished
+RaceEvent = ModelLoading | DocumentReading | Queued | RacePlanned | PrefillEvent | RaceToken | RaceFinished
 
 
 @dataclass
@@ -275,7 +270,7 @@ def race_events(events: Iterator[Any], timer: PrefillTimer | None = None) -> Ite
     for event in events:
         if hasattr(event, "done_tokens"):
             remaining_s = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens)
-            event = RacePrefill.of(event, remaining_s)
+            event = PrefillEvent(event, remaining_s)
         finished = isinstance(event, RaceFinished)
         yield event
     if not finished:

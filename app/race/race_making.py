@@ -12,7 +12,7 @@ from contextlib import closing
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from app.chat.answers.answer import AnswerOptions
+from app.chat.answers.answer import AnswerOptions, PrefillEvent
 from app.chat.answers.answering import Answering, told_turns
 from app.chat.answers.text_stream import TextStream
 from app.chat.conversations.conversation import Conversation, Turn
@@ -23,7 +23,7 @@ from app.errors import UserFacingError
 from app.library import Document
 from app.models.model_loader import LoadedModel
 from app.race.expected_time import ExpectedTime
-from app.race.race import RaceEvent, RaceFinished, RacePlanned, RacePrefill, race_events, race_work
+from app.race.race import RaceEvent, RaceFinished, RacePlanned, race_events, race_work
 from app.race.race_record import RaceRequest
 from app.race.sweep import MOST_LED_TOKENS, SweepFinished, SweepPoint, sweep_work
 from app.race.sweep_record import SweepEvent
@@ -70,7 +70,7 @@ class RaceMaking:
             request: what is asked.
 
         Yields:
-            `ModelLoading`, `DocumentReading`, `Queued`, `RacePlanned`, `RacePrefill`; then of a race `RaceToken` of
+            `ModelLoading`, `DocumentReading`, `Queued`, `RacePlanned`, `PrefillEvent`; then of a race `RaceToken` of
             either side, and last `RaceFinished`; of a sweep `SweepAnswer`, `SweepPoint`, and last `SweepFinished`.
             Closing the generator cancels.
 
@@ -187,7 +187,7 @@ class RaceMaking:
         for event in events:
             if hasattr(event, "done_tokens"):
                 left = timer.remaining_s(event.done_tokens, event.total_tokens, event.elapsed_s, event.reused_tokens)
-                event = RacePrefill.of(event, left)
+                event = PrefillEvent(event, left)
             points += isinstance(event, SweepPoint)
             yield event
         yield SweepFinished(points == len(request.budgets))

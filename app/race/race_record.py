@@ -9,9 +9,9 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from app.chat.answers.answer import AnswerOptions, DocumentReading, ModelLoading, Queued
+from app.chat.answers.answer import AnswerOptions, DocumentReading, ModelLoading, PrefillEvent, Queued
 from app.race.page_lights import PageLights
-from app.race.race import RaceEvent, RaceFinished, RacePlanned, RacePrefill, RaceToken, Side
+from app.race.race import RaceEvent, RaceFinished, RacePlanned, RaceToken, Side
 from app.race.verdict import verdict
 
 FORMAT, VERSION = "quest-race", 1
@@ -78,10 +78,14 @@ class RaceRecord:
             return self._take_end(event)
         if isinstance(event, RacePlanned):
             return self._take_plan(event)
-        if isinstance(event, RacePrefill):
+        if isinstance(event, PrefillEvent):
+            read = event.progress
             self._progress = {
-                name: getattr(event, name)
-                for name in ("done_tokens", "total_tokens", "reused_tokens", "elapsed_s", "remaining_s")
+                "done_tokens": read.done_tokens,
+                "total_tokens": read.total_tokens,
+                "reused_tokens": read.reused_tokens,
+                "elapsed_s": read.elapsed_s,
+                "remaining_s": event.remaining_s,
             }
             return self._changed("reading", "", "progress")
         return self._changed("waiting", waiting_message(event))

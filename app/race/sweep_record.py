@@ -6,8 +6,8 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from app.chat.answers.answer import DocumentReading, ModelLoading, Queued
-from app.race.race import RacePlanned, RacePrefill
+from app.chat.answers.answer import DocumentReading, ModelLoading, PrefillEvent, Queued
+from app.race.race import RacePlanned
 from app.race.race_record import VERSION, RaceRequest, RaceState, waiting_message
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint
 from app.race.verdict import percent
@@ -15,7 +15,7 @@ from app.race.verdict import percent
 FORMAT = "quest-sweep"
 
 SweepEvent = (
-    ModelLoading | DocumentReading | Queued | RacePlanned | RacePrefill | SweepAnswer | SweepPoint | SweepFinished
+    ModelLoading | DocumentReading | Queued | RacePlanned | PrefillEvent | SweepAnswer | SweepPoint | SweepFinished
 )
 
 
@@ -50,10 +50,14 @@ class SweepRecord:
                 "mode": plan.mode,
             }
             return self._changed("reading", "", "setting", "text")
-        if isinstance(event, RacePrefill):
+        if isinstance(event, PrefillEvent):
+            read = event.progress
             self._progress = {
-                name: getattr(event, name)
-                for name in ("done_tokens", "total_tokens", "reused_tokens", "elapsed_s", "remaining_s")
+                "done_tokens": read.done_tokens,
+                "total_tokens": read.total_tokens,
+                "reused_tokens": read.reused_tokens,
+                "elapsed_s": read.elapsed_s,
+                "remaining_s": event.remaining_s,
             }
             return self._changed("reading", "", "progress")
         if isinstance(event, SweepAnswer):

@@ -45,6 +45,7 @@ from app.models.hub.hub_downloads import HubDownloads
 from app.models.model_loader import ModelStatus
 from app.race.race_record import RaceRequest
 from app.race.running_race import RunningRace
+from quest_core.session_events import PrefillProgress
 from tests.ui.scripted_documents import label_of
 from tests.ui.scripted_models import ScriptedModels
 from tests.ui.scripted_race import OUTLOOK, scripted_races
@@ -432,7 +433,7 @@ class ScriptedAssistant:
         passages = self._passages(conversation)
         if passages:
             yield PassagesFound(passages)
-        yield PrefillEvent(0, 100, 200, 0.5, 0.5)
+        yield PrefillEvent(PrefillProgress(0, 100, 200, 0.5), 0.5)
         if self.failure is not None:
             raise self.failure
         while not self.reading.wait(0.02) and not conversation.cancelled.is_set():

@@ -9,17 +9,19 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from app.chat.answers.answer import PrefillEvent
 from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan
 from app.chat.prompt.prompt_part import PromptSpan
 from app.errors import UserFacingError
 from app.library import Document, DocumentPage
-from app.race.race import RaceFinished, RacePlanned, RacePrefill, RaceSide, RaceToken
+from app.race.race import RaceFinished, RacePlanned, RaceSide, RaceToken
 from app.race.race_record import RaceRequest
 from app.race.races import Races
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint
 from quest_core.read_trace import StepReads
+from quest_core.session_events import PrefillProgress
 
 if TYPE_CHECKING:
     from tests.ui.scripted_assistant import ScriptedAssistant
@@ -52,7 +54,7 @@ def _events(assistant: ScriptedAssistant, conversation: Conversation, request: R
     if assistant.failure is not None:
         raise assistant.failure
     yield RacePlanned(_plan(), "tiny-model", "CPU", PAGE_SIZE)
-    yield RacePrefill(32, 40, 40, 0.1, 0.0)
+    yield PrefillEvent(PrefillProgress(32, 40, 40, 0.1), 0.0)
     if request.budgets:
         yield SweepAnswer(2, "High above")
         for index, budget in enumerate(request.budgets):

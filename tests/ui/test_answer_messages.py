@@ -21,6 +21,7 @@ from app.chat.answers.answer import (
 )
 from app.chat.conversations.conversation import Turn
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
+from quest_core.session_events import PrefillProgress
 from ui.answer_messages import (
     event_content,
     paced,
@@ -40,7 +41,7 @@ MESSAGES_PER_TURN = 3
 def test_what_a_question_waits_for_is_said():
     assert "Waiting for the model: Reading" in event_content(ModelLoading("Reading"))["value"]
     assert "2 questions" in event_content(Queued(2))["value"]
-    assert "Reading the document: 50 %" in event_content(PrefillEvent(0, 1, 2, 0.1, None))["value"]
+    assert "Reading the document: 50 %" in event_content(PrefillEvent(PrefillProgress(0, 1, 2, 0.1), None))["value"]
     reading = event_content(DocumentReading("<The Happy Prince>", 0.4))["value"]
     assert "Reading &lt;The Happy Prince&gt;: 40 %" in reading and 'value="0.4" max="1"' in reading
     assert "<progress" not in event_content(DocumentReading("book.pdf", None))["value"]
@@ -103,16 +104,16 @@ def test_sources_come_with_the_row_and_marks_with_the_answer(report):
 
 
 def test_prefill_content_shows_the_time_left():
-    value = prefill_content(PrefillEvent(0, 4096, 6310, 5.0, 3.0))["value"]
+    value = prefill_content(PrefillEvent(PrefillProgress(0, 4096, 6310, 5.0), 3.0))["value"]
     assert "Reading the document: 65 %, 3 s left" in value
     assert 'value="4096" max="6310"' in value
     assert "outgrown" not in value
-    again = prefill_content(PrefillEvent(6726, 6727, 6727, 0.1, 0.0))["value"]
+    again = prefill_content(PrefillEvent(PrefillProgress(6726, 6727, 6727, 0.1), 0.0))["value"]
     assert "Already read. Answering" in again and "<progress" not in again
 
 
 def test_prefill_content_says_why_a_conversation_is_read_again():
-    value = prefill_content(PrefillEvent(0, 512, 9000, 5.0, 63.0, 2.0, True))["value"]
+    value = prefill_content(PrefillEvent(PrefillProgress(0, 512, 9000, 5.0, 2.0, True), 63.0))["value"]
     assert "1 min 3 s left (the conversation has outgrown its window" in value
 
 

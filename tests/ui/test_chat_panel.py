@@ -12,6 +12,7 @@ import pytest
 from app.chat.answers.answer import Finished, PrefillEvent
 from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
+from quest_core.session_events import PrefillProgress
 from tests.ui.scripted_assistant import answer_report
 from ui.answer_messages import question_content, turn_messages, unanswered_messages
 from ui.chat_panel import ChatPanel
@@ -106,7 +107,7 @@ def test_a_failure_is_told_to_the_tab_that_looked_away_meanwhile(panel, conversa
     release = threading.Event()
 
     def fail_later():
-        yield PrefillEvent(0, 100, 200, 0.5, 0.5)
+        yield PrefillEvent(PrefillProgress(0, 100, 200, 0.5), 0.5)
         release.wait(10)
         raise UserFacingError("The window is full.")
 

@@ -313,38 +313,15 @@ class PassagesFound:
 
 @dataclass(frozen=True)
 class PrefillEvent:
-    """The model reads the prompt: `done_tokens` of `total_tokens`, `reused_tokens` of them from before.
+    """The model reads the prompt.
 
-    `restored_tokens` of those came from the disk, in `restored_bytes`.
-
-    `remaining_s` is an estimate, None until one chunk has been timed. `stretch_factor` and `stretch_changed` are as in
-    `quest_core.session_events.PrefillProgress`.
+    Args:
+        progress: how far the engine is.
+        remaining_s: an estimate of the time left, None until one chunk has been timed.
     """
 
-    reused_tokens: int
-    done_tokens: int
-    total_tokens: int
-    elapsed_s: float
+    progress: PrefillProgress
     remaining_s: float | None
-    stretch_factor: float = 1.0
-    stretch_changed: bool = False
-    restored_tokens: int = 0
-    restored_bytes: int = 0
-
-    @classmethod
-    def of(cls, progress: PrefillProgress, remaining_s: float | None) -> PrefillEvent:
-        """The engine's progress with the time left."""
-        return cls(
-            progress.reused_tokens,
-            progress.done_tokens,
-            progress.total_tokens,
-            progress.elapsed_s,
-            remaining_s,
-            progress.stretch_factor,
-            progress.stretch_changed,
-            progress.restored_tokens,
-            progress.restored_bytes,
-        )
 
 
 @dataclass(frozen=True)

@@ -274,9 +274,9 @@ class AnswerRun:
             progress.done_tokens, progress.total_tokens, progress.elapsed_s, progress.reused_tokens
         )
         self._stretch_factor = progress.stretch_factor
-        event = PrefillEvent.of(progress, remaining_s)
-        self._publish({"type": "prefill", **vars(event), **self._live.of_prefill(progress.reused_tokens)})
-        return event
+        told = {"type": "prefill", **vars(progress), "remaining_s": remaining_s}
+        self._publish(told | self._live.of_prefill(progress.reused_tokens))
+        return PrefillEvent(progress, remaining_s)
 
     def _take_step(self, event: StepText) -> TokenEvent:
         step = event.step

@@ -22,7 +22,7 @@ from app.chat.answers.answer import (
 from app.chat.answers.page_heat import SelectionLevels
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
-from app.race.race import RaceFinished, RacePlanned, RacePrefill, RaceToken
+from app.race.race import RaceFinished, RacePlanned, RaceToken
 from app.settings import AppSettings
 from quest_core.config import EngineConfig
 from quest_core.sampling import NotANumberError
@@ -80,7 +80,7 @@ def blocked_engine(assistant):
 
 def test_an_answer_streams_and_ends_with_its_report(assistant, reading):
     events, report = answer(assistant, reading)
-    prefills = [event for event in events if isinstance(event, PrefillEvent)]
+    prefills = [event.progress for event in events if isinstance(event, PrefillEvent)]
     tokens = [event for event in events if isinstance(event, TokenEvent)]
     assert prefills[0].done_tokens < report.prompt_tokens
     assert prefills[-1].done_tokens == prefills[-1].total_tokens == report.prompt_tokens
@@ -110,13 +110,13 @@ def test_a_conversation_that_outgrows_the_models_own_window_is_read_again(tiny_m
         _, first = answer(assistant, conversation)
         entry = assistant.add_document(conversation, path)
         events, second = answer(assistant, conversation)
-        prefill = next(event for event in events if isinstance(event, PrefillEvent))
+        prefill = next(event.progress for event in events if isinstance(event, PrefillEvent))
         assert 1000 < second.prompt_tokens < 2048
         assert (first.stretch_factor, second.stretch_factor) == (1.0, 2.0)
         assert (prefill.stretch_factor, prefill.stretch_changed) == (2.0, True)
         # The race reads under the same stretch.
         events = assistant.race(conversation, "Who kept the light?", OPTIONS)
-        raced = next(event for event in events if isinstance(event, RacePrefill))
+        raced = next(event.progress for event in events if isinstance(event, PrefillEvent))
         events.close()
         assert raced.stretch_factor == 2.0 and raced.reused_tokens > 0
         # The room for the answer counts: the model's own window would hold the prompt.
@@ -380,8 +380,8 @@ def test_a_race_runs_both_sides_and_changes_nothing(assistant, reading):
     first = answer(assistant, reading)[1]
     turns = list(reading.turns)
     events = list(assistant.race(reading, "And why?", OPTIONS))
-    assert isinstance(events[0], RacePlanned) and isinstance(events[1], RacePrefill)
-    assert events[1].reused_tokens >= first.prompt_tokens
+    assert isinstance(events[0], RacePlanned) and isinstance(events[1], PrefillEvent)
+    assert events[1].progress.reused_tokens >= first.prompt_tokens
     assert {event.side for event in events if isinstance(event, RaceToken)} == {"dense", "quest"}
     finished = events[-1]
     assert isinstance(finished, RaceFinished) and finished.speed_ratio > 0
@@ -390,7 +390,7 @@ def test_a_race_runs_both_sides_and_changes_nothing(assistant, reading):
     dense = answer(assistant, reading, "And why?", replace(OPTIONS, attention="dense"))[1]
     assert finished.dense.answer == dense.answer
     # The race had a session of its own: the conversation's still ends where it did.
-    assert dense.reused_tokens == events[1].reused_tokens
+    assert dense.reused_tokens == events[1].progress.reused_tokens
 
 
 def test_a_race_with_the_whole_budget_is_a_draw(assistant, reading):

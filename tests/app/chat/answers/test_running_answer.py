@@ -9,6 +9,7 @@ import pytest
 from app.chat.answers.answer import Finished, PrefillEvent, Queued, TokenEvent
 from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
+from quest_core.session_events import PrefillProgress
 
 WORDS = ("High ", "above ", "the ", "city")
 END = Finished(None)
@@ -26,7 +27,7 @@ class Script:
         text = ""
         yield Queued(2)
         self._go.acquire()
-        yield PrefillEvent(0, 5, 10, 0.1, None)
+        yield PrefillEvent(PrefillProgress(0, 5, 10, 0.1), None)
         for step, word in enumerate(WORDS):
             self._go.acquire()
             text += word
