@@ -21,14 +21,12 @@ from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.reading.stretch_notes import reread_note
 from app.errors import UserFacingError
 from app.evidence.source_lines import source_lines
-from app.library import LibraryEntry, addition_notes
+from app.library import addition_notes
 from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
 from app.settings import AppSettings
 
 # Between two lines of progress in a log.
 _LOG_INTERVAL_S = 5.0
-# How often reading a document is looked at.
-_READING_POLL_S = 0.2
 # What was read is written while the answer is made; at its end hardly anything is left.
 _FLUSH_S = 60.0
 
@@ -101,22 +99,18 @@ def _read_questions(path: Path) -> list[str]:
 def _add_document(
     assistant: Assistant, conversation: Conversation, path: Path, arguments: argparse.Namespace, progress: ProgressLine
 ) -> None:
-    password = arguments.password
     present = assistant.documents(conversation)
-    entry = assistant.add_document(conversation, path, password=password)
-    while entry.state == "reading":
-        share = f": {100 * entry.progress:.0f} %" if entry.progress is not None else ""
-        progress.show(f"Reading {path.name}{share}")
-        entry = assistant.library.wait(entry.document_id, _READING_POLL_S)
-    if entry.state == "locked" and password is not None:
-        # It was in the library already, and nobody has opened it there.
-        assistant.library.unlock(entry.document_id, password)
-        entry = assistant.library.wait(entry.document_id)
-    if entry.can_be_recognised and arguments.ocr:
-        entry = _recognise(assistant, entry, password, progress)
+    for entry in assistant.read_document(conversation, path, arguments.password, arguments.ocr):
+        if entry.recognition is not None:
+            progress.show(f"Recognising text in {entry.name}: {100 * entry.recognition:.0f} %")
+        elif entry.state == "reading":
+            share = f": {100 * entry.progress:.0f} %" if entry.progress is not None else ""
+            progress.show(f"Reading {path.name}{share}")
     if entry.state != "read":
         hint = " Or add --ocr: its text is recognised then, with Tesseract." if entry.can_be_recognised else ""
-        raise UserFacingError(entry.message + hint)
+        raise UserFacingError(entry.recognition_message or entry.message + hint)
+    if entry.recognition_message:
+        progress.show(entry.recognition_message, last=True)
     document = assistant.library.document(entry.document_id)
     if any(other.document_id == entry.document_id for other in present):
         progress.show(f"{path.name} has the same content as {document.shown_name} and was not added again.", last=True)
@@ -125,20 +119,6 @@ def _add_document(
     progress.show(f"Read {document.shown_name}: {pages}", last=True)
     for note in addition_notes(document, present):
         progress.show(note, last=True)
-
-
-def _recognise(
-    assistant: Assistant, entry: LibraryEntry, password: str | None, progress: ProgressLine
-) -> LibraryEntry:
-    """Recognise the text of a document's pages that have none; what was found in others is there all the same."""
-    assistant.library.recognise(entry.document_id, password)
-    while (entry := assistant.library.wait_recognised(entry.document_id, _READING_POLL_S)).recognition is not None:
-        progress.show(f"Recognising text in {entry.name}: {100 * entry.recognition:.0f} %")
-    if entry.recognition_message and entry.state != "read":
-        raise UserFacingError(entry.recognition_message)
-    if entry.recognition_message:
-        progress.show(entry.recognition_message, last=True)
-    return entry
 
 
 def _answer(

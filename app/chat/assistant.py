@@ -29,6 +29,7 @@ from app.chat.conversations.conversation_documents import ConversationDocuments
 from app.chat.conversations.conversation_export import exported_json, exported_markdown
 from app.chat.conversations.open_conversations import OpenConversations
 from app.chat.conversations.stored_conversations import StoredConversations, TurnRecord
+from app.chat.document_reading import follow_reading
 from app.chat.engine_jobs import close_session
 from app.chat.library_listing import library_listing
 from app.chat.model_handover import ModelHandover
@@ -384,6 +385,17 @@ class Assistant:
         entry = self.library.add(path, name, password, take)
         self.attach_document(conversation, entry.document_id)
         return entry
+
+    def read_document(
+        self, conversation: Conversation, path: Path, password: str | None = None, recognises: bool = False
+    ) -> Iterator[LibraryEntry]:
+        """`add_document`, and follow until its text is there or cannot be; see `follow_reading`.
+
+        Raises:
+            UserFacingError: as `add_document`, or whatever stops the reading.
+        """
+        entry = self.add_document(conversation, path, password=password)
+        yield from follow_reading(self.library, entry.document_id, password, recognises)
 
     def add_sample_book(self, conversation: Conversation, document_id: str) -> LibraryEntry:
         """Add one of the books that come with the app, under its title.

@@ -35,7 +35,7 @@ def arguments(documents, question="Who kept the light?", **changes) -> argparse.
     values = {
         "documents": documents, "question": question, "questions": None, "json": False, "password": None,
         "max_new_tokens": 12, "temperature": 0.0, "top_p": 1.0, "seed": None, "system_prompt": None,
-        "no_cache": False, "ocr": False,
+        "no_cache": False, "ocr": False, "model": None,
     }  # fmt: skip
     return argparse.Namespace(**{**values, **changes})
 
