@@ -45,7 +45,7 @@ class AppSettings:
         page_size: tokens in a KV page.
         selection: the policy that chooses the pages Quest reads; of PRODUCT_SELECTIONS, except in evaluations.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
-        summary_levels: 2 narrows long contexts down by superpages on a GPU; 1 scores every page.
+        summary_levels: 2 scores long contexts from coarse to fine on a GPU, superpages first; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
         attention: "quest" or "dense".

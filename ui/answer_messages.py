@@ -1,6 +1,6 @@
 """Messages of the chat: what stands in them for questions, answers, and answers that are under way.
 
-Markup only; where the answers come from is `ui.chat_panel`'s business.
+Markup only; where the answers come from belongs to `ui.chat_panel`.
 """
 
 import html

@@ -1,6 +1,6 @@
 """What stands beside an answer as its evidence: plain data for the page, the terminal and the database.
 
-How it is found is its neighbours' business. Characters are counted within the text of a document page, so that the
+How it is found belongs to its neighbours. Characters are counted within the text of a document page, so that the
 place can be shown on the page itself.
 """
 

@@ -1,8 +1,8 @@
 """Read a document in a process of its own, which is killed when it takes too long or is no longer wanted.
 
 Parsers of documents hang, swell and crash on bad files. Here they can only take down their own process: the files
-come from anywhere, and this process holds the user's conversations and the model. What the formats are is
-`formats`' business.
+come from anywhere, and this process holds the user's conversations and the model. What the formats are
+belongs to `formats`.
 """
 
 import hashlib

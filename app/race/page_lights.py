@@ -1,6 +1,6 @@
 """How much of each document page a decode step read: what a lane of the race lights up.
 
-Sums a step's page reads over layers and kv heads and shares them out over the document pages in context. Knows nothing
+Sums a step's page reads over layers and kv heads and splits them over the document pages in context. Knows nothing
 of the race, or of how it is drawn.
 """
 
@@ -46,26 +46,26 @@ class PageLights:
 
     def __init__(self, plan: PromptPlan, page_size: int) -> None:
         self._page_size = page_size
-        numbers: dict[tuple[str, int], int] = {}
+        indices: dict[tuple[str, int], int] = {}
         spans = [span for span in plan.spans if span.document is not None]
         self._page_of_span = np.array(
-            [numbers.setdefault((span.document.document_id, span.page_index), len(numbers)) for span in spans],
+            [indices.setdefault((span.document.document_id, span.page_index), len(indices)) for span in spans],
             dtype=np.int64,
         )
         self._starts = np.array([span.start_token for span in spans], dtype=np.int64)
         self._ends = np.array([span.end_token for span in spans], dtype=np.int64)
-        self._tokens = np.bincount(self._page_of_span, self._ends - self._starts, len(numbers))
-        named = {numbers[span.document.document_id, span.page_index]: span for span in spans}
+        self._tokens = np.bincount(self._page_of_span, self._ends - self._starts, len(indices))
+        named = {indices[span.document.document_id, span.page_index]: span for span in spans}
         self.pages = tuple(
             PageInContext(
                 span.document.document_id, span.document.shown_name, span.page_index, span.page_label, int(tokens)
             )
-            for span, tokens in zip((named[number] for number in range(len(named))), self._tokens, strict=True)
+            for span, tokens in zip((named[index] for index in range(len(named))), self._tokens, strict=True)
         )
 
     def percent_read(self, reads: StepReads) -> list[int]:
-        """How much of each page's text a step read, meaned over layers and kv heads; in percent, 1 at the least where
-        anything was read."""
+        """How much of each page's text a step read, averaged over layers and kv heads; in percent, 1 at the least
+        where anything was read."""
         if not self.pages:
             return []
         layers = reads.page_reads.shape[0]
@@ -79,5 +79,5 @@ class PageLights:
             return before[pages] * self._page_size + padded[pages] * (positions - pages * self._page_size)
 
         in_spans = reads_before(self._ends) - reads_before(self._starts)
-        shares = np.bincount(self._page_of_span, in_spans, len(self.pages)) / (self._tokens * layers * reads.kv_heads)
-        return np.where(shares > 0, np.clip(np.rint(100 * shares), 1, 100), 0).astype(int).tolist()
+        read = np.bincount(self._page_of_span, in_spans, len(self.pages)) / (self._tokens * layers * reads.kv_heads)
+        return np.where(read > 0, np.clip(np.rint(100 * read), 1, 100), 0).astype(int).tolist()

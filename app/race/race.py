@@ -258,7 +258,7 @@ def warm_up(session: Session, config: QuestConfig, sampling: SamplingConfig, can
 
 
 def looked_share(reads: StepReads) -> float:
-    """The part of the pages in context that a step read, meaned over layers and kv heads."""
+    """The part of the pages in context that a step read, averaged over layers and kv heads."""
     layers, pages = reads.page_reads.shape
     return float(reads.page_reads.sum(dtype=np.int64)) / (layers * pages * reads.kv_heads)
 

@@ -89,7 +89,7 @@ class RaceMaking:
         yield RacePlanned(plan, engine.model_name, engine.device_name, engine.page_size)
 
         def open_session() -> Session:
-            # What the conversation's session holds is read already; another text is none of its business.
+            # What the conversation's session holds is read already; another text does not belong there.
             return engine.new_session() if request.whole_window else session_of(conversation, engine).fork()
 
         request = replace(request, options=options)

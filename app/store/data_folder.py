@@ -1,6 +1,6 @@
 """What to tell when the data folder cannot be used: it is read-only, no folder, damaged, or its disk is full.
 
-Sentences only; what was being written, and what becomes of it, is its writer's business.
+Sentences only; what was being written, and what becomes of it, belongs to its writer.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Where the characters of a document page's text stand on the page, told in the render process.
 
-The text comes from another reader, cleaned; the places come from pdfium. What brings them together is
-`text_alignment`'s business.
+The text comes from another reader, cleaned; the positions come from pdfium. Bringing them together belongs to
+`text_alignment`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The web server: the page, its files, the telemetry stream, and a health check.
 
-The page is Gradio, mounted on a FastAPI app; what it looks like is `ui`'s business, which hands over a function that
+The page is Gradio, mounted on a FastAPI app; what it looks like belongs to `ui`, which hands over a function that
 builds it. Telemetry does not go through Gradio's queue: its events come dozens of times a second, and the queue is for
 answers. The page is served before the model is loaded, and shows how far loading has come.
 """

@@ -2,7 +2,7 @@
 //
 // Gradio shows what a handler raises as a toast in the corner, which covers the page and piles up. Those that name a place
 // (`ui/notices.py`) are moved there, one at a time, and go with the next thing that is done in that part of the page. What
-// Gradio says by itself is its own business, in its own words: whoever knows better hears "quest-toast" {text} on the window
+// Gradio says by itself stays in its own words: whoever knows better hears "quest-toast" {text} on the window
 // and prevents the default, a sentence above the question.
 
 import { server } from "./connection.js";

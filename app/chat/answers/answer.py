@@ -1,7 +1,7 @@
 """An answer: its options, the events it sends, and the report on how it was made.
 
 Plain data, without torch or a model, so that the page, the server and the terminal can build and read it. How the
-tokens come about is `app.chat.answers.answer_run`'s business.
+tokens come about belongs to `app.chat.answers.answer_run`.
 """
 
 from __future__ import annotations

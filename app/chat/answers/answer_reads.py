@@ -45,7 +45,7 @@ class AnswerReads:
 
     Args:
         pages: document id and page index of each page in context.
-        attention: float32 [layers, tokens, pages], meaned over the heads; of the first tokens of the answer.
+        attention: float32 [layers, tokens, pages], averaged over the heads; of the first tokens of the answer.
         usual: float32 [layers, pages], what a neutral text gives the same pages.
     """
 
@@ -192,10 +192,10 @@ def _watch(
 
 
 def _owners(pages: Sequence[tuple[str, int]]) -> tuple[tuple[tuple[str, int], ...], np.ndarray]:
-    """The pages without repetition, and which stretch is of which: float32 [stretches, pages]."""
+    """The pages without repetition, and which span is of which: float32 [spans, pages]."""
     names = tuple(dict.fromkeys(pages))
-    numbers = {name: number for number, name in enumerate(names)}
+    indices = {name: index for index, name in enumerate(names)}
     owners = np.zeros((len(pages), len(names)), dtype=np.float32)
-    for stretch, page in enumerate(pages):
-        owners[stretch, numbers[page]] = 1.0
+    for span, page in enumerate(pages):
+        owners[span, indices[page]] = 1.0
     return names, owners

@@ -1,7 +1,7 @@
 """How a question is answered: wait for what it needs, plan the prompt, run it on the engine, keep the turn.
 
-What is here runs in the thread of whoever makes an answer or a race, and ends with it; who watches is
-`app.chat.answers.running_answer`'s business, and which conversations there are the assistant's.
+What is here runs in the thread of whoever makes an answer or a race, and ends with it; who watches
+belongs to `app.chat.answers.running_answer`, and which conversations there are to the assistant.
 """
 
 from __future__ import annotations

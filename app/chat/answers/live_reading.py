@@ -36,7 +36,7 @@ _LEAST_PAGES = 3
 
 
 def attended_tokens(reads: StepReads | None, context_tokens: int, page_size: int) -> float:
-    """Tokens whose keys and values a step read, meaned over layers and kv heads; those of page summaries do not count.
+    """Tokens whose keys and values a step read, averaged over layers and kv heads; page summaries do not count.
 
     Args:
         reads: of the step; None reads all of the context.

@@ -1,6 +1,6 @@
 """Which document pages an answer read, and what a KV page holds.
 
-Adds up the KV pages that decode steps chose to read and shares them out over the document pages they hold. Knows
+Adds up the KV pages that decode steps chose to read and splits them over the document pages they hold. Knows
 nothing of sessions or of how a prompt is made.
 """
 

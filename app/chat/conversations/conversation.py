@@ -1,7 +1,7 @@
 """A conversation: its documents, its turns, and the engine session that remembers them.
 
-Data and locks; what happens in it is `app.chat.assistant`'s business, and how it is kept on the disk
-`app.chat.conversations.stored_conversations`'.
+Data and locks; what happens in it belongs to `app.chat.assistant`, and how it is kept on the disk to
+`app.chat.conversations.stored_conversations`.
 """
 
 from __future__ import annotations

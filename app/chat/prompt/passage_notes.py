@@ -1,6 +1,6 @@
 """What the user is told of the passages that stood for a document longer than the window.
 
-Clauses only, for the page and for the terminal; how passages are found is `app.library.passages`' business.
+Clauses only, for the page and for the terminal; how passages are found belongs to `app.library.passages`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """What the user is told about a window that is longer than the one the model was trained for.
 
-Sentences only; which sequence is stretched by how much is `quest_core`'s business.
+Sentences only; which sequence is stretched by how much belongs to `quest_core`.
 """
 
 from __future__ import annotations

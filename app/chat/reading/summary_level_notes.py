@@ -1,6 +1,6 @@
 """What is told about `--summary-levels 2` where it does nothing.
 
-Sentences only; when pages are narrowed down by superpages is the kernels' business (`kernels.reference.superpages`).
+Sentences only; when pages are scored from coarse to fine belongs to the kernels (`kernels.reference.superpages`).
 """
 
 from __future__ import annotations

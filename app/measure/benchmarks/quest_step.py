@@ -33,7 +33,7 @@ class QuestStep:
     def calls(self) -> dict[str, Callable[[int], Any]]:
         """Part name -> a call that runs that part alone, on inputs computed here; and `total`, the whole step.
 
-        Where pages are narrowed down by superpages, scoring and selecting are no parts that could run alone.
+        Where superpages are scored first, scoring and selecting are no parts that could run alone.
         """
         if self._narrows:
             chosen = [self.run(layer)[1] for layer in range(len(self._case.layers))]

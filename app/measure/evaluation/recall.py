@@ -37,7 +37,7 @@ def measure_recall(
     """Compare what `settings.selection` would read with what dense attention looks at.
 
     Returns:
-        `rows` (selection, page_size, token_budget, context_tokens; mass, the share of attention in the selected pages;
+        `rows` (selection, page_size, token_budget, context_tokens; mass, the attention mass of the selected pages;
         oracle_mass, the same of the best pages of an equal budget; page_recall, the share of those pages that were
         selected; missed and estimated_missed, what the policy itself thinks; calibration_slope, the factor by which
         the estimate falls short, and correlation, over steps and layers; by_layer, `mass` [layers][kv_heads]) and
@@ -98,7 +98,7 @@ def _chooses_pages(selection: str) -> bool:
 class _Probe:
     """Attends dense, and notes what each budget's selection would have read.
 
-    Samples are [kv_heads, 4]: mass, oracle mass, page recall, estimated missed share (NaN where there is none).
+    Samples are [kv_heads, 4]: mass, oracle mass, page recall, estimated missed mass (NaN where there is none).
     """
 
     def __init__(self, policy: type[PageSelection], settings_of_quest: list[QuestConfig]) -> None:
@@ -119,8 +119,8 @@ class _Probe:
             selected = self._policy(*arguments).select(query, pages, table, context_tokens)
             oracle = OracleSelection(*arguments)
             best = oracle.select(query, pages, table, context_tokens)
-            shares = oracle.score(query, pages, table, context_tokens).softmax(dim=2).mean(dim=1)
-            by_layer.setdefault(layer, []).append(_compare(shares, selected, best))
+            page_mass = oracle.score(query, pages, table, context_tokens).softmax(dim=2).mean(dim=1)
+            by_layer.setdefault(layer, []).append(_compare(page_mass, selected, best))
         return self._attention(layer, query, cache)
 
     def summarise(self, quest: QuestConfig) -> dict[str, Any]:
@@ -142,12 +142,12 @@ class _Probe:
         }
 
 
-def _compare(shares: torch.Tensor, selected: SelectedPages, best: SelectedPages) -> np.ndarray:
-    """One sample from the true `shares` [kv_heads, pages] and the two sets of pages."""
-    chosen, ideal = (_as_mask(pages, shares.shape[1]) for pages in (selected, best))
-    mass, oracle_mass = ((shares * mask).sum(dim=1) for mask in (chosen, ideal))
+def _compare(page_mass: torch.Tensor, selected: SelectedPages, best: SelectedPages) -> np.ndarray:
+    """One sample from the attention mass of each page, [kv_heads, pages], and the two sets of pages."""
+    chosen, ideal = (_as_mask(pages, page_mass.shape[1]) for pages in (selected, best))
+    mass, oracle_mass = ((page_mass * mask).sum(dim=1) for mask in (chosen, ideal))
     page_recall = (chosen & ideal).sum(dim=1) / ideal.sum(dim=1)
-    nothing = torch.tensor(float("nan"), device=shares.device)
+    nothing = torch.tensor(float("nan"), device=page_mass.device)
     estimated = nothing if selected.missed_share is None else selected.missed_share
     return torch.stack((mass, oracle_mass, page_recall, estimated.expand_as(mass)), dim=1).cpu().numpy()
 
