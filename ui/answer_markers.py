@@ -48,29 +48,29 @@ def marked_markdown(
         What `safe_markdown` makes of it, the mark of each citation behind its sentence, in order.
     """
     marks: list[tuple[int, int, str]] = []
-    places = _Places(answer)
+    offsets = _MarkOffsets(answer)
     ordered = sorted(enumerate(citations), key=lambda pair: (pair[1].sentence_end_char, pair[0]))
     last = 0
     for _, citation in ordered:
         # In the order of their sentences, wherever they are moved to: that is how the page finds their sources.
-        last = max(last, places.end(citation.sentence_start_char, citation.sentence_end_char))
+        last = max(last, offsets.end(citation.sentence_start_char, citation.sentence_end_char))
         marks.append((last, 1, f"{SIGN}{circled(citation.number)}{SIGN}"))
     for sentence in unsupported:
-        end = places.end(sentence.start_char, sentence.end_char)
-        start = places.start(sentence.start_char, end)
+        end = offsets.end(sentence.start_char, sentence.end_char)
+        start = offsets.start(sentence.start_char, end)
         if start is not None:
             marks.append((start, 2, NO_SOURCE_START))
         marks.append((end, 0, NO_SOURCE_END))
-    return safe_markdown(_with_marks(answer, marks, places))
+    return safe_markdown(_with_marks(answer, marks, offsets))
 
 
 def with_room_for_marks(begun: str) -> str:
     """The markdown of an answer that goes on, with room for a mark behind each sentence but that which is written."""
-    places, end = _Places(begun), len(begun.rstrip())
-    ends = {places.end(one.start, one.end) for one in split_sentences(begun, with_code=False) if one.end < end}
+    offsets, end = _MarkOffsets(begun), len(begun.rstrip())
+    ends = {offsets.end(one.start, one.end) for one in split_sentences(begun, with_code=False) if one.end < end}
     # A table has room of its own, and code no sentences.
-    ends = {place for place in ends if not places.is_fence_end(place) and not places.is_in_table(place)}
-    return _with_marks(begun, [(place, 0, ROOM) for place in ends], places)
+    ends = {offset for offset in ends if not offsets.is_fence_end(offset) and not offsets.is_in_table(offset)}
+    return _with_marks(begun, [(offset, 0, ROOM) for offset in ends], offsets)
 
 
 def circled(number: int) -> str:
@@ -78,20 +78,20 @@ def circled(number: int) -> str:
     return chr(ord("①") + number - 1) if 1 <= number <= _MOST_CIRCLED else f"({number})"
 
 
-def _with_marks(answer: str, marks: list[tuple[int, int, str]], places: _Places) -> str:
+def _with_marks(answer: str, marks: list[tuple[int, int, str]], offsets: _MarkOffsets) -> str:
     parts, written = [], 0
-    open_fence = places.open_fence
-    for place, _, mark in sorted(marks, key=lambda one: one[:2]):
-        parts.append(_OWN_CHARACTERS.sub("", answer[written:place]))
-        written = place
-        if places.is_fence_end(place):
+    open_fence = offsets.open_fence
+    for offset, _, mark in sorted(marks, key=lambda one: one[:2]):
+        parts.append(_OWN_CHARACTERS.sub("", answer[written:offset]))
+        written = offset
+        if offsets.is_fence_end(offset):
             # One that was cut off would take the mark for code.
-            if open_fence and place == len(answer):
+            if open_fence and offset == len(answer):
                 mark, open_fence = f"\n{open_fence}\n{mark}\n\n", ""
             else:
                 mark = f"\n{mark}\n\n"
-        elif not places.is_whole_end(place) and _BARE_ADDRESS.search(
-            answer[max(0, place - _ADDRESS_CHARACTERS) : place]
+        elif not offsets.is_whole_end(offset) and _BARE_ADDRESS.search(
+            answer[max(0, offset - _ADDRESS_CHARACTERS) : offset]
         ):
             # The address would take the mark for its own.
             mark = f" {mark}"
@@ -99,7 +99,7 @@ def _with_marks(answer: str, marks: list[tuple[int, int, str]], places: _Places)
     return "".join([*parts, _OWN_CHARACTERS.sub("", answer[written:])])
 
 
-class _Places:
+class _MarkOffsets:
     """Where marks may stand in an answer's markdown."""
 
     def __init__(self, text: str) -> None:
@@ -108,40 +108,40 @@ class _Places:
         self._wholes = [match.span() for kind in (CODE_SPAN, _LINK, AUTOLINK) for match in kind.finditer(text)]
         self._wholes += [(start, end) for start, end, *_ in formulas(text)]
 
-    def is_fence_end(self, place: int) -> bool:
-        return any(place == end for _, end in self._fences)
+    def is_fence_end(self, offset: int) -> bool:
+        return any(offset == end for _, end in self._fences)
 
-    def is_in_table(self, place: int) -> bool:
-        return self._text[self._text.rfind("\n", 0, place) + 1 : place].lstrip(" \t>").startswith("|")
+    def is_in_table(self, offset: int) -> bool:
+        return self._text[self._text.rfind("\n", 0, offset) + 1 : offset].lstrip(" \t>").startswith("|")
 
-    def is_whole_end(self, place: int) -> bool:
-        return any(place == end for _, end in self._wholes)
+    def is_whole_end(self, offset: int) -> bool:
+        return any(offset == end for _, end in self._wholes)
 
     def end(self, start: int, end: int) -> int:
         """For a mark behind the sentence from `start` to `end`."""
         start, end = max(0, min(start, len(self._text))), max(0, min(end, len(self._text)))
-        place = start + len(self._text[start:end].rstrip())
+        offset = start + len(self._text[start:end].rstrip())
         while True:
-            if fence := self._around(self._fences, place, with_ends=True):
+            if fence := self._around(self._fences, offset, with_ends=True):
                 return fence[1]
-            line_start = self._text.rfind("\n", 0, place) + 1
-            line_end = self._text.find("\n", place)
+            line_start = self._text.rfind("\n", 0, offset) + 1
+            line_end = self._text.find("\n", offset)
             line = self._text[line_start : line_end if line_end >= 0 else len(self._text)]
             if not line.strip() or not _RULE_CHARACTERS.issuperset(line) or not line_start:
                 break
-            place = len(self._text[:line_start].rstrip())
-        place = self._behind_run(place)
-        while place < len(self._text) and self._text[place] in _CLOSING and not self._around(self._wholes, place):
-            place += 1
-        while whole := self._around(self._wholes, place):
-            place = whole[1]
-        if fence := self._around(self._fences, place, with_ends=True):
+            offset = len(self._text[:line_start].rstrip())
+        offset = self._behind_run(offset)
+        while offset < len(self._text) and self._text[offset] in _CLOSING and not self._around(self._wholes, offset):
+            offset += 1
+        while whole := self._around(self._wholes, offset):
+            offset = whole[1]
+        if fence := self._around(self._fences, offset, with_ends=True):
             return fence[1]
-        before = self._text[line_start:place].rstrip(" \t")
+        before = self._text[line_start:offset].rstrip(" \t")
         if before.endswith("|") and "|" in before[:-1]:
-            place = line_start + len(before[:-1].rstrip(" \t"))
-        emphasis = re.search(r"(?<=[^\s*_~])[*_~]+$", self._text[line_start:place])
-        return line_start + emphasis.start() if emphasis else place
+            offset = line_start + len(before[:-1].rstrip(" \t"))
+        emphasis = re.search(r"(?<=[^\s*_~])[*_~]+$", self._text[line_start:offset])
+        return line_start + emphasis.start() if emphasis else offset
 
     def start(self, start: int, end: int) -> int | None:
         """For a mark before the sentence that begins at `start`; None where none can stand, as inside a fence."""
@@ -152,43 +152,44 @@ class _Places:
         while whole := self._around(self._wholes, start):
             start = whole[0]
         line_start = self._text.rfind("\n", 0, start) + 1
-        place = max(start, _LINE_START.match(self._text, line_start).end())
-        while place < end and self._text[place] in "*_~" and not self._text[place : place + 2].isspace():
-            place += 1
-        place = self._behind_run(place)
-        is_inside = self._around(self._wholes, place) or self._around(self._fences, place, with_ends=True)
-        return None if is_inside or place >= end else place
+        offset = max(start, _LINE_START.match(self._text, line_start).end())
+        while offset < end and self._text[offset] in "*_~" and not self._text[offset : offset + 2].isspace():
+            offset += 1
+        offset = self._behind_run(offset)
+        is_inside = self._around(self._wholes, offset) or self._around(self._fences, offset, with_ends=True)
+        return None if is_inside or offset >= end else offset
 
-    def _behind_run(self, place: int) -> int:
+    def _behind_run(self, offset: int) -> int:
         """Out of signs that mean something only together."""
-        while 0 < place < len(self._text) and self._text[place] in "`$" and self._text[place - 1] == self._text[place]:
-            place += 1
-        return place
+        text = self._text
+        while 0 < offset < len(text) and text[offset] in "`$" and text[offset - 1] == text[offset]:
+            offset += 1
+        return offset
 
     @staticmethod
-    def _around(spans: list[tuple[int, int]], place: int, with_ends: bool = False) -> tuple[int, int] | None:
-        """The first of the spans that a mark at `place` would stand in."""
-        return next((span for span in spans if span[0] - with_ends < place < span[1] + with_ends), None)
+    def _around(spans: list[tuple[int, int]], offset: int, with_ends: bool = False) -> tuple[int, int] | None:
+        """The first of the spans that a mark at `offset` would stand in."""
+        return next((span for span in spans if span[0] - with_ends < offset < span[1] + with_ends), None)
 
 
 def fences(text: str) -> tuple[list[tuple[int, int]], str]:
     """Where fenced code begins and ends, by the rules of `safe_markdown`, and the fence that is open at the end."""
     found: list[tuple[int, int]] = []
     opened: re.Match[str] | None = None
-    start = place = 0
+    start = offset = 0
     for line in text.split("\n"):
         if opened is not None and ">" in opened["prefix"] and not line.lstrip().startswith(">"):
             # It has left the quotation.
-            found.append((start, place - 1))
+            found.append((start, offset - 1))
             opened = None
         elif opened is not None:
             fence = opened["fence"]
             if re.fullmatch(rf"[ \t>]*{re.escape(fence[0])}{{{len(fence)},}}[ \t]*", line):
-                found.append((start, place + len(line)))
+                found.append((start, offset + len(line)))
                 opened = None
         elif opened := FENCE.match(line):
-            start = place
-        place += len(line) + 1
+            start = offset
+        offset += len(line) + 1
     if opened is None:
         return found, ""
     return [*found, (start, len(text))], opened["fence"]

@@ -19,7 +19,7 @@ from app.library import Document
 from app.library.errors import DocumentError
 from app.library.formats import detect_format
 from app.library.library import Library
-from app.viewer import character_places
+from app.viewer import character_boxes
 from app.viewer.byte_cache import ByteCache
 from app.viewer.document_search import DocumentSearch
 from app.viewer.errors import ProcessLost, RenderBusy, RenderError
@@ -31,7 +31,7 @@ from app.viewer.render_pool import RenderPool
 WIDTH_STEPS_PX = (160, 320, 480, 800, 1200, 1600, 2400)
 IMAGE_MEDIA_TYPE = "image/jpeg"
 _KEPT_IMAGE_BYTES = 96 << 20
-_KEPT_PLACES_BYTES = 16 << 20
+_KEPT_BOXES_BYTES = 16 << 20
 _KEPT_SIZES = 32
 # A page that took longer, or its process with it, is not tried again for a while.
 _ANSWER_S = 15.0
@@ -54,7 +54,7 @@ class DocumentViewer:
         self._pool = pool or RenderPool()
         self._search = DocumentSearch()
         self._images: ByteCache[bytes] = ByteCache(_KEPT_IMAGE_BYTES)
-        self._places: ByteCache[tuple[array[int], float]] = ByteCache(_KEPT_PLACES_BYTES)
+        self._boxes: ByteCache[tuple[array[int], float]] = ByteCache(_KEPT_BOXES_BYTES)
         self._lock = threading.Lock()
         self._sizes: OrderedDict[str, list[tuple[float, float]]] = OrderedDict()
         self._failures: OrderedDict[tuple[str, str, int], tuple[float, str]] = OrderedDict()
@@ -149,14 +149,14 @@ class DocumentViewer:
         request = {"kind": "characters", "path": str(document.path), "page": page_index, "text": text}
 
         def find() -> list[Box] | None:
-            kept = self._places.get(key)
+            kept = self._boxes.get(key)
             return None if kept is None else line_boxes(text, *kept, start, end)
 
         def place(connection: RenderConnection) -> list[Box]:
-            answer, places_bytes = connection.ask(request, _ANSWER_S)
-            places, aspect = character_places.from_bytes(places_bytes, len(text)), float(answer["aspect"])
-            self._places.put(key, (places, aspect), len(places) * places.itemsize)
-            return line_boxes(text, places, aspect, start, end)
+            answer, sent = connection.ask(request, _ANSWER_S)
+            boxes, aspect = character_boxes.from_bytes(sent, len(text)), float(answer["aspect"])
+            self._boxes.put(key, (boxes, aspect), len(boxes) * boxes.itemsize)
+            return line_boxes(text, boxes, aspect, start, end)
 
         return self._run((document_id, "marks", page_index), find, place, otherwise=[])
 
@@ -175,7 +175,7 @@ class DocumentViewer:
     def forget(self, document_id: str) -> None:
         """Keep nothing of a document, and leave its file closed: it is about to be removed."""
         self._images.forget(lambda key: key[0] == document_id)
-        self._places.forget(lambda key: key[0] == document_id)
+        self._boxes.forget(lambda key: key[0] == document_id)
         with self._lock:
             self._sizes.pop(document_id, None)
         self._search.forget(document_id)

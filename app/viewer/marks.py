@@ -5,7 +5,7 @@ from __future__ import annotations
 from array import array
 from dataclasses import dataclass
 
-from app.viewer.character_places import FIELDS, HORIZONTAL, NOWHERE, UNITS, VERTICAL
+from app.viewer.character_boxes import FIELDS, HORIZONTAL, NOWHERE, UNITS, VERTICAL
 
 Box = tuple[float, float, float, float]
 
@@ -48,23 +48,23 @@ class _Line:
         self.top, self.bottom = min(self.top, other.top), max(self.bottom, other.bottom)
 
 
-def line_boxes(text: str, places: array[int], aspect: float, start: int, end: int) -> list[Box]:
+def line_boxes(text: str, character_boxes: array[int], aspect: float, start: int, end: int) -> list[Box]:
     """Boxes around some characters of a text.
 
     Args:
         text: of a document page.
-        places: of its characters, in the form of `character_places`.
+        character_boxes: of its characters, see the module of that name.
         aspect: the page's width over its height.
         start, end: which characters, end excluded.
 
     Returns:
         Left, top, right, bottom as shares of the page's width and height, in the order of the text. Nothing if too few
-        of the characters have a place.
+        of the characters have a box.
     """
     characters: list[tuple[Box, int]] = []
     letters = found = 0
     for position in range(max(0, start), min(end, len(text))):
-        *box, axis = places[position * FIELDS : (position + 1) * FIELDS]
+        *box, axis = character_boxes[position * FIELDS : (position + 1) * FIELDS]
         letters += text[position].isalnum()
         if axis == NOWHERE:
             continue

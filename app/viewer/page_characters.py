@@ -13,7 +13,7 @@ from array import array
 import pypdfium2
 import pypdfium2.raw as pdfium
 
-from app.viewer.character_places import FIELDS, HORIZONTAL, UNITS, nowhere
+from app.viewer.character_boxes import FIELDS, HORIZONTAL, UNITS, nowhere
 from app.viewer.filled_in import Box, filled_in_characters
 from app.viewer.text_alignment import NOT_FOUND, align
 
@@ -34,11 +34,11 @@ def placed_characters(page: pypdfium2.PdfPage, text: str) -> array[int]:
         text: the app's text of that page.
 
     Returns:
-        For each character of `text` its place, in the form of `character_places`.
+        For each character of `text` its box, in the form of `character_boxes`.
     """
-    places = nowhere(len(text))
+    found_boxes = nowhere(len(text))
     if len(text) > _MOST_CHARACTERS:
-        return places
+        return found_boxes
     characters, boxes, axes = _drawn_characters(page)
     to_share = _shares_of_page(page)
     shown = [to_share(box) for box in boxes]
@@ -48,23 +48,23 @@ def placed_characters(page: pypdfium2.PdfPage, text: str) -> array[int]:
             # What lies outside of the page is not seen.
             if left < right and top < bottom:
                 start = position * FIELDS
-                places[start : start + FIELDS] = array("H", (left, top, right, bottom, axes[found]))
-    return places
+                found_boxes[start : start + FIELDS] = array("H", (left, top, right, bottom, axes[found]))
+    return found_boxes
 
 
 def _found(text: str, characters: list[str], shown: list[tuple[int, int, int, int]]) -> list[int]:
     """For each character of a text the index of its own on the page, or `NOT_FOUND`."""
     found = align(text, characters)
-    rest = [position for position, place in enumerate(found) if place == NOT_FOUND and text[position].isalnum()]
+    rest = [position for position, index in enumerate(found) if index == NOT_FOUND and text[position].isalnum()]
     if len(rest) <= _LEFT_SHARE * len(text):
         return found
     # Tables are drawn by columns and read by rows: what is left may be found in the order of the rows.
     taken = set(found)
     left = _in_rows([index for index in range(len(characters)) if index not in taken], shown)
-    places = align([text[position] for position in rest], [characters[index] for index in left])
-    for position, place in zip(rest, places, strict=True):
-        if place != NOT_FOUND:
-            found[position] = left[place]
+    of_rest = align([text[position] for position in rest], [characters[index] for index in left])
+    for position, index in zip(rest, of_rest, strict=True):
+        if index != NOT_FOUND:
+            found[position] = left[index]
     return found
 
 

@@ -95,85 +95,85 @@ class _Alignment:
 
     def _pair_unique(self, length: int) -> None:
         """Pair stretches that occur once in what is left of each string, and from there on as far as they go."""
-        right_places = self._unique_places(self._right, self._taken, length)
-        left_taken = bytearray(place != NOT_FOUND for place in self._of_left)
-        # Stretches that overlap are one: its place, that of its other, its length.
+        right_offsets = self._unique_offsets(self._right, self._taken, length)
+        left_taken = bytearray(offset != NOT_FOUND for offset in self._of_left)
+        # Stretches that overlap are one: its offset, that of its other, its length.
         runs: list[list[int]] = []
-        for stretch, place in self._unique_places(self._left, left_taken, length).items():
-            other = right_places.get(stretch, NOT_FOUND)
-            if place == NOT_FOUND or other == NOT_FOUND:
+        for stretch, offset in self._unique_offsets(self._left, left_taken, length).items():
+            other = right_offsets.get(stretch, NOT_FOUND)
+            if offset == NOT_FOUND or other == NOT_FOUND:
                 continue
-            if runs and place - runs[-1][0] == other - runs[-1][1] == runs[-1][2] - length + 1:
+            if runs and offset - runs[-1][0] == other - runs[-1][1] == runs[-1][2] - length + 1:
                 runs[-1][2] += 1
             else:
-                runs.append([place, other, length])
+                runs.append([offset, other, length])
         # First all that is certain: where one part ends and another begins, both may go on with the same letters.
-        paired = [(place, other, self._extend(place, other, 1, most)) for place, other, most in runs]
-        for place, other, count in paired:
+        paired = [(offset, other, self._extend(offset, other, 1, most)) for offset, other, most in runs]
+        for offset, other, count in paired:
             if count:
-                self._extend(place - 1, other - 1, -1)
-                self._extend(place + count, other + count, 1)
+                self._extend(offset - 1, other - 1, -1)
+                self._extend(offset + count, other + count, 1)
 
     @staticmethod
-    def _unique_places(text: str, taken: bytearray, length: int) -> dict[str, int]:
-        places: dict[str, int] = {}
+    def _unique_offsets(text: str, taken: bytearray, length: int) -> dict[str, int]:
+        offsets: dict[str, int] = {}
         position = 0
         while (start := taken.find(0, position)) >= 0:
             end = taken.find(1, start)
             position = len(text) if end < 0 else end
-            for place in range(start, position - length + 1):
-                stretch = text[place : place + length]
-                places[stretch] = NOT_FOUND if stretch in places else place
-        return places
+            for offset in range(start, position - length + 1):
+                stretch = text[offset : offset + length]
+                offsets[stretch] = NOT_FOUND if stretch in offsets else offset
+        return offsets
 
-    def _extend(self, place: int, other: int, step: int, most: int = sys.maxsize) -> int:
-        """Pair equal characters from two places on, so many at most; returns how many."""
+    def _extend(self, offset: int, other: int, step: int, most: int = sys.maxsize) -> int:
+        """Pair equal characters from two offsets on, so many at most; returns how many."""
         left, right, of_left, taken = self._left, self._right, self._of_left, self._taken
         count = 0
         while (
             count < most
-            and 0 <= place < len(left)
+            and 0 <= offset < len(left)
             and 0 <= other < len(right)
-            and left[place] == right[other]
-            and of_left[place] == NOT_FOUND
+            and left[offset] == right[other]
+            and of_left[offset] == NOT_FOUND
             and not taken[other]
         ):
-            of_left[place] = other
+            of_left[offset] = other
             taken[other] = 1
-            place, other, count = place + step, other + step, count + 1
+            offset, other, count = offset + step, other + step, count + 1
         return count
 
     def _follow(self) -> None:
         """Go on behind what is paired, over small differences: repeated stretches follow their neighbours."""
-        place, other = 0, 0
-        while place < len(self._left):
-            if self._of_left[place] != NOT_FOUND:
-                other = self._of_left[place] + 1
-                place += 1
-            elif (skipped := self._resync(place, other)) is not None:
-                place, other = place + skipped[0], other + skipped[1]
-                count = self._extend(place, other, 1)
-                place, other = place + count, other + count
+        offset, other = 0, 0
+        while offset < len(self._left):
+            if self._of_left[offset] != NOT_FOUND:
+                other = self._of_left[offset] + 1
+                offset += 1
+            elif (skipped := self._resync(offset, other)) is not None:
+                offset, other = offset + skipped[0], other + skipped[1]
+                count = self._extend(offset, other, 1)
+                offset, other = offset + count, other + count
             else:
                 # Until the next that is paired.
-                place += 1
-                while place < len(self._left) and self._of_left[place] == NOT_FOUND:
-                    place += 1
+                offset += 1
+                while offset < len(self._left) and self._of_left[offset] == NOT_FOUND:
+                    offset += 1
 
-    def _resync(self, place: int, other: int) -> tuple[int, int] | None:
+    def _resync(self, offset: int, other: int) -> tuple[int, int] | None:
         """How far to go on in both strings to where they agree again; None if nowhere near."""
         left, right = self._left, self._right
         free = 0
-        while free < _RESYNC_WITHIN and place + free < len(left) and self._of_left[place + free] == NOT_FOUND:
+        while free < _RESYNC_WITHIN and offset + free < len(left) and self._of_left[offset + free] == NOT_FOUND:
             free += 1
         for distance in range(2 * _RESYNC_WITHIN):
             for skip in range(max(0, distance - _RESYNC_WITHIN), min(distance, free - 1) + 1):
                 there = other + distance - skip
                 if (
                     there + _RESYNC_LENGTH <= len(right)
-                    and left.startswith(right[there : there + _RESYNC_LENGTH], place + skip)
+                    and left.startswith(right[there : there + _RESYNC_LENGTH], offset + skip)
                     and not any(self._taken[there : there + _RESYNC_LENGTH])
-                    and self._of_left[place + skip] == NOT_FOUND
+                    and self._of_left[offset + skip] == NOT_FOUND
                 ):
                     return skip, distance - skip
         return None
@@ -211,6 +211,6 @@ class _Alignment:
         blocks = matcher.get_matching_blocks()
         # Single letters agree by chance in any two texts.
         is_same = sum(block.size for block in blocks) >= _SAME_SHARE * max(end - start, other_end - other_start)
-        for place, other, size in blocks:
+        for offset, other, size in blocks:
             if size >= (1 if is_same else _RESYNC_LENGTH):
-                self._extend(start + place, other_start + other, 1, size)
+                self._extend(start + offset, other_start + other, 1, size)

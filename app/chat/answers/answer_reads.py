@@ -107,14 +107,14 @@ class ReadBaselines:
         spans = [span for span in plan.spans if span.document is not None]
         if not spans or not answer_token_ids:
             return None
-        places = [(span.start_token, span.end_token) for span in spans]
+        token_ranges = [(span.start_token, span.end_token) for span in spans]
         pages = [(span.document.document_id, span.page_index) for span in spans]
         try:
-            usual = self._usual(session, plan, places, cancellation, most_s)
+            usual = self._usual(session, plan, token_ranges, cancellation, most_s)
             if usual is None:
                 return None
             attention = _watch(
-                session, answer_start, list(answer_token_ids[:_MOST_TOKENS]), places, cancellation, most_s
+                session, answer_start, list(answer_token_ids[:_MOST_TOKENS]), token_ranges, cancellation, most_s
             )
         except (PoolExhausted, ValueError):
             # Without room for a few tokens more the answer goes without.
@@ -128,17 +128,17 @@ class ReadBaselines:
         self,
         session: Session,
         plan: PromptPlan,
-        places: list[tuple[int, int]],
+        token_ranges: list[tuple[int, int]],
         cancellation: Cancellation,
         most_s: float,
     ) -> np.ndarray | None:
-        end = places[-1][1]
-        key = hash((tuple(plan.token_ids[:end]), tuple(places)))
+        end = token_ranges[-1][1]
+        key = hash((tuple(plan.token_ids[:end]), tuple(token_ranges)))
         with self._lock:
             if key in self._kept:
                 self._kept.move_to_end(key)
                 return self._kept[key]
-        attention = _watch(session, end, self._answer, places, cancellation, most_s, self._question)
+        attention = _watch(session, end, self._answer, token_ranges, cancellation, most_s, self._question)
         if attention is None:
             return None
         usual = attention.mean(axis=1)
@@ -176,16 +176,16 @@ def _watch(
     session: Session,
     start: int,
     token_ids: list[int],
-    places: list[tuple[int, int]],
+    token_ranges: list[tuple[int, int]],
     cancellation: Cancellation,
     most_s: float,
     before: Sequence[int] = (),
 ) -> np.ndarray | None:
-    """float32 [layers, tokens, places] of `token_ids`, after the session's first `start` tokens and `before`."""
+    """float32 [layers, tokens, ranges] of `token_ids`, after the session's first `start` tokens and `before`."""
     fork = session.fork()
     try:
         fork.truncate(start)
-        watched = fork.watch_attention(list(before), token_ids, places, cancellation, most_s)
+        watched = fork.watch_attention(list(before), token_ids, token_ranges, cancellation, most_s)
     finally:
         fork.close()
     return None if watched is None else watched.numpy()

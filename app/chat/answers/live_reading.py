@@ -86,7 +86,7 @@ class LiveReading:
         self._mode = plan.mode
         self._page_size = page_size
         self._pages = placed_pages(plan)
-        self._documents_end = max((end for page in self._pages for _, end in page.places), default=0)
+        self._documents_end = max((end for page in self._pages for _, end in page.token_ranges), default=0)
         self._selected = SelectedTokens(self._pages, page_size)
         self._usual: UsualLevels | None = None
         self._heat: str | None = None

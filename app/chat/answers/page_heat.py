@@ -40,12 +40,12 @@ _LEAST_SHARE = 2e-2
 
 @dataclass(frozen=True)
 class PlacedPage:
-    """A document page in context, and where its tokens stand: start and end of each stretch, end excluded."""
+    """A document page in context, and where its tokens stand: start and end of each range, end excluded."""
 
     document: Document
     page_index: int
     page_label: str
-    places: tuple[tuple[int, int], ...]
+    token_ranges: tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -56,15 +56,15 @@ class UsualLevels:
 
 
 def placed_pages(plan: PromptPlan) -> tuple[PlacedPage, ...]:
-    """The document pages that have tokens in a prompt, by their first place in it."""
+    """The document pages that have tokens in a prompt, by their first token in it."""
     pages: dict[tuple[str, int], PlacedPage] = {}
     for span in plan.spans:
         if span.document is None:
             continue
         key = (span.document.document_id, span.page_index)
-        before = pages[key].places if key in pages else ()
-        place = (span.start_token, span.end_token)
-        pages[key] = PlacedPage(span.document, span.page_index, span.page_label, (*before, place))
+        before = pages[key].token_ranges if key in pages else ()
+        token_range = (span.start_token, span.end_token)
+        pages[key] = PlacedPage(span.document, span.page_index, span.page_label, (*before, token_range))
     return tuple(pages.values())
 
 
@@ -78,8 +78,8 @@ class SelectedTokens:
 
     def __init__(self, pages: Sequence[PlacedPage], page_size: int) -> None:
         self._page_size = page_size
-        places = [(number, *place) for number, page in enumerate(pages) for place in page.places]
-        self._owners, self._starts, self._ends = np.array(places, dtype=np.int64).reshape(-1, 3).T
+        token_ranges = [(index, *each) for index, page in enumerate(pages) for each in page.token_ranges]
+        self._owners, self._starts, self._ends = np.array(token_ranges, dtype=np.int64).reshape(-1, 3).T
         self._page_count = len(pages)
         self._kv_pages = -(-int(self._ends.max(initial=0)) // page_size)
         self._counts = np.zeros((0, self._kv_pages), dtype=np.int32)
@@ -155,7 +155,7 @@ class SelectionLevels:
         from quest_core.paged_kv_cache import PoolExhausted
 
         pages = placed_pages(plan)
-        end = max((end for page in pages for _, end in page.places), default=0)
+        end = max((end for page in pages for _, end in page.token_ranges), default=0)
         # What is within the budget is read as a whole.
         if not pages or quest.attention != "quest" or len(plan.token_ids) <= quest.token_budget or session.evicts:
             return None

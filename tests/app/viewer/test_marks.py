@@ -6,7 +6,7 @@ from array import array
 
 import pytest
 
-from app.viewer.character_places import HORIZONTAL, NOWHERE, UNITS, VERTICAL, from_bytes, nowhere
+from app.viewer.character_boxes import HORIZONTAL, NOWHERE, UNITS, VERTICAL, from_bytes, nowhere
 from app.viewer.marks import line_boxes
 
 

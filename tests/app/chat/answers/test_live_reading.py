@@ -47,7 +47,7 @@ def test_tokens_are_counted_without_summaries_and_per_head():
 
 def test_pages_are_measured_by_their_usual_level(plan):
     pages = placed_pages(plan)
-    assert [(page.page_index, len(page.places)) for page in pages] == [(0, 2), (1, 1), (2, 1)]
+    assert [(page.page_index, len(page.token_ranges)) for page in pages] == [(0, 2), (1, 1), (2, 1)]
     selected = SelectedTokens(pages, PAGE_SIZE)
     # KV page 4 is half document page 2, half document page 3; pages 0 and 7 are always read.
     selected.add(reads([2, 1, 0, 0, 2, 0, 1, 2], [2, 0, 0, 2, 0, 0, 0, 2]))
