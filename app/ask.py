@@ -37,7 +37,7 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
     Args:
         settings: which model, and how.
         arguments: documents, question or questions (a file), json, password, ocr, no_cache, max_new_tokens,
-            temperature, top_p, seed, system_prompt.
+            temperature, top_p, seed, system_prompt; model, None for the one that was chosen last in the page.
 
     Raises:
         UserFacingError: for whatever stops it.
@@ -55,8 +55,7 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
     # A value out of range is told before anything is read.
     options.sampling_config(stop_token_ids=())
     progress = ProgressLine(sys.stderr)
-    # Beside a server, the library and what its model has read are used as they are.
-    with closing(Assistant(settings, keep=not arguments.no_cache, beside_another=True)) as assistant:
+    with closing(_assistant(settings, arguments)) as assistant:
         if assistant.notice:
             progress.show(assistant.notice, last=True)
         # The model loads while the documents are read.
@@ -67,7 +66,7 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
         progress.show("Loading the model")
         assistant.wait_until_ready()
         status = assistant.status()
-        progress.show(f"{status.message} {status.warning}".strip(), last=True)
+        progress.show(" ".join(filter(None, (status.notice, status.message, status.warning))), last=True)
         if status.demonstration:
             progress.show(f"{DEMONSTRATION_NOTE} {LARGER_MODEL}", last=True)
         for question in questions:
@@ -83,6 +82,12 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
         if not assistant.flush_snapshots(_FLUSH_S):
             progress.show("What was read could not be kept as a whole; the next time it is read in part.", last=True)
     return 0
+
+
+def _assistant(settings: AppSettings, arguments: argparse.Namespace) -> Assistant:
+    # Beside a server, the library and what its model has read are used as they are.
+    remembers_model = arguments.model is None
+    return Assistant(settings, keep=not arguments.no_cache, beside_another=True, remembers_model=remembers_model)
 
 
 def _read_questions(path: Path) -> list[str]:

@@ -8,13 +8,18 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from app.chat.reading.summary_level_notes import idle_levels_note
-from app.flags import Flag, add_flags
+from app.flags import MODEL, Flag, add_flags
 from app.settings import AppSettings, settings_from
+
+# Figures must not depend on what somebody has chosen in the page.
+MEASURED_MODEL = replace(
+    MODEL, help="hub id, model folder or .gguf file (default: the embedded SmolLM2-135M-Instruct)"
+)
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Measurement:
         parser.add_argument("--json", type=Path, metavar="FILE", help="write rows, machine, versions and commit")
         if self.draws:
             parser.add_argument("--plot", type=Path, metavar="DIR", help="draw the rows")
-        add_flags(parser, self.settings)
+        add_flags(parser, (MEASURED_MODEL if flag is MODEL else flag for flag in self.settings))
 
     def run(self, arguments: argparse.Namespace) -> dict[str, Any]:
         """Measure as a parsed command line says.

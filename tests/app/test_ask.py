@@ -16,6 +16,7 @@ from app.ask import ProgressLine, run_ask
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.library import read_document
+from app.models.model_choice import ModelChoice, ModelChoices
 from app.models.model_loader import LoadedModel
 from app.settings import AppSettings
 
@@ -47,6 +48,15 @@ def test_the_answer_goes_to_stdout_and_progress_to_stderr(settings, book_path, c
     shown = capsys.readouterr()
     assert shown.out == report["answer"] + "\n"
     assert "Read harbour.txt" in shown.err and "Prefill" in shown.err and "tokens/s" in shown.err
+
+
+def test_the_model_chosen_last_in_the_page_answers_unless_another_is_named(settings, book_path, tmp_path, capsys):
+    ModelChoices(ModelChoice(settings.model)).write(tmp_path)
+    unset = replace(settings, model=str(tmp_path / "no-such-model"))
+    run_ask(unset, arguments([book_path], json=True))
+    assert json.loads(capsys.readouterr().out)["model"] == Path(settings.model).name
+    with pytest.raises(UserFacingError, match="no-such-model"):
+        run_ask(unset, arguments([book_path], model=unset.model))
 
 
 def test_the_embedded_model_is_called_a_demonstration_once(settings, book_path, tmp_path, capsys, monkeypatch):
