@@ -227,7 +227,7 @@ def test_a_conversation_that_was_put_away_comes_back(open_assistant, book_path, 
     answered(assistant, conversation)
     for _ in range(3):
         assistant.new_conversation()
-    assert conversation not in assistant._open.present()
+    assert conversation not in assistant._access.present()
     back = assistant.conversation(conversation.conversation_id)
     assert back is not conversation and back.turns == conversation.turns and back.read_ids == {document_id}
     answered(assistant, back, "And why?")
@@ -334,7 +334,7 @@ def test_without_keeping_nothing_is_read_or_left(open_assistant, book_path, tmp_
     conversation = assistant.new_conversation(kept=False)
     assistant.add_document(conversation, book_path)
     assert answered(assistant, conversation).reused_tokens == 0
-    folder = assistant._data.folder
+    folder = assistant._parts.data.folder
     assistant.close()
     assert not folder.exists() and sorted((tmp_path / "data").rglob("*")) == before
 

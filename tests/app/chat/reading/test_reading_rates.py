@@ -89,7 +89,7 @@ def test_sample_books_say_what_reading_them_takes_and_are_added_under_their_titl
     assert [one["title"] for one in samples] == [book.title for book in SAMPLE_BOOKS]
     assert all(one["reading"]["reading"] is None and not one["reading"]["fits"] for one in samples)
     assert [one["title"] for one in assistant.library_json("", "jane AUSTEN")["samples"]] == [SAMPLE_BOOKS[1].title]
-    assistant._rates.note(assistant._rates_key(), RATES)
+    assistant._parts.rates.note(assistant._parts.rates_key(), RATES)
     prince, novel = (one["reading"] for one in assistant.library_json(conversation.conversation_id)["samples"])
     assert 0 < novel["window_share"] < prince["window_share"] < 1
     # Neither fits: a question gets as many tokens of the one as of the other.
