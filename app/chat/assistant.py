@@ -31,7 +31,7 @@ from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.library.sample_books import SampleBook
 from app.models.model_loader import ModelStatus
-from app.race.race_record import RaceRequest
+from app.race.kept_record import RaceRequest
 from app.race.running_race import RunningRace
 from app.settings import AppSettings
 from app.store.stored_conversation import ConversationSummary

@@ -23,8 +23,8 @@ from app.errors import UserFacingError
 from app.library import Document
 from app.models.model_loader import LoadedModel
 from app.race.expected_time import ExpectedTime
+from app.race.kept_record import RaceRequest
 from app.race.race import RaceEvent, RaceFinished, RacePlanned, race_events, race_work
-from app.race.race_record import RaceRequest
 from app.race.sweep import MOST_LED_TOKENS, SweepFinished, SweepPoint, sweep_work
 from app.race.sweep_record import SweepEvent
 

@@ -13,7 +13,8 @@ from typing import Any
 
 from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
-from app.race.race_record import RaceRecord, RaceRequest
+from app.race.kept_record import RaceRequest
+from app.race.race_record import RaceRecord
 from app.race.running_race import RunningRace
 from app.race.sweep_record import SweepRecord
 

@@ -11,8 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from app.errors import UserFacingError, explain
-from app.race.race_record import RaceRecord
-from app.race.sweep_record import SweepRecord
+from app.race.kept_record import KeptRecord
 
 # Tokens are told together that come within that time: a picture shows no more.
 _TELL_EVERY_S = 0.05
@@ -31,7 +30,7 @@ class RunningRace:
 
     def __init__(
         self,
-        record: RaceRecord | SweepRecord,
+        record: KeptRecord,
         events: Callable[[], Iterator[Any]],
         tell: Callable[[dict[str, Any]], None],
         release: Callable[[], None],
@@ -114,7 +113,7 @@ class RunningRace:
                 {
                     "type": "race",
                     "race_id": self.record.race_id,
-                    "kind": "race" if isinstance(self.record, RaceRecord) else "sweep",
+                    "kind": self.record.KIND,
                     "tokens": tokens,
                     **changes,
                 }

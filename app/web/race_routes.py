@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse, Response
 
 from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
-from app.race.race_record import RaceRequest
+from app.race.kept_record import RaceRequest
 
 if TYPE_CHECKING:
     from app.chat.assistant import Assistant

@@ -43,7 +43,7 @@ from app.library.errors import DocumentError
 from app.library.reader import check_document
 from app.models.hub.hub_downloads import HubDownloads
 from app.models.model_loader import ModelStatus
-from app.race.race_record import RaceRequest
+from app.race.kept_record import RaceRequest
 from app.race.running_race import RunningRace
 from quest_core.session_events import PrefillProgress
 from tests.ui.scripted_documents import label_of

@@ -16,8 +16,8 @@ from app.chat.prompt.plan import PromptPlan
 from app.chat.prompt.prompt_part import PromptSpan
 from app.errors import UserFacingError
 from app.library import Document, DocumentPage
+from app.race.kept_record import RaceRequest
 from app.race.race import RaceFinished, RacePlanned, RaceSide, RaceToken
-from app.race.race_record import RaceRequest
 from app.race.races import Races
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint
 from quest_core.read_trace import StepReads

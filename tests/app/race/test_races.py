@@ -11,7 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
-from app.race.race_record import RaceRequest
+from app.race.kept_record import RaceRequest
 from app.race.races import KEPT_OF_A_CONVERSATION, Races
 from app.web.race_routes import add_race_routes, race_request
 
