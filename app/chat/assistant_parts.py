@@ -51,7 +51,6 @@ class AssistantParts:
 
     def __init__(self, settings: AppSettings, keep: bool, beside_another: bool, remembers_model: bool) -> None:
         self._closing = False
-        self._settings = settings
         self.data = OpenedData.open(settings, keep, beside_another)
         self.notice = self.data.notice
         self.telemetry = TelemetryHub()
@@ -94,7 +93,7 @@ class AssistantParts:
         )
         self.viewer = DocumentViewer(self.library)
         self.documents = ConversationDocuments(self.library, self.stored, self.tell_changed)
-        self.tokens = TokenCounts(self.library, self.loader, settings.model)
+        self.tokens = TokenCounts(self.library, self.loader)
         self.rates = ReadingRates(self.data.folder / RATES_FILE, is_written=self.data.is_written)
         self.reading = BackgroundReading(
             self.loader,
@@ -180,7 +179,7 @@ class AssistantParts:
 
     def rates_key(self) -> str:
         """What makes the model read faster or slower."""
-        settings, status = self._settings, self.loader.status
+        settings, status = self.loader.settings, self.loader.status
         return f"{settings.model}, {status.device}, {settings.dtype}, {settings.weight_bits} bits"
 
     def tell_changed(self, conversation: Conversation) -> None:

@@ -18,9 +18,8 @@ class TokenCounts:
         loader: of the model.
     """
 
-    def __init__(self, library: Library, loader: ModelLoader, model: str) -> None:
+    def __init__(self, library: Library, loader: ModelLoader) -> None:
         self._library = library
-        self._model = model
         self._loader = loader
 
     def of(self, document_id: str) -> TokenCount | None:
@@ -45,5 +44,5 @@ class TokenCounts:
 
     def counted(self) -> dict[str, TokenCount]:
         """Tokens of all documents that were counted for the model."""
-        counted = self._library.all_tokens(self._model)
+        counted = self._library.all_tokens(self._loader.settings.model)
         return {document_id: TokenCount(*tokens) for document_id, tokens in counted.items()}

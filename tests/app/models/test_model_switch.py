@@ -71,6 +71,18 @@ def test_a_conversation_goes_on_with_the_other_model(opened, other_model, book_p
     assert kept["chosen"] == {"model": str(other_model), "context_tokens": None, "weight_bits": 16}
 
 
+def test_tokens_and_reading_rates_are_those_of_the_model_that_is_loaded(opened, other_model, book_path):
+    conversation = opened.new_conversation()
+    entry = opened.add_document(conversation, book_path)
+    opened.library.wait(entry.document_id)
+    count, rates_key = opened.document_tokens(entry.document_id), opened._parts.rates_key()
+    assert opened.counted_tokens() == {entry.document_id: count}
+    switch(opened, other_model)
+    assert opened.counted_tokens() == {} and opened._parts.rates_key() != rates_key
+    count = opened.document_tokens(entry.document_id)
+    assert opened.counted_tokens() == {entry.document_id: count}
+
+
 def test_what_cannot_be_loaded_leaves_the_former(opened, other_model, monkeypatch):
     conversation = opened.new_conversation()
     (other_model / "tokenizer.json").write_text("{}")
