@@ -3,6 +3,7 @@
 All that moves is in `assets/js/`: the tabs in `side-tabs.js`, the document in `document-view.js`.
 """
 
+from app.chat.answers.answer import AnswerOptions
 from ui.raw_html import raw_html
 
 _HANDLE = '<quest-side-handle role="separator" aria-orientation="vertical" tabindex="0"></quest-side-handle>'
@@ -25,4 +26,5 @@ def live_strip() -> None:
 
 def race_panel() -> None:
     """Put the race of dense attention against Quest here."""
-    raw_html("<quest-race></quest-race>", js_on_load=None, elem_id="race-panel")
+    default = AnswerOptions.token_budget
+    raw_html(f'<quest-race token-budget="{default}"></quest-race>', js_on_load=None, elem_id="race-panel")

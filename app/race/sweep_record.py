@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
 
 from app.chat.answers.answer import DocumentReading, ModelLoading, PrefillEvent, Queued
+from app.chat.presets import find_preset
 from app.race.kept_record import KeptRecord
 from app.race.race import RacePlanned
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint
@@ -34,7 +35,8 @@ class SweepRecord(KeptRecord):
             self._answer = event.answer
             return self._changed("running", f"Dense attention answers first: {event.tokens} tokens", "answer")
         if isinstance(event, SweepPoint):
-            self._points.append(asdict(event))
+            preset = find_preset("quest", event.token_budget)
+            self._points.append(asdict(event) | {"preset": preset.title if preset else ""})
             done = len(self._points)
             return self._changed("running", f"{done} of {len(self.request.budgets)} budgets measured", "points")
         return self._changed("finished" if event.complete else "stopped", self.sentence)

@@ -40,14 +40,14 @@ function options(values) {
 }
 
 export class RaceForm {
-  constructor(parts, { onStart, onOpen }) {
+  constructor(parts, { tokenBudget, onStart, onOpen }) {
     this.parts = parts;
     this.onStart = onStart;
     this.onOpen = onOpen;
     this.conversationId = "";
     this.turnId = "";
     this.outlook = null;
-    parts.budget.value = "1024";
+    parts.budget.value = tokenBudget;
     parts.length.value = "128";
     parts.form.addEventListener("submit", (event) => {
       event.preventDefault();

@@ -38,6 +38,7 @@ export class RacePanel extends HTMLElement {
     this.film = new Film(parts, [...root.querySelectorAll(".lane")]);
     this.sweep = new Sweep(parts);
     this.form = new RaceForm(parts, {
+      tokenBudget: this.getAttribute("token-budget"),
       onStart: (request) => this.start(request),
       onOpen: (raceId) => this.openKept(raceId),
     });

@@ -5,7 +5,6 @@ import { percent } from "./race-lane.js";
 import { noteOf } from "./race-film.js";
 import { number } from "./wording.js";
 
-const PRESETS = { 1024: "Balanced", 256: "Fast" };
 const MARGIN = { left: 64, right: 22, top: 18, bottom: 44 };
 const HEIGHT = 300;
 
@@ -168,8 +167,7 @@ function mark(context, x, y, color, label, colors, taken) {
 
 /** A budget, and the preset that it is. */
 function labelOf(point, named) {
-  const name = PRESETS[point.token_budget];
-  return number(point.token_budget) + (name ? named(name) : "");
+  return number(point.token_budget) + (point.preset ? named(point.preset) : "");
 }
 
 function speedOf(point) {
