@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from app.models.device_memory import DeviceMemory
 from app.settings import AppSettings
 from quest_core.errors import ModelError
 
@@ -22,25 +23,6 @@ LEAST_TOKENS = 1024
 _AMPLE_BYTES = 1 << 60
 # "beside": while the present model stays; "instead": once that is let go; "no": not even then.
 Fit = Literal["beside", "instead", "no"]
-
-
-@dataclass(frozen=True)
-class DeviceMemory:
-    """The memory that models are loaded into.
-
-    Args:
-        device: "cuda" or "cpu".
-        name: for people.
-        total_bytes: that it has.
-        free_bytes: now.
-        held_bytes: of the model that is loaded, which go with it.
-    """
-
-    device: str
-    name: str
-    total_bytes: int
-    free_bytes: int
-    held_bytes: int = 0
 
 
 @dataclass(frozen=True)
@@ -72,34 +54,6 @@ class MemoryEstimate:
     def to_json(self) -> dict[str, Any]:
         """All of it."""
         return asdict(self)
-
-
-def device_memory(settings: AppSettings, held_bytes: int = 0) -> DeviceMemory:
-    """What there is.
-
-    Args:
-        settings: which device.
-        held_bytes: of the model that is loaded.
-
-    Raises:
-        ModelError: if the device that is asked for is not there.
-    """
-    # Brings torch, which the page must not wait for.
-    from quest_core.engine import choose_device, device_name
-    from quest_core.weights import free_memory_bytes
-
-    device = choose_device(settings.device)
-    if device.type == "cuda":
-        import torch
-
-        # What torch keeps of freed memory it gives to the next model.
-        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        total = torch.cuda.mem_get_info(device)[1]
-        return DeviceMemory("cuda", device_name(device), total, free_memory_bytes(device) + kept, held_bytes)
-    import psutil
-
-    total = psutil.virtual_memory().total
-    return DeviceMemory("cpu", "this computer", total, free_memory_bytes(device), held_bytes)
 
 
 def estimate_memory(

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
+from app.models.device_memory import DeviceMemory, device_memory
 from app.models.local_models import LocalModel, LocalModels
-from app.models.memory_estimate import DeviceMemory, MemoryEstimate, device_memory, estimate_memory
+from app.models.memory_estimate import MemoryEstimate, estimate_memory
 from app.models.model_choice import ModelChoice, ModelChoices
 from app.models.model_loader import DEMONSTRATION_NOTE, ModelLoader
 from app.models.model_places import Place
@@ -150,7 +151,7 @@ class ModelPicker:
 
     def _memory(self) -> DeviceMemory:
         present = self._loader.model
-        return device_memory(self._settings, 0 if present is None else resident_bytes(present))
+        return device_memory(self._settings.device, 0 if present is None else resident_bytes(present))
 
     def _row(
         self, model: LocalModel, context_tokens: int | None, weight_bits: int, memory: DeviceMemory

@@ -14,8 +14,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Protocol
 
 from app.errors import UserFacingError
+from app.models.device_memory import device_memory
 from app.models.local_models import LocalModel
-from app.models.memory_estimate import MemoryEstimate, device_memory, estimate_memory
+from app.models.memory_estimate import MemoryEstimate, estimate_memory
 from app.models.model_choice import ModelChoice
 from app.models.model_loader import LoadedModel, ModelLoader, ModelStatus
 from app.settings import AppSettings
@@ -79,7 +80,7 @@ class ModelSwitch:
 
     def _estimate(self, model: LocalModel, choice: ModelChoice, present: LoadedModel | None) -> MemoryEstimate:
         settings = self.settings_for(choice)
-        memory = device_memory(settings, 0 if present is None else resident_bytes(present))
+        memory = device_memory(settings.device, 0 if present is None else resident_bytes(present))
         tokens = choice.context_tokens or DEFAULT_CONTEXT_TOKENS.get(choice.model)
         return estimate_memory(model.outline, settings, tokens, memory)
 

@@ -9,10 +9,10 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app.errors import UserFacingError
+from app.models.device_memory import DeviceMemory, device_memory
 from app.models.hub.hub_downloads import HubDownloads
 from app.models.hub.hub_model import HubModel, split_model_id
 from app.models.hub.suggested_models import find_fit, is_slow, is_too_slow, suggested_models
-from app.models.machine_memory import machine_memory
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.errors import ModelError
 from quest_core.model_folder import CONFIG, read_model_config
@@ -25,7 +25,7 @@ def downloads_json(downloads: HubDownloads, config: EngineConfig) -> dict[str, A
         downloads: of this run of the app.
         config: what the engine is loaded with.
     """
-    memory = machine_memory(config.device)
+    memory = _memory(config)
     suggestions, too_large = [], 0
     for model in suggested_models():
         fit = None if is_too_slow(model.config, memory) else find_fit(model.config, memory, config)
@@ -93,7 +93,7 @@ def _fit_json(model: HubModel, config: EngineConfig) -> dict[str, Any]:
     """Whether a model fits this machine ("fits", None if that is not known), and how."""
     if not model.config:
         return {"fits": None}
-    memory, shape = machine_memory(config.device), _shape(model)
+    memory, shape = _memory(config), _shape(model)
     fit = find_fit(shape, memory, config)
     if fit is None:
         return {"fits": False}
@@ -104,6 +104,14 @@ def _fit_json(model: HubModel, config: EngineConfig) -> dict[str, Any]:
         "memory_bytes": fit.needed_bytes,
         "is_slow": is_slow(shape, memory),
     }
+
+
+def _memory(config: EngineConfig) -> DeviceMemory:
+    """That of the device asked for; where it is missing, of the one there is: models can be downloaded all the same."""
+    try:
+        return device_memory(config.device)
+    except ModelError:
+        return device_memory("auto")
 
 
 def _shape(model: HubModel) -> ModelConfig:

@@ -12,7 +12,7 @@ from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.models.machine_memory import MachineMemory
+from app.models.device_memory import DeviceMemory
 from quest_core.config import WEIGHT_BITS, EngineConfig, ModelConfig, RopeConfig
 
 if TYPE_CHECKING:
@@ -77,12 +77,12 @@ def count_parameters(shape: ModelConfig) -> int:
     return layers + shape.vocab_size * shape.hidden_size * (1 if shape.tied_embeddings else 2)
 
 
-def is_slow(shape: ModelConfig, memory: MachineMemory) -> bool:
+def is_slow(shape: ModelConfig, memory: DeviceMemory) -> bool:
     """Whether reading a document and answering takes long with it: without a GPU every weight costs."""
     return not memory.is_gpu and count_parameters(shape) > SLOW_PARAMETERS
 
 
-def is_too_slow(shape: ModelConfig, memory: MachineMemory) -> bool:
+def is_too_slow(shape: ModelConfig, memory: DeviceMemory) -> bool:
     """Whether it takes so long that nobody should be led to try."""
     return not memory.is_gpu and count_parameters(shape) > UNBEARABLE_PARAMETERS
 
@@ -102,7 +102,7 @@ class Fit:
     needed_bytes: int
 
 
-def find_fit(shape: ModelConfig, memory: MachineMemory, config: EngineConfig) -> Fit | None:
+def find_fit(shape: ModelConfig, memory: DeviceMemory, config: EngineConfig) -> Fit | None:
     """The longest reasonable window that fits, and the finest weights beside it; None if nothing does.
 
     Args:
@@ -112,13 +112,12 @@ def find_fit(shape: ModelConfig, memory: MachineMemory, config: EngineConfig) ->
     """
     from quest_core.memory_plan import POOL_SHARE_OF_FREE_MEMORY
 
-    device = "cuda" if memory.is_gpu else "cpu"
     windows = dict.fromkeys(min(shape.context_tokens, tokens) for tokens in REASONABLE_TOKENS)
     for tokens, bits in product(windows, WEIGHT_BITS):
-        plan = _plan(shape, replace(config, context_tokens=tokens, weight_bits=bits), device)
+        plan = _plan(shape, replace(config, context_tokens=tokens, weight_bits=bits), memory.device)
         beside_weights = memory.usable_bytes - plan.weights - plan.copies
         if plan.with_one_window <= memory.usable_bytes and plan.window <= (
-            beside_weights * POOL_SHARE_OF_FREE_MEMORY[device]
+            beside_weights * POOL_SHARE_OF_FREE_MEMORY[memory.device]
         ):
             return Fit(bits, tokens, plan.with_one_window)
     return None

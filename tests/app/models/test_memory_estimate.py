@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.models import memory_estimate
-from app.models.memory_estimate import DeviceMemory, device_memory, estimate_memory
+from app.models.device_memory import DeviceMemory, device_memory
+from app.models.memory_estimate import estimate_memory
 from app.settings import AppSettings
 from quest_core import memory_plan
 from quest_core.errors import ModelError
@@ -73,7 +73,7 @@ def test_an_estimate_is_within_a_tenth_of_what_is_resident(random_model, tmp_pat
     measured = [measure([asked[0], one]) for one in asked[1:]]
     monkeypatch.setattr(memory_plan, "grants_large_pages", lambda: False)
     settings = AppSettings(data_dir=tmp_path, device="cpu")
-    memory = device_memory(settings)
+    memory = device_memory(settings.device)
     for path, found in zip((embedded_model_path(), random_model), measured, strict=True):
         estimate = estimate_memory(read_outline(path), settings, WINDOW_TOKENS, memory)
         assert estimate.total_bytes == pytest.approx(found["resident"], rel=0.1), (path.name, estimate, found)
@@ -123,7 +123,7 @@ def test_a_window_that_a_model_cannot_have(random_model, tmp_path):
         (stretched / name).write_bytes((random_model / name).read_bytes())
     settings = AppSettings(data_dir=tmp_path, device="cpu")
     with pytest.raises(ModelError, match="more than it can read"):
-        estimate_memory(read_outline(stretched), settings, 100_000, device_memory(settings))
+        estimate_memory(read_outline(stretched), settings, 100_000, device_memory(settings.device))
 
 
 @pytest.mark.gpu
@@ -137,9 +137,9 @@ def test_an_estimate_is_within_a_tenth_of_what_a_gpu_allocates(tmp_path, weight_
         max_position_embeddings=16384,
     )  # fmt: skip
     settings = AppSettings(data_dir=tmp_path, model=str(folder), device="cuda", weight_bits=weight_bits)
-    memory_estimate.device_memory(settings)
+    device_memory(settings.device)
     before = torch.cuda.memory_allocated()
-    estimate = estimate_memory(read_outline(folder), settings, None, device_memory(settings))
+    estimate = estimate_memory(read_outline(folder), settings, None, device_memory(settings.device))
     torch.cuda.reset_peak_memory_stats()
     engine = Engine.load(str(folder), settings.engine_config())
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import pytest
 
+from app.models.device_memory import USABLE_PART, DeviceMemory, device_memory
 from app.models.hub.hub_model import split_model_id
 from app.models.hub.suggested_models import find_fit, is_slow, is_too_slow, suggested_models
-from app.models.machine_memory import MachineMemory, machine_memory
 from quest_core.config import SUPPORTED_FAMILIES, EngineConfig
 
 GIB = 1 << 30
 
 
-def memory(gibibytes: float, is_gpu: bool) -> MachineMemory:
-    return MachineMemory(int(gibibytes * GIB), int(gibibytes * GIB), is_gpu)
+def memory(gibibytes: float, is_gpu: bool) -> DeviceMemory:
+    """Of which so much is usable."""
+    device = "cuda" if is_gpu else "cpu"
+    total_bytes = round(gibibytes * GIB / USABLE_PART[device])
+    return DeviceMemory(device, "", total_bytes, total_bytes)
 
 
 def test_what_the_list_says_agrees_with_the_shapes():
@@ -56,5 +59,5 @@ def test_large_models_are_not_for_a_machine_without_a_gpu():
 
 
 def test_the_memory_of_this_machine():
-    there = machine_memory("cpu")
+    there = device_memory("cpu")
     assert 0 < there.usable_bytes < there.total_bytes and not there.is_gpu
