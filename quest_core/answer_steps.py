@@ -57,7 +57,7 @@ def append_token(decoder: Decoder, cache: SequenceCache, token_id: torch.Tensor,
         PoolExhausted: if the page pool is full; nothing has changed then.
     """
     cache.reserve(1)
-    logits = decoder.decode(token_id, cache.view(), attention)
+    logits = decoder.decode(token_id, cache.pool, cache.view(1), attention)
     cache.advance(1)
     return logits
 
@@ -183,10 +183,8 @@ class StaticSteps:
         """Write this answer's state to the buffers, after another's has run on them."""
         self._read_tokens(len(self._flights))
         buffers = self._graphs.buffers
-        position = self._cache.length_tokens + len(self._flights)
         buffers.token_id.fill_(self._token_ids[-1])
-        buffers.start_token.fill_(position)
-        buffers.context_tokens.fill_(position + 1)
+        buffers.length_tokens.fill_(self._cache.length_tokens + len(self._flights) + 1)
         buffers.sampling.set(self._sampler.config, self._token_ids)
         self._copy_page_table()
         self._graphs.owner = self
@@ -209,8 +207,8 @@ class StaticSteps:
         if not step.traced_layers:
             return self._trace.describe(flight.num_pages)
         everything_read = flight.num_pages <= self._quest.budget_pages(self._cache.pool.page_size)
-        missed_share = None if everything_read or not step.knows_missed_share else flight.missed_share()
-        return self._trace.describe(flight.num_pages, step.traced_layers, flight.page_reads(), missed_share)
+        missed_mass = None if everything_read or not step.knows_missed_mass else flight.missed_mass()
+        return self._trace.describe(flight.num_pages, step.traced_layers, flight.page_reads(), missed_mass)
 
 
 class _Flight:
@@ -234,7 +232,7 @@ class _Flight:
         token_id, _, highest = split_report_header(self._read())
         return read_token(token_id, highest)
 
-    def missed_share(self) -> float:
+    def missed_mass(self) -> float:
         return float(split_report_header(self._read())[1])
 
     def page_reads(self) -> np.ndarray:

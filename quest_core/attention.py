@@ -7,21 +7,19 @@ projections or positions.
 from __future__ import annotations
 
 from collections import defaultdict
-from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 
-from kernels.reference import PageChoice, StepOutcome
+from kernels.contract import Kernels, LayerCache, PageBudget, SelectedPages, SequenceView, StepOutcome
 from quest_core.config import QuestConfig
 from quest_core.eviction import TokenEviction
-from quest_core.page_selection import PageSelection, SelectedPages
-from quest_core.paged_kv_cache import CacheView
+from quest_core.page_selection import PageSelection, page_budget
 from quest_core.read_trace import ReadTrace
 
 
-def kernels_for(device: torch.device) -> ModuleType:
+def kernels_for(device: torch.device) -> Kernels:
     """The operators for `device`, all with the signatures of `kernels.reference`."""
     if device.type == "cuda":
         import kernels.gpu
@@ -91,7 +89,9 @@ def _prefill_on_cpu(
 class Attention(Protocol):
     """What a decode step attends with; see `DecodeAttention.__call__`."""
 
-    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor: ...
+    def __call__(
+        self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView
+    ) -> torch.Tensor: ...
 
 
 class DecodeAttention:
@@ -113,63 +113,57 @@ class DecodeAttention:
         policy: type[PageSelection] | TokenEviction,
         page_size: int,
         scale: float,
-        kernels: ModuleType,
+        kernels: Kernels,
         trace: ReadTrace,
     ) -> None:
-        self._config = config
-        self._scale = scale
+        self.dense_layers = config.dense_layers
         self.kernels = kernels
+        self.scale = scale
         self._trace = trace
         self._policy = policy
-        self._selections = defaultdict(lambda: policy(config, page_size, kernels))
-        self._budget_pages = config.budget_pages(page_size) if config.attention == "quest" else 0
+        self._budget = page_budget(config, page_size) if config.attention == "quest" else None
+        self._selections = defaultdict(lambda: policy(self._budget, kernels))
 
     @property
     def fits_whole_step(self) -> bool:
-        """Whether a `WholeStep` can attend in its place, as `choice` says."""
-        return self._config.attention == "dense" or self._policy.scores_summaries
+        """Whether a `WholeStep` can attend in its place, as `budget_for` says."""
+        return self._budget is None or self._policy.scores_summaries
 
-    def choice(self, cache: CacheView) -> PageChoice | None:
-        """Which pages a whole step is to read; None for all of them."""
-        config = self._config
-        if config.attention == "dense" or len(cache.page_table) <= self._budget_pages:
+    def budget_for(self, sequence: SequenceView) -> PageBudget | None:
+        """The budget of layers that select pages of `sequence`; None if all layers read all of it."""
+        # A table within the budget is read whole: no score could leave anything out.
+        if self._budget is None or sequence.logical_pages <= self._budget.pages:
             return None
-        return PageChoice(
-            config.dense_layers,
-            self._budget_pages,
-            config.sink_pages,
-            config.recent_pages,
-            self._policy.scores_are_logits,
-        )
+        return self._budget
 
     def note(self, outcome: StepOutcome) -> None:
         """Take up what a whole step has selected."""
-        for place, page_ids in enumerate(outcome.page_ids):
-            missed_share = None if outcome.missed_share is None else outcome.missed_share[place]
-            selected = SelectedPages(page_ids, outcome.page_counts, missed_share)
-            self._trace.note(outcome.first_layer + place, selected)
+        if outcome.selected is None:
+            return
+        page_ids, page_counts, missed_mass = outcome.selected
+        for place, of_layer in enumerate(page_ids):
+            missed = None if missed_mass is None else missed_mass[place]
+            self._trace.note(outcome.first_layer + place, SelectedPages(of_layer, page_counts, missed))
 
-    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
-        """Attend with `query` [query_heads, head_dim], whose token is in the cache; returns its shape and dtype."""
-        pages, context_tokens = cache.pool.layers[layer], cache.context_tokens
-        sparse = self._config.attention == "quest" and layer >= self._config.dense_layers
+    def __call__(self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> torch.Tensor:
+        """Attend with one token, whose key and value are in the cache.
+
+        Args:
+            layer: whose query and cache these are.
+            query: [query_heads, head_dim], after RoPE.
+            cache: of the layer.
+            sequence: the token included.
+
+        Returns:
+            What is attended, in the query's shape and dtype.
+        """
+        sparse = self._budget is not None and layer >= self.dense_layers
         if sparse and isinstance(self._policy, TokenEviction):
-            attended, kept = self._policy.attend(layer, query, pages, cache.page_table, cache.past_tokens)
+            attended, kept = self._policy.attend(layer, query, cache, sequence)
             self._trace.note_tokens(layer, kept)
             return attended
-        # A table within the budget is read whole: no score could leave anything out.
-        if not sparse or (len(cache.page_table) <= self._budget_pages and not self._policy.stateful):
-            return self.kernels.dense_decode_attention(
-                query,
-                pages.key_pages,
-                pages.value_pages,
-                cache.page_table,
-                context_tokens,
-                self._scale,
-                pages.kv_scales,
-            )
-        attended, selected = self._selections[layer].attend(
-            query, pages, cache.page_table, context_tokens, self._scale
-        )
+        if not sparse or (self.budget_for(sequence) is None and not self._policy.stateful):
+            return self.kernels.dense_decode_attention(query, cache, sequence, self.scale)
+        attended, selected = self._selections[layer].attend(query, cache, sequence, self.scale)
         self._trace.note(layer, selected)
         return attended

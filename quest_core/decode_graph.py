@@ -15,18 +15,19 @@ from dataclasses import dataclass
 
 import torch
 
+from kernels.contract import SequenceView
 from quest_core.attention import DecodeAttention
 from quest_core.config import ModelConfig, QuestConfig
 from quest_core.decoder import Decoder
 from quest_core.page_selection import PageSelection
-from quest_core.paged_kv_cache import CacheView, PagePool
+from quest_core.paged_kv_cache import PagePool
 from quest_core.read_trace import ReadTrace
 from quest_core.sampling import SamplingKind, SamplingTensors, draw_token
 
 MAX_GRAPHS = 8
 # Grids and the scratch of a step grow with the table, so that a short context should not pay for the whole window.
 MIN_TABLE_PAGES = 1024
-# The report begins with the token (int64), the missed share and the highest number of the draw (float32), and goes on
+# The report begins with the token (int64), the missed mass and the highest number of the draw (float32), and goes on
 # at a multiple of 16 bytes.
 REPORT_HEADER_BYTES = 16
 
@@ -70,12 +71,12 @@ class StepBuffers:
 
     Attributes:
         token_id: int64 [1]; the step replaces the token it is fed by the one it draws.
-        missed_share: float32 [].
-        start_token, context_tokens: int32 [1], as in `CacheView`; the step counts them up.
+        missed_mass: float32 [].
+        length_tokens: int32 [1], as in `SequenceView`; the step counts it up.
         page_table: int32 [window_pages].
         sampling: parameters and noise.
         logits: float32 [vocab_size], of the last step.
-        report: uint8; token, missed share, the draw's highest number and page counts in one piece, to reach the host in
+        report: uint8; token, missed mass, the draw's highest number and page counts in one piece, to reach the host in
             one copy.
     """
 
@@ -83,16 +84,15 @@ class StepBuffers:
         self.window_pages = -(-model.context_tokens // page_size)
         report_bytes = REPORT_HEADER_BYTES + model.num_layers * self.window_pages
         self.report = torch.zeros(report_bytes, dtype=torch.uint8, device=device)
-        self.token_id, self.missed_share, highest = split_report_header(self.report)
-        self.start_token = torch.zeros(1, dtype=torch.int32, device=device)
-        self.context_tokens = torch.zeros(1, dtype=torch.int32, device=device)
+        self.token_id, self.missed_mass, highest = split_report_header(self.report)
+        self.length_tokens = torch.zeros(1, dtype=torch.int32, device=device)
         self.page_table = torch.zeros(self.window_pages, dtype=torch.int32, device=device)
         self.sampling = SamplingTensors(model.vocab_size, device, highest)
         self.logits = torch.zeros(model.vocab_size, device=device)
 
 
 def split_report_header(report: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Views of a report: the token id, int64 [1], the missed share and the draw's highest number, float32 []."""
+    """Views of a report: the token id, int64 [1], the missed mass and the draw's highest number, float32 []."""
     return report[:8].view(torch.int64), report[8:12].view(torch.float32)[0], report[12:16].view(torch.float32)[0]
 
 
@@ -103,7 +103,7 @@ class StaticStep:
 
     Attributes:
         traced_layers: whose page counts the report holds, in order; known once the step has run.
-        knows_missed_share: whether the report holds one.
+        knows_missed_mass: whether the report holds one.
     """
 
     def __init__(
@@ -111,11 +111,11 @@ class StaticStep:
     ) -> None:
         self.shape = shape
         self.traced_layers: list[int] = []
-        self.knows_missed_share = False
+        self.knows_missed_mass = False
         self._decoder = decoder
         self._buffers = buffers
-        table = buffers.page_table[: shape.table_pages]
-        self._cache = CacheView(pool, table, buffers.start_token, buffers.context_tokens)
+        self._pool = pool
+        self._sequence = SequenceView(buffers.page_table[: shape.table_pages], buffers.length_tokens)
         self._trace = ReadTrace(decoder.config, shape.quest, pool.page_size)
         self._attention = DecodeAttention(
             shape.quest, policy, pool.page_size, decoder.config.softmax_scale, decoder.kernels, self._trace
@@ -128,18 +128,17 @@ class StaticStep:
     @torch.inference_mode()
     def __call__(self) -> None:
         buffers, shape = self._buffers, self.shape
-        logits = self._decoder.decode(buffers.token_id, self._cache, self._attention)
+        logits = self._decoder.decode(buffers.token_id, self._pool, self._sequence, self._attention)
         token = draw_token(logits, buffers.token_id, shape.sampling, buffers.sampling)
         buffers.logits.copy_(logits)
         if shape.trace_reads and (counts := self._trace.count_pages(shape.table_pages)) is not None:
             self.traced_layers = counts.layers
             buffers.report[REPORT_HEADER_BYTES : self.report_bytes].copy_(counts.page_reads.flatten())
-            if counts.missed_share is not None:
-                self.knows_missed_share = True
-                buffers.missed_share.copy_(counts.missed_share)
+            if counts.missed_mass is not None:
+                self.knows_missed_mass = True
+                buffers.missed_mass.copy_(counts.missed_mass)
         buffers.token_id.copy_(token)
-        buffers.start_token.add_(1)
-        buffers.context_tokens.add_(1)
+        buffers.length_tokens.add_(1)
 
 
 @dataclass(frozen=True)

@@ -12,9 +12,10 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import embedding, linear
 
+from kernels.contract import SequenceView
 from quest_core.attention import Attention, DecodeAttention, kernels_for
 from quest_core.config import ModelConfig, RopeConfig
-from quest_core.paged_kv_cache import CacheView, PagePool, SequenceCache
+from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefill_attention import prefill_attention_for
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
@@ -40,20 +41,19 @@ class Decoder:
         self.kernels = kernels_for(self.device)
         self._weights = weights
         self._operands = operands
-        self._cosines, self._sines = rope_tables(config, self.device)
+        self._rope = rope_tables(config, self.device)
         self._prefill_attention = prefill_attention_for(config, self.device, weights.embedding.dtype, self.kernels)
-        # Only the CPU's kernels have a whole step: a GPU's is made one by its graph.
-        whole_step = getattr(self.kernels, "WholeStep", None)
+        whole_step = self.kernels.WholeStep
         self._whole_step = whole_step and whole_step(
-            operands.layers, weights.final_norm, operands.head, config.rms_norm_epsilon, self._cosines, self._sines
+            operands.layers, weights.final_norm, operands.head, config.rms_norm_epsilon, self._rope
         )
 
     def with_rope(self, rope: RopeConfig) -> Decoder:
         """The same weights under another of the model's RoPEs."""
         other = copy.copy(self)
         other.config = self.config.with_rope(rope)
-        other._cosines, other._sines = rope_tables(other.config, self.device)
-        other._whole_step = self._whole_step and self._whole_step.with_rope(other._cosines, other._sines)
+        other._rope = rope_tables(other.config, self.device)
+        other._whole_step = self._whole_step and self._whole_step.with_rope(other._rope)
         return other
 
     @torch.inference_mode()
@@ -61,8 +61,8 @@ class Decoder:
         """Have a decode step compiled, or read from the disk; writes to the first page of a pool that nobody uses."""
         if self._whole_step is not None:
             hidden = torch.zeros(1, self.config.hidden_size)
-            table, start = torch.zeros(2, 1, dtype=torch.int32)
-            self._whole_step(hidden, pool.step_pages, table, start, self.config.softmax_scale, None)
+            first_token = SequenceView(torch.zeros(1, dtype=torch.int32), torch.ones(1, dtype=torch.int32))
+            self._whole_step(hidden, pool.cache, first_token, None, self.config.softmax_scale)
 
     def close(self) -> None:
         """End the threads of decode steps."""
@@ -87,13 +87,13 @@ class Decoder:
         start, new_tokens = cache.length_tokens, len(token_ids)
         context_tokens = start + new_tokens
         cache.reserve(new_tokens)
-        start_token = torch.tensor([start], dtype=torch.int32, device=self.device)
+        sequence = cache.view(new_tokens)
         positions = torch.arange(start, context_tokens, dtype=torch.int32, device=self.device)
         residual = embedding(token_ids, weights.embedding)
         branch = None  # what the previous block adds to the residual stream
         for index, layer in enumerate(weights.layers):
             hidden = self._norm(branch, residual, layer.attention_norm)
-            inputs = self._attention_inputs(index, layer, hidden, positions, start_token, cache)
+            inputs = self._attention_inputs(index, layer, hidden, positions, cache.pool, sequence)
             if observe is not None:
                 observe(index, inputs[0], cache.gather(index, context_tokens)[0])
             attended = self._prefill_attention(index, *inputs, cache).to(hidden.dtype)
@@ -106,12 +106,15 @@ class Decoder:
         return kernels.norm_linear(last, weights.final_norm, epsilon, weights.head)[0].float()
 
     @torch.inference_mode()
-    def decode(self, token_id: torch.Tensor, cache: CacheView, attention: Attention) -> torch.Tensor:
+    def decode(
+        self, token_id: torch.Tensor, pool: PagePool, sequence: SequenceView, attention: Attention
+    ) -> torch.Tensor:
         """Run one token, reading the cache as `attention` says; a function of tensors alone, which can be captured.
 
         Args:
             token_id: int64 [1] on the device.
-            cache: of the sequence; the token's key and value are written to it, whoever calls counts them.
+            pool: holds the sequence's pages; the token's key and value are written there, whoever calls counts them.
+            sequence: the token included.
             attention: dense or Quest.
 
         Returns:
@@ -120,32 +123,15 @@ class Decoder:
         weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
         residual = embedding(token_id, weights.embedding)
         if self._whole_step is not None and isinstance(attention, DecodeAttention) and attention.fits_whole_step:
-            outcome = self._whole_step(
-                residual, cache.pool.step_pages, cache.page_table, cache.start_token, self.config.softmax_scale,
-                attention.choice(cache),
-            )  # fmt: skip
+            budget, scale = attention.budget_for(sequence), self.config.softmax_scale
+            outcome = self._whole_step(residual, pool.cache, sequence, budget, scale, attention.dense_layers)
             attention.note(outcome)
             return outcome.logits
         for index, layer in enumerate(self._operands.layers):
-            pages = cache.pool.layers[index]
+            cache, norms = pool.layers[index], layer.head_norms(epsilon)
             projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
-            query = kernels.rotate_and_append(
-                projected,
-                layer.query_norm,
-                layer.key_norm,
-                epsilon,
-                self._cosines,
-                self._sines,
-                pages.key_pages,
-                pages.value_pages,
-                pages.page_summaries,
-                cache.page_table,
-                cache.start_token,
-                cache.pool.summary,
-                pages.summary_scales,
-                pages.kv_scales,
-            )
-            attended = attention(index, query, cache).view(1, -1)
+            query = kernels.rotate_and_append(projected, norms, self._rope, cache, sequence)
+            attended = attention(index, query, cache, sequence).view(1, -1)
             kernels.linear_add(attended, layer.output, residual, layer.output_bias)
             gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
             kernels.linear_add(gated, layer.down, residual)
@@ -155,7 +141,7 @@ class Decoder:
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         if isinstance(matrix, QuantizedMatrix):
-            return self.kernels.quantized_linear(hidden, *matrix.operand, bias)
+            return self.kernels.quantized_linear(hidden, matrix.operand, bias)
         return linear(hidden, matrix, bias)
 
     def _norm(self, branch: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
@@ -170,8 +156,8 @@ class Decoder:
         layer: LayerWeights,
         hidden: torch.Tensor,
         positions: torch.Tensor,
-        start_token: torch.Tensor,
-        cache: SequenceCache,
+        pool: PagePool,
+        sequence: SequenceView,
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Project, norm and rotate; write keys and values to the cache.
 
@@ -186,18 +172,6 @@ class Decoder:
         if layer.query_norm is not None:
             queries = kernels.rms_norm(queries.contiguous(), layer.query_norm, config.rms_norm_epsilon)
             keys = kernels.rms_norm(keys.contiguous(), layer.key_norm, config.rms_norm_epsilon)
-        kernels.apply_rope(queries, keys, self._cosines, self._sines, positions)
-        pages = cache.pool.layers[index]
-        kernels.append_keys_values(
-            keys,
-            values,
-            pages.key_pages,
-            pages.value_pages,
-            pages.page_summaries,
-            cache.page_table,
-            start_token,
-            cache.pool.summary,
-            pages.summary_scales,
-            pages.kv_scales,
-        )
+        kernels.apply_rope(queries, keys, self._rope, positions)
+        kernels.append_keys_values(keys, values, pool.layers[index], sequence)
         return queries, keys, values

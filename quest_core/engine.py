@@ -13,13 +13,14 @@ from pathlib import Path
 
 import torch
 
+from quest_core.cache_layout import cache_layout, page_bytes
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
 from quest_core.eviction import TokenEviction
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
-from quest_core.memory_plan import plan_chunk, plan_pages, pool_layout
+from quest_core.memory_plan import plan_chunk, plan_pages
 from quest_core.model_folder import read_model_config
 from quest_core.model_key import model_key
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
@@ -59,9 +60,10 @@ class Engine:
         # Where no precision is asked for, the CPU decodes from packed copies: its memory is what a step waits for.
         packs = self.device.type == "cpu" and config.dtype == "auto"
         self._operands = pack_operands(weights) if packs else step_operands(weights)
-        kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
+        # Of keys and values as they are computed with; a cache of 8 bits rounds them further.
+        self.kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
         # Before the decoder and its RoPE tables, which are as long as the window: what does not fit is said here.
-        self._pool = _plan_pool(model_config, config, self.device, kv_dtype)
+        self._pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
         self._decoder = Decoder(model_config, weights, self._operands)
         self._policy = POLICIES[config.selection]
         self._stretches = self._plan_stretches()
@@ -139,11 +141,6 @@ class Engine:
     def stretch_factor(self) -> float:
         """By how much positions in a sequence as long as the window are stretched; 1 if they are the model's own."""
         return self.model_config.stretch_factor
-
-    @property
-    def kv_dtype(self) -> torch.dtype:
-        """Of keys and values as they are computed with; a cache of 8 bits rounds them further."""
-        return self._pool.dtype
 
     @property
     def device_name(self) -> str:
@@ -224,8 +221,8 @@ class Engine:
                 "device": self.device.type,
                 "dtype": str(self.dtype),
                 "weight_bits": config.weight_bits,
-                "summary": pool.summary,
-                "summary_levels": pool.summary_levels,
+                "summary": pool.layout.summary.name,
+                "summary_levels": pool.layout.summary_levels,
                 "page_size": pool.page_size,
                 "pages": transfer.describe(),
             }
@@ -279,7 +276,7 @@ def device_name(device: torch.device) -> str:
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    layout = pool_layout(config, device.type, dtype)
-    page_bytes = PagePool.page_bytes(model, config.page_size, *layout)
-    pages = plan_pages(model, config, device.type, page_bytes, free_memory_bytes(device))
-    return PagePool(model, pages, config.page_size, device, *layout)
+    layout = cache_layout(model, config, device.type, dtype)
+    each_bytes = page_bytes(layout, model.num_layers)
+    pages = plan_pages(model, config, device.type, each_bytes, free_memory_bytes(device))
+    return PagePool(layout, model.num_layers, pages, device)

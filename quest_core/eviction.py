@@ -14,8 +14,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn.functional import pad
 
+from kernels.contract import LayerCache, SequenceView
 from quest_core.config import ModelConfig
-from quest_core.paged_kv_cache import LayerPages
 
 # Logits of one block of a prefill's queries; the block needs less than three times as much in all.
 BLOCK_BYTES = 16 * 2**20
@@ -77,26 +77,25 @@ class TokenEviction:
         self._kept = {}
 
     def attend(
-        self, layer: int, query: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, past_tokens: int
+        self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView
     ) -> tuple[torch.Tensor, KeptTokens]:
         """Attend to the kept tokens and the current one, score them, and evict what is over the budget.
 
         Args:
-            layer: whose query and pages these are.
+            layer: whose query and cache these are.
             query: [query_heads, head_dim], after RoPE.
-            pages: the layer's part of the pool, the current token's key and value included.
-            page_table: int32 [logical_pages].
-            past_tokens: tokens before the current one.
+            cache: of the layer, the current token's key and value included.
+            sequence: the current token included.
 
         Returns:
             [query_heads, head_dim] in the query's dtype, and the tokens attended to.
         """
-        scores = self._scores[layer]
+        scores, past_tokens = self._scores[layer], int(sequence.length_tokens) - 1
         if layer not in self._kept:
             whole_cache = torch.arange(past_tokens, device=query.device).expand(self._rows, -1)
             self._kept[layer] = self._evict(whole_cache, scores)
         token_ids = pad(self._kept[layer], (0, 1), value=past_tokens)
-        keys, values = _gather_tokens(pages, page_table, token_ids)
+        keys, values = _gather_tokens(cache, sequence.page_table, token_ids)
         grouped = query.float().view(len(keys), -1, query.shape[1])
         shares = (grouped @ keys.transpose(1, 2) * self._model.softmax_scale).softmax(dim=2)
         self._score_step(scores, token_ids, shares)
@@ -214,10 +213,10 @@ def _causal_shares(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> I
 
 
 def _gather_tokens(
-    pages: LayerPages, page_table: torch.Tensor, token_ids: torch.Tensor
+    cache: LayerCache, page_table: torch.Tensor, token_ids: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Keys and values of `token_ids` [kv_heads or 1, tokens], each float32 [kv_heads, tokens, head_dim]."""
-    kv_heads, page_size = pages.key_pages.shape[1:3]
+    kv_heads, page_size = cache.layout.kv_heads, cache.layout.page_size
     heads = torch.arange(kv_heads, device=token_ids.device).unsqueeze(1)
     physical, slots = page_table.long()[token_ids // page_size], token_ids % page_size
-    return pages.keys_at(physical, heads, slots), pages.values_at(physical, heads, slots)
+    return cache.keys_at(physical, heads, slots), cache.values_at(physical, heads, slots)

@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 
-from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
+from quest_core.cache_layout import cache_layout, page_bytes
+from quest_core.config import EngineConfig, ModelConfig
 from quest_core.errors import ModelError
-from quest_core.page_selection import POLICIES
-from quest_core.paged_kv_cache import PagePool
 from quest_core.prefill_attention import BLOCK_TOKENS
 from quest_core.quantization import quantized_bytes
 from quest_core.weights import QUANTIZED, DecoderWeights, planned_bytes
@@ -99,8 +98,8 @@ class MemoryPlanner:
     @cached_property
     def page_bytes(self) -> int:
         """Of one page of the pool, over all layers."""
-        layout = pool_layout(self.config, self.device, self.kv_dtype)
-        return PagePool.page_bytes(self.model, self.config.page_size, *layout)
+        layout = cache_layout(self.model, self.config, self.device, self.kv_dtype)
+        return page_bytes(layout, self.model.num_layers)
 
     @cached_property
     def window_pages(self) -> int:
@@ -167,17 +166,6 @@ class MemoryPlanner:
         gathered = 2 * min(model.context_tokens, BLOCK_TOKENS) * rows[1] * item
         logits = 4 * model.vocab_size * 4
         return activations + gathered + logits
-
-
-def pool_layout(config: EngineConfig, device: str, kv_dtype: torch.dtype) -> tuple[torch.dtype, str, bool, int, int]:
-    """The pool's dtype, summary, whether that is in 8 bits, bits of keys and values, and levels of summaries."""
-    summary = POLICIES[config.selection].summary
-    return kv_dtype, summary, config.summary_bits == 8, config.kv_bits, plan_levels(config, device)
-
-
-def plan_levels(config: EngineConfig, device: str) -> int:
-    """Levels of summaries: only a GPU's kernels look at a second one, and only for some policies."""
-    return config.summary_levels if device == "cuda" and config.selection in TWO_LEVEL_SELECTIONS else 1
 
 
 def plan_pages(model: ModelConfig, config: EngineConfig, device: str, page_bytes: int, unused_bytes: int) -> int:

@@ -6,32 +6,21 @@ nothing of tokens or text. `EVALUATION.md` has what each loses.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
-from types import ModuleType
-
 import torch
 from torch.nn.functional import pad
 
+from kernels.contract import Kernels, LayerCache, PageBudget, SelectedPages, SequenceView
 from quest_core.config import QuestConfig
 from quest_core.eviction import H2OEviction, TokenEviction, TovaEviction
-from quest_core.paged_kv_cache import LayerPages
 
 
-@dataclass(frozen=True)
-class SelectedPages:
-    """Logical page ids, ascending, padded with -1.
+def page_budget(config: QuestConfig, page_size: int) -> PageBudget:
+    """What `config` lets a token read of each kv head.
 
-    Args:
-        page_ids: int32 [kv_heads, budget_pages].
-        page_counts: int32 [kv_heads], how many of them are real.
-        missed_share: float32 [kv_heads] on the device, the share of attention that the policy gives to the other
-            pages; None from a policy that knows no shares.
+    Raises:
+        ValueError: if the budget cannot hold the pages that are always read.
     """
-
-    page_ids: torch.Tensor
-    page_counts: torch.Tensor
-    missed_share: torch.Tensor | None = None
+    return PageBudget(config.budget_pages(page_size), config.sink_pages, config.recent_pages)
 
 
 class PageSelection:
@@ -40,123 +29,67 @@ class PageSelection:
     The first `sink_pages`, the last `recent_pages` full pages and the current page are always in.
 
     Args:
-        config: budget and pages always read.
-        page_size: tokens in a page.
+        budget: of pages.
         kernels: the device's operators.
     """
 
-    summary = "bounds"  # what the page pool must keep of a page's keys, see `kernels.reference`
-    scores_are_logits = False  # whether a softmax over the pages makes shares of attention of them
+    summary = "bounds"  # what the page pool must keep of a page's keys, of `kernels.contract.SUMMARIES`
+    scores_are_logits = False  # whether a softmax over the pages makes attention of them
     stateful = False  # whether it must see every step, even those that read the whole context
     capturable = True  # whether a selection is launches alone, fit for a CUDA graph
     scores_summaries = True  # whether scores are `page_scores` of the pool's summaries, with no say of its own
 
-    def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
-        self._config = config
-        self._page_size = page_size
-        self._budget_pages = config.budget_pages(page_size)
+    def __init__(self, budget: PageBudget, kernels: Kernels) -> None:
+        self._budget = budget
         self._kernels = kernels
 
     def select(
-        self, query: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
+        self, query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
     ) -> SelectedPages:
         """Choose the pages one layer reads.
 
         Args:
             query: [query_heads, head_dim], after RoPE.
-            pages: the layer's part of the pool.
-            page_table: int32 [logical_pages].
-            context_tokens: int32 [1] on the device, the current token included.
+            cache: of the layer.
+            sequence: the current token included.
+            scale: of the attention's logits.
         """
-        selected = self._kernels.choose_pages(
-            query,
-            pages.page_summaries,
-            page_table,
-            context_tokens,
-            self._page_size,
-            self.summary,
-            1.0 / math.sqrt(query.shape[1]),
-            pages.summary_scales,
-            self._budget_pages,
-            self._config.sink_pages,
-            self._config.recent_pages,
-        )
-        return SelectedPages(*selected)
+        return self._kernels.choose_pages(query, cache, sequence, self._budget, scale)
 
     def attend(
-        self,
-        query: torch.Tensor,
-        pages: LayerPages,
-        page_table: torch.Tensor,
-        context_tokens: torch.Tensor,
-        scale: float,
+        self, query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
     ) -> tuple[torch.Tensor, SelectedPages]:
-        """Choose the pages one layer reads and attend to them; arguments as for `select`, and the logits' scale.
+        """Choose the pages one layer reads and attend to them; arguments as for `select`.
 
         Returns:
             what is attended, [query_heads, head_dim] in the query's dtype, and the pages.
         """
         if self.scores_summaries:
-            attended, *selected = self._kernels.choose_and_attend(
-                query,
-                pages.key_pages,
-                pages.value_pages,
-                pages.page_summaries,
-                page_table,
-                context_tokens,
-                self.summary,
-                scale,
-                self._budget_pages,
-                self._config.sink_pages,
-                self._config.recent_pages,
-                pages.summary_scales,
-                pages.kv_scales,
-            )
-            return attended, SelectedPages(*selected)
-        selected = self.select(query, pages, page_table, context_tokens)
-        attended = self._kernels.sparse_decode_attention(
-            query,
-            pages.key_pages,
-            pages.value_pages,
-            page_table,
-            selected.page_ids,
-            selected.page_counts,
-            context_tokens,
-            scale,
-            pages.kv_scales,
-        )
-        return attended, selected
+            return self._kernels.choose_and_attend(query, cache, sequence, self._budget, scale)
+        selected = self.select(query, cache, sequence, scale)
+        return self._kernels.sparse_decode_attention(query, cache, sequence, selected, scale), selected
 
     def score(
-        self, query: torch.Tensor, pages: LayerPages, page_table: torch.Tensor, context_tokens: torch.Tensor
+        self, query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
     ) -> torch.Tensor:
-        """How much each page is worth reading; arguments as for `select`.
+        """How important each page is; arguments as for `select`.
 
         Returns:
             float32 [kv_heads, rows, logical_pages]; with several rows a kv head, they are logits.
         """
-        return self._kernels.page_scores(
-            query,
-            pages.page_summaries,
-            page_table,
-            context_tokens,
-            self._page_size,
-            self.summary,
-            1.0 / math.sqrt(query.shape[1]),
-            pages.summary_scales,
-        )
+        return self._kernels.page_scores(query, cache, sequence, scale)
 
 
 class QuestSelection(PageSelection):
-    """The upper bound of a page's attention logits, meaned over the group (arXiv 2406.10774, algorithm 1)."""
+    """The upper bound of a page's attention logits, averaged over the group (arXiv 2406.10774, algorithm 1)."""
 
 
 class MeanSelection(PageSelection):
-    """The share of attention that each query head would give a page whose keys all equalled their mean.
+    """The softmax mass that each query head would give a page whose keys all equalled their mean.
 
-    Each query head turns its logits into shares by a softmax over the pages, and the group's shares are meaned. A mean
-    of logits would let the head with the largest logits decide for the others. With pages of 4 a mean says enough:
-    finer pages are worth more than a second vector.
+    Each query head turns its logits into mass by a softmax over the pages, and the group's is averaged. A mean of
+    logits would let the head with the largest logits decide for the others. With pages of 4 a mean says enough: finer
+    pages gain more than a second vector.
     """
 
     summary = "mean"
@@ -173,21 +106,14 @@ class SpreadSelection(PageSelection):
 class ScoredSelection(PageSelection):
     """Selects by scores of its own instead of the summaries'."""
 
-    def select(self, query, pages, page_table, context_tokens):
-        selected = self._kernels.select_pages(
-            self.score(query, pages, page_table, context_tokens),
-            context_tokens,
-            self._page_size,
-            self._budget_pages,
-            self._config.sink_pages,
-            self._config.recent_pages,
-            self.scores_are_logits,
-        )
-        return SelectedPages(*selected)
+    def select(self, query, cache, sequence, scale):
+        scores = self.score(query, cache, sequence, scale)
+        page_size, logits = cache.layout.page_size, self.scores_are_logits
+        return self._kernels.select_pages(scores, sequence.length_tokens, page_size, self._budget, logits)
 
 
 class OracleSelection(ScoredSelection):
-    """The pages that truly get most of the attention, meaned over the group: what a budget could do at best.
+    """The pages that truly get most of the attention, averaged over the group: what a budget could do at best.
 
     A page's logit is the logarithm of its keys' summed weights. Reads every key to know; for evaluation.
     """
@@ -196,12 +122,13 @@ class OracleSelection(ScoredSelection):
     capturable = False
     scores_summaries = False
 
-    def score(self, query, pages, page_table, context_tokens):
-        queries = query.float().view(pages.key_pages.shape[1], -1, query.shape[1])
-        keys = pages.keys_at(page_table.long())  # [logical_pages, kv_heads, page_size, head_dim]
-        logits = torch.einsum("hgd,phsd->hgps", queries, keys) / math.sqrt(query.shape[1])
-        tokens = torch.arange(logits.shape[2] * self._page_size, device=logits.device).view(logits.shape[2:])
-        return logits.masked_fill(tokens >= context_tokens, float("-inf")).logsumexp(dim=3)
+    def score(self, query, cache, sequence, scale):
+        layout = cache.layout
+        queries = query.float().view(layout.kv_heads, -1, layout.head_dim)
+        keys = cache.keys_at(sequence.page_table.long())  # [logical_pages, kv_heads, page_size, head_dim]
+        logits = torch.einsum("hgd,phsd->hgps", queries, keys) * scale
+        tokens = torch.arange(logits.shape[2] * layout.page_size, device=logits.device).view(logits.shape[2:])
+        return logits.masked_fill(tokens >= sequence.length_tokens, float("-inf")).logsumexp(dim=3)
 
 
 class StreamingSelection(ScoredSelection):
@@ -209,9 +136,9 @@ class StreamingSelection(ScoredSelection):
 
     scores_summaries = False
 
-    def score(self, query, pages, page_table, context_tokens):
-        recency = torch.arange(len(page_table), dtype=torch.float32, device=query.device)
-        return recency.expand(pages.key_pages.shape[1], 1, -1).contiguous()
+    def score(self, query, cache, sequence, scale):
+        recency = torch.arange(sequence.logical_pages, dtype=torch.float32, device=query.device)
+        return recency.expand(cache.layout.kv_heads, 1, -1).contiguous()
 
 
 class RaasSelection(QuestSelection):
@@ -228,24 +155,24 @@ class RaasSelection(QuestSelection):
     scores_summaries = False
     SHARE_THRESHOLD = 1e-4  # alpha in the paper
 
-    def __init__(self, config: QuestConfig, page_size: int, kernels: ModuleType) -> None:
-        super().__init__(config, page_size, kernels)
+    def __init__(self, budget: PageBudget, kernels: Kernels) -> None:
+        super().__init__(budget, kernels)
         self._step = 0
         self._pinned_pages = 0
         self._evicted_pages = 0  # per kv head
         self._stamps: torch.Tensor | None = None  # int64 [kv_heads, logical_pages], -1 for an evicted page
 
-    def select(self, query, pages, page_table, context_tokens):
-        kv_heads = pages.key_pages.shape[1]
-        num_pages = len(page_table)
+    def select(self, query, cache, sequence, scale):
+        num_pages = sequence.logical_pages
         if self._stamps is None:
-            prompt_pages = -(-(int(context_tokens) - 1) // self._page_size)
-            self._pinned_pages = max(prompt_pages, self._config.sink_pages)
-            self._stamps = torch.zeros((kv_heads, prompt_pages), dtype=torch.int64, device=query.device)
+            prompt_pages = -(-(int(sequence.length_tokens) - 1) // cache.layout.page_size)
+            self._pinned_pages = max(prompt_pages, self._budget.sink_pages)
+            stamps = (cache.layout.kv_heads, prompt_pages)
+            self._stamps = torch.zeros(stamps, dtype=torch.int64, device=query.device)
         self._step += 1
         self._stamps = pad(self._stamps, (0, num_pages - self._stamps.shape[1]))
-        self._stamp(self.score(query, pages, page_table, context_tokens)[:, 0])
-        if num_pages - self._pinned_pages - self._evicted_pages > self._budget_pages:
+        self._stamp(self.score(query, cache, sequence, scale)[:, 0])
+        if num_pages - self._pinned_pages - self._evicted_pages > self._budget.pages:
             self._evict_oldest()
         return self._kept_pages()
 
@@ -258,7 +185,7 @@ class RaasSelection(QuestSelection):
 
     def _evict_oldest(self) -> None:
         num_pages = self._stamps.shape[1]
-        evictable = self._stamps[:, self._pinned_pages : num_pages - 1 - self._config.recent_pages]
+        evictable = self._stamps[:, self._pinned_pages : num_pages - 1 - self._budget.recent_pages]
         age_order = evictable * num_pages + torch.arange(evictable.shape[1], device=evictable.device)
         oldest = age_order.masked_fill(evictable < 0, torch.iinfo(torch.int64).max).argmin(dim=1, keepdim=True)
         evictable.scatter_(1, oldest, -1)

@@ -1,4 +1,4 @@
-"""KV pages between the pool and bytes in the host's memory, piece by piece: one layer of one of the pool's stores.
+"""KV pages between the pool and bytes in the host's memory, piece by piece: one layer of one tensor of the cache.
 
 Safe beside the engine's thread for pages that nobody writes to. On a GPU every thread has a stream of its own, and
 pages to be filled wait for what was launched before on the engine's. Knows nothing of files or of sequences.
@@ -26,6 +26,15 @@ _KINDS = {
 }
 # Whose pages have a place for each token; the others sum a page up.
 _BY_TOKEN = ("keys", "values", "key_scales", "value_scales")
+# A file's names for the fields of a `LayerCache`, in its order among tensors of elements of one size.
+_NAMES = {
+    "keys": "key_pages",
+    "values": "value_pages",
+    "summaries": "summaries",
+    "summary_scales": "summary_scales",
+    "key_scales": "key_scales",
+    "value_scales": "value_scales",
+}
 
 
 @dataclass(frozen=True)
@@ -42,27 +51,20 @@ class PageTransfer:
     """Reads and writes pages of `pool`.
 
     Args:
-        pool: its stores are what a snapshot keeps.
+        pool: its cache is what a snapshot keeps.
     """
 
     def __init__(self, pool: PagePool) -> None:
         self._device = pool.device
         self.page_size = pool.page_size
-        stores = {
-            "keys": pool.keys,
-            "values": pool.values,
-            "summaries": pool.summaries,
-            "summary_scales": pool.summary_scales,
-            "key_scales": pool.key_scales,
-            "value_scales": pool.value_scales,
-        }
-        present = [(name, store) for name, store in stores.items() if store is not None]
+        fields = [(name, getattr(pool.cache, field)) for name, field in _NAMES.items()]
+        present = [(name, tensor) for name, tensor in fields if tensor is not None]
         # Widest first, as the file wants them.
         present.sort(key=lambda item: -TYPE_BYTES[_KINDS[item[1].dtype]])
-        self._layouts = [(name, _KINDS[store.dtype], tuple(store.shape)) for name, store in present]
+        self._layouts = [(name, _KINDS[tensor.dtype], tuple(tensor.shape)) for name, tensor in present]
         # [layers, pages, bytes of a page]
-        self._bytes = [store.view(torch.uint8).flatten(2) for _, store in present]
-        self._arrays = [store.numpy() for store in self._bytes] if self._device.type == "cpu" else []
+        self._bytes = [tensor.view(torch.uint8).flatten(2) for _, tensor in present]
+        self._arrays = [tensor.numpy() for tensor in self._bytes] if self._device.type == "cpu" else []
         self._of_thread = threading.local()
 
     def layout(self, num_pages: int) -> tuple[TensorLayout, ...]:

@@ -8,152 +8,53 @@ nothing until it writes. Writing keys and values into pages is the kernels' work
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import FLOAT8, SUMMARY_VECTORS, KvScales, StepPages, scored_summaries, widen
-from quest_core.config import ModelConfig
+from kernels.contract import CacheLayout, LayerCache, SequenceView
+from kernels.float8 import widen
 
 
 class PoolExhausted(RuntimeError):
     """No physical page is free."""
 
 
-@dataclass(frozen=True)
-class LayerPages:
-    """One layer's part of the pool, as the kernels take it."""
-
-    key_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]; float8 with scales
-    value_pages: torch.Tensor  # [physical_pages, kv_heads, page_size, head_dim]; float8 with scales
-    page_summaries: torch.Tensor  # [physical_pages, kv_heads, vectors, head_dim]
-    summary_scales: torch.Tensor | None  # float32 [physical_pages, kv_heads, vectors]; None for floating summaries
-    key_scales: torch.Tensor | None = None  # float32 [physical_pages, kv_heads, page_size]; None for floating pages
-    value_scales: torch.Tensor | None = None  # likewise
-
-    @property
-    def kv_scales(self) -> KvScales | None:
-        """Both scales, as the kernels take them."""
-        return None if self.key_scales is None else (self.key_scales, self.value_scales)
-
-    def keys_at(self, *index: torch.Tensor) -> torch.Tensor:
-        """The keys at `index`, which has up to three tensors (pages, kv heads, slots), float32 [..., head_dim]."""
-        return widen(self.key_pages[index], None if self.key_scales is None else self.key_scales[index])
-
-    def values_at(self, *index: torch.Tensor) -> torch.Tensor:
-        """The values, as `keys_at`."""
-        return widen(self.value_pages[index], None if self.value_scales is None else self.value_scales[index])
-
-
-@dataclass(frozen=True)
-class CacheView:
-    """A sequence's cache as one decode step takes it: tensors on the device, so that the step is a function of these.
-
-    Args:
-        pool: holds the pages.
-        page_table: int32 [logical_pages], logical to physical; may be longer than the sequence.
-        start_token: int32 [1], the new token's position.
-        context_tokens: int32 [1], tokens with the new one.
-        past_tokens: `start_token` on the host; None where only the device knows it.
-    """
-
-    pool: PagePool
-    page_table: torch.Tensor
-    start_token: torch.Tensor
-    context_tokens: torch.Tensor
-    past_tokens: int | None = None
-
-
 class PagePool:
     """Physical pages for all layers, allocated once, with reference counts.
 
     Args:
-        config: shape of the model.
+        layout: of one layer's pages.
+        layers: of the model.
         pages: physical pages.
-        page_size: tokens in a page.
-        device, dtype: of keys and values as the model computes with them.
-        summary: which summary of a page's keys is kept, see `kernels.reference`.
-        int8_summaries: keep summaries in 8 bits with a scale for each vector, instead of in `dtype`.
-        kv_bits: 8 keeps keys and values as float8 with a scale for each token and kv head, see
-            `kernels.reference.float8`; 16 keeps them in `dtype`.
-        summary_levels: 2 keeps summaries of superpages too, see `kernels.reference.superpages`.
+        device: where they lie.
+
+    Attributes:
+        cache: the pages of all layers.
+        layers: views of each layer's.
     """
 
-    def __init__(
-        self,
-        config: ModelConfig,
-        pages: int,
-        page_size: int,
-        device: torch.device,
-        dtype: torch.dtype,
-        summary: str = "mean",
-        int8_summaries: bool = True,
-        kv_bits: int = 16,
-        summary_levels: int = 1,
-    ) -> None:
-        shape = (config.num_layers, pages, config.num_kv_heads, page_size, config.head_dim)
-        self.page_size = page_size
+    def __init__(self, layout: CacheLayout, layers: int, pages: int, device: torch.device) -> None:
+        self.layout = layout
         self.device = device
-        self.dtype = dtype
-        self.summary = summary
-        kv_dtype = FLOAT8 if kv_bits == 8 else dtype
-        self.keys = _empty(shape, device, kv_dtype)
-        self.values = _empty(shape, device, kv_dtype)
-        self.key_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
-        self.value_scales = _empty(shape[:4], device, torch.float32) if kv_bits == 8 else None
-        self.summary_levels = summary_levels
-        vectors = (*shape[:3], summary_levels * SUMMARY_VECTORS[summary])
-        summary_dtype = torch.int8 if int8_summaries else dtype
-        self.summaries = _empty((*vectors, config.head_dim), device, summary_dtype)
-        self.summary_scales = _empty(vectors, device, torch.float32) if int8_summaries else None
-        layers = range(config.num_layers)
-        self.layers = [LayerPages(*(None if store is None else store[i] for store in self._stores)) for i in layers]
+        specs = layout.specs(pages).items()
+        self.cache = LayerCache(
+            layout, **{name: _empty((layers, *spec.shape), device, spec.dtype) for name, spec in specs}
+        )
+        self.layers = [self.cache.layer(index) for index in range(layers)]
         self._references = [0] * pages
         self._free = list(range(pages - 1, -1, -1))
         # Asked for room when no page is free; returns whether it freed any.
         self.reclaim: Callable[[], bool] = lambda: False
 
     @property
-    def step_pages(self) -> StepPages:
-        """All layers' parts, as a `WholeStep` takes them."""
-        return StepPages(self.keys, self.values, self.summaries, self.summary_scales, self.summary)
-
-    @staticmethod
-    def page_bytes(
-        config: ModelConfig,
-        page_size: int,
-        dtype: torch.dtype,
-        summary: str = "mean",
-        int8_summaries: bool = True,
-        kv_bits: int = 16,
-        summary_levels: int = 1,
-    ) -> int:
-        """Bytes of one physical page over all layers: keys, values and summaries."""
-        vector_bytes = {8: config.head_dim + 4, 16: config.head_dim * dtype.itemsize}
-        summary_bytes = summary_levels * SUMMARY_VECTORS[summary] * vector_bytes[8 if int8_summaries else 16]
-        return config.num_layers * config.num_kv_heads * (2 * page_size * vector_bytes[kv_bits] + summary_bytes)
+    def page_size(self) -> int:
+        """Tokens in a page."""
+        return self.layout.page_size
 
     @property
     def bytes(self) -> int:
         """Of the whole pool."""
-        return sum(store.nbytes for store in self._stores if store is not None)
-
-    @property
-    def vector_bytes(self) -> int:
-        """Bytes of one token's key, or value, of one kv head of one layer."""
-        scale_bytes = 0 if self.key_scales is None else self.key_scales.element_size()
-        return self.keys.shape[4] * self.keys.element_size() + scale_bytes
-
-    @property
-    def summary_bytes(self) -> int:
-        """Bytes of one summary, of a page or a superpage, of one kv head of one layer."""
-        scale_bytes = 0 if self.summary_scales is None else self.summary_scales.element_size()
-        vectors = self.summaries.shape[3] // self.summary_levels
-        return vectors * (self.summaries.shape[4] * self.summaries.element_size() + scale_bytes)
-
-    def scored_bytes(self, num_pages: int, budget_pages: int) -> int:
-        """Bytes of the summaries that one kv head of one layer reads to select among so many pages."""
-        return scored_summaries(self.summary_levels, num_pages, budget_pages) * self.summary_bytes
+        return sum(tensor.nbytes for tensor in self.cache.tensors)
 
     @property
     def pages(self) -> int:
@@ -188,14 +89,8 @@ class PagePool:
             self._free.append(page)
 
     def copy(self, source: int, target: int) -> None:
-        for store in self._stores:
-            if store is not None:
-                store[:, target].copy_(store[:, source])
-
-    @property
-    def _stores(self) -> tuple[torch.Tensor | None, ...]:
-        """All that is kept of the pages, [layers, pages, ...] each, in the order of `LayerPages`."""
-        return (self.keys, self.values, self.summaries, self.summary_scales, self.key_scales, self.value_scales)
+        for tensor in self.cache.tensors:
+            tensor[:, target].copy_(tensor[:, source])
 
 
 def _empty(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
@@ -237,13 +132,12 @@ class SequenceCache:
         """int32 [pages of the window] on the device; entries beyond `num_pages` are of no meaning, but in the pool."""
         return self._page_table
 
-    def view(self) -> CacheView:
-        """What a step that appends one token takes; its position must have been reserved."""
-        past = self.length_tokens
-        start, context = (
-            torch.tensor([tokens], dtype=torch.int32, device=self.pool.device) for tokens in (past, past + 1)
+    def view(self, new_tokens: int) -> SequenceView:
+        """What a step that appends `new_tokens` takes; their positions must have been reserved."""
+        length_tokens = self.length_tokens + new_tokens
+        return SequenceView(
+            self.page_table, torch.tensor([length_tokens], dtype=torch.int32, device=self.pool.device)
         )
-        return CacheView(self.pool, self.page_table, start, context, past)
 
     def reserve(self, new_tokens: int) -> None:
         """Make the next `new_tokens` positions writable: allocate pages, and copy a shared last page.
@@ -341,24 +235,23 @@ class SequenceCache:
         Args:
             layer: of the pool.
             length_tokens: how many, from the first on.
-            dtype: of the copies; None for the one that the cache is in, or was before its 8 bits.
+            dtype: of the copies; None for the cache's own, or one that holds its float8 codes exactly.
 
         Returns:
             Two tensors [kv_heads, length_tokens, head_dim]; views on a CPU, their last dimension contiguous.
         """
-        pages, dtype = self.pool.layers[layer], dtype or self.pool.dtype
-        table = self.page_table[: -(-length_tokens // self.pool.page_size)]
+        cache, layout = self.pool.layers[layer], self.pool.layout
+        dtype = dtype or (torch.bfloat16 if layout.is_float8 else layout.dtype)
+        table = self.page_table[: -(-length_tokens // layout.page_size)]
         if self.pool.device.type == "cpu":
-            from kernels.cpu.gather_pages import gather_pages
+            from kernels.cpu import gather_pages
 
-            gathered = gather_pages(pages.key_pages, pages.value_pages, table, length_tokens, dtype, pages.kv_scales)
-            return tuple(tokens.transpose(0, 1) for tokens in gathered)
+            return tuple(tokens.transpose(0, 1) for tokens in gather_pages(cache, table, length_tokens, dtype))
         table = table.long()
-        heads, head_dim = pages.key_pages.shape[1], pages.key_pages.shape[3]
-        stores = ((pages.key_pages, pages.key_scales), (pages.value_pages, pages.value_scales))
+        stores = ((cache.key_pages, cache.key_scales), (cache.value_pages, cache.value_scales))
         return tuple(
-            widen(store[table], None if scales is None else scales[table], dtype)
+            widen(pages[table], None if scales is None else scales[table], dtype)
             .transpose(0, 1)
-            .reshape(heads, -1, head_dim)[:, :length_tokens]
-            for store, scales in stores
+            .reshape(layout.kv_heads, -1, layout.head_dim)[:, :length_tokens]
+            for pages, scales in stores
         )

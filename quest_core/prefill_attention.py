@@ -9,12 +9,12 @@ nothing of projections or positions.
 from __future__ import annotations
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Protocol
 
 import torch
 from torch.backends.cuda import SDPAParams, can_use_cudnn_attention, can_use_flash_attention
 
+from kernels.contract import Kernels, PartialAttention
 from quest_core.attention import prefill_attention
 from quest_core.config import ModelConfig
 from quest_core.paged_kv_cache import SequenceCache
@@ -27,9 +27,9 @@ CUDNN_TOKENS = 1024
 # Compute capabilities on which torch itself prefers cuDNN: Hopper and data-centre Blackwell.
 CUDNN_CAPABILITIES = (9, 10)
 
-# (queries [tokens, query_heads, head_dim], keys and values [context, kv_heads, head_dim], causal, scale of the logits)
-# -> [tokens, query_heads, head_dim], float32 [query_heads, tokens] log-sum-exp. Causal only among as many keys.
-Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool, float], tuple[torch.Tensor, torch.Tensor]]
+# (queries [tokens, query_heads, head_dim], keys and values [context, kv_heads, head_dim], causal, scale of the logits).
+# Causal only among as many keys.
+Attend = Callable[[torch.Tensor, torch.Tensor, torch.Tensor, bool, float], PartialAttention]
 
 
 class PrefillAttention(Protocol):
@@ -75,7 +75,7 @@ class BlockwiseAttention:
         block_tokens: cached tokens gathered at a time, whole pages.
     """
 
-    def __init__(self, scale: float, kernels: ModuleType, attend: Attend, block_tokens: int = BLOCK_TOKENS) -> None:
+    def __init__(self, scale: float, kernels: Kernels, attend: Attend, block_tokens: int = BLOCK_TOKENS) -> None:
         self._scale = scale
         self._kernels = kernels
         self._attend = attend
@@ -85,48 +85,46 @@ class BlockwiseAttention:
         self, layer: int, queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, cache: SequenceCache
     ) -> torch.Tensor:
         past_tokens = cache.length_tokens
-        attended, log_sums = self._attend(queries, keys, values, True, self._scale)
+        merged = self._attend(queries, keys, values, True, self._scale)
         for start in range(0, past_tokens, self._block_tokens):
             end = min(start + self._block_tokens, past_tokens)
             block = self._gather(layer, start, end, cache, queries.dtype)
-            part, part_log_sums = self._attend(queries, *block, False, self._scale)
+            part = self._attend(queries, *block, False, self._scale)
             # Between joins nothing is rounded to 16 bits.
             dtype = queries.dtype if end == past_tokens else torch.float32
             # In place from the second block on, so that a long prefix takes no more memory than one of two blocks.
-            out = (attended, log_sums) if start > 0 and attended.dtype == dtype else None
-            attended, log_sums = self._kernels.merge_attention(attended, log_sums, part, part_log_sums, dtype, out)
-        return attended.reshape(len(queries), -1)
+            out = merged if start > 0 and merged.attended.dtype == dtype else None
+            merged = self._kernels.merge_attention(merged, part, dtype, out)
+        return merged.attended.reshape(len(queries), -1)
 
     def _gather(
         self, layer: int, start: int, end: int, cache: SequenceCache, dtype: torch.dtype
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pages, page_size = cache.pool.layers[layer], cache.pool.page_size
+        page_size = cache.pool.page_size
         table = cache.page_table[start // page_size : -(-end // page_size)]
-        return self._kernels.gather_pages(
-            pages.key_pages, pages.value_pages, table, end - start, dtype, pages.kv_scales
-        )
+        return self._kernels.gather_pages(cache.pool.layers[layer], table, end - start, dtype)
 
 
 def attend_with_flash(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> PartialAttention:
     """`Attend` with torch's FlashAttention-2."""
     attended, log_sums = torch.ops.aten._scaled_dot_product_flash_attention(
         *_by_heads(queries, keys, values), 0.0, causal, False, scale=scale
     )[:2]
-    return attended[0].transpose(0, 1), log_sums[0]
+    return PartialAttention(attended[0].transpose(0, 1), log_sums[0])
 
 
 def attend_with_cudnn(
     queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, causal: bool, scale: float
-) -> tuple[torch.Tensor, torch.Tensor]:
+) -> PartialAttention:
     """`Attend` with cuDNN's attention where both lengths are likely to recur, else with flash attention."""
     if len(queries) % CUDNN_TOKENS or len(keys) % CUDNN_TOKENS:
         return attend_with_flash(queries, keys, values, causal, scale)
     attended, log_sums = torch.ops.aten._scaled_dot_product_cudnn_attention(
         *_by_heads(queries, keys, values), None, True, 0.0, causal, False, scale=scale
     )[:2]
-    return attended[0].transpose(0, 1), log_sums.view(queries.shape[1], len(queries))
+    return PartialAttention(attended[0].transpose(0, 1), log_sums.view(queries.shape[1], len(queries)))
 
 
 def _by_heads(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -135,7 +133,7 @@ def _by_heads(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
 
 
 def prefill_attention_for(
-    config: ModelConfig, device: torch.device, dtype: torch.dtype, kernels: ModuleType
+    config: ModelConfig, device: torch.device, dtype: torch.dtype, kernels: Kernels
 ) -> PrefillAttention:
     """The fastest way that `device` has for this model and dtype; decided once, by asking torch and by trying."""
     if device.type == "cuda":

@@ -9,7 +9,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from kernels.reference import PackedMatrix, naive_dequantize
+from kernels.contract import PackedMatrix
+from kernels.reference import naive_dequantize
 
 GROUP_SIZES = (32, 64, 128)
 DEFAULT_GROUP_SIZE = 32
@@ -53,7 +54,7 @@ class QuantizedMatrix(nn.Module):
 
     def dequantize(self) -> torch.Tensor:
         """float32 [out_channels, in_channels]."""
-        return naive_dequantize(*self.operand, self.in_channels, torch.float32)
+        return naive_dequantize(self.operand, self.in_channels, torch.float32)
 
     @classmethod
     def from_groups(

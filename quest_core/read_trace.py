@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from kernels.contract import SelectedPages
 from quest_core.config import ModelConfig, QuestConfig
 from quest_core.eviction import KeptTokens
-from quest_core.page_selection import SelectedPages
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,8 @@ class StepReads:
         scored_layers: layers that read the summaries of all pages.
         kept_tokens: tokens that each kv head read in the layers after `dense_layers`, with a policy that keeps tokens;
             None with one that reads whole pages.
-        missed_share: the policy's estimate of the attention that the step did not read, from 0 to 1, meaned over the
-            layers that left anything out; None where none did, or from a policy that knows no shares.
+        missed_mass: the policy's estimate of the softmax mass that the step did not read, from 0 to 1, averaged over
+            the layers that left anything out; None where none did, or where scores are no logits.
     """
 
     page_reads: np.ndarray
@@ -40,7 +40,7 @@ class StepReads:
     dense_layers: int
     scored_layers: int = 0
     kept_tokens: int | None = None
-    missed_share: float | None = None
+    missed_mass: float | None = None
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,12 @@ class PageCounts:
     Args:
         layers: these layers.
         page_reads: uint8 [these layers, pages], as in `StepReads`.
-        missed_share: float32 [], as in `StepReads`, also where nothing was left out.
+        missed_mass: float32 [], as in `StepReads`, also where nothing was left out.
     """
 
     layers: list[int]
     page_reads: torch.Tensor
-    missed_share: torch.Tensor | None
+    missed_mass: torch.Tensor | None
 
 
 class ReadTrace:
@@ -84,8 +84,8 @@ class ReadTrace:
         counts = self.count_pages(num_pages)
         if counts is None:
             return self.describe(num_pages)
-        missed_share = None if counts.missed_share is None else float(counts.missed_share)
-        return self.describe(num_pages, counts.layers, counts.page_reads.cpu().numpy(), missed_share)
+        missed_mass = None if counts.missed_mass is None else float(counts.missed_mass)
+        return self.describe(num_pages, counts.layers, counts.page_reads.cpu().numpy(), missed_mass)
 
     def count_pages(self, num_pages: int) -> PageCounts | None:
         """The counts of the step that has just run, all below `num_pages`, on the device; starts the next.
@@ -96,7 +96,7 @@ class ReadTrace:
         noted, self._selected = self._selected, {}
         if not noted:
             return None
-        missed = [selected.missed_share for selected in noted.values() if selected.missed_share is not None]
+        missed = [selected.missed_mass for selected in noted.values() if selected.missed_mass is not None]
         # One scatter and one copy a step for all layers; -1 paddings land in a column that is cut off.
         page_ids = torch.stack([selected.page_ids for selected in noted.values()]).flatten(1).long()
         counts = torch.zeros((len(page_ids), num_pages + 1), dtype=torch.int32, device=page_ids.device)
@@ -109,7 +109,7 @@ class ReadTrace:
         num_pages: int,
         layers: Sequence[int] = (),
         page_reads: np.ndarray | None = None,
-        missed_share: float | None = None,
+        missed_mass: float | None = None,
     ) -> StepReads:
         """A step over `num_pages` pages of which `layers` read what `page_reads` counts, and the others all pages."""
         kv_heads = self._model.num_kv_heads
@@ -122,7 +122,7 @@ class ReadTrace:
             self._always_read(num_pages),
             self._quest.dense_layers,
             len(layers),
-            missed_share=missed_share,
+            missed_mass=missed_mass,
         )
 
     def _all_read(self, num_pages: int) -> np.ndarray:

@@ -11,17 +11,14 @@ import math
 
 import torch
 
+from kernels.contract import RopeTables
 from quest_core.config import ModelConfig, RopeConfig
 
 BLOCK_TOKENS = 1 << 16
 
 
-def rope_tables(config: ModelConfig, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Cosines and sines for every position of the window.
-
-    Returns:
-        Two float32 tensors [context_tokens, head_dim // 2] on `device`.
-    """
+def rope_tables(config: ModelConfig, device: torch.device) -> RopeTables:
+    """Cosines and sines of every position of the window, on `device`."""
     frequencies, scale = inverse_frequencies(config.rope, config.head_dim)
     cosines, sines = torch.empty(2, config.context_tokens, len(frequencies), dtype=torch.float32, device=device)
     # In float64 on the CPU: positions times frequencies lose digits in float32 past 100,000 tokens. In blocks, so that
@@ -30,7 +27,7 @@ def rope_tables(config: ModelConfig, device: torch.device) -> tuple[torch.Tensor
         angles, block = torch.outer(positions, frequencies), slice(int(positions[0]), int(positions[-1]) + 1)
         cosines[block] = angles.cos() * scale
         sines[block] = angles.sin() * scale
-    return cosines, sines
+    return RopeTables(cosines, sines)
 
 
 def inverse_frequencies(rope: RopeConfig, head_dim: int) -> tuple[torch.Tensor, float]:

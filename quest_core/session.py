@@ -16,6 +16,7 @@ import torch
 
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import Attention, DecodeAttention
+from quest_core.cache_layout import scored_bytes, vector_bytes
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decoder import ObservePrefill
 from quest_core.eviction import TokenEviction
@@ -429,7 +430,8 @@ class Session:
         """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
         pool = self._cache.pool
         pages = -(-len(self.tokens) // pool.page_size)
-        sizes = (pages, pool.vector_bytes, pool.scored_bytes(pages, quest.token_budget // pool.page_size))
+        scored = scored_bytes(pool.layout, pages, quest.token_budget // pool.page_size)
+        sizes = (pages, vector_bytes(pool.layout), scored)
         dense = trace.kv_bytes_read(None, *sizes)
         if quest.attention == "dense":
             return dense, dense

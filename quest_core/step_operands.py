@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
-from kernels.reference import LayerOperands, Matrix, PackedMatrix
+from kernels.contract import LayerOperands, Matrix, PackedMatrix
 from quest_core.quantization import QuantizedMatrix, quantize_finely
 from quest_core.weights import QUANTIZED, DecoderWeights, LayerWeights
 

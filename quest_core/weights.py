@@ -15,7 +15,7 @@ from accelerate import init_empty_weights
 from accelerate.utils import set_module_tensor_to_device
 from torch import nn
 
-from kernels.reference import Matrix
+from kernels.contract import Matrix
 from quest_core.checkpoint_tensors import check_tensors
 from quest_core.config import ModelConfig
 from quest_core.errors import ModelError

@@ -5,10 +5,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, refuse_kv_scales, require_pages, require_summaries, scales_array
-from kernels.cpu.page_scores import BOUNDS, KINDS, SPREAD
+from kernels.contract import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, LayerCache, SequenceView
+from kernels.cpu.arrays import BOUNDS, SPREAD, cache_arrays, sequence_arrays
+from kernels.cpu.checks import require_cache
+from kernels.cpu.compile import compiled
 from kernels.cpu.vectors import address_of, load_element, store_element
-from kernels.reference import INT8_LEVELS, ROUNDING_MARGIN, SCALE_MARGIN, KvScales, check_summary
 
 
 @compiled
@@ -70,17 +71,17 @@ def _round_to_int8(vectors, outwards, steps, scales):
 
 
 @compiled
-def append_tokens(
-    keys, values, key_pages, value_pages, page_summaries, summary_scales, page_table, start, kind
-):
+def append_tokens(keys, values, cache, sequence):
     """As `append_keys_values`, with keys and values float32."""
     new_tokens, kv_heads, head_dim = keys.shape
+    key_pages, value_pages, summaries, summary_scales, kind = cache
     page_size = key_pages.shape[2]
-    end = start + new_tokens
+    end = sequence.length_tokens
+    start = end - new_tokens
     page_keys = np.empty((page_size, head_dim), dtype=np.float32)
-    unrounded = np.empty((page_summaries.shape[2], head_dim), dtype=np.float32)
+    unrounded = np.empty((summaries.shape[2], head_dim), dtype=np.float32)
     for logical in range(start // page_size, (end - 1) // page_size + 1):
-        page = np.int64(page_table[logical])
+        page = np.int64(sequence.page_table[logical])
         first_token = logical * page_size
         filled = min(page_size, end - first_token)
         written_from = max(start - first_token, 0)
@@ -97,42 +98,21 @@ def append_tokens(
                     page_keys[slot, d] = load_element(key_pages.dtype, page_key_bits, slot * head_dim + d)
             _summarise(page_keys, filled, kind, unrounded)
             if summary_scales.size == 0:
-                summary = address_of(page_summaries) + (page * kv_heads + head) * page_summaries.strides[1]
+                summary = address_of(summaries) + (page * kv_heads + head) * summaries.strides[1]
                 for v in range(len(unrounded)):
                     for d in range(head_dim):
-                        store_element(page_summaries.dtype, summary, v * head_dim + d, unrounded[v, d])
+                        store_element(summaries.dtype, summary, v * head_dim + d, unrounded[v, d])
             else:
-                _round_to_int8(unrounded, kind == BOUNDS, page_summaries[page, head], summary_scales[page, head])
+                _round_to_int8(unrounded, kind == BOUNDS, summaries[page, head], summary_scales[page, head])
 
 
 def append_keys_values(
-    keys: torch.Tensor,
-    values: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    start_token: torch.Tensor,
-    summary: str,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
+    keys: torch.Tensor, values: torch.Tensor, cache: LayerCache, sequence: SequenceView
 ) -> None:
     """As `kernels.reference.naive_append_keys_values`.
 
     Raises:
-        ValueError: for another dtype, device, layout or summary, or 8-bit pages.
+        ValueError: for another dtype, device or layout, or 8-bit pages.
     """
-    refuse_kv_scales(kv_scales)
-    require_pages(key_pages=key_pages, value_pages=value_pages)
-    require_summaries(page_summaries, summary_scales, check_summary(summary))
-    append_tokens(
-        keys.float().numpy(),
-        values.float().numpy(),
-        as_array(key_pages),
-        as_array(value_pages),
-        as_array(page_summaries),
-        scales_array(summary_scales),
-        page_table.numpy(),
-        int(start_token),
-        KINDS[summary],
-    )
+    require_cache(cache)
+    append_tokens(keys.float().numpy(), values.float().numpy(), cache_arrays(cache), sequence_arrays(sequence))

@@ -4,36 +4,18 @@ from __future__ import annotations
 
 import torch
 
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.cpu.choose_pages import choose_pages
 from kernels.cpu.decode_attention import sparse_decode_attention
-from kernels.reference import KvScales
 
 
 def choose_and_attend(
-    query: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    summary: str,
-    scale: float,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> tuple[torch.Tensor, SelectedPages]:
     """As `kernels.reference.naive_choose_and_attend`.
 
     Raises:
-        ValueError: if the budget is smaller than what is always read, or for another dtype, device or summary.
+        ValueError: if the budget is smaller than what is always read, or for another dtype, device or layout.
     """
-    page_ids, page_counts, missed_share = choose_pages(
-        query, page_summaries, page_table, context_tokens, key_pages.shape[2], summary, scale, summary_scales,
-        budget_pages, sink_pages, recent_pages,
-    )  # fmt: skip
-    attended = sparse_decode_attention(
-        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
-    )
-    return attended, page_ids, page_counts, missed_share
+    selected = choose_pages(query, cache, sequence, budget, scale)
+    return sparse_decode_attention(query, cache, sequence, selected, scale), selected

@@ -1,21 +1,25 @@
 """Attention of one token over KV pages, selected or all; Numba, over float32, bfloat16 or float16 pages.
 
-The pages are cut into parts of a fixed size, each with its own softmax, and the parts are merged in order: what comes
-out does not depend on who computes which part. A kv head's pages are read once for all query heads of its group, and
-asked for a few pages ahead: selected ones lie anywhere, where the processor does not foresee them.
+The pages are cut into splits of a fixed size, each with its own softmax, and these partial softmaxes are merged in
+order: what comes out does not depend on who computes which. A kv head's pages are read once for all query heads of its
+group, and asked for a few pages ahead: selected ones lie anywhere, where the processor does not foresee them.
 """
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, refuse_kv_scales, require_pages, require_query
+from kernels.contract import LayerCache, SelectedPages, SequenceView
+from kernels.cpu.arrays import cache_arrays, sequence_arrays
+from kernels.cpu.checks import require_cache, require_query
+from kernels.cpu.compile import compiled
 from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
-from kernels.reference import KvScales
 
-PART_TOKENS = 256
+SPLIT_TOKENS = 256
 PAGES_AHEAD, LINE_BYTES = 4, 64
 
 _dots_1, _dots_2, _dots_3, _dots_4 = (make_page_dots(rows) for rows in (1, 2, 3, 4))
@@ -59,43 +63,70 @@ def _prefetch_lines(address, length_bytes):
         prefetch(address + offset)
 
 
+class Split(NamedTuple):
+    """The pages of one kv head that are attended together.
+
+    Args:
+        page_ids: int32, the list of logical pages; empty for all.
+        first, end: of that list.
+        head: the kv head.
+    """
+
+    page_ids: np.ndarray
+    first: int
+    end: int
+    head: int
+
+
+class PartialSoftmax(NamedTuple):
+    """Attention of one kv head's group over some splits.
+
+    Args:
+        maxima: float32 [..., group], the largest logit.
+        totals: float32 [..., group], the sum of the exponentials over it.
+        attended: float32 [..., group, head_dim], the values weighted by these exponentials.
+    """
+
+    maxima: np.ndarray
+    totals: np.ndarray
+    attended: np.ndarray
+
+
 @compiled
-def attend_part(
-    query, key_pages, value_pages, page_table, page_ids, first, end, head, context_tokens, scale, logits, maxima,
-    totals, attended,
-):  # fmt: skip
-    """Attend with a group's queries to one part of a kv head's pages.
+def attend_split(query, cache, sequence, split, scale, logits, partial):
+    """Attend with a group's queries to one split of a layer's pages.
 
     Args:
         query: float32 [group, head_dim].
-        page_ids: int32, the list of logical pages; empty for all.
-        first, end: the part of the list.
-        logits: float32 [group, PART_TOKENS] to work in.
-        maxima, totals: [group], written: the largest logit, and the sum of the exponentials over it.
-        attended: [group, head_dim], written: the values weighted by these exponentials.
+        cache: `CacheArrays` of the layer; `sequence` with its length as a number.
+        split: a `Split` of at most SPLIT_TOKENS tokens.
+        logits: float32 [group, SPLIT_TOKENS] to work in.
+        partial: a `PartialSoftmax` of this split, written.
     """
     group, head_dim = query.shape
+    key_pages, value_pages, page_table = cache.key_pages, cache.value_pages, sequence.page_table
+    page_ids, first, end, head = split
+    maxima, totals, attended = partial
     page_size = key_pages.shape[2]
     page_bytes, head_bytes = key_pages.strides[:2]
     listed = len(page_ids) > 0
     keys, values = address_of(key_pages) + head * head_bytes, address_of(value_pages) + head * head_bytes
     query_address, logits_address, attended_address = address_of(query), address_of(logits), address_of(attended)
+    stride = logits.shape[1]
     tokens = 0
     for index in range(first, end):
         ahead = index + PAGES_AHEAD
         if ahead < end:
             _prefetch_lines(keys + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
         logical = page_ids[index] if listed else index
-        count = min(page_size, context_tokens - logical * page_size)
-        page_dots(
-            key_pages.dtype, keys + page_table[logical] * page_bytes, count, head_dim, query_address, group,
-            logits.shape[1], logits_address + tokens * 4,
-        )  # fmt: skip
+        count = min(page_size, sequence.length_tokens - logical * page_size)
+        page_keys, out = keys + page_table[logical] * page_bytes, logits_address + tokens * 4
+        page_dots(key_pages.dtype, page_keys, count, head_dim, query_address, group, stride, out)
         tokens += count
     for member in range(group):
         for token in range(tokens):
             logits[member, token] *= scale
-        highest = largest_of(logits_address + member * logits.shape[1] * 4, tokens)
+        highest = largest_of(logits_address + member * stride * 4, tokens)
         maxima[member] = highest
         totals[member] = exponentiate(logits[member, :tokens], highest, logits[member, :tokens])
     attended[:] = 0.0
@@ -105,101 +136,96 @@ def attend_part(
         if ahead < end:
             _prefetch_lines(values + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
         logical = page_ids[index] if listed else index
-        count = min(page_size, context_tokens - logical * page_size)
-        _weighted_sums(
-            value_pages.dtype, values + page_table[logical] * page_bytes, count, head_dim, logits_address + token * 4,
-            logits.shape[1], group, attended_address,
-        )  # fmt: skip
+        count = min(page_size, sequence.length_tokens - logical * page_size)
+        page_values, weights = values + page_table[logical] * page_bytes, logits_address + token * 4
+        _weighted_sums(value_pages.dtype, page_values, count, head_dim, weights, stride, group, attended_address)
         token += count
 
 
 @compiled
-def merge_parts(maxima, totals, parts, attended):
-    """Merge what `attend_part` wrote of one query: maxima and totals [parts], parts [parts, head_dim]."""
+def merge_splits(partials, splits, member, attended):
+    """Merge what `attend_split` wrote of one query of a group.
+
+    Args:
+        partials: a `PartialSoftmax` of one kv head, [splits, ...]; the first `splits` are merged.
+        attended: float32 [head_dim], written.
+    """
+    maxima, totals = partials.maxima[:splits, member], partials.totals[:splits, member]
+    parts = partials.attended[:splits, member]
     highest = np.float32(-np.inf)
-    for part in range(len(maxima)):
-        highest = max(highest, maxima[part])
+    for split in range(splits):
+        highest = max(highest, maxima[split])
     attended[:] = 0.0
     total = np.float32(0.0)
-    for part in range(len(maxima)):
-        weight = np.exp(maxima[part] - highest)
-        total += weight * totals[part]
+    for split in range(splits):
+        weight = np.exp(maxima[split] - highest)
+        total += weight * totals[split]
         for d in range(len(attended)):
-            attended[d] += weight * parts[part, d]
+            attended[d] += weight * parts[split, d]
     inverse = np.float32(1.0) / total
     for d in range(len(attended)):
         attended[d] *= inverse
 
 
 @compiled
-def _attend(query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, attended):
-    kv_heads, page_size, head_dim = key_pages.shape[1:]
+def _attend(query, cache, sequence, page_ids, page_counts, scale, attended):
+    kv_heads, page_size, head_dim = cache.key_pages.shape[1:]
     group = query.shape[0] // kv_heads
-    part_pages = PART_TOKENS // page_size
-    logits = np.empty((group, PART_TOKENS), np.float32)
+    split_pages = SPLIT_TOKENS // page_size
+    logits = np.empty((group, SPLIT_TOKENS), np.float32)
     for head in range(kv_heads):
-        parts = (page_counts[head] + part_pages - 1) // part_pages
-        maxima, totals = np.empty((2, parts, group), np.float32)
-        sums = np.empty((parts, group, head_dim), np.float32)
-        for part in range(parts):
-            attend_part(
-                query[head * group : (head + 1) * group], key_pages, value_pages, page_table, page_ids[head],
-                part * part_pages, min((part + 1) * part_pages, page_counts[head]), head, context_tokens, scale,
-                logits, maxima[part], totals[part], sums[part],
-            )  # fmt: skip
+        count = page_counts[head]
+        splits = (count + split_pages - 1) // split_pages
+        partials = PartialSoftmax(
+            np.empty((splits, group), np.float32),
+            np.empty((splits, group), np.float32),
+            np.empty((splits, group, head_dim), np.float32),
+        )
+        for index in range(splits):
+            split = Split(page_ids[head], index * split_pages, min((index + 1) * split_pages, count), head)
+            partial = PartialSoftmax(partials.maxima[index], partials.totals[index], partials.attended[index])
+            queries = query[head * group : (head + 1) * group]
+            attend_split(queries, cache, sequence, split, scale, logits, partial)
         for member in range(group):
-            merge_parts(maxima[:, member], totals[:, member], sums[:, member], attended[head * group + member])
+            merge_splits(partials, splits, member, attended[head * group + member])
 
 
 def sparse_decode_attention(
-    query: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_table: torch.Tensor,
-    page_ids: torch.Tensor,
-    page_counts: torch.Tensor,
-    context_tokens: torch.Tensor,
-    scale: float,
-    kv_scales: KvScales | None = None,
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, selected: SelectedPages, scale: float
 ) -> torch.Tensor:
     """As `kernels.reference.naive_sparse_decode_attention`.
 
     Raises:
-        ValueError: for another dtype, device or layout, 8-bit pages, or pages of more tokens than a part.
+        ValueError: for another dtype, device or layout, 8-bit pages, or pages of more tokens than a split.
     """
-    refuse_kv_scales(kv_scales)
     require_query(query)
-    require_pages(key_pages=key_pages, value_pages=value_pages)
-    if key_pages.shape[2] > PART_TOKENS:
-        raise ValueError(f"a page must not have more than {PART_TOKENS} tokens, got {key_pages.shape[2]}")
+    require_cache(cache)
+    require_splits(cache)
     attended = torch.empty(query.shape, dtype=torch.float32)
     _attend(
         query.float().contiguous().numpy(),
-        as_array(key_pages),
-        as_array(value_pages),
-        page_table.numpy(),
-        page_ids.numpy(),
-        page_counts.numpy(),
-        int(context_tokens),
+        cache_arrays(cache),
+        sequence_arrays(sequence),
+        selected.page_ids.numpy(),
+        selected.page_counts.numpy(),
         np.float32(scale),
         attended.numpy(),
     )
     return attended.to(query.dtype)
 
 
+def require_splits(cache: LayerCache) -> None:
+    """Raises ValueError if a page has more tokens than a split."""
+    if cache.layout.page_size > SPLIT_TOKENS:
+        raise ValueError(f"a page must not have more than {SPLIT_TOKENS} tokens, got {cache.layout.page_size}")
+
+
 def dense_decode_attention(
-    query: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    scale: float,
-    kv_scales: KvScales | None = None,
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
 ) -> torch.Tensor:
     """As `kernels.reference.naive_dense_decode_attention`; raises as `sparse_decode_attention`."""
-    kv_heads, page_size = key_pages.shape[1:3]
-    page_ids = torch.empty((kv_heads, 0), dtype=torch.int32)  # all
-    page_counts = torch.full((kv_heads,), -(-int(context_tokens) // page_size), dtype=torch.int32)
-    return sparse_decode_attention(
-        query, key_pages, value_pages, page_table, page_ids, page_counts, context_tokens, scale, kv_scales
-    )
+    layout = cache.layout
+    page_ids = torch.empty((layout.kv_heads, 0), dtype=torch.int32)  # all
+    pages = -(-int(sequence.length_tokens) // layout.page_size)
+    page_counts = torch.full((layout.kv_heads,), pages, dtype=torch.int32)
+    return sparse_decode_attention(query, cache, sequence, SelectedPages(page_ids, page_counts), scale)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import as_array, compiled, require_query, require_summaries, scales_array
-from kernels.cpu.vectors import address_of, make_page_scores
-from kernels.reference import check_summary
+from kernels.contract import LayerCache, SequenceView
+from kernels.cpu.arrays import BOUNDS, SPREAD, cache_arrays, sequence_arrays
+from kernels.cpu.checks import require_cache, require_query
+from kernels.cpu.compile import compiled
+from kernels.cpu.vectors import QueryVectors, SummaryRun, address_of, make_page_scores
 
-BOUNDS, SPREAD, MEAN = 0, 1, 2
 _scores_1, _scores_2, _scores_3, _scores_4 = (make_page_scores(rows) for rows in (1, 2, 3, 4))
-KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
 
 
 @compiled
@@ -21,119 +21,102 @@ def score_rows(kind, group):
 
 
 @compiled
-def query_functions(query, kind, scale, functions):
-    """What a kv head's summary vectors are dotted with.
+def make_query_vectors(query, kind, scale, query_vectors):
+    """What a kv head's summary vectors are multiplied with.
 
     Args:
         query: float32 [group, head_dim].
-        functions: [vectors, rows, head_dim], written.
+        query_vectors: [vectors, rows, head_dim], written.
     """
     group, head_dim = query.shape
     if kind == BOUNDS:
         weight = scale / np.float32(group)
-        functions[:] = 0.0
+        query_vectors[:] = 0.0
         for member in range(group):
             for d in range(head_dim):
-                functions[0, 0, d] += min(query[member, d], np.float32(0.0)) * weight
-                functions[1, 0, d] += max(query[member, d], np.float32(0.0)) * weight
+                query_vectors[0, 0, d] += min(query[member, d], np.float32(0.0)) * weight
+                query_vectors[1, 0, d] += max(query[member, d], np.float32(0.0)) * weight
         return
     for member in range(group):
         for d in range(head_dim):
-            functions[0, member, d] = query[member, d] * scale
+            query_vectors[0, member, d] = query[member, d] * scale
             if kind == SPREAD:
-                functions[1, member, d] = abs(query[member, d]) * scale
+                query_vectors[1, member, d] = abs(query[member, d]) * scale
 
 
 @compiled
-def score_pages(functions, page_summaries, summary_scales, page_table, first, end, scores):
-    """Write the scores of logical pages `first` to `end`.
+def score_pages(query_vectors, cache, page_table, first, end, scores):
+    """Write the scores of logical pages `first` to `end` of a layer.
 
     Args:
-        functions: float32 [kv_heads, vectors, rows, head_dim], see `query_functions`.
+        query_vectors: float32 [kv_heads, vectors, rows, head_dim], see `make_query_vectors`.
         scores: [kv_heads, rows, logical_pages].
     """
-    kv_heads, vectors, rows, head_dim = functions.shape
-    page_bytes, head_bytes = page_summaries.strides[:2]
-    scales = address_of(summary_scales) if summary_scales.size > 0 else 0
+    kv_heads, vectors, rows, head_dim = query_vectors.shape
+    page_bytes, head_bytes = cache.summaries.strides[:2]
+    summaries, table = address_of(cache.summaries), address_of(page_table)
+    has_scales, scales = cache.summary_scales.size > 0, address_of(cache.summary_scales)
+    queries, out, stride = address_of(query_vectors), address_of(scores), scores.shape[2]
     for head in range(kv_heads):
         _score_head(
-            page_summaries.dtype, address_of(page_summaries) + head * head_bytes, page_bytes,
-            scales + head * vectors * 4 if scales else 0, kv_heads * vectors * 4, address_of(page_table), first, end,
-            vectors, head_dim, address_of(functions) + head * vectors * rows * head_dim * 4, rows,
-            address_of(scores) + head * rows * scores.shape[2] * 4, scores.shape[2],
-        )  # fmt: skip
+            cache.summaries.dtype,
+            SummaryRun(
+                summaries + head * head_bytes,
+                page_bytes,
+                scales + head * vectors * 4 if has_scales else 0,
+                kv_heads * vectors * 4,
+                table,
+                first,
+                end,
+            ),
+            QueryVectors(queries + head * vectors * rows * head_dim * 4, vectors, rows, head_dim),
+            out + head * rows * stride * 4,
+            stride,
+        )
 
 
 @compiled
-def _score_head(
-    dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, functions, rows, scores, stride
-):
-    row = 0
-    while row < rows:
+def _score_head(dtype, run, queries, scores, stride):
+    """As `make_page_scores`, for all rows."""
+    address, vectors, rows, dims = queries
+    for row in range(0, rows, 4):
+        later, out = QueryVectors(address + row * dims * 4, vectors, rows, dims), scores + row * stride * 4
         left = rows - row
-        queries, out = functions + row * dims * 4, scores + row * stride * 4
         if left >= 4:
-            _scores_4(
-                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
-                stride,
-            )  # fmt: skip
+            _scores_4(dtype, run, later, out, stride)
         elif left == 3:
-            _scores_3(
-                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
-                stride,
-            )  # fmt: skip
+            _scores_3(dtype, run, later, out, stride)
         elif left == 2:
-            _scores_2(
-                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
-                stride,
-            )  # fmt: skip
+            _scores_2(dtype, run, later, out, stride)
         else:
-            _scores_1(
-                dtype, summaries, page_bytes, scales, scale_bytes, table, first, end, vectors, dims, queries, rows, out,
-                stride,
-            )  # fmt: skip
-        row += 4
+            _scores_1(dtype, run, later, out, stride)
 
 
 @compiled
-def _page_scores(query, kind, scale, page_summaries, summary_scales, page_table, pages, scores):
+def _page_scores(query, cache, sequence, scale, scores):
     kv_heads, rows, _ = scores.shape
     group = len(query) // kv_heads
-    functions = np.empty((kv_heads, page_summaries.shape[2], rows, query.shape[1]), np.float32)
+    page_size = cache.key_pages.shape[2]
+    pages = (sequence.length_tokens + page_size - 1) // page_size
+    query_vectors = np.empty((kv_heads, cache.summaries.shape[2], rows, query.shape[1]), np.float32)
     for head in range(kv_heads):
-        query_functions(query[head * group : (head + 1) * group], kind, scale, functions[head])
-    score_pages(functions, page_summaries, summary_scales, page_table, 0, pages, scores)
+        make_query_vectors(query[head * group : (head + 1) * group], cache.kind, scale, query_vectors[head])
+    score_pages(query_vectors, cache, sequence.page_table, 0, pages, scores)
     scores[:, :, pages:] = -np.inf
 
 
-def page_scores(
-    query: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    summary: str,
-    scale: float,
-    summary_scales: torch.Tensor | None = None,
-) -> torch.Tensor:
+def page_scores(query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float) -> torch.Tensor:
     """As `kernels.reference.naive_page_scores`.
 
     Raises:
-        ValueError: for another dtype, device, layout or summary.
+        ValueError: for another dtype, device or layout.
     """
     require_query(query)
-    require_summaries(page_summaries, summary_scales, check_summary(summary))
-    kind, kv_heads = KINDS[summary], page_summaries.shape[1]
-    rows = 1 if kind == BOUNDS else len(query) // kv_heads
-    scores = torch.empty(kv_heads, rows, len(page_table))
+    require_cache(cache)
+    arrays, kv_heads = cache_arrays(cache), cache.layout.kv_heads
+    rows = score_rows.py_func(arrays.kind, len(query) // kv_heads)
+    scores = torch.empty(kv_heads, rows, sequence.logical_pages)
     _page_scores(
-        query.float().contiguous().numpy(),
-        kind,
-        np.float32(scale),
-        as_array(page_summaries),
-        scales_array(summary_scales),
-        page_table.numpy(),
-        -(-int(context_tokens) // page_size),
-        scores.numpy(),
+        query.float().contiguous().numpy(), arrays, sequence_arrays(sequence), np.float32(scale), scores.numpy()
     )
     return scores

@@ -9,10 +9,11 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32
+from kernels.contract import PageBudget, SelectedPages, check_selection
+from kernels.cpu.checks import require_float32
+from kernels.cpu.compile import compiled
 from kernels.cpu.exponentials import exponentiate
 from kernels.cpu.vectors import address_of, largest_of
-from kernels.reference import check_selection
 
 BINS = 1 << 11
 ALWAYS_READ = np.uint32(0xFFFFFFFF)
@@ -20,17 +21,17 @@ SIGN = np.uint32(0x80000000)
 
 
 @compiled
-def add_shares(weights, factors, chunk_pages, worth):
-    """Add a row's `weights` to `worth`, each chunk of them times its factor."""
+def add_softmax_mass(weights, factors, chunk_pages, importance):
+    """Add a row's `weights` to `importance`, each chunk of them times its factor."""
     for chunk in range(len(factors)):
         first, factor = chunk * chunk_pages, factors[chunk]
-        for page in range(first, min(first + chunk_pages, len(worth))):
-            worth[page] += weights[page] * factor
+        for page in range(first, min(first + chunk_pages, len(importance))):
+            importance[page] += weights[page] * factor
 
 
 @compiled
 def merge_softmax(maxima, totals, factors):
-    """What each chunk's exponentials, taken over its own maximum, are worth in the softmax over all."""
+    """By what to multiply each chunk's exponentials, taken over its own maximum, for the softmax over all."""
     highest = np.float32(-np.inf)
     for chunk in range(len(maxima)):
         highest = max(highest, maxima[chunk])
@@ -43,23 +44,24 @@ def merge_softmax(maxima, totals, factors):
 
 
 @compiled
-def select_best(worth, count, sink_pages, recent_pages, ranks, candidates, page_ids):
-    """Write the logical pages of one kv head, ascending; returns their summed worth.
+def select_best(importance, budget, ranks, candidates, page_ids):
+    """Write the logical pages of one kv head, ascending; returns their summed importance.
 
     Args:
-        worth: float32 [pages].
-        count: pages to select, at most all.
+        importance: float32 [pages].
+        budget: a `PageBudget`.
         ranks: uint32 [pages] to work in; `candidates` int32 [pages].
-        page_ids: int32 [budget_pages], padded with -1.
+        page_ids: int32 [budget.pages], padded with -1.
     """
-    pages = len(worth)
-    bits = worth.view(np.uint32)
+    pages = len(importance)
+    count = min(budget.pages, pages)
+    bits = importance.view(np.uint32)
     for page in range(pages):
         # In the order of the floats: the bits of negative ones run backwards, and there is a zero of either sign.
         negative = bits[page] > SIGN
         ranks[page] = ~bits[page] if negative else bits[page] | SIGN
-    ranks[:sink_pages] = ALWAYS_READ
-    ranks[max(0, pages - 1 - recent_pages) :] = ALWAYS_READ
+    ranks[: budget.sink_pages] = ALWAYS_READ
+    ranks[max(0, pages - 1 - budget.recent_pages) :] = ALWAYS_READ
     lowest, ties = _find_lowest(ranks, count, candidates)
     taken = 0
     total = np.float32(0.0)
@@ -70,7 +72,7 @@ def select_best(worth, count, sink_pages, recent_pages, ranks, candidates, page_
                 ties -= 1
             page_ids[taken] = page
             taken += 1
-            total += worth[page]
+            total += importance[page]
     page_ids[taken:] = -1
     return total
 
@@ -88,8 +90,8 @@ def _find_lowest(ranks, count, candidates):
             for page in range(left):
                 counts[ranks[page] >> np.uint32(shift)] += 1
         else:
-            for place in range(left):
-                counts[(ranks[candidates[place]] >> np.uint32(shift)) & mask] += 1
+            for index in range(left):
+                counts[(ranks[candidates[index]] >> np.uint32(shift)) & mask] += 1
         found = (1 << width) - 1
         while counts[found] < count:
             count -= counts[found]
@@ -101,8 +103,8 @@ def _find_lowest(ranks, count, candidates):
                 candidates[kept] = page
                 kept += (ranks[page] >> np.uint32(shift)) == np.uint32(found)
         else:
-            for place in range(left):
-                page = candidates[place]
+            for index in range(left):
+                page = candidates[index]
                 candidates[kept] = page
                 kept += ((ranks[page] >> np.uint32(shift)) & mask) == np.uint32(found)
         left = kept
@@ -110,34 +112,27 @@ def _find_lowest(ranks, count, candidates):
 
 
 @compiled
-def _select_pages(scores, pages, sink_pages, recent_pages, logits, page_ids, missed_share):
+def _select_pages(scores, pages, budget, logits, page_ids, missed_mass):
     kv_heads, rows, _ = scores.shape
-    count = min(page_ids.shape[1], pages)
     ranks, candidates = np.empty(pages, np.uint32), np.empty(pages, np.int32)
     for head in range(kv_heads):
-        worth = np.zeros(pages, dtype=np.float32)
+        importance = np.zeros(pages, dtype=np.float32)
         weights = np.empty(pages, dtype=np.float32)
         for row in range(rows):
             if logits:
                 row_scores = scores[head, row, :pages]
                 highest = largest_of(address_of(row_scores), pages)
                 factor = np.float32(1.0) / exponentiate(row_scores, highest, weights)
-                add_shares(weights, np.full(1, factor, np.float32), pages, worth)
+                add_softmax_mass(weights, np.full(1, factor, np.float32), pages, importance)
             else:
-                worth[:] = scores[head, 0, :pages]
-        read = select_best(worth, count, sink_pages, recent_pages, ranks, candidates, page_ids[head])
-        missed_share[head] = np.float32(1.0) - read / np.float32(rows)
+                importance[:] = scores[head, 0, :pages]
+        read = select_best(importance, budget, ranks, candidates, page_ids[head])
+        missed_mass[head] = np.float32(1.0) - read / np.float32(rows)
 
 
 def select_pages(
-    scores: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-    logits: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    scores: torch.Tensor, length_tokens: torch.Tensor, page_size: int, budget: PageBudget, logits: bool
+) -> SelectedPages:
     """As `kernels.reference.naive_select_pages`.
 
     Raises:
@@ -145,12 +140,10 @@ def select_pages(
             float32.
     """
     require_float32(scores=scores)
-    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
-    pages = -(-int(context_tokens) // page_size)
-    page_ids = torch.empty(scores.shape[0], budget_pages, dtype=torch.int32)
-    missed_share = torch.empty(scores.shape[0])
-    _select_pages(
-        scores.numpy(), pages, sink_pages, recent_pages, logits, page_ids.numpy(), missed_share.numpy()
-    )
-    page_counts = torch.full((scores.shape[0],), min(budget_pages, pages), dtype=torch.int32)
-    return page_ids, page_counts, missed_share if logits else None
+    check_selection(scores, budget, logits)
+    kv_heads, pages = len(scores), -(-int(length_tokens) // page_size)
+    page_ids = torch.empty(kv_heads, budget.pages, dtype=torch.int32)
+    missed_mass = torch.empty(kv_heads)
+    _select_pages(scores.numpy(), pages, budget, logits, page_ids.numpy(), missed_mass.numpy())
+    page_counts = torch.full((kv_heads,), min(budget.pages, pages), dtype=torch.int32)
+    return SelectedPages(page_ids, page_counts, missed_mass if logits else None)

@@ -9,6 +9,7 @@ lanes on the registers there are (SSE, AVX, NEON).
 from __future__ import annotations
 
 import platform
+from typing import NamedTuple
 
 from llvmlite import binding, ir
 from numba import types
@@ -203,56 +204,83 @@ def make_page_dots(rows: int):
     return page_dots
 
 
-def make_page_scores(rows: int):
-    """Function that scores a range of pages for some rows of a kv head.
+class SummaryRun(NamedTuple):
+    """The summaries of a kv head's logical pages `first` to `end`, as addresses and lengths in bytes.
 
-    For each logical page from `first` to `end`, the dot products of its summary vectors with their functions, times the
-    vectors' scales, added up: one score for each row, to `scores + row * stride + page`. `summaries` and `scales` are
-    those of one kv head in physical page 0, `summary_bytes` and `scale_bytes` what the next page's lie further on;
-    `scales` is 0 where there are none. `functions` are float32 [vectors, rows of the head, dims], of which
-    `function_rows` rows stand between those of two vectors.
+    Args:
+        summaries: of the head in physical page 0; those of the next page lie `summary_bytes` further on.
+        scales: likewise, `scale_bytes` apart; 0 where there are none.
+        table: int32, from logical to physical.
+    """
+
+    summaries: int
+    summary_bytes: int
+    scales: int
+    scale_bytes: int
+    table: int
+    first: int
+    end: int
+
+
+class QueryVectors(NamedTuple):
+    """What summaries are multiplied with: float32 [vectors, rows, dims] from `address` on.
+
+    `address` may be that of a later row; `rows` is what lies between two vectors.
+    """
+
+    address: int
+    vectors: int
+    rows: int
+    dims: int
+
+
+def make_page_scores(rows: int):
+    """Function (dtype, run, queries, scores, stride): score a `SummaryRun` for some rows of `QueryVectors`.
+
+    The dot products of a page's summary vectors with the query vectors, times the summary vectors' scales, added up:
+    one score for each row, to `scores + row * stride + page`, float32.
     """
 
     @intrinsic
-    def page_scores(
-        typingctx, dtype, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims, functions,
-        function_rows, scores, stride,
-    ):  # fmt: skip
+    def page_scores(typingctx, dtype, run, queries, scores, stride):
         kind = KINDS[dtype.dtype]
 
         def codegen(context, builder, signature, arguments):
-            _, summaries, summary_bytes, scales, scale_bytes, table, first, end, vectors, dims = arguments[:10]
-            functions, function_rows, scores, stride = arguments[10:]
+            _, run, queries, scores, stride = arguments
+            summary_run = SummaryRun(*cgutils.unpack_tuple(builder, run))
+            query_address, vectors, query_rows, dims = cgutils.unpack_tuple(builder, queries)
             totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
             step = cgutils.alloca_once(builder, _f32)
-            has_scales = builder.icmp_signed("!=", scales, _i64(0))
-            with cgutils.for_range_slice(builder, first, end, _i64(1)) as (logical, _):
-                page = builder.sext(_load(builder, table, _i32, 1, logical), _i64)
-                page_summaries = builder.add(summaries, builder.mul(page, summary_bytes))
+            has_scales = builder.icmp_signed("!=", summary_run.scales, _i64(0))
+            with cgutils.for_range_slice(builder, summary_run.first, summary_run.end, _i64(1)) as (logical, _):
+                page = builder.sext(_load(builder, summary_run.table, _i32, 1, logical), _i64)
+                page_summaries = builder.add(
+                    summary_run.summaries, builder.mul(page, summary_run.summary_bytes)
+                )
                 for total in totals:
                     builder.store(_f32(0.0), total)
                 with cgutils.for_range_slice(builder, _i64(0), vectors, _i64(1)) as (v, _):
                     vector = builder.add(
                         page_summaries, builder.mul(builder.mul(v, dims), _i64(ELEMENT_BYTES[kind]))
                     )
-                    queries = builder.add(
-                        functions, builder.mul(builder.mul(builder.mul(v, function_rows), dims), _i64(4))
+                    query = builder.add(
+                        query_address, builder.mul(builder.mul(builder.mul(v, query_rows), dims), _i64(4))
                     )
                     builder.store(_f32(1.0), step)
                     with builder.if_then(has_scales):
-                        page_scales = builder.add(scales, builder.mul(page, scale_bytes))
+                        page_scales = builder.add(summary_run.scales, builder.mul(page, summary_run.scale_bytes))
                         builder.store(_load(builder, page_scales, _f32, 1, v), step)
 
                     def add_product(row, product):
                         total = _multiply_add(builder, product, builder.load(step), builder.load(totals[row]))
                         builder.store(total, totals[row])
 
-                    _emit_dots(builder, kind, rows, vector, queries, dims, add_product)
+                    _emit_dots(builder, kind, rows, vector, query, dims, add_product)
                 for row, total in enumerate(totals):
                     _store(builder, builder.load(total), scores, builder.add(logical, builder.mul(stride, _i64(row))))
             return context.get_dummy_value()
 
-        return types.void(dtype, *[types.int64] * 13), codegen
+        return types.void(dtype, run, queries, types.int64, types.int64), codegen
 
     return page_scores
 
@@ -272,13 +300,13 @@ def make_weighted_sums(rows: int):
             _, vectors, count, dims, weights, stride, sums = arguments
 
             def add(d, lanes, blocks):
-                places = [
+                cells_at = [
                     (block, row, builder.add(d, builder.add(_i64(block * lanes), builder.mul(dims, _i64(row)))))
                     for block in range(blocks)
                     for row in range(rows)
                 ]
-                cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in places]
-                for cell, (_, _, offset) in zip(cells, places, strict=True):
+                cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in cells_at]
+                for cell, (_, _, offset) in zip(cells, cells_at, strict=True):
                     builder.store(_load(builder, sums, _f32, lanes, offset), cell)
                 with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (token, _):
                     first = builder.add(d, builder.mul(dims, token))
@@ -294,10 +322,10 @@ def make_weighted_sums(rows: int):
                         )
                         for row in range(rows)
                     ]
-                    for cell, (block, row, _) in zip(cells, places, strict=True):
+                    for cell, (block, row, _) in zip(cells, cells_at, strict=True):
                         total = _multiply_add(builder, values[block], factors[row], builder.load(cell))
                         builder.store(total, cell)
-                for cell, (_, _, offset) in zip(cells, places, strict=True):
+                for cell, (_, _, offset) in zip(cells, cells_at, strict=True):
                     _store(builder, builder.load(cell), sums, offset)
 
             pairs = builder.and_(dims, _i64(-2 * LANES))
@@ -425,7 +453,7 @@ def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
 def make_packed_dot(bits: int, scale_kind: int):
     """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
 
-    Takes two runs of a row (see `naive_dequantize`) at a time, eight words: a field of theirs is masked where it stands
+    Takes two runs of a row (see `PackedMatrix`) at a time, eight words: a field of theirs is masked where it stands
     and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
     [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group. Scales and minimums are of
     `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last

@@ -19,7 +19,11 @@ from kernels.gpu.rotate_and_append import rotate_and_append
 from kernels.gpu.select_pages import select_pages
 from kernels.gpu.swiglu import swiglu
 
+# A step is a CUDA graph of these operators.
+WholeStep = None
+
 __all__ = [
+    "WholeStep",
     "append_keys_values",
     "apply_rope",
     "choose_and_attend",

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.contract import RopeTables
 from kernels.gpu.checks import FLOATING, require, require_contiguous
 
 # Heads that share a program, and so the cosines and sines of their token.
@@ -14,11 +15,21 @@ BLOCK_HEADS = 8
 
 @triton.jit
 def _apply_rope_kernel(
-    query_ptr, key_ptr, cosine_ptr, sine_ptr, position_ptr,
-    query_token_stride, query_head_stride, key_token_stride, key_head_stride,
-    query_heads, key_heads, half,
-    BLOCK_HEADS: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    query_ptr,
+    key_ptr,
+    cosine_ptr,
+    sine_ptr,
+    position_ptr,
+    query_token_stride,
+    query_head_stride,
+    key_token_stride,
+    key_head_stride,
+    query_heads,
+    key_heads,
+    half,
+    BLOCK_HEADS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One program rotates some heads of one token; those of the keys come after those of the queries."""
     token = tl.program_id(0).to(tl.int64)
     query_blocks = tl.cdiv(query_heads, BLOCK_HEADS)
@@ -43,13 +54,7 @@ def _apply_rope_kernel(
     tl.store(base + half + channels, (high * cosine + low * sine).to(first.dtype), inside)
 
 
-def apply_rope(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
-    positions: torch.Tensor,
-) -> None:
+def apply_rope(queries: torch.Tensor, keys: torch.Tensor, rope: RopeTables, positions: torch.Tensor) -> None:
     """As `kernels.reference.naive_apply_rope`.
 
     Raises:
@@ -60,18 +65,17 @@ def apply_rope(
     if head_dim % 2:
         raise ValueError(f"queries must have an even head_dim, got {head_dim}")
     require(keys, "keys", (tokens, None, head_dim), (queries.dtype,))
-    require(cosines, "cosines", (None, head_dim // 2), (torch.float32,))
-    require(sines, "sines", tuple(cosines.shape), (torch.float32,))
+    require(rope.cosines, "cosines", (None, head_dim // 2), (torch.float32,))
+    require(rope.sines, "sines", tuple(rope.cosines.shape), (torch.float32,))
     require(positions, "positions", (tokens,), (torch.int32,))
-    require_contiguous(cosines, "cosines")
-    require_contiguous(sines, "sines")
+    require_contiguous(rope.cosines, "cosines")
+    require_contiguous(rope.sines, "sines")
     key_heads = keys.shape[1]
     blocks = triton.cdiv(query_heads, BLOCK_HEADS) + triton.cdiv(key_heads, BLOCK_HEADS)
     _apply_rope_kernel[(tokens, blocks)](
         queries,
         keys,
-        cosines,
-        sines,
+        *rope,
         positions,
         queries.stride(0),
         queries.stride(1),

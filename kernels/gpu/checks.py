@@ -7,10 +7,12 @@ from functools import lru_cache
 import torch
 import triton
 
-from kernels.reference import FLOAT8, KvScales
+from kernels.contract import CacheLayout, LayerCache, PackedMatrix, SequenceView
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 MOST_VECTORS = 2**31 - 1
+# Query heads of a kv head: the rows that tl.dot wants at least, to which a group's few are padded for free.
+MOST_GROUP = 16
 
 
 def require(tensor: torch.Tensor, name: str, shape: tuple[int | None, ...], dtypes: tuple[torch.dtype, ...]) -> None:
@@ -28,6 +30,10 @@ def require(tensor: torch.Tensor, name: str, shape: tuple[int | None, ...], dtyp
         raise ValueError(f"{name} must have the shape {shape}, got {tuple(tensor.shape)}")
     if tensor.shape[-1] > 1 and tensor.stride(-1) != 1:
         raise ValueError(f"{name} must be contiguous in its last dimension, got strides {tensor.stride()}")
+    _require_gpu(tensor, name)
+
+
+def _require_gpu(tensor: torch.Tensor, name: str) -> None:
     # Triton's interpreter, with which the tests run where there is no GPU, takes CPU tensors.
     if tensor.device.type != "cuda" and not triton.knobs.runtime.interpret:
         raise ValueError(f"{name} must be on a CUDA GPU, got {tensor.device}")
@@ -39,54 +45,64 @@ def require_contiguous(tensor: torch.Tensor, name: str) -> None:
         raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
 
 
-def require_pages(
-    key_pages: torch.Tensor, value_pages: torch.Tensor, page_table: torch.Tensor, kv_scales: KvScales | None = None
-) -> tuple[int, int, int]:
-    """Check a layer's pages and its table; returns kv_heads, page_size, head_dim.
+def require_cache(cache: LayerCache) -> None:
+    """Raise ValueError unless the tensors of one layer are as its layout says, contiguous and on one GPU."""
+    device = cache.key_pages.device
+    expected = _expected_tensors(cache.layout, cache.key_pages.shape[0])
+    for tensor, (name, shape, dtype) in zip(cache[1:], expected, strict=True):
+        if tensor is None or shape is None:
+            if tensor is not shape:
+                raise ValueError(f"{name} must {'not ' if shape is None else ''}be given for {cache.layout}")
+        # One expression, as this is looked at in every layer of every step.
+        elif not (
+            tensor.shape == shape and tensor.dtype == dtype and tensor.device == device and tensor.is_contiguous()
+        ):
+            require(tensor, name, shape, (dtype,))
+            require_contiguous(tensor, name)
+            raise ValueError(f"{name} must be on {device} as key_pages are, got {tensor.device}")
+    _require_gpu(cache.key_pages, "key_pages")
 
-    Pages are floating without scales, or float8 with a float32 scale for each token and kv head.
-    """
-    require(key_pages, "key_pages", (None, None, None, None), FLOATING if kv_scales is None else (FLOAT8,))
-    require(value_pages, "value_pages", tuple(key_pages.shape), (key_pages.dtype,))
-    require(page_table, "page_table", (None,), (torch.int32,))
-    require_contiguous(key_pages, "key_pages")
-    require_contiguous(value_pages, "value_pages")
-    for scales, name in zip(kv_scales or (), ("key_scales", "value_scales"), strict=False):
-        require(scales, name, tuple(key_pages.shape[:3]), (torch.float32,))
-        require_contiguous(scales, name)
-    page_size = key_pages.shape[2]
+
+@lru_cache
+def _expected_tensors(
+    layout: CacheLayout, pages: int
+) -> tuple[tuple[str, tuple[int, ...] | None, torch.dtype | None], ...]:
+    """Name, shape and dtype of each tensor of a `LayerCache`, in its order; None for those it does not have."""
+    if not layout.is_float8 and layout.dtype not in FLOATING:
+        raise ValueError(f"key_pages must be float8_e4m3fn or one of {FLOATING}, got {layout.dtype}")
+    if not layout.has_int8_summaries and layout.summary_dtype not in FLOATING:
+        raise ValueError(f"summaries must be int8 or one of {FLOATING}, got {layout.summary_dtype}")
     # The attention kernel takes whole pages in blocks of a power of two tokens.
-    if page_size < 1 or page_size & (page_size - 1):
-        raise ValueError(f"page_size must be a power of two, got {page_size}")
+    if layout.page_size < 1 or layout.page_size & (layout.page_size - 1):
+        raise ValueError(f"page_size must be a power of two, got {layout.page_size}")
     # Vectors are numbered in 32 bits; what they lie at is counted in 64.
-    if key_pages.shape[:3].numel() > MOST_VECTORS:
-        raise ValueError(f"key_pages must hold no more than {MOST_VECTORS} vectors, got {key_pages.shape[:3].numel()}")
-    return key_pages.shape[1], key_pages.shape[2], key_pages.shape[3]
+    vectors = pages * layout.kv_heads * layout.page_size
+    if vectors > MOST_VECTORS:
+        raise ValueError(f"key_pages must hold no more than {MOST_VECTORS} vectors, got {vectors}")
+    specs = layout.specs(pages)
+    return tuple((name, *specs.get(name, (None, None))) for name in LayerCache._fields[1:])
 
 
-def require_summaries(
-    page_summaries: torch.Tensor,
-    summary_scales: torch.Tensor | None,
-    shape: tuple[int | None, ...],
-    dtypes: tuple[torch.dtype, ...],
-) -> None:
-    """Check summaries: floating without scales, or int8 with a float32 scale for each vector.
-
-    Args:
-        shape: of `page_summaries`; None allows any size.
-        dtypes: that floating summaries may have.
-    """
-    require(page_summaries, "page_summaries", shape, dtypes if summary_scales is None else (torch.int8,))
-    require_contiguous(page_summaries, "page_summaries")
-    if summary_scales is not None:
-        require(summary_scales, "summary_scales", tuple(page_summaries.shape[:3]), (torch.float32,))
-        require_contiguous(summary_scales, "summary_scales")
+def require_sequence(sequence: SequenceView) -> None:
+    """Raise ValueError unless page table and length are int32 and on a GPU."""
+    require(sequence.page_table, "page_table", (None,), (torch.int32,))
+    require(sequence.length_tokens, "length_tokens", (1,), (torch.int32,))
 
 
-def require_quantized(
-    packed: torch.Tensor, scales: torch.Tensor, minimums: torch.Tensor, bits: int, in_channels: int
-) -> int:
+def require_query(query: torch.Tensor, layout: CacheLayout) -> int:
+    """Raise ValueError unless a query, [query_heads, head_dim], fits a cache; returns the query heads of a group."""
+    require(query, "query", (None, layout.head_dim), FLOATING if layout.is_float8 else (layout.dtype,))
+    group, rest = divmod(query.shape[0], layout.kv_heads)
+    if rest or group > MOST_GROUP:
+        raise ValueError(
+            f"{query.shape[0]} query heads do not share {layout.kv_heads} kv heads in groups of up to {MOST_GROUP}"
+        )
+    return group
+
+
+def require_quantized(matrix: PackedMatrix, in_channels: int) -> int:
     """Check a quantised matrix; returns how many runs of 16 bytes make up a group."""
+    packed, scales, minimums, bits = matrix
     if bits not in (4, 8):
         raise ValueError(f"bits must be 4 or 8, got {bits}")
     require(packed, "packed", (None, None), (torch.int32,))

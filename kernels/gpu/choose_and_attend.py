@@ -1,7 +1,7 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
 Among few pages, or those that superpages leave of many, every program that attends selects for itself, from keys in its
-registers, and goes on with its share of the list, which spares a launch (`kernels/NOTES.md`). Else selection among many
+registers, and goes on with its split of the list, which spares a launch (`kernels/NOTES.md`). Else selection among many
 pages is a launch, or several, of its own.
 """
 
@@ -11,25 +11,25 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, require_pages, require_summaries
-from kernels.gpu.choose_pages import choose_pages
-from kernels.gpu.decode_attention import attend_share, plan_splits, share_pages, sparse_decode_attention
-from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.float8 import as_codes
-from kernels.gpu.meetings import programs_meet
-from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates, narrow_and_score
-from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection
-from kernels.gpu.page_scores import score_and_sum_up
-from kernels.gpu.select_few_pages import find_missed, select_few
-from kernels.gpu.split_softmax import (
-    NUM_WARPS,
-    QUERY_ROWS,
-    finish_share,
-    load_query,
-    require_query,
-    unfinished_softmaxes,
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
+from kernels.gpu.cache_pointers import Pages, page_pointers
+from kernels.gpu.choose_pages import score_and_select
+from kernels.gpu.decode_attention import (
+    PageList,
+    attend,
+    attend_split,
+    plan_attention,
+    require_attention,
+    split_pages,
 )
-from kernels.reference import SUMMARY_LOGITS, KvScales, check_budget, check_levels, narrows
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
+from kernels.gpu.narrow_pages import list_pages, narrow_and_score
+from kernels.gpu.page_ranking import LOGIT_BLOCK_PAGES, RankingShape, Scores, fill_up_list, plan_selection
+from kernels.gpu.page_scores import score
+from kernels.gpu.select_few_pages import find_missed_mass, select_few
+from kernels.gpu.select_pages import empty_selection
+from kernels.gpu.split_softmax import NUM_WARPS, Splits, empty_splits, finish_split, load_query
+from kernels.reference.superpages import narrows
 
 # Up to here every program selects for itself.
 FEW_PAGES = 2048
@@ -37,161 +37,121 @@ FEW_PAGES = 2048
 
 @triton.jit
 def _select_and_attend_kernel(
-    score_ptr, block_highest_ptr, block_total_ptr, superpage_id_ptr, query_ptr, key_page_ptr, value_page_ptr,
-    key_scale_ptr, value_scale_ptr, page_table_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
-    partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
-    scale, logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
-    NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr,
-    BLOCKS: tl.constexpr, GROUP: tl.constexpr, KV_HEADS: tl.constexpr, HEAD_DIM: tl.constexpr,
-    PAGE_SIZE: tl.constexpr, FLOAT8: tl.constexpr, QUERY_ROWS: tl.constexpr, BLOCK_TOKENS: tl.constexpr,
-    BLOCK_DIM: tl.constexpr, BLOCK_BUDGET: tl.constexpr, SPLITS: tl.constexpr, NUM_STAGES: tl.constexpr,
-    DEPENDENT: tl.constexpr, MEETS: tl.constexpr,
-):  # fmt: skip
-    """One program: one kv head, and its share of the pages that are read."""
+    score_ptr,
+    block_highest_ptr,
+    block_total_ptr,
+    superpage_id_ptr,
+    query_ptr,
+    key_page_ptr,
+    value_page_ptr,
+    key_scale_ptr,
+    value_scale_ptr,
+    page_table_ptr,
+    length_ptr,
+    page_id_ptr,
+    page_count_ptr,
+    missed_mass_ptr,
+    partial_ptr,
+    highest_ptr,
+    total_ptr,
+    counter_ptr,
+    attended_ptr,
+    scale,
+    logical_pages,
+    entries,
+    blocks,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    LAYOUT: tl.constexpr,
+    RANKING: tl.constexpr,
+    SHAPE: tl.constexpr,
+    BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program: one kv head, and its split of the pages that are read."""
+    scores = Scores(score_ptr, block_highest_ptr, block_total_ptr, entries, blocks)
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
+    pages = Pages(key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr)
+    splits = Splits(partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr)
     head, split = tl.program_id(0), tl.program_id(1)
     # The kernel before this one makes the scores: all else is there before it ends.
-    context = tl.load(context_ptr)
-    query = load_query(query_ptr, head, GROUP, HEAD_DIM, QUERY_ROWS, BLOCK_DIM)
-    first_page_number = tl.load(page_table_ptr)
-    total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
-        context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
-    )
+    length = tl.load(length_ptr)
+    query = load_query(query_ptr, head, LAYOUT, SHAPE)
+    first_page = tl.load(page_table_ptr)
+    plan = plan_selection(length_ptr, logical_pages, budget, LAYOUT.page_size)
     wait_for_previous_kernel(DEPENDENT)
-    if NARROWED:
-        pages = candidate_grid(superpage_id_ptr, head, BLOCK_PAGES)
-        ranked_pages = count_ranked_candidates(ranked_pages, total_pages, BLOCK_PAGES)
-    else:
-        pages = page_grid(BLOCK_PAGES)
-    places, keys, chosen, read = select_few(
-        score_ptr, block_highest_ptr, block_total_ptr, head, pages, total_pages, count, recent_from, ranked_pages,
-        wanted, entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS,
-    )  # fmt: skip
-    # Only this program's part of the list: no other reads it, nor does this one read another's.
+    numbers, plan = list_pages(superpage_id_ptr, head, plan, RANKING)
+    selection = select_few(scores, head, numbers, plan, RANKING)
+    # Only this program's split of the list: no other reads it, nor does this one read another's.
     page_id_ptr += head * budget_pages
-    first, end = share_pages(split, budget_pages, BLOCK_TOKENS // PAGE_SIZE, SPLITS)
-    tl.store(page_id_ptr + places, pages, (places >= first) & (places < end))
-    entries = tl.arange(0, BLOCK_BUDGET)
-    tl.store(page_id_ptr + entries, -1, (entries >= tl.maximum(count, first)) & (entries < end))
+    first, end = split_pages(split, budget_pages, SHAPE.block_tokens // LAYOUT.page_size, SHAPE.splits)
+    places = selection.places
+    tl.store(page_id_ptr + places, numbers, (places >= first) & (places < end))
+    fill_up_list(page_id_ptr, tl.maximum(plan.selected_pages, first), end, BLOCK_BUDGET)
     # All threads have stored before one of them reads.
     tl.debug_barrier()
-    highest, total, attended = attend_share(
-        head, split, budget_pages, count, context, query, first_page_number,
-        key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr, page_id_ptr, scale,
-        KV_HEADS, HEAD_DIM, PAGE_SIZE, True, FLOAT8, QUERY_ROWS, BLOCK_TOKENS, BLOCK_DIM, SPLITS, NUM_STAGES,
-    )  # fmt: skip
-    finish_share(
-        head, split, highest, total, attended, partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr,
-        GROUP, HEAD_DIM, FLOAT8, QUERY_ROWS, BLOCK_DIM, SPLITS, MEETS,
-    )  # fmt: skip
-    # Last, lest the others of the head wait for this one.
+    listed = PageList(page_id_ptr, budget_pages, plan.selected_pages, length, first_page)
+    softmax = attend_split(head, split, query, listed, pages, scale, LAYOUT, SHAPE)
+    finish_split(head, split, softmax, splits, LAYOUT, SHAPE)
+    # Last, so that the others of the head do not wait for this one.
     if split == 0:
-        tl.store(page_count_ptr + head, count)
-        if SHARES:
-            tl.store(missed_ptr + head, find_missed(keys, chosen, read))
+        tl.store(page_count_ptr + head, plan.selected_pages)
+        if RANKING.logits:
+            tl.store(missed_mass_ptr + head, find_missed_mass(selection))
 
 
 def choose_and_attend(
-    query: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    summary: str,
-    scale: float,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> tuple[torch.Tensor, SelectedPages]:
     """As `kernels.reference.naive_choose_and_attend`.
 
-    `page_table` and `context_tokens` are read early: no output of the kernel launched before this one
-    (`dependent_launch`).
+    `sequence` is read early: no output of the kernel launched before this one (`dependent_launch`).
 
     Raises:
         ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
-            shape and dtype, or for another summary.
+            shape and dtype.
     """
-    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
-    group = require_query(query, key_pages, kv_scales)
-    levels = check_levels(page_summaries, summary)
-    shape = (key_pages.shape[0], kv_heads, None, head_dim)
-    require_summaries(page_summaries, summary_scales, shape, FLOATING)
-    narrowed = narrows(levels, len(page_table), budget_pages)
-    if not narrowed and len(page_table) > FEW_PAGES:
-        chosen = choose_pages(
-            query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales,
-            budget_pages, sink_pages, recent_pages,
-        )  # fmt: skip
-        attended = sparse_decode_attention(
-            query, key_pages, value_pages, page_table, *chosen[:2], context_tokens, scale, kv_scales
-        )
-        return attended, *chosen
-    query = query.contiguous()
-    shares = SUMMARY_LOGITS[summary]
-    check_budget(budget_pages, sink_pages, recent_pages)
-    scoring = (query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales)
-    superpage_ids = page_table
+    budget.check()
+    require_attention(query, cache, sequence)
+    layout, query = cache.layout, query.contiguous()
+    logits = layout.summary.scores_are_logits
+    narrowed = narrows(layout.summary_levels, sequence.logical_pages, budget.pages)
     if narrowed:
-        superpage_ids, scores, block_highest, block_total = narrow_and_score(
-            *scoring, budget_pages, sink_pages, recent_pages, early=True
-        )
+        superpage_ids, scored = narrow_and_score(query, cache, sequence, budget, scale, early=True)
+    elif sequence.logical_pages > FEW_PAGES:
+        selected = score_and_select(query, cache, sequence, budget, scale)
+        return attend(query, cache, sequence, selected, scale), selected
     else:
-        scores, block_highest, block_total = score_and_sum_up(*scoring, shares, early=True)
-    logical_pages, entries, device = len(page_table), scores.shape[2], query.device
-    plan = plan_splits(True, budget_pages, query, key_pages)
-    blocks = block_highest.shape[2] if shares else 1
-    block_dim = max(16, triton.next_power_of_2(head_dim))
-    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
-    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
-    missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
-    attended = torch.empty_like(query)
-    dependent = launches_dependently(device)
-    grid = (kv_heads, plan.splits)
-    _select_and_attend_kernel[grid](
-        scores,
-        block_highest if shares else scores,
-        block_total if shares else scores,
+        superpage_ids = sequence.page_table  # not read
+        scored = score(query, cache, sequence, scale, sums_up=logits, early=True)
+    _, rows, entries = scored.scores.shape
+    selected = empty_selection(layout.kv_heads, budget.pages, logits, query.device)
+    shape = plan_attention(True, budget.pages, query, layout)
+    splits = empty_splits(query, layout.kv_heads, shape.splits)
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(entries))
+    block_sums = triton.next_power_of_2(scored.blocks)
+    dependent = launches_dependently(query.device)
+    _select_and_attend_kernel[(layout.kv_heads, shape.splits)](
+        *scored.pointers,
         superpage_ids,
         query,
-        as_codes(key_pages),
-        as_codes(value_pages),
-        *(kv_scales or (context_tokens, context_tokens)),
-        page_table,
-        context_tokens,
-        page_ids,
-        page_counts,
-        missed_share if shares else scores,
-        *unfinished_softmaxes(kv_heads, plan.splits, group, head_dim, device),
-        attended,
+        *page_pointers(cache),
+        *sequence,
+        *selected[:2],
+        selected.missed_mass if logits else scored.scores,
+        *splits,
         scale,
-        logical_pages,
+        sequence.logical_pages,
         entries,
-        blocks,
-        budget_pages,
-        sink_pages,
-        recent_pages,
-        NARROWED=narrowed,
-        ROWS=scores.shape[1],
-        SHARES=shares,
-        BLOCK_PAGES=max(SHARE_PAGES, triton.next_power_of_2(entries)),
-        BLOCKS=triton.next_power_of_2(blocks),
-        GROUP=group,
-        KV_HEADS=kv_heads,
-        HEAD_DIM=head_dim,
-        PAGE_SIZE=page_size,
-        FLOAT8=kv_scales is not None,
-        QUERY_ROWS=QUERY_ROWS,
-        BLOCK_TOKENS=plan.block_tokens,
-        BLOCK_DIM=block_dim,
-        BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-        SPLITS=plan.splits,
-        NUM_STAGES=plan.stages,
+        scored.blocks,
+        *budget,
+        LAYOUT=layout,
+        RANKING=RankingShape(rows, logits, layout.page_size, block_pages, block_sums, narrowed),
+        SHAPE=shape,
+        BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
         DEPENDENT=dependent,
-        MEETS=programs_meet(grid, device),
         num_warps=NUM_WARPS,
         launch_pdl=dependent,
     )
-    return attended, page_ids, page_counts, missed_share
+    return splits.attended_ptr, selected

@@ -4,35 +4,35 @@ from __future__ import annotations
 
 import torch
 
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.gpu.narrow_pages import narrow_and_score
-from kernels.gpu.page_scores import score_and_sum_up
+from kernels.gpu.page_scores import require_scoring, score
 from kernels.gpu.select_pages import select_from
-from kernels.reference import SUMMARY_LOGITS, check_budget, check_levels, narrows
+from kernels.reference.superpages import narrows
 
 
 def choose_pages(
-    query: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    summary: str,
-    scale: float,
-    summary_scales: torch.Tensor | None,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> SelectedPages:
     """As `kernels.reference.naive_choose_pages`.
 
     Raises:
         ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
-            shape and dtype, or for another summary.
+            shape and dtype.
     """
-    check_budget(budget_pages, sink_pages, recent_pages)
-    scoring = (query, page_summaries, page_table, context_tokens, page_size, summary, scale, summary_scales)
-    plan = (context_tokens, page_size, budget_pages, sink_pages, recent_pages)
-    if narrows(check_levels(page_summaries, summary), len(page_table), budget_pages):
-        superpage_ids, *ranking = narrow_and_score(*scoring, budget_pages, sink_pages, recent_pages, early=False)
-        return select_from(*ranking, *plan, len(page_table), superpage_ids)
-    return select_from(*score_and_sum_up(*scoring, shares=SUMMARY_LOGITS[summary]), *plan)
+    budget.check()
+    require_scoring(query, cache, sequence)
+    return score_and_select(query, cache, sequence, budget, scale)
+
+
+def score_and_select(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> SelectedPages:
+    """As `choose_pages`, after all has been checked."""
+    layout = cache.layout
+    how = (sequence.length_tokens, layout.page_size, budget)
+    if narrows(layout.summary_levels, sequence.logical_pages, budget.pages):
+        superpage_ids, scored = narrow_and_score(query, cache, sequence, budget, scale, early=False)
+        return select_from(scored, *how, sequence.logical_pages, superpage_ids)
+    scored = score(query, cache, sequence, scale, sums_up=layout.summary.scores_are_logits)
+    return select_from(scored, *how)

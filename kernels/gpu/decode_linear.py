@@ -15,6 +15,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.contract import Matrix, PackedMatrix
 from kernels.gpu.checks import (
     FLOATING,
     multiprocessors,
@@ -24,8 +25,16 @@ from kernels.gpu.checks import (
 )
 from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 from kernels.gpu.integer_tiles import multiply_integers, prepare_integers
-from kernels.gpu.matrix_tiles import UNSCALE_PACKED, load_tile, load_vector, multiply_tile, prepare_inputs
-from kernels.reference import Matrix, PackedMatrix
+from kernels.gpu.matrix_tiles import (
+    UNSCALE_PACKED,
+    MatrixShape,
+    Tile,
+    Weights,
+    load_tile,
+    load_vector,
+    multiply_tile,
+    prepare_inputs,
+)
 
 # Up to here reading packed weights again for each row costs less than writing and reading a 16-bit copy.
 FEW_ROWS = 8
@@ -89,91 +98,126 @@ def cut_row(runs: int, most_runs: int, packed: bool) -> tuple[int, int]:
     return min(most_runs, whole), 0
 
 
+class ProductShape(NamedTuple):
+    """Constants of a product, beside those of its matrix.
+
+    Args:
+        form: "plain", "swiglu" of the halves of a product, or "add" to what is there.
+        has_norm, has_bias: which of these there are.
+        block_out, block_runs, tail_runs: as `Blocks` says.
+        even: whether the rows are whole tiles.
+        integers: whether weights meet integers.
+    """
+
+    form: str
+    has_norm: bool
+    has_bias: bool
+    block_out: int
+    block_runs: int
+    tail_runs: int
+    even: bool
+    integers: bool
+
+
+class Output(NamedTuple):
+    """Where a bias is, and where products go."""
+
+    bias_ptr: tl.tensor
+    product_ptr: tl.tensor
+
+
 @triton.jit
-def _prepare(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr, INTEGERS: tl.constexpr):
-    """Inputs, their sums and steps, and the squares of `hidden`, as `_multiply` takes them."""
-    if INTEGERS:
-        return prepare_integers(hidden, gains, BITS, HAS_GAINS)
+def _prepare(hidden, gains, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
+    """`Inputs` and the squares of `hidden`."""
+    if SHAPE.integers:
+        return prepare_integers(hidden, gains, MATRIX.bits, SHAPE.has_norm)
     else:
-        inputs, sums, squares = prepare_inputs(hidden, gains, BITS, HAS_GAINS)
-        return inputs, sums, sums, squares  # floats have no steps
+        return prepare_inputs(hidden, gains, MATRIX.bits, SHAPE.has_norm)
 
 
 @triton.jit
-def _multiply(
-    weights, scales, minimums, inputs, sums, steps,
-    BITS: tl.constexpr, INTEGERS: tl.constexpr, INTERPRETED: tl.constexpr,
-):  # fmt: skip
-    if INTEGERS:
-        return multiply_integers(weights, scales, minimums, inputs, sums, steps, BITS, INTERPRETED)
+def _multiply(tile, inputs, MATRIX: tl.constexpr, SHAPE: tl.constexpr, INTERPRETED: tl.constexpr):
+    """Multiply a `Tile` with `Inputs`; still to be summed over the runs."""
+    if SHAPE.integers:
+        return multiply_integers(tile, inputs, MATRIX.bits, INTERPRETED)
     else:
-        return multiply_tile(weights, scales, minimums, inputs, sums, BITS)
+        return multiply_tile(tile, inputs, MATRIX.bits)
 
 
 @triton.jit
-def _store_product(
-    product, tile, token, bias_ptr, product_ptr, out_channels,
-    FORM: tl.constexpr, HAS_BIAS: tl.constexpr, BLOCK_OUT: tl.constexpr,
-):  # fmt: skip
+def _store_product(product, tile, token, output, out_channels, SHAPE: tl.constexpr):
+    """Finish the products of a tile's rows with one row of hidden, and write them."""
+    BLOCK_OUT: tl.constexpr = SHAPE.block_out
     out = tile * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
-    if FORM == "swiglu":
+    if SHAPE.form == "swiglu":
         gate, up = tl.split(tl.reshape(product, [BLOCK_OUT // 2, 2]))
         product = gate / (1.0 + tl.exp(-gate)) * up
         out = tile * (BLOCK_OUT // 2) + tl.arange(0, BLOCK_OUT // 2)
         out_channels //= 2
-    if HAS_BIAS:
-        product += tl.load(bias_ptr + out, out < out_channels, 0.0).to(tl.float32)
-    addresses = product_ptr + token * out_channels + out
-    if FORM == "add":
+    if SHAPE.has_bias:
+        product += tl.load(output.bias_ptr + out, out < out_channels, 0.0).to(tl.float32)
+    addresses = output.product_ptr + token * out_channels + out
+    if SHAPE.form == "add":
         product += tl.load(addresses, out < out_channels, 0.0).to(tl.float32)
-    tl.store(addresses, product.to(product_ptr.dtype.element_ty), out < out_channels)
+    tl.store(addresses, product.to(output.product_ptr.dtype.element_ty), out < out_channels)
 
 
 @triton.jit
-def _load_tail(
-    weight_ptr, scale_ptr, minimum_ptr, tile, out_channels,
-    IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, PAIRED: tl.constexpr,
-    BLOCK_OUT: tl.constexpr, FIRST_RUN: tl.constexpr, TAIL_RUNS: tl.constexpr, EVEN: tl.constexpr,
-):  # fmt: skip
-    """The end of a tile's rows, as `load_tile` returns it; zeros where there is none."""
-    if TAIL_RUNS == 0:
-        return 0.0, 0.0, 0.0
+def _load_main(matrix, tile, first_run, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
+    """A tile of whole runs."""
+    # Of a row whose end is not a tile of its own, the last tile reaches beyond it.
+    WHOLE_ROWS: tl.constexpr = MATRIX.in_channels * MATRIX.bits % (128 * SHAPE.block_runs) == 0
+    WHOLE: tl.constexpr = SHAPE.even and (SHAPE.tail_runs > 0 or WHOLE_ROWS)
+    return load_tile(matrix, tile, first_run, MATRIX, SHAPE.block_out, SHAPE.block_runs, WHOLE)
+
+
+@triton.jit
+def _load_tail(matrix, tile, FIRST_RUN: tl.constexpr, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
+    """The end of a tile's rows; zeros where there is none."""
+    if SHAPE.tail_runs == 0:
+        return Tile(0.0, 0.0, 0.0)
     else:
-        return load_tile(
-            weight_ptr, scale_ptr, minimum_ptr, tile, FIRST_RUN, out_channels, IN_CHANNELS, BITS, GROUP_RUNS, PAIRED,
-            BLOCK_OUT, TAIL_RUNS, EVEN and IN_CHANNELS * BITS == 128 * (FIRST_RUN + TAIL_RUNS),
-        )  # fmt: skip
+        ENDS: tl.constexpr = MATRIX.in_channels * MATRIX.bits == 128 * (FIRST_RUN + SHAPE.tail_runs)
+        WHOLE: tl.constexpr = SHAPE.even and ENDS
+        return load_tile(matrix, tile, FIRST_RUN, MATRIX, SHAPE.block_out, SHAPE.tail_runs, WHOLE)
 
 
 @triton.jit
 def _decode_linear_kernel(
-    hidden_ptr, norm_weight_ptr, weight_ptr, scale_ptr, minimum_ptr, bias_ptr, product_ptr,
-    epsilon, rows, out_channels,
-    IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, FORM: tl.constexpr,
-    HAS_NORM: tl.constexpr, HAS_BIAS: tl.constexpr, DEPENDENT: tl.constexpr,
-    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, TAIL_RUNS: tl.constexpr, EVEN: tl.constexpr,
-    INTEGERS: tl.constexpr, INTERPRETED: tl.constexpr,
-):  # fmt: skip
+    hidden_ptr,
+    norm_weight_ptr,
+    weight_ptr,
+    scale_ptr,
+    minimum_ptr,
+    bias_ptr,
+    product_ptr,
+    epsilon,
+    rows,
+    out_channels,
+    MATRIX: tl.constexpr,
+    SHAPE: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+    INTERPRETED: tl.constexpr,
+):
     """Programs of one row of hidden share the tiles; those of its other rows run beside them and find L2 filled."""
+    IN_CHANNELS: tl.constexpr = MATRIX.in_channels
+    BITS: tl.constexpr = MATRIX.bits
+    HAS_NORM: tl.constexpr = SHAPE.has_norm
+    BLOCK_RUNS: tl.constexpr = SHAPE.block_runs
+    TAIL_RUNS: tl.constexpr = SHAPE.tail_runs
     RUNS: tl.constexpr = (IN_CHANNELS * BITS + 127) // 128
     TAIL_RUN: tl.constexpr = RUNS - RUNS % BLOCK_RUNS
     TILES_END: tl.constexpr = TAIL_RUN if TAIL_RUNS > 0 else RUNS
-    WHOLE: tl.constexpr = EVEN and (TAIL_RUNS > 0 or IN_CHANNELS * BITS % (128 * BLOCK_RUNS) == 0)
-    PAIRED: tl.constexpr = FORM == "swiglu"
-    UNSCALE: tl.constexpr = 1.0 if BITS >= 16 or INTEGERS else UNSCALE_PACKED
+    UNSCALE: tl.constexpr = 1.0 if BITS >= 16 or SHAPE.integers else UNSCALE_PACKED
+    matrix = Weights(weight_ptr, scale_ptr, minimum_ptr, out_channels)
+    output = Output(bias_ptr, product_ptr)
     token = (tl.program_id(0) % rows).to(tl.int64)
-    tile = tl.program_id(0) // rows
+    number = tl.program_id(0) // rows
     programs = tl.num_programs(0) // rows
 
     run = tl.arange(0, BLOCK_RUNS)
-    weights, scales, minimums = load_tile(
-        weight_ptr, scale_ptr, minimum_ptr, tile, 0, out_channels,
-        IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
-    )  # fmt: skip
-    tail_weights, tail_scales, tail_minimums = _load_tail(
-        weight_ptr, scale_ptr, minimum_ptr, tile, out_channels,
-        IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, TAIL_RUN, TAIL_RUNS, EVEN,
-    )  # fmt: skip
+    tile = _load_main(matrix, number, 0, MATRIX, SHAPE)
+    tail = _load_tail(matrix, number, TAIL_RUN, MATRIX, SHAPE)
     gains, tail_gains = (), ()
     if HAS_NORM:
         gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
@@ -183,68 +227,46 @@ def _decode_linear_kernel(
     let_next_kernel_start(DEPENDENT)
     hidden_ptr += token * IN_CHANNELS
     hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
-    inputs, sums, steps, squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
+    inputs, squares = _prepare(hidden, gains, MATRIX, SHAPE)
     square = 0.0
     if TAIL_RUNS > 0:
         tail_hidden = load_vector(hidden_ptr, TAIL_RUN + tl.arange(0, TAIL_RUNS), IN_CHANNELS, BITS)
-        tail_inputs, tail_sums, tail_steps, tail_squares = _prepare(tail_hidden, tail_gains, BITS, HAS_NORM, INTEGERS)
+        tail_inputs, tail_squares = _prepare(tail_hidden, tail_gains, MATRIX, SHAPE)
         square = tl.sum(tail_squares, 0)
 
     if RUNS <= BLOCK_RUNS + TAIL_RUNS:
-        tiles = tl.cdiv(out_channels, BLOCK_OUT)
+        tiles = tl.cdiv(out_channels, SHAPE.block_out)
         factor = UNSCALE
         if HAS_NORM:
             factor = tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon) * UNSCALE
-        for this_tile in range(tile, tiles, programs):
-            next_weights, next_scales, next_minimums = weights, scales, minimums
-            next_tail_weights, next_tail_scales, next_tail_minimums = tail_weights, tail_scales, tail_minimums
-            if this_tile + programs < tiles:
-                next_weights, next_scales, next_minimums = load_tile(
-                    weight_ptr, scale_ptr, minimum_ptr, this_tile + programs, 0, out_channels,
-                    IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
-                )  # fmt: skip
-                next_tail_weights, next_tail_scales, next_tail_minimums = _load_tail(
-                    weight_ptr, scale_ptr, minimum_ptr, this_tile + programs, out_channels,
-                    IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, TAIL_RUN, TAIL_RUNS, EVEN,
-                )  # fmt: skip
-            products = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
-            product = tl.sum(products, 1)
+        for this in range(number, tiles, programs):
+            next_tile, next_tail = tile, tail
+            if this + programs < tiles:
+                next_tile = _load_main(matrix, this + programs, 0, MATRIX, SHAPE)
+                next_tail = _load_tail(matrix, this + programs, TAIL_RUN, MATRIX, SHAPE)
+            product = tl.sum(_multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED), 1)
             if TAIL_RUNS > 0:
-                products = _multiply(
-                    tail_weights, tail_scales, tail_minimums, tail_inputs, tail_sums, tail_steps,
-                    BITS, INTEGERS, INTERPRETED,
-                )  # fmt: skip
-                product += tl.sum(products, 1)
-            _store_product(
-                product * factor, this_tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT
-            )
-            weights, scales, minimums = next_weights, next_scales, next_minimums
-            tail_weights, tail_scales, tail_minimums = next_tail_weights, next_tail_scales, next_tail_minimums
+                product += tl.sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1)
+            _store_product(product * factor, this, token, output, out_channels, SHAPE)
+            tile, tail = next_tile, next_tail
     else:
-        total = _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
+        total = _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
         for first_run in range(BLOCK_RUNS, TILES_END, BLOCK_RUNS):
             run = first_run + tl.arange(0, BLOCK_RUNS)
-            weights, scales, minimums = load_tile(
-                weight_ptr, scale_ptr, minimum_ptr, tile, first_run, out_channels,
-                IN_CHANNELS, BITS, GROUP_RUNS, PAIRED, BLOCK_OUT, BLOCK_RUNS, WHOLE,
-            )  # fmt: skip
+            tile = _load_main(matrix, number, first_run, MATRIX, SHAPE)
             if HAS_NORM:
                 gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
             hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
-            inputs, sums, steps, more_squares = _prepare(hidden, gains, BITS, HAS_NORM, INTEGERS)
+            inputs, more_squares = _prepare(hidden, gains, MATRIX, SHAPE)
             squares += more_squares
-            total += _multiply(weights, scales, minimums, inputs, sums, steps, BITS, INTEGERS, INTERPRETED)
+            total += _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
         product = tl.sum(total, 1)
         if TAIL_RUNS > 0:
-            products = _multiply(
-                tail_weights, tail_scales, tail_minimums, tail_inputs, tail_sums, tail_steps,
-                BITS, INTEGERS, INTERPRETED,
-            )  # fmt: skip
-            product += tl.sum(products, 1)
+            product += tl.sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1)
         product *= UNSCALE
         if HAS_NORM:
             product *= tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon)
-        _store_product(product, tile, token, bias_ptr, product_ptr, out_channels, FORM, HAS_BIAS, BLOCK_OUT)
+        _store_product(product, number, token, output, out_channels, SHAPE)
 
 
 def linear_of_few_rows(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -299,6 +321,7 @@ def linear_add(
 
 
 def _out_channels(matrix: Matrix) -> int:
+    """Rows of a matrix."""
     return (matrix.packed if isinstance(matrix, PackedMatrix) else matrix).shape[0]
 
 
@@ -311,6 +334,7 @@ def _launch(
     product: torch.Tensor,
     form: str,
 ) -> None:
+    """Write to `product`, [rows, out_channels] before the `form` of `ProductShape`."""
     require(hidden, "hidden", (None, None), FLOATING)
     require_contiguous(hidden, "hidden")
     rows, in_channels = hidden.shape
@@ -320,7 +344,7 @@ def _launch(
         require(norm_weight, "norm_weight", (in_channels,), FLOATING)
     if isinstance(matrix, PackedMatrix):
         weights, scales, minimums, bits = matrix
-        group_runs = require_quantized(weights, scales, minimums, bits, in_channels)
+        group_runs = require_quantized(matrix, in_channels)
     else:
         require(matrix, "matrix", (None, in_channels), FLOATING)
         require_contiguous(matrix, "matrix")
@@ -348,18 +372,18 @@ def _launch(
         epsilon,
         rows,
         out_channels,
-        IN_CHANNELS=in_channels,
-        BITS=bits,
-        GROUP_RUNS=group_runs,
-        FORM=form,
-        HAS_NORM=norm_weight is not None,
-        HAS_BIAS=bias is not None,
+        MATRIX=MatrixShape(in_channels, bits, group_runs, paired=form == "swiglu"),
+        SHAPE=ProductShape(
+            form=form,
+            has_norm=norm_weight is not None,
+            has_bias=bias is not None,
+            block_out=blocks.out,
+            block_runs=blocks.runs,
+            tail_runs=blocks.tail_runs,
+            even=out_channels % blocks.out == 0,
+            integers=integers,
+        ),
         DEPENDENT=dependent,
-        BLOCK_OUT=blocks.out,
-        BLOCK_RUNS=blocks.runs,
-        TAIL_RUNS=blocks.tail_runs,
-        EVEN=out_channels % blocks.out == 0,
-        INTEGERS=integers,
         INTERPRETED=triton.knobs.runtime.interpret,
         num_warps=blocks.warps,
         launch_pdl=dependent,

@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.contract import PackedMatrix
 from kernels.gpu.checks import FLOATING, require_quantized
 
 BLOCK_RUNS = 256
@@ -13,9 +14,17 @@ BLOCK_RUNS = 256
 
 @triton.jit
 def _dequantize_kernel(
-    packed_ptr, scale_ptr, minimum_ptr, weight_ptr, in_channels, runs, groups,
-    BITS: tl.constexpr, RUNS_PER_GROUP: tl.constexpr, BLOCK_RUNS: tl.constexpr,
-):  # fmt: skip
+    packed_ptr,
+    scale_ptr,
+    minimum_ptr,
+    weight_ptr,
+    in_channels,
+    runs,
+    groups,
+    BITS: tl.constexpr,
+    RUNS_PER_GROUP: tl.constexpr,
+    BLOCK_RUNS: tl.constexpr,
+):
     """One program unpacks BLOCK_RUNS runs of one row."""
     FIELDS: tl.constexpr = 32 // BITS
     row = tl.program_id(0).to(tl.int64)
@@ -35,22 +44,16 @@ def _dequantize_kernel(
         )
 
 
-def dequantize(
-    packed: torch.Tensor,
-    scales: torch.Tensor,
-    minimums: torch.Tensor,
-    bits: int,
-    in_channels: int,
-    dtype: torch.dtype,
-) -> torch.Tensor:
+def dequantize(matrix: PackedMatrix, in_channels: int, dtype: torch.dtype) -> torch.Tensor:
     """As `kernels.reference.naive_dequantize`.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
     """
-    runs_per_group = require_quantized(packed, scales, minimums, bits, in_channels)
+    runs_per_group = require_quantized(matrix, in_channels)
     if dtype not in FLOATING:
         raise ValueError(f"dtype must be one of {FLOATING}, got {dtype}")
+    packed, scales, minimums, bits = matrix
     rows, runs = packed.shape[0], packed.shape[1] // 4
     weights = torch.empty((rows, in_channels), dtype=dtype, device=packed.device)
     _dequantize_kernel[(rows, triton.cdiv(runs, BLOCK_RUNS))](

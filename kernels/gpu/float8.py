@@ -1,6 +1,6 @@
 """Read and write the keys and values of KV pages, floating or as float8 e4m3 codes with a scale for each vector.
 
-The parts that kernels share; `kernels.reference.float8` is the specification, which they meet to the last bit: scales
+The parts that kernels share; `kernels.float8` is the specification, which they meet to the last bit: scales
 are powers of two, and all that is done with them is exact. GPUs that know the format convert codes by themselves. To
 others, and to Triton's interpreter, codes are bytes: a code's bits, moved to where float16 has them, are the number
 divided by 2**8.
@@ -14,7 +14,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.reference import FLOAT8
+from kernels.float8 import FLOAT8
 
 # Compute capability 8.9, Ada: the first with instructions for the format.
 FIRST_CAPABILITY = (8, 9)
@@ -29,7 +29,7 @@ SMALLEST_NORMAL = tl.constexpr(2.0**-6)
 # The numbers that float32 has above this are a smallest code apart.
 SUBNORMAL_BASE = tl.constexpr(2.0**14)
 SUBNORMAL_BASE_BITS = tl.constexpr((127 + 14) << 23)
-# What the softmax weights of 8-bit values are multiplied with for the product, lest scales bring them near zero.
+# What the softmax weights of 8-bit values are multiplied with for the product: scales bring them near zero.
 WEIGHT_UNIT = tl.constexpr(2.0**8)
 
 
@@ -58,8 +58,12 @@ def widen_values(codes, dtype: tl.constexpr):
         half = tl.inline_asm_elementwise(
             "{ .reg .b16 low, high; mov.b32 {low, high}, $2; "
             "cvt.rn.f16x2.e4m3x2 $0, low; cvt.rn.f16x2.e4m3x2 $1, high; }",
-            "=r,=r,r", [codes], tl.float16, is_pure=False, pack=4,
-        )  # fmt: skip
+            "=r,=r,r",
+            [codes],
+            tl.float16,
+            is_pure=False,
+            pack=4,
+        )
         return half if dtype == tl.float16 else half.to(tl.float32).to(dtype)
     else:
         return widen_codes(codes, dtype)
@@ -84,18 +88,19 @@ def round_to_codes(vectors):
 
 
 @triton.jit
-def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, head_dim, FLOAT8: tl.constexpr):
+def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, LAYOUT: tl.constexpr):
     """Write vectors, float32 [rows, channels], to the pages of a layer; returns them as the pages hold them, float32.
 
     Args:
-        vectors: zero in the channels from `head_dim` on.
+        vectors: zero in the channels from the layout's `head_dim` on.
         entries: int64 [rows, 1], which vector of `page_ptr` each is.
         rows: bool [rows, 1], which to write.
         channels: int32 [1, channels].
+        LAYOUT: a `CacheLayout`.
     """
-    target = page_ptr + entries * head_dim + channels
-    mask = rows & (channels < head_dim)
-    if FLOAT8:
+    target = page_ptr + entries * LAYOUT.head_dim + channels
+    mask = rows & (channels < LAYOUT.head_dim)
+    if LAYOUT.is_float8:
         codes, scales = round_to_codes(vectors)
         tl.store(target, codes.to(page_ptr.dtype.element_ty, bitcast=True), mask)
         tl.store(scale_ptr + entries, scales, rows)
@@ -107,10 +112,10 @@ def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, head_di
 
 
 @triton.jit
-def load_vectors(page_ptr, scale_ptr, entries, rows, channels, head_dim, FLOAT8: tl.constexpr):
+def load_vectors(page_ptr, scale_ptr, entries, rows, channels, LAYOUT: tl.constexpr):
     """Vectors of a layer's pages, float32 [rows, channels], zero where masked; arguments as for `store_vectors`."""
-    stored = tl.load(page_ptr + entries * head_dim + channels, rows & (channels < head_dim), 0.0)
-    if FLOAT8:
+    stored = tl.load(page_ptr + entries * LAYOUT.head_dim + channels, rows & (channels < LAYOUT.head_dim), 0.0)
+    if LAYOUT.is_float8:
         return widen_codes(stored, tl.float32) * tl.load(scale_ptr + entries, rows, 0.0)
     else:
         return stored.to(tl.float32)

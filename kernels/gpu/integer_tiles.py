@@ -13,6 +13,8 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
+from kernels.gpu.matrix_tiles import Inputs
+
 LARGEST = tl.constexpr(32767.0)
 # Added to a float32 below 2^21, it leaves its nearest integer in the lowest bits.
 TO_INTEGER = tl.constexpr(1.5 * 2.0**23)
@@ -43,8 +45,7 @@ def prepare_integers(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr)
     """Make what `multiply_integers` takes of a vector, times `gains` if it has some.
 
     Returns:
-        the inputs' high bytes and then their low ones, int32 words; the sum of the inputs of each run, and their step;
-        and the sum of `hidden`'s squares.
+        `Inputs`, their high bytes and then their low ones, int32 words; and the sum of `hidden`'s squares.
     """
     PARTS: tl.constexpr = 32 // BITS
     sums = tl.zeros([hidden[0].shape[0]], tl.float32)
@@ -74,24 +75,23 @@ def prepare_integers(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr)
         low_bytes = (first & 0xFF) | ((second & 0xFF) << 8) | ((third & 0xFF) << 16) | ((fourth & 0xFF) << 24)
         high = high + (high_bytes,)
         low = low + (low_bytes,)
-    return high + low, sums, longest / LARGEST, squares
+    return Inputs(high + low, sums, longest / LARGEST), squares
 
 
 @triton.jit
-def multiply_integers(
-    weights, scales, minimums, inputs, sums, steps, BITS: tl.constexpr, INTERPRETED: tl.constexpr
-):
-    """Multiply a tile with prepared inputs.
+def multiply_integers(tile, inputs, BITS: tl.constexpr, INTERPRETED: tl.constexpr):
+    """Multiply a `Tile` with `Inputs`.
 
     Returns:
         float32 [BLOCK_OUT, BLOCK_RUNS], still to be summed over the runs.
     """
     WORDS: tl.constexpr = 8 // BITS
-    high = tl.zeros(weights.shape, tl.int32)
-    low = tl.zeros(weights.shape, tl.int32)
+    high = tl.zeros(tile.weights.shape, tl.int32)
+    low = tl.zeros(tile.weights.shape, tl.int32)
     for word in tl.static_range(WORDS):
-        fields = weights if BITS == 8 else (weights >> word * BITS) & 0x0F0F0F0F
-        high = _dot4(fields, inputs[word][None, :, :], high, True, INTERPRETED)
-        low = _dot4(fields, inputs[WORDS + word][None, :, :], low, False, INTERPRETED)
+        fields = tile.weights if BITS == 8 else (tile.weights >> word * BITS) & 0x0F0F0F0F
+        high = _dot4(fields, inputs.parts[word][None, :, :], high, True, INTERPRETED)
+        low = _dot4(fields, inputs.parts[WORDS + word][None, :, :], low, False, INTERPRETED)
     totals = (tl.sum(high, 2) * 256 + tl.sum(low, 2)).to(tl.float32)
-    return scales.to(tl.float32) * (totals * steps[None, :]) + minimums.to(tl.float32) * sums[None, :]
+    products = tile.scales.to(tl.float32) * (totals * inputs.steps[None, :])
+    return products + tile.minimums.to(tl.float32) * inputs.sums[None, :]

@@ -12,6 +12,8 @@ Knows nothing of where vectors come from and products go to.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
@@ -21,33 +23,91 @@ SCALED_UP = tl.constexpr(96)
 UNSCALE_PACKED = tl.constexpr(2.0 ** (149 - 96))
 
 
+class MatrixShape(NamedTuple):
+    """Constants of a matrix.
+
+    Args:
+        in_channels: of a row, without the padding.
+        bits: of a weight.
+        group_runs: runs of a group of packed weights.
+        paired: whether rows i and i + out_channels / 2 follow each other in a tile.
+    """
+
+    in_channels: int
+    bits: int
+    group_runs: int
+    paired: bool
+
+
+class Weights(NamedTuple):
+    """Where a matrix is, its scales and minimums if it is packed, and how many rows it has."""
+
+    weight_ptr: tl.tensor
+    scale_ptr: tl.tensor
+    minimum_ptr: tl.tensor
+    out_channels: tl.tensor
+
+
+class Tile(NamedTuple):
+    """A tile of a matrix.
+
+    Args:
+        weights: [BLOCK_OUT, BLOCK_RUNS, channels of a run, or 4 words].
+        scales, minimums: [BLOCK_OUT, BLOCK_RUNS], of packed weights.
+    """
+
+    weights: tl.tensor
+    scales: tl.tensor
+    minimums: tl.tensor
+
+
+class Inputs(NamedTuple):
+    """What a tile is multiplied with, as `prepare_inputs` or `kernels.gpu.integer_tiles.prepare_integers` makes it.
+
+    Args:
+        parts: tuple of [BLOCK_RUNS, channels], floats or words of integers.
+        sums: float32 [BLOCK_RUNS], of the inputs of each run.
+        steps: float32 [BLOCK_RUNS], what an integer of each run stands for; not used of floats.
+    """
+
+    parts: tl.tuple
+    sums: tl.tensor
+    steps: tl.tensor
+
+
 @triton.jit
 def load_tile(
-    weight_ptr, scale_ptr, minimum_ptr, tile, first_run, out_channels,
-    IN_CHANNELS: tl.constexpr, BITS: tl.constexpr, GROUP_RUNS: tl.constexpr, PAIRED: tl.constexpr,
-    BLOCK_OUT: tl.constexpr, BLOCK_RUNS: tl.constexpr, WHOLE: tl.constexpr,
-):  # fmt: skip
-    """Load a tile's weights, and the scales and minimums of packed ones; rows past the last are undefined.
+    matrix,
+    tile,
+    first_run,
+    MATRIX: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_RUNS: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """Load a `Tile`; rows past the last are undefined.
 
     Addresses are a tile's, a thread's and a constant for each row, so that rows cost no arithmetic; nor masks, which
     would have each register cleared, where everything is there. A step reads a weight once: it is the first to leave
     the L2 cache, to what the small kernels around it share (`kernels/NOTES.md`).
 
     Args:
+        matrix: as `Weights`.
         first_run: of the tile; runs past a row's last come back as zeros.
-        PAIRED: whether rows i and i + out_channels / 2 follow each other in the tile.
+        MATRIX: a `MatrixShape`.
         WHOLE: whether no tile reaches beyond the last row or the rows' ends.
-
-    Returns:
-        weights [BLOCK_OUT, BLOCK_RUNS, channels of a run, or 4 words], scales and minimums [BLOCK_OUT, BLOCK_RUNS].
     """
+    BITS: tl.constexpr = MATRIX.bits
+    IN_CHANNELS: tl.constexpr = MATRIX.in_channels
+    GROUP_RUNS: tl.constexpr = MATRIX.group_runs
+    out_channels = matrix.out_channels
     RUN_CHANNELS: tl.constexpr = 128 // BITS
     RUNS: tl.constexpr = (IN_CHANNELS + RUN_CHANNELS - 1) // RUN_CHANNELS
     place = tl.arange(0, BLOCK_OUT)
     exists = (place < out_channels - tile * BLOCK_OUT)[:, None]
     first = tile.to(tl.int64) * BLOCK_OUT
     row = place.to(tl.int64)[:, None]
-    if PAIRED:
+    if MATRIX.paired:
         first //= 2
         row = row // 2 + row % 2 * (out_channels // 2)
     # Numbers that one load of a thread brings, and that a row has.
@@ -55,7 +115,7 @@ def load_tile(
     GROUPS: tl.constexpr = (RUNS + GROUP_RUNS - 1) // GROUP_RUNS
     STRIDE: tl.constexpr = IN_CHANNELS if BITS >= 16 else GROUPS * GROUP_RUNS * 4
     column = first_run * WIDTH + tl.arange(0, BLOCK_RUNS * WIDTH).to(tl.int64)[None, :]
-    addresses = weight_ptr + first * STRIDE + (row * STRIDE + column)
+    addresses = matrix.weight_ptr + first * STRIDE + (row * STRIDE + column)
     if WHOLE:
         weights = tl.load(addresses, eviction_policy="evict_first")
     else:
@@ -68,13 +128,13 @@ def load_tile(
         # Understated, or a thread would load the scales of neighbours and hand them on through shared memory.
         entry = tl.multiple_of(tl.max_contiguous(row * GROUPS + group.to(tl.int64)[None, :], [1, 2]), [1, 1])
         if WHOLE:
-            scales = tl.load(scale_ptr + first * GROUPS + entry, eviction_policy="evict_first")
-            minimums = tl.load(minimum_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, eviction_policy="evict_first")
         else:
             mask = exists & (group < GROUPS)[None, :]
-            scales = tl.load(scale_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
-            minimums = tl.load(minimum_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
-    return weights, scales, minimums
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+    return Tile(weights, scales, minimums)
 
 
 @triton.jit
@@ -94,7 +154,7 @@ def prepare_inputs(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
     """Make what `multiply_tile` takes of a vector, times `gains` if it has some.
 
     Returns:
-        the inputs in parts, float32; their sum in each run, scaled as products are; and the sum of `hidden`'s squares.
+        `Inputs`, float32, their sums scaled as products are; and the sum of `hidden`'s squares.
     """
     PARTS: tl.constexpr = 1 if BITS >= 16 else 32 // BITS
     inputs = ()
@@ -113,24 +173,26 @@ def prepare_inputs(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
     if BITS == 4:
         # The two highest fields are met together, then the highest: x6 q6 + x7 q7 = x6 (q6 + 16 q7) + (x7 - 16 x6) q7.
         inputs = inputs[:7] + (inputs[7] * 16.0 - inputs[6] * 16.0,)
-    return inputs, sums * 2.0 ** (SCALED_UP - 149), squares
+    sums *= 2.0 ** (SCALED_UP - 149)
+    return Inputs(inputs, sums, sums), squares
 
 
 @triton.jit
-def multiply_tile(weights, scales, minimums, inputs, sums, BITS: tl.constexpr):
-    """Multiply a tile with prepared inputs; of packed weights times 1 / UNSCALE_PACKED.
+def multiply_tile(tile, inputs, BITS: tl.constexpr):
+    """Multiply a `Tile` with `Inputs`; of packed weights times 1 / UNSCALE_PACKED.
 
     Returns:
         float32 [BLOCK_OUT, BLOCK_RUNS], still to be summed over the runs.
     """
     if BITS >= 16:
-        products = tl.sum(weights.to(tl.float32) * inputs[0][None, :, :], 2)
+        products = tl.sum(tile.weights.to(tl.float32) * inputs.parts[0][None, :, :], 2)
     else:
-        words = weights.to(tl.uint32, bitcast=True)
-        totals = tl.zeros(weights.shape, tl.float32)
+        words = tile.weights.to(tl.uint32, bitcast=True)
+        totals = tl.zeros(tile.weights.shape, tl.float32)
         for field in tl.static_range(32 // BITS):
             # Shifted down from where they would reach into the exponent, with all that is above them.
             bits = words >> field * BITS if field >= 24 // BITS else words & (((1 << BITS) - 1) << field * BITS)
-            totals += inputs[field][None, :, :] * bits.to(tl.float32, bitcast=True)
-        products = scales.to(tl.float32) * tl.sum(totals, 2) + minimums.to(tl.float32) * sums[None, :]
+            totals += inputs.parts[field][None, :, :] * bits.to(tl.float32, bitcast=True)
+        products = tile.scales.to(tl.float32) * tl.sum(totals, 2)
+        products += tile.minimums.to(tl.float32) * inputs.sums[None, :]
     return products

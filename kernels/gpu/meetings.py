@@ -36,8 +36,12 @@ def meet(counter_ptr, meeting):
         "{ .reg .pred early; .reg .s64 count; "
         "AGAIN: ld.acquire.gpu.global.s64 count, [$1]; setp.lt.s64 early, count, $2; @early bra AGAIN; "
         "mov.u32 $0, 0; }",
-        "=r,l,l", [counter_ptr.to(tl.int64), meeting], tl.int32, is_pure=False, pack=1,
-    )  # fmt: skip
+        "=r,l,l",
+        [counter_ptr.to(tl.int64), meeting],
+        tl.int32,
+        is_pure=False,
+        pack=1,
+    )
 
 
 @lru_cache

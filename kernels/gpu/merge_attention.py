@@ -6,6 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.contract import PartialAttention
 from kernels.gpu.checks import FLOATING, require, require_contiguous
 
 BLOCK_TOKENS = 16
@@ -13,10 +14,22 @@ BLOCK_TOKENS = 16
 
 @triton.jit
 def _merge_attention_kernel(
-    attended_ptr, log_sum_ptr, other_ptr, other_log_sum_ptr, merged_ptr, merged_log_sum_ptr,
-    token_stride, head_stride, other_token_stride, other_head_stride, tokens, heads, head_dim,
-    BLOCK_TOKENS: tl.constexpr, BLOCK_DIM: tl.constexpr,
-):  # fmt: skip
+    attended_ptr,
+    log_sum_ptr,
+    other_ptr,
+    other_log_sum_ptr,
+    merged_ptr,
+    merged_log_sum_ptr,
+    token_stride,
+    head_stride,
+    other_token_stride,
+    other_head_stride,
+    tokens,
+    heads,
+    head_dim,
+    BLOCK_TOKENS: tl.constexpr,
+    BLOCK_DIM: tl.constexpr,
+):
     """One program joins BLOCK_TOKENS tokens of one head; the heads of a token, which lie side by side, run so."""
     head = tl.program_id(0) % heads
     token = (tl.program_id(0) // heads).to(tl.int64) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
@@ -40,44 +53,35 @@ def _merge_attention_kernel(
 
 
 def merge_attention(
-    attended: torch.Tensor,
-    log_sums: torch.Tensor,
-    other_attended: torch.Tensor,
-    other_log_sums: torch.Tensor,
+    part: PartialAttention,
+    other: PartialAttention,
     dtype: torch.dtype,
-    out: tuple[torch.Tensor, torch.Tensor] | None = None,
-) -> tuple[torch.Tensor, torch.Tensor]:
+    out: PartialAttention | None = None,
+) -> PartialAttention:
     """As `kernels.reference.naive_merge_attention`.
 
     Raises:
         ValueError: if a tensor is not on a GPU or of a matching shape, dtype and layout.
     """
-    require(attended, "attended", (None, None, None), FLOATING)
-    tokens, heads, head_dim = attended.shape
-    require(other_attended, "other_attended", (tokens, heads, head_dim), FLOATING)
-    for sums, name in ((log_sums, "log_sums"), (other_log_sums, "other_log_sums")):
-        require(sums, name, (heads, tokens), (torch.float32,))
-        require_contiguous(sums, name)
+    require(part.attended, "part.attended", (None, None, None), FLOATING)
+    tokens, heads, head_dim = part.attended.shape
+    require(other.attended, "other.attended", (tokens, heads, head_dim), FLOATING)
     if dtype not in FLOATING:
         raise ValueError(f"dtype must be one of {FLOATING}, got {dtype}")
     if out is None:
-        out = (torch.empty(attended.shape, dtype=dtype, device=attended.device), torch.empty_like(log_sums))
-    merged, merged_log_sums = out
-    require(merged, "out[0]", attended.shape, (dtype,))
-    require(merged_log_sums, "out[1]", log_sums.shape, (torch.float32,))
-    for tensor, name in ((merged, "out[0]"), (merged_log_sums, "out[1]")):
-        require_contiguous(tensor, name)
+        attended = torch.empty(part.attended.shape, dtype=dtype, device=part.attended.device)
+        out = PartialAttention(attended, torch.empty_like(part.log_sums))
+    require(out.attended, "out.attended", (tokens, heads, head_dim), (dtype,))
+    require_contiguous(out.attended, "out.attended")
+    for name, each in (("part", part), ("other", other), ("out", out)):
+        require(each.log_sums, f"{name}.log_sums", (heads, tokens), (torch.float32,))
+        require_contiguous(each.log_sums, f"{name}.log_sums")
     _merge_attention_kernel[(heads * triton.cdiv(tokens, BLOCK_TOKENS),)](
-        attended,
-        log_sums,
-        other_attended,
-        other_log_sums,
-        merged,
-        merged_log_sums,
-        attended.stride(0),
-        attended.stride(1),
-        other_attended.stride(0),
-        other_attended.stride(1),
+        *part,
+        *other,
+        *out,
+        *part.attended.stride()[:2],
+        *other.attended.stride()[:2],
         tokens,
         heads,
         head_dim,
@@ -85,4 +89,4 @@ def merge_attention(
         BLOCK_DIM=triton.next_power_of_2(head_dim),
         num_warps=4,
     )
-    return merged, merged_log_sums
+    return out

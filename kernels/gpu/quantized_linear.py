@@ -5,19 +5,14 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import linear
 
+from kernels.contract import PackedMatrix
 from kernels.gpu.checks import FLOATING, require
 from kernels.gpu.decode_linear import FEW_ROWS, linear_of_few_rows
 from kernels.gpu.dequantize import dequantize
-from kernels.reference import PackedMatrix
 
 
 def quantized_linear(
-    hidden: torch.Tensor,
-    packed: torch.Tensor,
-    scales: torch.Tensor,
-    minimums: torch.Tensor,
-    bits: int,
-    bias: torch.Tensor | None = None,
+    hidden: torch.Tensor, matrix: PackedMatrix, bias: torch.Tensor | None = None
 ) -> torch.Tensor:
     """As `kernels.reference.naive_quantized_linear`.
 
@@ -27,7 +22,7 @@ def quantized_linear(
     require(hidden, "hidden", (None, None), FLOATING)
     rows, in_channels = hidden.shape
     if bias is not None:
-        require(bias, "bias", (packed.shape[0],), (hidden.dtype,))
+        require(bias, "bias", (matrix.packed.shape[0],), (hidden.dtype,))
     if rows <= FEW_ROWS:
-        return linear_of_few_rows(hidden, PackedMatrix(packed, scales, minimums, bits), bias)
-    return linear(hidden, dequantize(packed, scales, minimums, bits, in_channels, hidden.dtype), bias)
+        return linear_of_few_rows(hidden, matrix, bias)
+    return linear(hidden, dequantize(matrix, in_channels, hidden.dtype), bias)

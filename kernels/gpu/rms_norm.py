@@ -11,9 +11,15 @@ from kernels.gpu.checks import FLOATING, require, require_contiguous
 
 @triton.jit
 def _rms_norm_kernel(
-    hidden_ptr, residual_ptr, weight_ptr, normed_ptr, width, epsilon,
-    HAS_RESIDUAL: tl.constexpr, BLOCK: tl.constexpr,
-):  # fmt: skip
+    hidden_ptr,
+    residual_ptr,
+    weight_ptr,
+    normed_ptr,
+    width,
+    epsilon,
+    HAS_RESIDUAL: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
     """One program a row: add, store the sum, norm it in float32, scale."""
     row = tl.program_id(0).to(tl.int64) * width
     columns = tl.arange(0, BLOCK)

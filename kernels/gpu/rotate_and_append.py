@@ -2,177 +2,174 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.checks import FLOATING, require, require_contiguous, require_pages, require_summaries
+from kernels.contract import HeadNorms, LayerCache, RopeTables, SequenceView
+from kernels.gpu.cache_pointers import Pages, Summaries, page_pointers, summary_pointers
+from kernels.gpu.checks import FLOATING, require, require_cache, require_contiguous, require_sequence
 from kernels.gpu.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
-from kernels.gpu.float8 import as_codes, load_vectors, store_vectors
+from kernels.gpu.float8 import load_vectors, store_vectors
 from kernels.gpu.page_summaries import (
     load_earlier_summaries,
     store_summary,
     summarise_keys,
     summarise_superpage,
 )
-from kernels.reference import KvScales, check_levels, check_summary
 
 # Of the page that is summarised: 64 registers of a thread.
-KEY_NUMBERS_PER_WARP = 2048
+KEY_ELEMENTS_PER_WARP = 2048
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of one position, float32 [BLOCK_DIM]."""
+
+    cosine: tl.tensor
+    sine: tl.tensor
 
 
 @triton.jit
 def _norm_and_rotate(
-    base_ptr, norm_ptr, epsilon, cosine, sine, head_dim,
-    HAS_NORM: tl.constexpr, BLOCK_DIM: tl.constexpr,
-):  # fmt: skip
+    vector_ptr, norm_ptr, epsilon, rotation, HEAD_DIM: tl.constexpr, HAS_NORM: tl.constexpr
+):
     """One head's vector, float32 [BLOCK_DIM]: normed if the model does so, and rotated."""
+    BLOCK_DIM: tl.constexpr = triton.next_power_of_2(HEAD_DIM)
     channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
-    half = head_dim // 2
+    inside = channels < HEAD_DIM
+    half = HEAD_DIM // 2
     # The channel that this one is rotated with.
     partner = tl.where(channels < half, channels + half, channels - half)
-    own = tl.load(base_ptr + channels, inside, 0.0).to(tl.float32)
-    other = tl.load(base_ptr + partner, inside, 0.0).to(tl.float32)
+    own = tl.load(vector_ptr + channels, inside, 0.0).to(tl.float32)
+    other = tl.load(vector_ptr + partner, inside, 0.0).to(tl.float32)
     if HAS_NORM:
-        norm = tl.rsqrt(tl.sum(own * own, 0) / head_dim + epsilon)
+        norm = tl.rsqrt(tl.sum(own * own, 0) / HEAD_DIM + epsilon)
         own *= norm * tl.load(norm_ptr + channels, inside, 0.0).to(tl.float32)
         other *= norm * tl.load(norm_ptr + partner, inside, 0.0).to(tl.float32)
-    return own * cosine + tl.where(channels < half, -other, other) * sine
+    return own * rotation.cosine + tl.where(channels < half, -other, other) * rotation.sine
 
 
 @triton.jit
 def _rotate_and_append_kernel(
-    projected_ptr, query_norm_ptr, key_norm_ptr, cosine_ptr, sine_ptr, start_ptr, query_ptr,
-    key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, summary_ptr, summary_scale_ptr, page_table_ptr,
-    epsilon, query_heads, kv_heads, head_dim,
-    HAS_NORM: tl.constexpr, SUMMARY: tl.constexpr, VECTORS: tl.constexpr, INT8: tl.constexpr, LEVELS: tl.constexpr,
-    FLOAT8: tl.constexpr, PAGE_SIZE: tl.constexpr, BLOCK_DIM: tl.constexpr, DEPENDENT: tl.constexpr,
-):  # fmt: skip
+    projected_ptr,
+    query_norm_ptr,
+    key_norm_ptr,
+    epsilon,
+    cosine_ptr,
+    sine_ptr,
+    query_ptr,
+    key_page_ptr,
+    value_page_ptr,
+    key_scale_ptr,
+    value_scale_ptr,
+    summary_ptr,
+    summary_scale_ptr,
+    page_table_ptr,
+    length_ptr,
+    query_heads,
+    LAYOUT: tl.constexpr,
+    HAS_NORM: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
     """One program a head; those of the kv heads come after those of the queries, and fill their page."""
+    HEAD_DIM: tl.constexpr = LAYOUT.head_dim
+    HALF: tl.constexpr = HEAD_DIM // 2
+    PAGE_SIZE: tl.constexpr = LAYOUT.page_size
+    VECTORS: tl.constexpr = LAYOUT.summary.vectors
+    BLOCK_DIM: tl.constexpr = triton.next_power_of_2(HEAD_DIM)
+    pages = Pages(key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr)
+    summaries = Summaries(summary_ptr, summary_scale_ptr, page_table_ptr)
     head = tl.program_id(0)
     channels = tl.arange(0, BLOCK_DIM)
-    inside = channels < head_dim
-    start = tl.load(start_ptr)
-    half = head_dim // 2
-    angle = start.to(tl.int64) * half + channels % half
-    cosine = tl.load(cosine_ptr + angle, inside, 0.0)
-    sine = tl.load(sine_ptr + angle, inside, 0.0)
-    own = projected_ptr + head * head_dim
+    inside = channels < HEAD_DIM
+    position = tl.load(length_ptr) - 1
+    angle = position.to(tl.int64) * HALF + channels % HALF
+    rotation = Rotation(tl.load(cosine_ptr + angle, inside, 0.0), tl.load(sine_ptr + angle, inside, 0.0))
+    own_ptr = projected_ptr + head * HEAD_DIM
     if head < query_heads:
         wait_for_previous_kernel(DEPENDENT)
         let_next_kernel_start(DEPENDENT)
-        query = _norm_and_rotate(own, query_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
-        tl.store(query_ptr + head * head_dim + channels, query.to(query_ptr.dtype.element_ty), inside)
+        query = _norm_and_rotate(own_ptr, query_norm_ptr, epsilon, rotation, HEAD_DIM, HAS_NORM)
+        tl.store(query_ptr + head * HEAD_DIM + channels, query.to(query_ptr.dtype.element_ty), inside)
     else:
-        logical = start // PAGE_SIZE
-        page = tl.load(page_table_ptr + logical).to(tl.int64)
-        slot = start % PAGE_SIZE
-        page_of_head = page * kv_heads + head - query_heads
+        logical, slot = position // PAGE_SIZE, position % PAGE_SIZE
+        page = tl.load(pages.table_ptr + logical).to(tl.int64)
+        page_of_head = page * LAYOUT.kv_heads + head - query_heads
         # One row, as what reads and writes pages takes it.
         row, columns = tl.arange(0, 1)[:, None], channels[None, :]
         entry = page_of_head * PAGE_SIZE + slot + row
         slots = tl.arange(0, PAGE_SIZE)[:, None]
         entries = page_of_head * PAGE_SIZE + slots
-        old_keys = load_vectors(key_page_ptr, key_scale_ptr, entries, slots < slot, columns, head_dim, FLOAT8)
+        old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, entries, slots < slot, columns, LAYOUT)
         earlier = ()
-        if LEVELS == 2:
+        if LAYOUT.summary_levels == 2:
             for vector in tl.static_range(VECTORS):
-                summaries = load_earlier_summaries(
-                    logical, head - query_heads, vector, summary_ptr, summary_scale_ptr, page_table_ptr, kv_heads,
-                    head_dim, VECTORS, INT8, BLOCK_DIM,
-                )  # fmt: skip
-                earlier = earlier + (summaries,)
+                earlier = earlier + (
+                    load_earlier_summaries(logical, head - query_heads, vector, summaries, LAYOUT),
+                )
         wait_for_previous_kernel(DEPENDENT)
         let_next_kernel_start(DEPENDENT)
-        value = tl.load(own + kv_heads * head_dim + channels, inside, 0.0).to(tl.float32)
-        key = _norm_and_rotate(own, key_norm_ptr, epsilon, cosine, sine, head_dim, HAS_NORM, BLOCK_DIM)
-        store_vectors(value_page_ptr, value_scale_ptr, value[None, :], entry, row == 0, columns, head_dim, FLOAT8)
-        key = store_vectors(key_page_ptr, key_scale_ptr, key[None, :], entry, row == 0, columns, head_dim, FLOAT8)
+        value = tl.load(own_ptr + LAYOUT.kv_heads * HEAD_DIM + channels, inside, 0.0).to(tl.float32)
+        key = _norm_and_rotate(own_ptr, key_norm_ptr, epsilon, rotation, HEAD_DIM, HAS_NORM)
+        store_vectors(pages.value_ptr, pages.value_scale_ptr, value[None, :], entry, row == 0, columns, LAYOUT)
+        key = store_vectors(pages.key_ptr, pages.key_scale_ptr, key[None, :], entry, row == 0, columns, LAYOUT)
         page_keys = tl.where(slots == slot, key, old_keys)
         for vector in tl.static_range(VECTORS):
-            summary = summarise_keys(page_keys, (slots <= slot) & inside[None, :], slot + 1, vector, SUMMARY)
-            row = page_of_head * (LEVELS * VECTORS) + vector
-            kept = store_summary(
-                summary, summary_ptr, summary_scale_ptr, row, head_dim, vector, SUMMARY, INT8, BLOCK_DIM
-            )
-            if LEVELS == 2:
-                summary = summarise_superpage(kept, earlier[vector], logical, slot + 1, vector, SUMMARY, PAGE_SIZE)
-                store_summary(
-                    summary, summary_ptr, summary_scale_ptr, row + VECTORS, head_dim, vector, SUMMARY, INT8, BLOCK_DIM
-                )
+            summary = summarise_keys(page_keys, (slots <= slot) & inside[None, :], slot + 1, vector, LAYOUT)
+            summary_row = page_of_head * (LAYOUT.summary_levels * VECTORS) + vector
+            kept = store_summary(summary, summaries, summary_row, vector, LAYOUT)
+            if LAYOUT.summary_levels == 2:
+                summary = summarise_superpage(kept, earlier[vector], logical, slot + 1, vector, LAYOUT)
+                store_summary(summary, summaries, summary_row + VECTORS, vector, LAYOUT)
 
 
 def rotate_and_append(
     projected: torch.Tensor,
-    query_norm: torch.Tensor | None,
-    key_norm: torch.Tensor | None,
-    epsilon: float,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    start_token: torch.Tensor,
-    summary: str,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
+    norms: HeadNorms | None,
+    rope: RopeTables,
+    cache: LayerCache,
+    sequence: SequenceView,
 ) -> torch.Tensor:
     """As `kernels.reference.naive_rotate_and_append`.
 
     All but `projected` is read early: no output of the kernel launched before this one (`dependent_launch`).
 
     Raises:
-        ValueError: if a tensor is not on a GPU or of a matching shape and dtype, or for another summary.
+        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
     """
-    kv_heads, page_size, head_dim = require_pages(key_pages, value_pages, page_table, kv_scales)
+    layout = cache.layout
+    head_dim, kv_heads = layout.head_dim, layout.kv_heads
+    require_cache(cache)
+    require_sequence(sequence)
     require(projected, "projected", (1, None), FLOATING)
     heads, rest = divmod(projected.shape[1], head_dim)
     if rest or heads <= 2 * kv_heads or head_dim % 2:
         raise ValueError(f"projected does not hold heads of {head_dim} beside {kv_heads} kv heads: {projected.shape}")
-    vectors, levels = check_summary(summary), check_levels(page_summaries, summary)
-    shape = (key_pages.shape[0], kv_heads, None, head_dim)
-    dtype = key_pages.dtype if kv_scales is None else projected.dtype
-    require_summaries(page_summaries, summary_scales, shape, (dtype,))
-    require(start_token, "start_token", (1,), (torch.int32,))
-    for tensor, name in ((cosines, "cosines"), (sines, "sines")):
-        require(tensor, name, (None, head_dim // 2), (torch.float32,))
-        require_contiguous(tensor, name)
-    if query_norm is not None:
-        require(query_norm, "query_norm", (head_dim,), FLOATING)
-        require(key_norm, "key_norm", (head_dim,), FLOATING)
+    for table, name in zip(rope, RopeTables._fields, strict=True):
+        require(table, name, (None, head_dim // 2), (torch.float32,))
+        require_contiguous(table, name)
+    if norms is not None:
+        require(norms.query, "norms.query", (head_dim,), FLOATING)
+        require(norms.key, "norms.key", (head_dim,), FLOATING)
     query_heads = heads - 2 * kv_heads
+    dtype = projected.dtype if layout.is_float8 else layout.dtype
     queries = torch.empty((query_heads, head_dim), dtype=dtype, device=projected.device)
     dependent = launches_dependently(projected.device)
     _rotate_and_append_kernel[(query_heads + kv_heads,)](
         projected,
-        projected if query_norm is None else query_norm,
-        projected if key_norm is None else key_norm,
-        cosines,
-        sines,
-        start_token,
+        *(norms or (projected, projected, 0.0)),
+        *rope,
         queries,
-        as_codes(key_pages),
-        as_codes(value_pages),
-        *(kv_scales or (page_summaries, page_summaries)),
-        page_summaries,
-        page_summaries if summary_scales is None else summary_scales,
-        page_table,
-        epsilon,
+        *page_pointers(cache),
+        *summary_pointers(cache),
+        *sequence,
         query_heads,
-        kv_heads,
-        head_dim,
-        HAS_NORM=query_norm is not None,
-        SUMMARY=summary,
-        VECTORS=vectors,
-        INT8=summary_scales is not None,
-        LEVELS=levels,
-        FLOAT8=kv_scales is not None,
-        PAGE_SIZE=page_size,
-        BLOCK_DIM=triton.next_power_of_2(head_dim),
+        LAYOUT=layout,
+        HAS_NORM=norms is not None,
         DEPENDENT=dependent,
-        num_warps=min(max(page_size * head_dim // KEY_NUMBERS_PER_WARP, 1), 8),
+        num_warps=min(max(layout.page_size * head_dim // KEY_ELEMENTS_PER_WARP, 1), 8),
         launch_pdl=dependent,
     )
     return queries

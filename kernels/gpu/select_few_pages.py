@@ -9,13 +9,31 @@ becomes 1.0 or 0.0 by one instruction.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import triton
 import triton.language as tl
 
-from kernels.gpu.page_ranking import load_worth, order_keys, page_grid, place_chosen, worth_of
+from kernels.gpu.page_ranking import load_importance, order_keys, page_grid, place_chosen, scores_of
 
 # Of float32: what overflowed, and what is no number, still ranks above pages that are not ranked.
 LOWEST_SCORE = tl.constexpr(-3.4028234663852886e38)
+
+
+class Selection(NamedTuple):
+    """What `select_few` finds.
+
+    Args:
+        places: int32, of the pages in the list of those that are read, -1 elsewhere.
+        ranks: float32, what pages are ranked by, -inf for those that do not compete.
+        chosen: which pages are read for their ranks.
+        always_read: float32, the importance of the pages that are read anyway.
+    """
+
+    places: tl.tensor
+    ranks: tl.tensor
+    chosen: tl.tensor
+    always_read: tl.tensor
 
 
 @triton.jit
@@ -56,13 +74,13 @@ def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
     while (width > 1) & (reaching != wanted):
         third = width // 3 + 1
         low, high = key + third, key + tl.minimum(2 * third, width - 1)
-        reach_low, reach_high = _count_reaching(ranks, worth_of(low), worth_of(high))
+        reach_low, reach_high = _count_reaching(ranks, scores_of(low), scores_of(high))
         # Chosen, not branched to: a round is a chain of few instructions.
         at_high, at_low = reach_high >= wanted, reach_low >= wanted
         width = tl.where(at_high, width - (high - key), tl.where(at_low, high - low, third))
         key = tl.where(at_high, high, tl.where(at_low, low, key))
         reaching = tl.where(at_high, reach_high, tl.where(at_low, reach_low, reaching))
-    threshold = worth_of(key)
+    threshold = scores_of(key)
     # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
     ties = PAGES
     if reaching > wanted:
@@ -71,37 +89,28 @@ def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
 
 
 @triton.jit
-def select_few(
-    score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
-    entries, blocks, sink_pages,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr,
-):  # fmt: skip
+def select_few(scores, head, pages, plan, SHAPE: tl.constexpr):
     """Select for a kv head, as `kernels.gpu.page_ranking.plan_selection` plans it.
 
     Args:
-        pages: whose scores these are, ascending, as `page_grid` arranges BLOCK_PAGES of them.
-        entries, blocks: of a row of scores, and of block sums.
+        scores: as `Scores`.
+        pages: whose scores these are, ascending, as `page_grid` arranges `block_pages` of them.
+        SHAPE: a `RankingShape`.
 
     Returns:
-        int32 places of the pages in the list of those that are read, -1 elsewhere; and what `find_missed` takes: ranks,
-        which pages are chosen by them, and the share of the pages that are read anyway.
+        a `Selection` among the pages.
     """
-    worth = load_worth(
-        score_ptr, highest_ptr, total_ptr, head, page_grid(BLOCK_PAGES), pages < total_pages, entries, blocks,
-        ROWS, SHARES, BLOCKS,
-    )  # fmt: skip
-    ranked = (pages >= sink_pages) & (pages < recent_from)
-    # Ranks alone need registers from here on: they hold the worth of all pages but those that are read anyway.
-    read = tl.sum(tl.where(ranked, 0.0, worth))
-    ranks = tl.where(ranked, tl.where(worth > LOWEST_SCORE, worth, LOWEST_SCORE), float("-inf"))
-    threshold, ties = _find_threshold(ranks, ranked_pages, wanted, BLOCK_PAGES)
-    places, chosen = place_chosen(
-        ranks, pages, threshold, ties, 0, wanted, total_pages, count, sink_pages, recent_from, BLOCK_PAGES
-    )
-    return places, ranks, chosen, read
+    importance = load_importance(scores, head, page_grid(SHAPE.block_pages), pages < plan.total_pages, SHAPE)
+    ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
+    # Ranks alone need registers from here on: they hold the importance of all pages but those that are read anyway.
+    always_read = tl.sum(tl.where(ranked, 0.0, importance))
+    ranks = tl.where(ranked, tl.where(importance > LOWEST_SCORE, importance, LOWEST_SCORE), float("-inf"))
+    threshold, ties = _find_threshold(ranks, plan.ranked_pages, plan.wanted, SHAPE.block_pages)
+    places, chosen = place_chosen(ranks, pages, threshold, ties, 0, plan, SHAPE.block_pages)
+    return Selection(places, ranks, chosen, always_read)
 
 
 @triton.jit
-def find_missed(ranks, chosen, read):
-    """The share of attention that the other pages would get, of what `select_few` returns."""
-    return 1.0 - read - tl.sum(tl.where(chosen, ranks, 0.0))
+def find_missed_mass(selection):
+    """The softmax mass of the pages that a `Selection` among logits leaves out."""
+    return 1.0 - selection.always_read - tl.sum(tl.where(selection.chosen, selection.ranks, 0.0))

@@ -8,21 +8,24 @@ finds the threshold's value. A fourth launch stores the pages in order.
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Any
 
 import torch
 import triton
 import triton.language as tl
 
-from kernels.gpu.dependent_launch import wait_for_previous_kernel
+from kernels.contract import PageBudget, SelectedPages
+from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu.page_ranking import (
-    SHARE_PAGES,
-    load_worth,
+    RankingShape,
+    ScoredPages,
+    Scores,
+    fill_up_list,
+    load_importance,
     order_keys,
     page_grid,
     place_chosen,
     plan_selection,
-    worth_of,
+    scores_of,
 )
 
 # Of a program.
@@ -36,36 +39,48 @@ STATES = tl.constexpr(3)
 
 
 @triton.jit
-def _narrow_kernel(
-    score_ptr, highest_ptr, total_ptr, context_ptr, key_ptr, read_ptr, bin_ptr, state_ptr,
-    logical_pages, blocks, budget_pages, sink_pages, recent_pages,
-    ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr, PART_PAGES: tl.constexpr,
-    BLOCKS: tl.constexpr, BINS: tl.constexpr,
-    SHIFT: tl.constexpr, BITS: tl.constexpr, DEPENDENT: tl.constexpr,
-):  # fmt: skip
+def _radix_pass_kernel(
+    score_ptr,
+    highest_ptr,
+    total_ptr,
+    length_ptr,
+    key_ptr,
+    read_ptr,
+    bin_ptr,
+    state_ptr,
+    logical_pages,
+    blocks,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    SHAPE: tl.constexpr,
+    BINS: tl.constexpr,
+    SHIFT: tl.constexpr,
+    BITS: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
     """One program counts the digits of its part of a head's keys; whichever ends last finds the threshold's digit.
 
     The first launch makes the keys. `state` and `bins` are zero before it.
     """
+    scores = Scores(score_ptr, highest_ptr, total_ptr, logical_pages, blocks)
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
     wait_for_previous_kernel(DEPENDENT)
     head, part = tl.program_id(0), tl.program_id(1)
-    total_pages, _, recent_from, _, wanted = plan_selection(
-        context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
-    )
-    pages = part * PART_PAGES + tl.arange(0, PART_PAGES)
+    plan = plan_selection(length_ptr, logical_pages, budget, SHAPE.page_size)
+    wanted = plan.wanted
+    pages = part * SHAPE.block_pages + tl.arange(0, SHAPE.block_pages)
     key_ptr += head.to(tl.int64) * logical_pages
     bin_ptr += head * BINS
     state_ptr += head * STATES
     found = tl.full([], 0, tl.uint32)
     if SHIFT + BITS == 32:
-        worth = load_worth(
-            score_ptr, highest_ptr, total_ptr, head, pages, pages < total_pages, logical_pages, blocks,
-            ROWS, SHARES, BLOCKS,
-        )  # fmt: skip
-        # 0 for pages that are read anyway or lie beyond the context.
-        keys = tl.where((pages >= sink_pages) & (pages < recent_from), order_keys(worth), tl.full([1], 0, tl.uint32))
+        importance = load_importance(scores, head, pages, pages < plan.total_pages, SHAPE)
+        # 0 for pages that are read anyway or lie beyond the sequence.
+        ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
+        keys = tl.where(ranked, order_keys(importance), tl.full([1], 0, tl.uint32))
         tl.store(key_ptr + pages, keys.to(tl.int32, bitcast=True), pages < logical_pages)
-        tl.store(read_ptr + head * tl.num_programs(1) + part, tl.sum(tl.where(keys == 0, worth, 0.0), 0))
+        tl.store(read_ptr + head * tl.num_programs(1) + part, tl.sum(tl.where(keys == 0, importance, 0.0), 0))
         counted = keys > 0
     else:
         keys = tl.load(key_ptr + pages, pages < logical_pages, 0).to(tl.uint32, bitcast=True)
@@ -91,17 +106,28 @@ def _narrow_kernel(
 
 @triton.jit
 def _collect_kernel(
-    context_ptr, key_ptr, read_ptr, state_ptr, page_id_ptr, page_count_ptr, missed_ptr,
-    logical_pages, budget_pages, sink_pages, recent_pages,
-    SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr, PART_PAGES: tl.constexpr, BLOCK_PARTS: tl.constexpr,
-    BLOCK_BUDGET: tl.constexpr, DEPENDENT: tl.constexpr,
-):  # fmt: skip
+    length_ptr,
+    key_ptr,
+    read_ptr,
+    state_ptr,
+    page_id_ptr,
+    page_count_ptr,
+    missed_mass_ptr,
+    logical_pages,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    SHAPE: tl.constexpr,
+    BLOCK_PARTS: tl.constexpr,
+    BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
     """One program stores the chosen pages of its part of a head, after those of the parts before it."""
+    PART_PAGES: tl.constexpr = SHAPE.block_pages
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
     wait_for_previous_kernel(DEPENDENT)
     head, part = tl.program_id(0), tl.program_id(1)
-    total_pages, count, recent_from, _, wanted = plan_selection(
-        context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
-    )
+    plan = plan_selection(length_ptr, logical_pages, budget, SHAPE.page_size)
     key_ptr += head.to(tl.int64) * logical_pages
     page_id_ptr += head * budget_pages
     threshold = tl.load(state_ptr + head * STATES + 1).to(tl.uint32, bitcast=True)
@@ -113,21 +139,19 @@ def _collect_kernel(
         above += tl.sum((keys > threshold).to(tl.int32), 0)
         tied += tl.sum(((keys == threshold) & (keys > 0)).to(tl.int32), 0)
     first = part * PART_PAGES
-    taken = tl.minimum(first, sink_pages) + tl.maximum(
-        tl.minimum(first, total_pages) - tl.maximum(recent_from, sink_pages), 0
+    taken = tl.minimum(first, plan.sink_pages) + tl.maximum(
+        tl.minimum(first, plan.total_pages) - tl.maximum(plan.recent_from, plan.sink_pages), 0
     )
-    if wanted > 0:
+    if plan.wanted > 0:
         taken += above + tl.minimum(tied, ties)
     pages = first + page_grid(PART_PAGES)
     keys = tl.load(key_ptr + pages, pages < logical_pages, 0).to(tl.uint32, bitcast=True)
-    places, chosen = place_chosen(
-        keys, pages, threshold, ties - tied, taken, wanted, total_pages, count, sink_pages, recent_from, PART_PAGES
-    )
+    places, chosen = place_chosen(keys, pages, threshold, ties - tied, taken, plan, PART_PAGES)
     tl.store(page_id_ptr + places, pages, places >= 0)
-    if SHARES:
-        share = tl.sum(tl.where(chosen, worth_of(keys), 0.0))
+    if SHAPE.logits:
+        mass = tl.sum(tl.where(chosen, scores_of(keys), 0.0))
         parts = tl.num_programs(1)
-        read = tl.load(read_ptr + head * parts + part) + share
+        read = tl.load(read_ptr + head * parts + part) + mass
         tl.store(read_ptr + (tl.num_programs(0) + head) * parts + part, read)
         tl.debug_barrier()
         if tl.atomic_add(state_ptr + head * STATES, 1, sem="acq_rel", scope="gpu") == parts - 1:
@@ -136,71 +160,67 @@ def _collect_kernel(
             reads = tl.load(
                 read_ptr + (tl.num_programs(0) + head) * parts + other, other < parts, 0.0, cache_modifier=".cg"
             )
-            tl.store(missed_ptr + head, 1.0 - tl.sum(reads, 0))
+            tl.store(missed_mass_ptr + head, 1.0 - tl.sum(reads, 0))
             tl.store(state_ptr + head * STATES, 0)
     if part == 0:
-        entries = tl.arange(0, BLOCK_BUDGET)
-        tl.store(page_id_ptr + entries, -1, (entries >= count) & (entries < budget_pages))
-        tl.store(page_count_ptr + head, count)
+        fill_up_list(page_id_ptr, plan.selected_pages, budget_pages, BLOCK_BUDGET)
+        tl.store(page_count_ptr + head, plan.selected_pages)
 
 
 def select_among_many(
-    ranking: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    context_tokens: torch.Tensor,
-    result: tuple[torch.Tensor, torch.Tensor, torch.Tensor],
-    plan: tuple[int, int, int],
-    loading: dict[str, Any],
-    how: dict[str, Any],
+    scored: ScoredPages,
+    length_tokens: torch.Tensor,
+    budget: PageBudget,
+    selected: SelectedPages,
+    shape: RankingShape,
 ) -> None:
     """Select as `kernels.gpu.select_pages.select_from`, which prepares the arguments.
 
     Args:
-        ranking: scores [kv_heads, rows, logical_pages], highest logits and totals of blocks.
-        result: page ids, page counts and missed share, written.
-        plan: budget, sink and recent pages.
-        loading: constants of `load_worth`.
-        how: the page size, and how to launch.
+        scored: all of the pages.
+        selected: written.
     """
-    scores = ranking[0]
+    scores, device = scored.scores, scored.scores.device
     kv_heads, _, logical_pages = scores.shape
-    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
     parts = triton.cdiv(logical_pages, PART_PAGES)
-    keys = torch.empty((kv_heads, logical_pages), dtype=torch.int32, device=scores.device)
-    read = torch.empty((2, kv_heads, parts), dtype=torch.float32, device=scores.device)
-    bins, states = _exchange(kv_heads, scores.device)
+    keys = torch.empty((kv_heads, logical_pages), dtype=torch.int32, device=device)
+    read = torch.empty((2, kv_heads, parts), dtype=torch.float32, device=device)
+    bins, states = _exchange(kv_heads, device)
+    dependent = launches_dependently(device)
+    launch = {
+        "SHAPE": shape._replace(block_pages=PART_PAGES),
+        "DEPENDENT": dependent,
+        "num_warps": NUM_WARPS,
+        "launch_pdl": dependent,
+    }
     for shift, bits in DIGITS:
-        _narrow_kernel[(kv_heads, parts)](
-            *ranking,
-            context_tokens,
+        _radix_pass_kernel[(kv_heads, parts)](
+            *scored.pointers,
+            length_tokens,
             keys,
             read[0],
             bins,
             states,
             logical_pages,
-            blocks,
-            *plan,
-            PART_PAGES=PART_PAGES,
+            scored.blocks,
+            *budget,
             BINS=BINS,
             SHIFT=shift,
             BITS=bits,
-            num_warps=NUM_WARPS,
-            **loading,
-            **how,
+            **launch,
         )
     _collect_kernel[(kv_heads, parts)](
-        context_tokens,
+        length_tokens,
         keys,
         read,
         states,
-        *result,
+        *selected[:2],
+        scores if selected.missed_mass is None else selected.missed_mass,
         logical_pages,
-        *plan,
-        SHARES=loading["SHARES"],
-        PART_PAGES=PART_PAGES,
+        *budget,
         BLOCK_PARTS=triton.next_power_of_2(parts),
-        BLOCK_BUDGET=triton.next_power_of_2(plan[0]),
-        num_warps=NUM_WARPS,
-        **how,
+        BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
+        **launch,
     )
 
 

@@ -11,11 +11,20 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.contract import PageBudget, SelectedPages
 from kernels.gpu.checks import require, require_contiguous
 from kernels.gpu.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu.narrow_pages import candidate_grid, count_ranked_candidates
-from kernels.gpu.page_ranking import SHARE_PAGES, page_grid, plan_selection, sum_up_logits
-from kernels.gpu.select_few_pages import find_missed, select_few
+from kernels.gpu.narrow_pages import list_pages
+from kernels.gpu.page_ranking import (
+    LOGIT_BLOCK_PAGES,
+    RankingShape,
+    ScoredPages,
+    Scores,
+    fill_up_list,
+    plan_selection,
+    sum_up_logits,
+)
+from kernels.gpu.select_few_pages import find_missed_mass, select_few
 from kernels.gpu.select_many_pages import select_among_many
 from kernels.reference import check_selection
 
@@ -27,14 +36,20 @@ SCORES_PER_THREAD = 32
 
 @triton.jit
 def _sum_up_kernel(
-    logit_ptr, context_ptr, highest_ptr, total_ptr, logical_pages,
-    PAGE_SIZE: tl.constexpr, SHARE_PAGES: tl.constexpr, DEPENDENT: tl.constexpr,
-):  # fmt: skip
-    """One program sums up SHARE_PAGES logits of one row."""
+    logit_ptr,
+    length_ptr,
+    highest_ptr,
+    total_ptr,
+    logical_pages,
+    PAGE_SIZE: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program sums up BLOCK_PAGES logits of one row."""
     wait_for_previous_kernel(DEPENDENT)
     row, block = tl.program_id(0), tl.program_id(1)
-    pages = block * SHARE_PAGES + tl.arange(0, SHARE_PAGES)[None, :]
-    visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(context_ptr))
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)[None, :]
+    visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(length_ptr))
     logits = tl.load(logit_ptr + row.to(tl.int64) * logical_pages + pages, visible, float("-inf"))
     highest, total = sum_up_logits(logits, visible)
     entry = row * tl.num_programs(1) + block + tl.arange(0, 1)
@@ -44,44 +59,43 @@ def _sum_up_kernel(
 
 @triton.jit
 def _select_few_kernel(
-    score_ptr, highest_ptr, total_ptr, superpage_id_ptr, context_ptr, page_id_ptr, page_count_ptr, missed_ptr,
-    logical_pages, entries, blocks, budget_pages, sink_pages, recent_pages,
-    NARROWED: tl.constexpr, ROWS: tl.constexpr, SHARES: tl.constexpr, PAGE_SIZE: tl.constexpr,
-    BLOCK_PAGES: tl.constexpr, BLOCKS: tl.constexpr, BLOCK_BUDGET: tl.constexpr, DEPENDENT: tl.constexpr,
-):  # fmt: skip
+    score_ptr,
+    highest_ptr,
+    total_ptr,
+    superpage_id_ptr,
+    length_ptr,
+    page_id_ptr,
+    page_count_ptr,
+    missed_mass_ptr,
+    logical_pages,
+    entries,
+    blocks,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    SHAPE: tl.constexpr,
+    BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
     """One program selects for one kv head, from keys in registers."""
+    scores = Scores(score_ptr, highest_ptr, total_ptr, entries, blocks)
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
     wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
-    total_pages, count, recent_from, ranked_pages, wanted = plan_selection(
-        context_ptr, logical_pages, budget_pages, sink_pages, recent_pages, PAGE_SIZE
-    )
-    if NARROWED:
-        pages = candidate_grid(superpage_id_ptr, head, BLOCK_PAGES)
-        ranked_pages = count_ranked_candidates(ranked_pages, total_pages, BLOCK_PAGES)
-    else:
-        pages = page_grid(BLOCK_PAGES)
-    places, keys, chosen, read = select_few(
-        score_ptr, highest_ptr, total_ptr, head, pages, total_pages, count, recent_from, ranked_pages, wanted,
-        entries, blocks, sink_pages, ROWS, SHARES, BLOCK_PAGES, BLOCKS,
-    )  # fmt: skip
+    plan = plan_selection(length_ptr, logical_pages, budget, SHAPE.page_size)
+    pages, plan = list_pages(superpage_id_ptr, head, plan, SHAPE)
+    selection = select_few(scores, head, pages, plan, SHAPE)
     page_id_ptr += head * budget_pages
-    tl.store(page_id_ptr + places, pages, places >= 0)
-    entries = tl.arange(0, BLOCK_BUDGET)
-    tl.store(page_id_ptr + entries, -1, (entries >= count) & (entries < budget_pages))
-    tl.store(page_count_ptr + head, count)
-    if SHARES:
-        tl.store(missed_ptr + head, find_missed(keys, chosen, read))
+    tl.store(page_id_ptr + selection.places, pages, selection.places >= 0)
+    fill_up_list(page_id_ptr, plan.selected_pages, budget_pages, BLOCK_BUDGET)
+    tl.store(page_count_ptr + head, plan.selected_pages)
+    if SHAPE.logits:
+        tl.store(missed_mass_ptr + head, find_missed_mass(selection))
 
 
 def select_pages(
-    scores: torch.Tensor,
-    context_tokens: torch.Tensor,
-    page_size: int,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
-    logits: bool,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+    scores: torch.Tensor, length_tokens: torch.Tensor, page_size: int, budget: PageBudget, logits: bool
+) -> SelectedPages:
     """As `kernels.reference.naive_select_pages`.
 
     Raises:
@@ -89,80 +103,77 @@ def select_pages(
             a GPU or of a matching shape and dtype.
     """
     require(scores, "scores", (None, None, None), (torch.float32,))
-    require(context_tokens, "context_tokens", (1,), (torch.int32,))
+    require(length_tokens, "length_tokens", (1,), (torch.int32,))
     require_contiguous(scores, "scores")
-    check_selection(scores, budget_pages, sink_pages, recent_pages, logits)
+    check_selection(scores, budget, logits)
     if not logits:
-        return select_from(scores, None, None, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+        return select_from(ScoredPages(scores, None, None), length_tokens, page_size, budget)
     kv_heads, rows, logical_pages = scores.shape
-    blocks = triton.cdiv(logical_pages, SHARE_PAGES)
+    blocks = triton.cdiv(logical_pages, LOGIT_BLOCK_PAGES)
     highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=scores.device)
     dependent = launches_dependently(scores.device)
     _sum_up_kernel[(kv_heads * rows, blocks)](
         scores,
-        context_tokens,
+        length_tokens,
         highest,
         total,
         logical_pages,
         PAGE_SIZE=page_size,
-        SHARE_PAGES=SHARE_PAGES,
+        BLOCK_PAGES=LOGIT_BLOCK_PAGES,
         DEPENDENT=dependent,
         num_warps=1,
         launch_pdl=dependent,
     )
-    return select_from(scores, highest, total, context_tokens, page_size, budget_pages, sink_pages, recent_pages)
+    return select_from(ScoredPages(scores, highest, total), length_tokens, page_size, budget)
+
+
+def empty_selection(kv_heads: int, budget_pages: int, logits: bool, device: torch.device) -> SelectedPages:
+    """Room for the pages that are selected."""
+    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
+    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
+    return SelectedPages(
+        page_ids, page_counts, torch.empty(kv_heads, dtype=torch.float32, device=device) if logits else None
+    )
 
 
 def select_from(
-    scores: torch.Tensor,
-    highest: torch.Tensor | None,
-    total: torch.Tensor | None,
-    context_tokens: torch.Tensor,
+    scored: ScoredPages,
+    length_tokens: torch.Tensor,
     page_size: int,
-    budget_pages: int,
-    sink_pages: int,
-    recent_pages: int,
+    budget: PageBudget,
     logical_pages: int | None = None,
     superpage_ids: torch.Tensor | None = None,
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
-    """Select by one score a page, or by the shares of logits.
+) -> SelectedPages:
+    """Select by one score a page, or by the softmax mass of logits.
 
     Args:
-        scores: float32 [kv_heads, rows, entries]; logits if `highest` is given.
-        highest, total: float32 [kv_heads, rows, blocks of SHARE_PAGES], as `sum_up_logits` gives them.
         logical_pages: of the page table; None if all of them have scores.
         superpage_ids: whose pages have scores, as `kernels.gpu.narrow_pages.Candidates` has them; None for all pages.
     """
-    kv_heads, rows, entries = scores.shape
-    shares, device = highest is not None, scores.device
-    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
-    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
-    missed_share = torch.empty(kv_heads, dtype=torch.float32, device=device) if shares else None
-    blocks = highest.shape[2] if shares else 1
-    ranking = (scores, highest if shares else scores, total if shares else scores)
-    result = (page_ids, page_counts, missed_share if shares else scores)
-    plan = (budget_pages, sink_pages, recent_pages)
+    kv_heads, rows, entries = scored.scores.shape
+    logits, device = scored.highest is not None, scored.scores.device
+    selected = empty_selection(kv_heads, budget.pages, logits, device)
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(entries))
+    blocks = triton.next_power_of_2(scored.blocks)
+    shape = RankingShape(rows, logits, page_size, block_pages, blocks, superpage_ids is not None)
+    if entries > FEW_PAGES:
+        select_among_many(scored, length_tokens, budget, selected, shape)
+        return selected
     dependent = launches_dependently(device)
-    how = {"PAGE_SIZE": page_size, "DEPENDENT": dependent, "launch_pdl": dependent}
-    loading = {"ROWS": rows, "SHARES": shares, "BLOCKS": triton.next_power_of_2(blocks)}
-    if entries <= FEW_PAGES:
-        block_pages = max(SHARE_PAGES, triton.next_power_of_2(entries))
-        _select_few_kernel[(kv_heads,)](
-            *ranking,
-            context_tokens if superpage_ids is None else superpage_ids,
-            context_tokens,
-            *result,
-            logical_pages or entries,
-            entries,
-            blocks,
-            *plan,
-            NARROWED=superpage_ids is not None,
-            BLOCK_PAGES=block_pages,
-            BLOCK_BUDGET=triton.next_power_of_2(budget_pages),
-            num_warps=max(block_pages // (32 * SCORES_PER_THREAD), 4),
-            **loading,
-            **how,
-        )
-        return page_ids, page_counts, missed_share
-    select_among_many(ranking, context_tokens, result, plan, loading, how)
-    return page_ids, page_counts, missed_share
+    _select_few_kernel[(kv_heads,)](
+        *scored.pointers,
+        length_tokens if superpage_ids is None else superpage_ids,
+        length_tokens,
+        *selected[:2],
+        selected.missed_mass if logits else scored.scores,
+        logical_pages or entries,
+        entries,
+        scored.blocks,
+        *budget,
+        SHAPE=shape,
+        BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
+        DEPENDENT=dependent,
+        num_warps=max(block_pages // (32 * SCORES_PER_THREAD), 4),
+        launch_pdl=dependent,
+    )
+    return selected

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import torch
 
-from kernels.reference.matrices import Matrix, PackedMatrix, naive_quantized_linear
-from kernels.reference.page_summaries import KvScales, naive_append_keys_values
+from kernels.contract import HeadNorms, LayerCache, Matrix, PackedMatrix, RopeTables, SequenceView
+from kernels.reference.matrices import naive_quantized_linear
+from kernels.reference.page_summaries import naive_append_keys_values
 from kernels.reference.tokens import naive_apply_rope, naive_rms_norm, naive_swiglu
 
 
@@ -66,49 +67,38 @@ def naive_linear_add(
 
 def naive_rotate_and_append(
     projected: torch.Tensor,
-    query_norm: torch.Tensor | None,
-    key_norm: torch.Tensor | None,
-    epsilon: float,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
-    key_pages: torch.Tensor,
-    value_pages: torch.Tensor,
-    page_summaries: torch.Tensor,
-    page_table: torch.Tensor,
-    start_token: torch.Tensor,
-    summary: str,
-    summary_scales: torch.Tensor | None = None,
-    kv_scales: KvScales | None = None,
+    norms: HeadNorms | None,
+    rope: RopeTables,
+    cache: LayerCache,
+    sequence: SequenceView,
 ) -> torch.Tensor:
     """Norm and rotate one token's queries and keys, and write its key and value to their page.
 
     Args:
         projected: [1, (query_heads + 2 * kv_heads) * head_dim]: queries, keys, values.
-        query_norm, key_norm: [head_dim], of Qwen3's norms of each head; None without.
-        epsilon: of these norms.
-        cosines, sines: float32 [max_tokens, head_dim // 2].
-        key_pages ... kv_scales: as for `naive_append_keys_values`.
+        norms: of each query and key; None without.
+        rope: of all positions.
+        cache, sequence: as for `naive_append_keys_values`.
 
     Returns:
         The queries, [query_heads, head_dim] in the dtype of the pages; over 8-bit pages, in that of `projected`.
     """
-    kv_heads, head_dim = key_pages.shape[1], key_pages.shape[3]
-    heads = projected.float().view(1, -1, head_dim)
-    queries, keys, values = heads.split((heads.shape[1] - 2 * kv_heads, kv_heads, kv_heads), dim=1)
-    if query_norm is not None:
-        queries, keys = naive_rms_norm(queries, query_norm, epsilon), naive_rms_norm(keys, key_norm, epsilon)
+    layout = cache.layout
+    heads = projected.float().view(1, -1, layout.head_dim)
+    query_heads = heads.shape[1] - 2 * layout.kv_heads
+    queries, keys, values = heads.split((query_heads, layout.kv_heads, layout.kv_heads), dim=1)
+    if norms is not None:
+        queries = naive_rms_norm(queries, norms.query, norms.epsilon)
+        keys = naive_rms_norm(keys, norms.key, norms.epsilon)
     queries, keys = queries.clone(), keys.clone()
-    naive_apply_rope(queries, keys, cosines, sines, start_token)
-    naive_append_keys_values(
-        keys, values, key_pages, value_pages, page_summaries, page_table, start_token, summary, summary_scales,
-        kv_scales,
-    )  # fmt: skip
-    return queries[0].to(key_pages.dtype if kv_scales is None else projected.dtype)
+    naive_apply_rope(queries, keys, rope, sequence.length_tokens - 1)
+    naive_append_keys_values(keys, values, cache, sequence)
+    return queries[0].to(projected.dtype if layout.is_float8 else layout.dtype)
 
 
 def _multiply(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
     """float32 [rows, out_channels]."""
     if isinstance(matrix, PackedMatrix):
-        return naive_quantized_linear(hidden, *matrix, bias)
+        return naive_quantized_linear(hidden, matrix, bias)
     product = hidden @ matrix.float().T
     return product if bias is None else product + bias.float()

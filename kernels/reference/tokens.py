@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch.nn.functional import silu
 
+from kernels.contract import RopeTables
+
 
 def naive_rms_norm(
     hidden: torch.Tensor, weight: torch.Tensor, epsilon: float, residual: torch.Tensor | None = None
@@ -28,21 +30,17 @@ def naive_rms_norm(
 
 
 def naive_apply_rope(
-    queries: torch.Tensor,
-    keys: torch.Tensor,
-    cosines: torch.Tensor,
-    sines: torch.Tensor,
-    positions: torch.Tensor,
+    queries: torch.Tensor, keys: torch.Tensor, rope: RopeTables, positions: torch.Tensor
 ) -> None:
     """Rotate queries and keys in place; channel d pairs with channel d + head_dim / 2, as in Hugging Face's Llama.
 
     Args:
         queries: [new_tokens, query_heads, head_dim]; may be a view with strides, its last dimension contiguous.
         keys: [new_tokens, kv_heads, head_dim], likewise.
-        cosines, sines: float32 [max_tokens, head_dim // 2].
+        rope: of all positions.
         positions: int32 [new_tokens].
     """
-    cosine, sine = cosines[positions.long()].unsqueeze(1), sines[positions.long()].unsqueeze(1)
+    cosine, sine = (table[positions.long()].unsqueeze(1) for table in rope)
     for heads in (queries, keys):
         first, second = heads.float().chunk(2, dim=-1)
         heads.copy_(torch.cat((first * cosine - second * sine, second * cosine + first * sine), dim=-1))

@@ -18,14 +18,25 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 import kernels.gpu
-from kernels.reference import PackedMatrix
+from kernels.contract import (
+    SUMMARIES,
+    CacheLayout,
+    LayerCache,
+    Matrix,
+    PackedMatrix,
+    PageBudget,
+    PartialAttention,
+    RopeTables,
+    SequenceView,
+)
+from kernels.float8 import FLOAT8
 
 HOPPER = GPUTarget("cuda", 90, 32)
 TYPES = {
     torch.bfloat16: "*bf16",
     torch.float16: "*fp16",
     torch.float32: "*fp32",
-    torch.float8_e4m3fn: "*fp8e4nv",
+    FLOAT8: "*fp8e4nv",
     torch.int64: "*i64",
     torch.int32: "*i32",
     torch.int8: "*i8",
@@ -99,37 +110,35 @@ def floats(*shape: int, dtype: torch.dtype = DTYPE) -> torch.Tensor:
     return torch.zeros(shape, dtype=dtype)
 
 
+def rope_tables() -> RopeTables:
+    angles = floats(64, HEAD_DIM // 2, dtype=torch.float32)
+    return RopeTables(angles, angles)
+
+
 def run_paged_operators(float8: bool) -> None:
     """Those that read and write the cache."""
-    ops, one = kernels.gpu, integers(1)
-    shape = (8, KV_HEADS, PAGE_SIZE, HEAD_DIM)
-    pages = floats(*shape, dtype=torch.float8_e4m3fn if float8 else DTYPE)
-    kv_scales = tuple(floats(*shape[:3], dtype=torch.float32) for _ in range(2)) if float8 else None
+    ops, length = kernels.gpu, integers(1)
     query = floats(KV_HEADS * GROUP, HEAD_DIM)
     new = floats(3, KV_HEADS, HEAD_DIM)
-    angles = floats(64, HEAD_DIM // 2, dtype=torch.float32)
     projected = floats(1, (KV_HEADS * GROUP + 2 * KV_HEADS) * HEAD_DIM)
-    two_levels = () if float8 else (("mean", 2, 2),)
-    for summary, vectors, levels in (("bounds", 2, 1), ("mean", 1, 1), *two_levels):
-        summaries = floats(8, KV_HEADS, vectors, HEAD_DIM, dtype=torch.int8)
-        scales = floats(8, KV_HEADS, vectors, dtype=torch.float32)
-        ops.append_keys_values(new, new, pages, pages, summaries, integers(8), one, summary, scales, kv_scales)
-        ops.rotate_and_append(
-            projected, None, None, 1e-5, angles, angles, pages, pages, summaries, integers(8), one, summary, scales,
-            kv_scales,
-        )  # fmt: skip
+    budget = PageBudget(40, 1, 1)
+    for summary, levels in (("bounds", 1), ("mean", 1), *(() if float8 else (("mean", 2),))):
+        dtype = FLOAT8 if float8 else DTYPE
+        layout = CacheLayout(PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype, SUMMARIES[summary], torch.int8, levels)
+        specs = layout.specs(8)
+        cache = LayerCache(layout, **{name: floats(*shape, dtype=dtype) for name, (shape, dtype) in specs.items()})
+        ops.append_keys_values(new, new, cache, SequenceView(integers(8), length))
+        ops.rotate_and_append(projected, None, rope_tables(), cache, SequenceView(integers(8), length))
         # Selected each by itself, and by several programs or after superpages.
         for logical_pages in (700, 10000)[levels - 1 :]:
-            ops.choose_and_attend(
-                query, pages, pages, summaries, integers(logical_pages), one, summary, 0.1, 40, 1, 1, scales, kv_scales
-            )
-    ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), one, PAGE_SIZE, 40, 1, 1, True)
+            ops.choose_and_attend(query, cache, SequenceView(integers(logical_pages), length), budget, 0.1)
+    ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), length, PAGE_SIZE, budget, True)
     # Of 8-bit pages two programs share a multiprocessor, and do not meet.
-    ops.dense_decode_attention(query, pages, pages, integers(1100), one, 0.1, kv_scales)
-    ops.gather_pages(pages, pages, integers(8), 100, DTYPE, kv_scales)
+    ops.dense_decode_attention(query, cache, SequenceView(integers(1100), length), 0.1)
+    ops.gather_pages(cache, integers(8), 100, DTYPE)
 
 
-def draw_matrix(width: int, bits: int) -> torch.Tensor | PackedMatrix:
+def draw_matrix(width: int, bits: int) -> Matrix:
     """Of 256 rows."""
     if bits == 16:
         return floats(256, width)
@@ -147,13 +156,12 @@ def run_other_operators() -> None:
         ops.norm_linear(hidden, norm, 1e-5, matrix)
         ops.norm_swiglu(hidden, norm, 1e-5, matrix)
         ops.linear_add(hidden, matrix, floats(1, 256))
-    ops.quantized_linear(floats(64, width), *matrix)
+    ops.quantized_linear(floats(64, width), matrix)
     ops.rms_norm(floats(3, width), norm, 1e-5, floats(3, width))
     ops.swiglu(floats(3, width))
-    angles, positions = floats(64, HEAD_DIM // 2, dtype=torch.float32), integers(3)
-    ops.apply_rope(floats(3, 8, HEAD_DIM), floats(3, KV_HEADS, HEAD_DIM), angles, angles, positions)
-    sums = floats(8, 3, dtype=torch.float32)
-    ops.merge_attention(floats(3, 8, HEAD_DIM), sums, floats(3, 8, HEAD_DIM), sums, DTYPE)
+    ops.apply_rope(floats(3, 8, HEAD_DIM), floats(3, KV_HEADS, HEAD_DIM), rope_tables(), integers(3))
+    part = PartialAttention(floats(3, 8, HEAD_DIM), floats(8, 3, dtype=torch.float32))
+    ops.merge_attention(part, part, DTYPE)
 
 
 if __name__ == "__main__":

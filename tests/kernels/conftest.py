@@ -8,10 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
+from typing import NamedTuple
 
 import pytest
 import torch
+
+from kernels.contract import SUMMARIES, CacheLayout, Kernels, LayerCache, SequenceView
+from kernels.float8 import widen
 
 HAS_GPU = torch.cuda.is_available()  # without one, tests/conftest.py has Triton interpret its kernels
 
@@ -47,7 +50,7 @@ class Implementation:
     """A set of operators, the device it runs on, and the dtypes of the cache it takes."""
 
     name: str
-    kernels: ModuleType
+    kernels: Kernels
     device: torch.device
     dtypes: tuple[torch.dtype, ...]
 
@@ -76,26 +79,67 @@ def poisoned_memory(monkeypatch):
         monkeypatch.setattr(torch, name, poisoned)
 
 
-@dataclass
-class PagedCase:
-    """One layer's cache with a permuted page table; every page it does not map holds NaN."""
+class PagedCase(NamedTuple):
+    """One sequence in one layer's cache, with a permuted page table; every page it does not map holds NaN.
 
-    keys: torch.Tensor  # [tokens, kv_heads, head_dim]
+    Args:
+        keys, values: [tokens, kv_heads, head_dim].
+        query: [query_heads, head_dim].
+        cache: what the operators take; its key, value and summary tensors hold `keys` and `values`.
+        sequence: all tokens.
+    """
+
+    keys: torch.Tensor
     values: torch.Tensor
-    key_pages: torch.Tensor
-    value_pages: torch.Tensor
-    page_summaries: torch.Tensor
-    summary_scales: torch.Tensor | None
-    page_table: torch.Tensor
-    context_tokens: torch.Tensor
-    query: torch.Tensor  # [query_heads, head_dim]
+    query: torch.Tensor
+    cache: LayerCache
+    sequence: SequenceView
 
-    def score_arguments(self, page_size, summary="bounds", scale=1.0):
-        """What `page_scores` takes."""
-        return (
-            self.query, self.page_summaries, self.page_table, self.context_tokens, page_size, summary, scale,
-            self.summary_scales,
-        )  # fmt: skip
+    @property
+    def physical_pages(self) -> torch.Tensor:
+        """int64 [logical_pages], as an index."""
+        return self.sequence.page_table.long()
+
+    def first(self, tokens: int) -> SequenceView:
+        """The sequence when it had only its first `tokens`."""
+        return self.sequence._replace(length_tokens=torch.full_like(self.sequence.length_tokens, tokens))
+
+    def kept_summaries(self) -> torch.Tensor:
+        """What the summaries of its pages stand for, float32 [logical_pages, kv_heads, vectors, head_dim]."""
+        scales = self.cache.summary_scales
+        return widen(self.cache.summaries[self.physical_pages], None if scales is None else scales[self.physical_pages])
+
+
+def empty_cache(layout: CacheLayout, pages: int, device: torch.device) -> LayerCache:
+    """So many physical pages in which everything that nobody writes shows: NaN, and -77 in int8 summaries."""
+    tensors = {}
+    for name, (shape, dtype) in layout.specs(pages).items():
+        unwritten = float("nan") if dtype.is_floating_point else -77
+        tensors[name] = torch.full(shape, unwritten, device=device).to(dtype)
+    return LayerCache(layout, **tensors)
+
+
+def permuted_table(pages: int, generator: torch.Generator, device: torch.device) -> torch.Tensor:
+    """int32 [pages] into a pool of three more."""
+    return torch.randperm(pages + 3, generator=generator)[:pages].int().to(device)
+
+
+def write_summaries(cache: LayerCache, keys: torch.Tensor, physical_pages: list[int]) -> None:
+    """Those of each page's keys, in plain torch, apart from the specification."""
+    page_size, has_steps = cache.layout.page_size, cache.layout.has_int8_summaries
+    for logical, page in enumerate(physical_pages):
+        page_keys = keys[logical * page_size : (logical + 1) * page_size].float()
+        mean = page_keys.mean(0)
+        parts = {
+            "bounds": (page_keys.amin(0), page_keys.amax(0)),
+            "spread": (mean, (page_keys - mean).abs().mean(0)),
+            "mean": (mean,),
+        }[cache.layout.summary.name]
+        exact = torch.stack(parts, dim=1)  # [kv_heads, vectors, head_dim]
+        if has_steps:
+            cache.summary_scales[page] = exact.abs().amax(2) / 126.5
+            exact = (exact / cache.summary_scales[page].unsqueeze(2)).round()
+        cache.summaries[page] = exact.to(cache.layout.summary_dtype)
 
 
 @pytest.fixture
@@ -105,38 +149,23 @@ def make_case() -> Callable[..., PagedCase]:
     def make(
         device, dtype, tokens, kv_heads=2, group=1, head_dim=64, page_size=16, seed=0, summary="bounds", int8=False
     ) -> PagedCase:
+        cpu = torch.device("cpu")  # the same numbers for every device
         generator = torch.Generator().manual_seed(seed)
         pages = -(-tokens // page_size)
         keys, values = torch.randn((2, tokens, kv_heads, head_dim), generator=generator).to(dtype)
-        page_table = torch.randperm(pages + 3, generator=generator)[:pages]
-        shape = (pages + 3, kv_heads, page_size, head_dim)
-        key_pages, value_pages = torch.full((2, *shape), float("nan"), dtype=dtype)
-        vectors = (pages + 3, kv_heads, 1 if summary == "mean" else 2)
-        page_summaries = torch.full((*vectors, head_dim), -77 if int8 else float("nan"))
-        summary_scales = torch.full(vectors, float("nan"))
+        page_table = permuted_table(pages, generator, cpu)
+        summary_dtype = torch.int8 if int8 else dtype
+        layout = CacheLayout(page_size, kv_heads, head_dim, dtype, SUMMARIES[summary], summary_dtype)
+        cache = empty_cache(layout, pages + 3, cpu)
         positions = torch.arange(tokens)
-        physical, slots = page_table[positions // page_size], positions % page_size
-        key_pages[physical, :, slots], value_pages[physical, :, slots] = keys, values
-        for logical, page in enumerate(page_table.tolist()):
-            page_keys = keys[logical * page_size : (logical + 1) * page_size].float()
-            mean = page_keys.mean(0)
-            parts = {
-                "bounds": (page_keys.amin(0), page_keys.amax(0)),
-                "spread": (mean, (page_keys - mean).abs().mean(0)),
-                "mean": (mean,),
-            }[summary]
-            exact = torch.stack(parts, dim=1)  # [kv_heads, vectors, head_dim]
-            if int8:
-                summary_scales[page] = exact.abs().amax(2) / 126.5
-                exact = exact / summary_scales[page].unsqueeze(2)
-                exact = exact.round()
-            page_summaries[page] = exact
-        page_summaries = page_summaries.to(torch.int8 if int8 else dtype)
+        physical, slots = page_table.long()[positions // page_size], positions % page_size
+        cache.key_pages[physical, :, slots], cache.value_pages[physical, :, slots] = keys, values
+        write_summaries(cache, keys, page_table.tolist())
         query = torch.randn((kv_heads * group, head_dim), generator=generator).to(dtype)
-        lengths = torch.tensor([tokens], dtype=torch.int32)
-        scales = summary_scales if int8 else None
-        tensors = (keys, values, key_pages, value_pages, page_summaries, scales, page_table.int(), lengths, query)
-        return PagedCase(*(None if tensor is None else tensor.to(device) for tensor in tensors))
+        length = torch.tensor([tokens], dtype=torch.int32)
+        cache = LayerCache(layout, *(None if tensor is None else tensor.to(device) for tensor in cache[1:]))
+        sequence = SequenceView(page_table.to(device), length.to(device))
+        return PagedCase(keys.to(device), values.to(device), query.to(device), cache, sequence)
 
     return make
 

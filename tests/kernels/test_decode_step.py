@@ -7,8 +7,8 @@ import torch
 import triton
 
 from kernels import reference
+from kernels.contract import SUMMARIES, HeadNorms, PackedMatrix, RopeTables
 from kernels.gpu import decode_linear
-from kernels.reference import PackedMatrix
 from quest_core.quantization import quantize
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -121,7 +121,7 @@ def test_integers_lose_no_more_than_the_result_does(ops, bits, case):
         hidden[:, ::32] *= 200
     hidden *= {"zeros": 0.0, "tiny": 2.0**-12, "large": 2.0**9}.get(case, 1.0)
     matrix = draw_matrix(ops, torch.float16, bits, 64, 320)
-    exact = hidden.double() @ reference.naive_dequantize(*matrix, 320, torch.float32).double().T
+    exact = hidden.double() @ reference.naive_dequantize(matrix, 320, torch.float32).double().T
     product = torch.zeros((1, 64), dtype=torch.float16, device=ops.device)
     ops.kernels.linear_add(hidden, matrix, product)
     assert (product.double() - exact).norm() <= 1.5 * (exact.half().double() - exact).norm()
@@ -168,13 +168,7 @@ def test_a_quantised_matrix_is_an_operand(ops):
     assert matrix.operand.bits == 4
 
 
-def normed_case(make_case, ops, dtype, tokens, **shape):
-    """A cache that ends with the token to be appended, which is not in it yet."""
-    case = make_case(ops.device, dtype, tokens, **shape)
-    return case, torch.tensor([tokens - 1], dtype=torch.int32, device=ops.device)
-
-
-@pytest.mark.parametrize("summary", ["bounds", "spread", "mean"])
+@pytest.mark.parametrize("summary", SUMMARIES)
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
 @pytest.mark.parametrize("qk_norm", [False, True])
 @pytest.mark.parametrize(
@@ -184,24 +178,17 @@ def test_rotate_and_append(ops, make_case, assert_close, tokens, group, head_dim
     dtype, kv_heads = ops.dtypes[0], 2
     shape = {"group": group, "head_dim": head_dim, "page_size": page_size, "summary": summary, "int8": int8}
     projected = draw(ops, dtype, 1, (group + 2) * kv_heads * head_dim)
-    norms = [draw(ops, dtype, head_dim) if qk_norm else None for _ in range(2)]
+    norms = HeadNorms(*(draw(ops, dtype, head_dim) for _ in range(2)), EPSILON) if qk_norm else None
     angles = draw(ops, torch.float32, 40, head_dim // 2)
-    tables = (angles.cos(), angles.sin())
+    rope = RopeTables(angles.cos(), angles.sin())
     outcomes = []
     for append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
-        case, start = normed_case(make_case, ops, dtype, tokens, **shape)
-        queries = append(
-            projected.clone(), *norms, EPSILON, *tables, case.key_pages, case.value_pages, case.page_summaries,
-            case.page_table, start, summary, case.summary_scales,
-        )  # fmt: skip
-        page = int(case.page_table[(tokens - 1) // page_size])
+        case = make_case(ops.device, dtype, tokens, **shape)
+        queries = append(projected.clone(), norms, rope, case.cache, case.sequence)
+        page = case.physical_pages[-1]
         filled = slice(0, (tokens - 1) % page_size + 1)
-        summaries = case.page_summaries[page].float()
-        if int8:
-            summaries = summaries * case.summary_scales[page].unsqueeze(2)
-        outcomes.append(
-            (queries, case.key_pages[page, :, filled], case.value_pages[page, :, filled], summaries)
-        )
+        keys, values = (pages[page, :, filled] for pages in (case.cache.key_pages, case.cache.value_pages))
+        outcomes.append((queries, keys, values, case.kept_summaries()[-1]))
     for actual, expected in zip(outcomes[1], outcomes[0], strict=True):
         assert actual.dtype == expected.dtype
         assert_close(actual, expected, 1e-2 if int8 else {torch.float32: 1e-5}.get(dtype, 4e-3))

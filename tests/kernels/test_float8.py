@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import replace
 
 import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import SUMMARIES, CacheLayout, HeadNorms, LayerCache, RopeTables, SelectedPages, SequenceView
+from kernels.float8 import FLOAT8, SMALLEST_SCALE, round_to_float8, widen
 from kernels.gpu import float8
-from kernels.reference import FLOAT8, KvScales, round_to_float8, widen
+from tests.kernels.conftest import PagedCase, empty_cache, permuted_table
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 EPSILON = 1e-5
@@ -24,49 +26,37 @@ def draw(ops, dtype, *shape, spread=0.0):
     return (vectors * 2.0 ** lengths.clamp(-12, 12)).to(ops.device, dtype)
 
 
-@dataclass
-class Pages:
-    """An empty 8-bit cache of one layer, in which everything nobody writes shows, and the arguments to fill it."""
-
-    key_pages: torch.Tensor
-    value_pages: torch.Tensor
-    page_summaries: torch.Tensor
-    summary_scales: torch.Tensor | None
-    page_table: torch.Tensor
-    kv_scales: KvScales
-
-    def append(self, append, keys, values, start, summary):
-        start_token = torch.tensor([start], dtype=torch.int32, device=keys.device)
-        append(
-            keys, values, self.key_pages, self.value_pages, self.page_summaries, self.page_table, start_token, summary,
-            self.summary_scales, self.kv_scales,
-        )  # fmt: skip
-
-    def tokens(self, store, count):
-        """What is kept of the first tokens, float32 [tokens, kv_heads, head_dim]."""
-        pages = (self.key_pages, self.value_pages)[store]
-        widened = widen(pages, self.kv_scales[store])[self.page_table.long()]
-        return widened.transpose(1, 2).flatten(0, 1)[:count]
-
-
-def make_pages(ops, tokens, kv_heads=2, head_dim=64, page_size=16, summary="bounds", summary_dtype=torch.int8):
+def empty_case(
+    ops, tokens, dtype=torch.float32, group=1, head_dim=64, page_size=16, summary="bounds", summary_dtype=torch.int8
+):
+    """Keys, values and a query, and 8-bit pages for them that nobody has written to; everything unwritten shows."""
+    layout = CacheLayout(page_size, 2, head_dim, FLOAT8, SUMMARIES[summary], summary_dtype)
     pages = -(-tokens // page_size)
-    table = torch.randperm(pages + 3, generator=torch.Generator().manual_seed(tokens))[:pages]
-    shape = (pages + 3, kv_heads, page_size, head_dim)
-    stores = [torch.empty(shape, device=ops.device, dtype=FLOAT8) for _ in range(2)]
-    scales = tuple(torch.empty(shape[:3], device=ops.device) for _ in range(2))
-    vectors = (pages + 3, kv_heads, reference.SUMMARY_VECTORS[summary])
-    summaries = torch.empty((*vectors, head_dim), device=ops.device, dtype=summary_dtype)
-    summary_scales = torch.empty(vectors, device=ops.device) if summary_dtype == torch.int8 else None
-    return Pages(*stores, summaries, summary_scales, table.int().to(ops.device), scales)
+    table = permuted_table(pages, torch.Generator().manual_seed(tokens), ops.device)
+    keys, values = draw(ops, dtype, 2, tokens, 2, head_dim, spread=1.0)
+    query = draw(ops, dtype, 2 * group, head_dim)
+    length = torch.tensor([tokens], dtype=torch.int32, device=ops.device)
+    return PagedCase(keys, values, query, empty_cache(layout, pages + 3, ops.device), SequenceView(table, length))
 
 
-def fill(ops, tokens, group=1, dtype=torch.float32, **shape):
-    """A filled cache, written by the specification, and a query."""
-    pages = make_pages(ops, tokens, **shape)
-    keys, values = draw(ops, dtype, 2, tokens, 2, pages.key_pages.shape[3], spread=1.0)
-    pages.append(reference.naive_append_keys_values, keys, values, 0, shape.get("summary", "bounds"))
-    return pages, draw(ops, dtype, 2 * group, pages.key_pages.shape[3])
+def append(function, case, *ends):
+    """Write its tokens in pieces that end there."""
+    for first, last in zip((0, *ends), ends, strict=False):
+        if last > first:
+            function(case.keys[first:last], case.values[first:last], case.cache, case.first(last))
+
+
+def filled_case(ops, tokens, *arguments, **shape):
+    """One that the specification has filled."""
+    case = empty_case(ops, tokens, *arguments, **shape)
+    append(reference.naive_append_keys_values, case, tokens)
+    return case
+
+
+def kept(case, tokens):
+    """What is kept of the first keys and values, float32 [2, tokens, kv_heads, head_dim]."""
+    stores = (case.cache.keys_at(case.physical_pages), case.cache.values_at(case.physical_pages))
+    return torch.stack([store.transpose(1, 2).flatten(0, 1)[:tokens] for store in stores])
 
 
 @pytest.fixture(params=["bytes", "converted"])
@@ -87,7 +77,7 @@ def test_rounding_is_within_half_a_step_and_exact_in_16_bits():
     # Half of the last of 3 bits below the leading one, or half of the smallest code.
     smallest = scales.unsqueeze(-1) * 2.0**-10
     assert ((rounded - vectors).abs() <= (vectors.abs() * 2.0**-4).maximum(smallest)).all()
-    assert (codes.float().abs().amax(-1)[scales > reference.SMALLEST_SCALE] > 223).all()
+    assert (codes.float().abs().amax(-1)[scales > SMALLEST_SCALE] > 223).all()
     for dtype in (torch.bfloat16, torch.float16):
         fits = (vectors.abs() < 3e4).all(-1)
         assert torch.equal(widen(codes, scales, dtype).float()[fits], rounded[fits])
@@ -96,7 +86,7 @@ def test_rounding_is_within_half_a_step_and_exact_in_16_bits():
 def test_zeros_and_the_largest_numbers_stay_what_they_are():
     vectors = torch.tensor([[0.0, -0.0, 0.0], [448.0, -1.0, 0.0], [449.0, -448.0, 2.0], [3e38, 1.0, -3e38]])
     codes, scales = round_to_float8(vectors)
-    assert scales[:3].tolist() == [reference.SMALLEST_SCALE, 1.0, 2.0]
+    assert scales[:3].tolist() == [SMALLEST_SCALE, 1.0, 2.0]
     assert widen(codes, scales)[:3].tolist() == [[0.0, 0.0, 0.0], [448.0, -1.0, 0.0], [448.0, -448.0, 2.0]]
     assert widen(codes, scales)[3, 0] == pytest.approx(3e38, rel=2**-4)
 
@@ -112,15 +102,17 @@ def few_new_tokens(dtype, new, **_):
 def test_append_rounds_as_the_specification(ops, each_way, head_dim, start, new, dtype):
     tokens = start + new
     keys, values = draw(ops, dtype, 2, tokens, 2, head_dim, spread=6.0)
-    ours, theirs = (make_pages(ops, tokens, head_dim=head_dim, summary_dtype=dtype) for _ in range(2))
-    for pages, append in ((ours, ops.kernels.append_keys_values), (theirs, reference.naive_append_keys_values)):
-        for first, last in ((0, start), (start, tokens)):
-            if last > first:
-                pages.append(append, keys[first:last], values[first:last], first, "bounds")
-    for name in ("key_pages", "value_pages"):
-        assert torch.equal(getattr(ours, name).view(torch.uint8), getattr(theirs, name).view(torch.uint8))
-    torch.testing.assert_close(ours.kv_scales, theirs.kv_scales, rtol=0, atol=0, equal_nan=True)
-    torch.testing.assert_close(ours.page_summaries, theirs.page_summaries, rtol=0, atol=0, equal_nan=True)
+    ours, theirs = (
+        empty_case(ops, tokens, head_dim=head_dim, summary_dtype=dtype)._replace(keys=keys, values=values)
+        for _ in range(2)
+    )
+    append(ops.kernels.append_keys_values, ours, start, tokens)
+    append(reference.naive_append_keys_values, theirs, start, tokens)
+    for actual, expected in zip(ours.cache.tensors, theirs.cache.tensors, strict=True):
+        if actual.dtype == FLOAT8:
+            assert torch.equal(actual.view(torch.uint8), expected.view(torch.uint8))
+        else:
+            torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
 test_append_rounds_as_the_specification.interpret_when = few_new_tokens
@@ -132,23 +124,17 @@ test_append_rounds_as_the_specification.interpret_when = few_new_tokens
 @pytest.mark.parametrize("spread", [1.0, 8.0])
 def test_bounds_are_bounds_of_the_rounded_keys(ops, each_way, spread, start, new, summary_dtype):
     """And the scores made of them, of the logits that the cache will give."""
-    dtype = torch.float16 if summary_dtype == torch.int8 else summary_dtype
-    pages = make_pages(ops, start + new, summary_dtype=summary_dtype)
-    keys, values = draw(ops, dtype, 2, start + new, 2, 64, spread=spread)
-    for first, last in ((0, start), (start, start + new)):
-        if last > first:
-            pages.append(ops.kernels.append_keys_values, keys[first:last], values[first:last], first, "bounds")
-    bounds = widen(pages.page_summaries, pages.summary_scales)[pages.page_table.long()]
-    kept = pages.tokens(0, start + new)
-    of_token = torch.arange(start + new, device=ops.device) // 16
-    low, high = bounds[of_token].unbind(2)
-    assert (low <= kept).all() and (kept <= high).all()
+    dtype, tokens = torch.float16 if summary_dtype == torch.int8 else summary_dtype, start + new
+    keys, values = draw(ops, dtype, 2, tokens, 2, 64, spread=spread)
+    case = empty_case(ops, tokens, summary_dtype=summary_dtype)._replace(keys=keys, values=values)
+    append(ops.kernels.append_keys_values, case, start, tokens)
+    kept_keys = kept(case, tokens)[0]
+    of_token = torch.arange(tokens, device=ops.device) // 16
+    low, high = case.kept_summaries()[of_token].unbind(2)
+    assert (low <= kept_keys).all() and (kept_keys <= high).all()
     query = draw(ops, torch.float32, 2, 64)
-    scores = reference.naive_page_scores(
-        query, pages.page_summaries, pages.page_table,
-        torch.tensor([start + new], dtype=torch.int32, device=ops.device), 16, "bounds", 1.0, pages.summary_scales,
-    )  # fmt: skip
-    logits = torch.einsum("hd,thd->ht", query, kept)
+    scores = reference.naive_page_scores(query, case.cache, case.sequence, 1.0)
+    logits = torch.einsum("hd,thd->ht", query, kept_keys)
     assert (scores[:, 0, of_token] >= logits - 1e-5 * logits.abs().max()).all()
 
 
@@ -156,15 +142,17 @@ def test_what_a_truncated_sequence_keeps_is_what_a_fresh_one_does(ops):
     if ops.name == "cpu":
         pytest.skip("8-bit pages are for the GPU")
     keys, values = draw(ops, torch.float16, 2, 40, 2, 64, spread=3.0)
-    truncated, fresh = (make_pages(ops, 40, summary="mean") for _ in range(2))
-    truncated.append(ops.kernels.append_keys_values, keys.flip(0) * 50.0, values.flip(0), 0, "mean")
-    truncated.append(ops.kernels.append_keys_values, keys[:20], values[:20], 0, "mean")
-    fresh.append(ops.kernels.append_keys_values, keys[:20], values[:20], 0, "mean")
-    for store in (0, 1):
-        assert torch.equal(truncated.tokens(store, 20), fresh.tokens(store, 20))
-    touched = fresh.page_table[:2].long()
-    assert torch.equal(truncated.page_summaries[touched], fresh.page_summaries[touched])
-    assert torch.equal(truncated.summary_scales[touched], fresh.summary_scales[touched])
+    truncated, fresh = (
+        empty_case(ops, 40, summary="mean")._replace(keys=keys, values=values) for _ in range(2)
+    )
+    longer = truncated._replace(keys=keys.flip(0) * 50.0, values=values.flip(0))
+    append(ops.kernels.append_keys_values, longer, 40)
+    append(ops.kernels.append_keys_values, truncated, 20)
+    append(ops.kernels.append_keys_values, fresh, 20)
+    assert torch.equal(kept(truncated, 20), kept(fresh, 20))
+    touched = fresh.physical_pages[:2]
+    assert torch.equal(truncated.cache.summaries[touched], fresh.cache.summaries[touched])
+    assert torch.equal(truncated.cache.summary_scales[touched], fresh.cache.summary_scales[touched])
 
 
 def few_shapes(tokens, group, dtype, **_):
@@ -179,18 +167,17 @@ def few_shapes(tokens, group, dtype, **_):
 def test_attention_reads_what_the_codes_stand_for(
     ops, each_way, assert_close, head_dim, page_size, tokens, group, dtype
 ):
-    pages, query = fill(ops, tokens, group, dtype, head_dim=head_dim, page_size=page_size, summary="mean")
-    context = torch.tensor([tokens], dtype=torch.int32, device=ops.device)
-    stored = (query, pages.key_pages, pages.value_pages, pages.page_table)
+    case = filled_case(ops, tokens, dtype, group, head_dim, page_size, summary="mean")
+    stored = (case.query, case.cache, case.sequence)
     # Small logits: those of 20 are rounded in float32 by as much as `assert_close` allows, in the specification too.
     scale = 0.03
-    expected = reference.naive_dense_decode_attention(*stored, context, scale, pages.kv_scales)
-    assert_close(ops.kernels.dense_decode_attention(*stored, context, scale, pages.kv_scales), expected)
-    table_pages = len(pages.page_table)
+    expected = reference.naive_dense_decode_attention(*stored, scale)
+    assert_close(ops.kernels.dense_decode_attention(*stored, scale), expected)
+    table_pages = case.sequence.logical_pages
     chosen = torch.tensor([*range(0, table_pages, 3), *([table_pages - 1] if table_pages % 3 != 1 else [])])
     page_ids = chosen.int().to(ops.device).expand(2, -1).contiguous()
     page_counts = torch.tensor([len(chosen), max(1, len(chosen) - 1)], dtype=torch.int32, device=ops.device)
-    arguments = (*stored, page_ids, page_counts, context, scale, pages.kv_scales)
+    arguments = (*stored, SelectedPages(page_ids, page_counts), scale)
     assert_close(ops.kernels.sparse_decode_attention(*arguments), reference.naive_sparse_decode_attention(*arguments))
 
 
@@ -202,23 +189,29 @@ def test_the_specification_is_attention_over_widened_pages(dtype):
     class Cpu:
         device = torch.device("cpu")
 
-    pages, query = fill(Cpu, 50, 3, dtype)
-    context = torch.tensor([50], dtype=torch.int32)
-    ours = reference.naive_dense_decode_attention(
-        query, pages.key_pages, pages.value_pages, pages.page_table, context, 0.3, pages.kv_scales
+    case = filled_case(Cpu, 50, dtype, 3)
+    ours = reference.naive_dense_decode_attention(case.query, case.cache, case.sequence, 0.3)
+    everywhere = slice(None)
+    widened = case.cache._replace(
+        layout=replace(case.cache.layout, dtype=torch.float32),
+        key_pages=case.cache.keys_at(everywhere),
+        value_pages=case.cache.values_at(everywhere),
+        key_scales=None,
+        value_scales=None,
     )
-    widened = (widen(pages.key_pages, pages.kv_scales[0]), widen(pages.value_pages, pages.kv_scales[1]))
-    assert torch.equal(ours, reference.naive_dense_decode_attention(query, *widened, pages.page_table, context, 0.3))
+    assert torch.equal(ours, reference.naive_dense_decode_attention(case.query, widened, case.sequence, 0.3))
 
 
 def test_attention_loses_no_more_than_a_code_may_be_off():
     keys, values = torch.randn((2, 500, 2, 64), generator=torch.Generator().manual_seed(0))
     query = torch.randn((6, 64), generator=torch.Generator().manual_seed(1))
+    layout = CacheLayout(500, 2, 64, torch.float32, SUMMARIES["mean"], torch.float32)
+    sequence = SequenceView(torch.zeros(1, dtype=torch.int32), torch.tensor([500], dtype=torch.int32))
     attended = []
     for store in ((keys, values), (widen(*round_to_float8(keys)), widen(*round_to_float8(values)))):
-        key_pages, value_pages = (vectors.transpose(0, 1)[None] for vectors in store)  # one page of 500 tokens
-        lengths = torch.zeros(1, dtype=torch.int32), torch.tensor([500], dtype=torch.int32)
-        attended.append(reference.naive_dense_decode_attention(query, key_pages, value_pages, *lengths, 0.125))
+        pages = (vectors.transpose(0, 1)[None] for vectors in store)  # one page of 500 tokens
+        cache = LayerCache(layout, *pages, torch.zeros(1, 2, 1, 64))
+        attended.append(reference.naive_dense_decode_attention(query, cache, sequence, 0.125))
     error = (attended[1] - attended[0]).norm() / attended[0].norm()
     assert 0 < error <= 2**-4
 
@@ -235,24 +228,17 @@ def test_rotate_and_append(
     dtype = ops.dtypes[0]
     summary_dtype = torch.int8 if summary_bits == 8 else dtype
     projected = draw(ops, dtype, 1, (2 * group + 4) * head_dim)
-    norms = [draw(ops, dtype, head_dim) for _ in range(2)]
+    norms = HeadNorms(*(draw(ops, dtype, head_dim) for _ in range(2)), EPSILON)
     angles = draw(ops, torch.float32, 40, head_dim // 2)
-    older = draw(ops, dtype, 2, tokens, 2, head_dim)
+    rope = RopeTables(angles.cos(), angles.sin())
+    older_keys, older_values = draw(ops, dtype, 2, tokens, 2, head_dim)
     outcomes = []
-    for append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
+    for rotate_and_append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
         shape = {"head_dim": head_dim, "page_size": page_size, "summary": summary, "summary_dtype": summary_dtype}
-        pages = make_pages(ops, tokens, **shape)
-        if tokens > 1:
-            pages.append(reference.naive_append_keys_values, *older[:, :-1], 0, summary)
-        queries = append(
-            projected, *norms, EPSILON, angles.cos(), angles.sin(), pages.key_pages, pages.value_pages,
-            pages.page_summaries, pages.page_table,
-            torch.tensor([tokens - 1], dtype=torch.int32, device=ops.device), summary, pages.summary_scales,
-            pages.kv_scales,
-        )  # fmt: skip
-        last_page = pages.page_table[-1].long()
-        summaries = widen(pages.page_summaries, pages.summary_scales)[last_page]
-        outcomes.append((queries, pages.tokens(0, tokens), pages.tokens(1, tokens), summaries))
+        case = empty_case(ops, tokens, **shape)._replace(keys=older_keys, values=older_values)
+        append(reference.naive_append_keys_values, case, tokens - 1)
+        queries = rotate_and_append(projected, norms, rope, case.cache, case.sequence)
+        outcomes.append((queries, *kept(case, tokens), case.kept_summaries()[-1]))
     (queries, keys, values, summaries), (our_queries, our_keys, our_values, our_summaries) = outcomes
     assert our_queries.dtype == dtype
     assert_close(our_queries, queries)
@@ -267,20 +253,22 @@ def test_rotate_and_append(
 @pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
 @pytest.mark.parametrize(("head_dim", "page_size", "tokens"), [(64, 16, 27), (80, 4, 16), (128, 32, 541)])
 def test_gathered_tokens_are_what_the_codes_stand_for(ops, each_way, head_dim, page_size, tokens):
-    pages, _ = fill(ops, tokens, head_dim=head_dim, page_size=page_size, summary="mean")
+    case = filled_case(ops, tokens, head_dim=head_dim, page_size=page_size, summary="mean")
     for dtype in ops.dtypes:
         for gather in (ops.kernels.gather_pages, reference.naive_gather_pages):
-            gathered = gather(pages.key_pages, pages.value_pages, pages.page_table, tokens, dtype, pages.kv_scales)
-            for store in (0, 1):
-                assert gathered[store].dtype == dtype
-                assert torch.equal(gathered[store], pages.tokens(store, tokens).to(dtype))
+            gathered = gather(case.cache, case.sequence.page_table, tokens, dtype)
+            for actual, expected in zip(gathered, kept(case, tokens), strict=True):
+                assert actual.dtype == dtype
+                assert torch.equal(actual, expected.to(dtype))
 
 
 def test_8_bit_pages_without_scales_are_refused(ops):
-    pages, query = fill(ops, 20)
-    context = torch.tensor([20], dtype=torch.int32, device=ops.device)
-    stored = (query, pages.key_pages, pages.value_pages, pages.page_table, context, 1.0)
-    with pytest.raises(ValueError, match="key_pages must be"):
-        ops.kernels.dense_decode_attention(*stored)
-    with pytest.raises(ValueError, match="for the GPU" if ops.name == "cpu" else "key_scales must have the shape"):
-        ops.kernels.dense_decode_attention(*stored, tuple(scales[:1] for scales in pages.kv_scales))
+    case = filled_case(ops, 20)
+    floating = replace(case.cache.layout, dtype=torch.float32)
+    without = case.cache._replace(key_scales=None, value_scales=None)
+    short = case.cache._replace(key_scales=case.cache.key_scales[:1], value_scales=case.cache.value_scales[:1])
+    with pytest.raises(ValueError, match="key_pages must"):
+        ops.kernels.dense_decode_attention(case.query, without._replace(layout=floating), case.sequence, 1.0)
+    for cache in (without, short):
+        with pytest.raises(ValueError, match="for the GPU" if ops.name == "cpu" else "key_scales must"):
+            ops.kernels.dense_decode_attention(case.query, cache, case.sequence, 1.0)

@@ -27,7 +27,7 @@ def test_launches_with_and_without_meetings_follow_one_another(
     ops, make_case, assert_close, monkeypatch, group, head_dim
 ):
     case = make_case(ops.device, torch.float32, 1541, group=group, head_dim=head_dim)
-    arguments = (case.query, case.key_pages, case.value_pages, case.page_table, case.context_tokens, 0.125)
+    arguments = (case.query, case.cache, case.sequence, 0.125)
     expected = reference.naive_dense_decode_attention(*arguments)
     # They count on from one another.
     for meet in (True, False, False, True, True):

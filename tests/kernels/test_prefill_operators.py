@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PartialAttention
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -28,7 +29,7 @@ def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head
     for dtype in ops.dtypes:
         case = make_case(ops.device, dtype, tokens, head_dim=head_dim, page_size=page_size)
         for gather in (ops.kernels.gather_pages, reference.naive_gather_pages):
-            keys, values = gather(case.key_pages, case.value_pages, case.page_table, tokens, dtype)
+            keys, values = gather(case.cache, case.sequence.page_table, tokens, dtype)
             assert torch.equal(keys, case.keys)
             assert torch.equal(values, case.values)
             assert keys.is_contiguous() and values.is_contiguous()
@@ -42,7 +43,7 @@ def test_the_cpu_gathers_into_any_dtype(make_case, tokens, kv_heads, head_dim, s
     from kernels import cpu
 
     case = make_case(torch.device("cpu"), stored, tokens, kv_heads=kv_heads, head_dim=head_dim)
-    arguments = (case.key_pages, case.value_pages, case.page_table, tokens, wanted)
+    arguments = (case.cache, case.sequence.page_table, tokens, wanted)
     for actual, expected in zip(cpu.gather_pages(*arguments), reference.naive_gather_pages(*arguments), strict=True):
         assert torch.equal(actual, expected)
         assert actual.is_contiguous()
@@ -58,7 +59,9 @@ def test_the_cpu_rounds_every_number_as_torch_does(stored):
         numbers = (bits << 16 | torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]).int()[:, None]).view(stored)
     pages = numbers.reshape(-1, 2, 16, 64)
     table = torch.arange(len(pages), dtype=torch.int32)
-    arguments = (pages, pages.flip(0), table, 16 * len(pages), torch.bfloat16)
+    layout = CacheLayout(16, 2, 64, stored, SUMMARIES["mean"], stored)
+    cache = LayerCache(layout, pages, pages.flip(0), torch.zeros(len(pages), 2, 1, 64, dtype=stored))
+    arguments = (cache, table, 16 * len(pages), torch.bfloat16)
     for actual, expected in zip(cpu.gather_pages(*arguments), reference.naive_gather_pages(*arguments), strict=True):
         assert torch.equal(actual.isnan(), expected.isnan())
         assert torch.equal(actual.nan_to_num(7.0), expected.nan_to_num(7.0))
@@ -69,14 +72,15 @@ def test_the_cpu_gathers_no_more_than_the_pages_hold(make_case):
 
     case = make_case(torch.device("cpu"), torch.float16, 40)
     with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
-        cpu.gather_pages(case.key_pages, case.value_pages, case.page_table, 49, torch.bfloat16)
+        cpu.gather_pages(case.cache, case.sequence.page_table, 49, torch.bfloat16)
+    cache = case.cache._replace(value_pages=case.cache.value_pages[::2])
     with pytest.raises(ValueError, match="value_pages must be contiguous"):
-        cpu.gather_pages(case.key_pages, case.value_pages[::2], case.page_table, 40, torch.bfloat16)
+        cpu.gather_pages(cache, case.sequence.page_table, 40, torch.bfloat16)
 
 
 def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
     case = make_case(ops.device, torch.float32, 300)
-    keys, values = ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table[5:12], 101, torch.float32)
+    keys, values = ops.kernels.gather_pages(case.cache, case.sequence.page_table[5:12], 101, torch.float32)
     assert torch.equal(keys, case.keys[80:181])
     assert torch.equal(values, case.values[80:181])
 
@@ -85,14 +89,15 @@ def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
 def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops, make_case):
     case = make_case(ops.device, torch.float32, 40)
     with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
-        ops.kernels.gather_pages(case.key_pages, case.value_pages, case.page_table, 49, torch.float32)
-    part, sums = draw(ops, 0, 5, 2, 64), draw(ops, 1, 2, 5)
-    with pytest.raises(ValueError, match="other_log_sums must have the shape"):
-        ops.kernels.merge_attention(part, sums, part, sums[:, :4], torch.float32)
+        ops.kernels.gather_pages(case.cache, case.sequence.page_table, 49, torch.float32)
+    part = PartialAttention(draw(ops, 0, 5, 2, 64), draw(ops, 1, 2, 5))
+    with pytest.raises(ValueError, match=r"other\.log_sums must have the shape"):
+        ops.kernels.merge_attention(part, part._replace(log_sums=part.log_sums[:, :4]), torch.float32)
     with pytest.raises(ValueError, match="log_sums must be contiguous"):
-        ops.kernels.merge_attention(part, sums.t().contiguous().t(), part, sums, torch.float32)
+        turned = part._replace(log_sums=part.log_sums.t().contiguous().t())
+        ops.kernels.merge_attention(turned, part, torch.float32)
     with pytest.raises(ValueError, match="dtype must be one of"):
-        ops.kernels.merge_attention(part, sums, part, sums, torch.int32)
+        ops.kernels.merge_attention(part, part, torch.int32)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -101,24 +106,29 @@ def test_merged_parts_equal_attention_over_all(ops, assert_close, tokens, heads,
     # Logits of some size, so that the parts' sums differ by much.
     queries, keys, values = draw(ops, 0, tokens, heads, head_dim) * 3, *draw(ops, 1, 2, 70, heads, head_dim)
     expected, expected_sums = attend(queries, keys, values)
-    parts = [attend(queries, keys[part], values[part]) for part in (slice(0, 9), slice(9, 41), slice(41, 70))]
+    ranges = (slice(0, 9), slice(9, 41), slice(41, 70))
+    parts = [PartialAttention(*attend(queries, keys[part], values[part])) for part in ranges]
     for merge in (ops.kernels.merge_attention, reference.naive_merge_attention):
         # In `dtype`, float32, `dtype`: as a prefill joins what 16-bit kernels return. A view, as cuDNN may return.
-        own = parts[0][0].to(dtype).transpose(0, 1).contiguous().transpose(0, 1)
-        merged, sums = merge(own, parts[0][1], parts[1][0].to(dtype), parts[1][1], torch.float32)
-        assert merged.dtype == torch.float32
-        merged, sums = merge(merged, sums, parts[2][0].to(dtype), parts[2][1], dtype)
-        assert_close(merged, expected)
-        assert_close(sums, expected_sums)
+        first, second, third = (part._replace(attended=part.attended.to(dtype)) for part in parts)
+        view = first.attended.transpose(0, 1).contiguous().transpose(0, 1)
+        merged = merge(first._replace(attended=view), second, torch.float32)
+        assert merged.attended.dtype == torch.float32
+        merged = merge(merged, third, dtype)
+        assert_close(merged.attended, expected)
+        assert_close(merged.log_sums, expected_sums)
 
 
 @pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(17, 3, 96), (130, 2, 128)])
 def test_merging_in_place_equals_merging_into_new_tensors(ops, tokens, heads, head_dim):
-    parts = [(draw(ops, seed, tokens, heads, head_dim), draw(ops, seed + 2, heads, tokens)) for seed in range(2)]
+    part, other = (
+        PartialAttention(draw(ops, seed, tokens, heads, head_dim), draw(ops, seed + 2, heads, tokens))
+        for seed in range(2)
+    )
     for merge in (ops.kernels.merge_attention, reference.naive_merge_attention):
-        own = tuple(tensor.clone() for tensor in parts[0])
-        expected = merge(*own, *parts[1], torch.float32)
-        merged = merge(*own, *parts[1], torch.float32, out=own)
+        own = PartialAttention(*(tensor.clone() for tensor in part))
+        expected = merge(own, other, torch.float32)
+        merged = merge(own, other, torch.float32, out=own)
         for index in range(2):
             assert merged[index].data_ptr() == own[index].data_ptr()
             assert torch.equal(merged[index], expected[index])

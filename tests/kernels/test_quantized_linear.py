@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import PackedMatrix
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -15,14 +16,15 @@ def draw(ops, dtype, *shape):
 
 
 def draw_matrix(ops, bits, group_size, in_channels, out_channels, scale_dtype=torch.float16):
-    """Random packed words with scales and minimums."""
+    """Random words, scales and minimums."""
     groups = -(-in_channels // group_size)
     generator = torch.Generator().manual_seed(in_channels + out_channels)
     words = groups * group_size * bits // 32
     packed = torch.randint(-(2**31), 2**31, (out_channels, words), generator=generator, dtype=torch.int32)
     scales = torch.rand((out_channels, groups), generator=generator) / 2**bits
     minimums = torch.rand((out_channels, groups), generator=generator) - 1.0
-    return packed.to(ops.device), scales.to(ops.device, scale_dtype), minimums.to(ops.device, scale_dtype)
+    scales, minimums = (each.to(ops.device, scale_dtype) for each in (scales, minimums))
+    return PackedMatrix(packed.to(ops.device), scales, minimums, bits)
 
 
 def few_cases(dtype=torch.float32, tokens=1, bits=4, shape=(576, 49), group_size=32, **_):
@@ -37,8 +39,8 @@ def few_cases(dtype=torch.float32, tokens=1, bits=4, shape=(576, 49), group_size
 def test_quantized_linear(ops, assert_close, shape, bits, tokens, dtype):
     hidden = draw(ops, dtype, tokens, shape[0])
     matrix = draw_matrix(ops, bits, 32, *shape)
-    expected = reference.naive_quantized_linear(hidden.float(), *matrix, bits)
-    assert_close(ops.kernels.quantized_linear(hidden, *matrix, bits), expected)
+    expected = reference.naive_quantized_linear(hidden.float(), matrix)
+    assert_close(ops.kernels.quantized_linear(hidden, matrix), expected)
 
 
 test_quantized_linear.interpret_when = few_cases
@@ -51,8 +53,8 @@ test_quantized_linear.interpret_when = few_cases
 def test_wider_groups_and_a_bias(ops, assert_close, in_channels, group_size, tokens, bits):
     hidden, bias = draw(ops, torch.float32, tokens, in_channels), draw(ops, torch.float32, 49)
     matrix = draw_matrix(ops, bits, group_size, in_channels, 49)
-    expected = reference.naive_quantized_linear(hidden, *matrix, bits, bias)
-    assert_close(ops.kernels.quantized_linear(hidden, *matrix, bits, bias), expected)
+    expected = reference.naive_quantized_linear(hidden, matrix, bias)
+    assert_close(ops.kernels.quantized_linear(hidden, matrix, bias), expected)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
@@ -60,8 +62,8 @@ def test_wider_groups_and_a_bias(ops, assert_close, in_channels, group_size, tok
 @pytest.mark.parametrize("in_channels", [80, 576])
 def test_dequantize(ops, assert_close, in_channels, bits, dtype):
     matrix = draw_matrix(ops, bits, 32, in_channels, 49)
-    expected = reference.naive_dequantize(*matrix, bits, in_channels, torch.float32)
-    assert_close(ops.kernels.dequantize(*matrix, bits, in_channels, dtype), expected)
+    expected = reference.naive_dequantize(matrix, in_channels, torch.float32)
+    assert_close(ops.kernels.dequantize(matrix, in_channels, dtype), expected)
 
 
 @pytest.mark.parametrize("bits", [4, 8])
@@ -71,20 +73,21 @@ def test_a_word_holds_every_fourth_channel_of_its_run(bits):
         run, place = divmod(channel, 4 * fields)
         packed = torch.zeros((1, 64 * bits // 32), dtype=torch.int32)
         packed[0, run * 4 + place % 4] = 5 << place // 4 * bits
-        unpacked = reference.naive_dequantize(packed, torch.ones(1, 2), torch.zeros(1, 2), bits, 64, torch.float32)
+        matrix = PackedMatrix(packed, torch.ones(1, 2), torch.zeros(1, 2), bits)
+        unpacked = reference.naive_dequantize(matrix, 64, torch.float32)
         assert unpacked[0].nonzero().flatten().tolist() == [channel]
         assert unpacked[0, channel] == 5
 
 
 def test_wrong_tensors_are_refused(ops):
     hidden = draw(ops, torch.float32, 1, 576)
-    packed, scales, minimums = draw_matrix(ops, 4, 32, 576, 49)
+    matrix = draw_matrix(ops, 4, 32, 576, 49)
     wrong = {
-        "packed": (hidden, packed.long(), scales, minimums, 4),
-        "scales": (hidden, packed, scales.int(), minimums, 4),
-        "minimums": (hidden, packed, scales, minimums.double(), 4),
-        "bits": (hidden, packed, scales, minimums, 3),
-        "500 input channels": (hidden[:, :500].contiguous(), packed, scales, minimums, 4),
+        "packed": (hidden, matrix._replace(packed=matrix.packed.long())),
+        "scales": (hidden, matrix._replace(scales=matrix.scales.int())),
+        "minimums": (hidden, matrix._replace(minimums=matrix.minimums.double())),
+        "bits": (hidden, matrix._replace(bits=3)),
+        "500 input channels": (hidden[:, :500].contiguous(), matrix),
     }
     for name, arguments in wrong.items():
         with pytest.raises(ValueError, match=name):

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import RopeTables, SelectedPages
 
 CPU = torch.device("cpu")
 
@@ -14,9 +15,7 @@ CPU = torch.device("cpu")
 @pytest.mark.parametrize("tokens", [1, 16, 50])
 def test_dense_attention_is_sdpa(make_case, tokens, group):
     case = make_case(CPU, torch.float32, tokens, group=group)
-    attended = reference.naive_dense_decode_attention(
-        case.query, case.key_pages, case.value_pages, case.page_table, case.context_tokens, 0.3
-    )
+    attended = reference.naive_dense_decode_attention(case.query, case.cache, case.sequence, 0.3)
     keys, values = (part.transpose(0, 1).repeat_interleave(group, 0)[None] for part in (case.keys, case.values))
     expected = torch.nn.functional.scaled_dot_product_attention(case.query[None, :, None], keys, values, scale=0.3)
     torch.testing.assert_close(attended, expected[0, :, 0], rtol=1e-5, atol=1e-5)
@@ -25,10 +24,8 @@ def test_dense_attention_is_sdpa(make_case, tokens, group):
 def test_sparse_attention_is_sdpa_under_a_mask(make_case):
     case = make_case(CPU, torch.float32, 90, kv_heads=1, group=3)
     page_ids = torch.tensor([[0, 2, 5, -1]], dtype=torch.int32)
-    attended = reference.naive_sparse_decode_attention(
-        case.query, case.key_pages, case.value_pages, case.page_table, page_ids,
-        torch.tensor([3], dtype=torch.int32), case.context_tokens, 0.125,
-    )  # fmt: skip
+    selected = SelectedPages(page_ids, torch.tensor([3], dtype=torch.int32))
+    attended = reference.naive_sparse_decode_attention(case.query, case.cache, case.sequence, selected, 0.125)
     mask = torch.zeros(90, dtype=torch.bool)
     for page in (0, 2, 5):
         mask[page * 16 : (page + 1) * 16] = True
@@ -41,7 +38,7 @@ def test_sparse_attention_is_sdpa_under_a_mask(make_case):
 
 def test_scores_are_the_papers_formula(make_case):
     case = make_case(CPU, torch.float32, 75, group=3)
-    scores = reference.naive_page_scores(*case.score_arguments(16))[:, 0]
+    scores = reference.naive_page_scores(case.query, case.cache, case.sequence, 1.0)[:, 0]
     for head in range(2):
         for page in range(5):
             keys = case.keys[page * 16 : (page + 1) * 16, head]
@@ -66,7 +63,7 @@ def test_rope_is_transformers():
     angles = torch.rand(40, 16) * 6
     cosine, sine = (torch.cat([part, part], -1)[positions][None] for part in (angles.cos(), angles.sin()))
     expected = apply_rotary_pos_emb(queries.transpose(0, 1)[None], keys.transpose(0, 1)[None], cosine, sine)
-    reference.naive_apply_rope(queries, keys, angles.cos(), angles.sin(), positions.int())
+    reference.naive_apply_rope(queries, keys, RopeTables(angles.cos(), angles.sin()), positions.int())
     torch.testing.assert_close(queries, expected[0][0].transpose(0, 1))
     torch.testing.assert_close(keys, expected[1][0].transpose(0, 1))
 

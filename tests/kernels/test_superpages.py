@@ -8,51 +8,42 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, RopeTables, SequenceView
 from kernels.reference import SUPERPAGE_PAGES
+from tests.kernels.conftest import empty_cache
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 PAGE_SIZE = 4
+TWO_LEVEL_SUMMARIES = [name for name, summary in SUMMARIES.items() if summary.has_superpages]
 GPU_OPS = pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 
 
-def with_superpages(case, summary, append=reference.naive_append_keys_values, pieces=(None,)):
+def with_superpages(case, append=reference.naive_append_keys_values, pieces=(None,)):
     """The case with summaries of two levels, which `append` writes together with all keys, in pieces."""
-    pages, kv_heads, vectors, head_dim = case.page_summaries.shape
-    case.page_summaries.fill_(-77)
-    summaries = case.page_summaries.repeat(1, 1, 2, 1)
-    scales = None if case.summary_scales is None else torch.full(summaries.shape[:3], float("nan")).to(summaries.device)
+    layout = replace(case.cache.layout, summary_levels=2)
+    case = case._replace(cache=empty_cache(layout, len(case.cache.key_pages), case.keys.device))
     first = 0
     for last in pieces:
         last = len(case.keys) if last is None else last
-        append(
-            case.keys[first:last], case.values[first:last], case.key_pages, case.value_pages, summaries,
-            case.page_table, torch.tensor([first], dtype=torch.int32, device=case.keys.device), summary, scales,
-        )  # fmt: skip
+        append(case.keys[first:last], case.values[first:last], case.cache, case.first(last))
         first = last
-    return replace(case, page_summaries=summaries, summary_scales=scales)
-
-
-def kept_vectors(case):
-    """What all summaries stand for, float32 [logical_pages, kv_heads, vectors, head_dim]."""
-    table = case.page_table.long()
-    vectors = case.page_summaries[table].float()
-    return vectors if case.summary_scales is None else vectors * case.summary_scales[table].unsqueeze(3)
+    return case
 
 
 @GPU_OPS
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
 @pytest.mark.parametrize("pieces", [(1,), (64,), (65,), (3, 62, 63, 64, 65, 66, 150), (130, 131)], ids=str)
 def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dtype):
     shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
     expected, case = (
-        with_superpages(make_case(ops.device, dtype, pieces[-1], **shape), summary, append, pieces)
+        with_superpages(make_case(ops.device, dtype, pieces[-1], **shape), append, pieces)
         for append in (reference.naive_append_keys_values, ops.kernels.append_keys_values)
     )
     # A step of 8 bits may be rounded to either side.
     tolerance = 3e-2 if int8 else {torch.float32: 1e-6, torch.float16: 2e-3, torch.bfloat16: 2e-2}[dtype]
-    torch.testing.assert_close(kept_vectors(case), kept_vectors(expected), rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(case.kept_summaries(), expected.kept_summaries(), rtol=tolerance, atol=tolerance)
 
 
 # Pieces that end within a superpage and at its end, in 8 bits; each summary and precision once.
@@ -63,22 +54,19 @@ test_append_summarises_superpages.interpret_when = lambda pieces, int8, dtype, *
 
 @GPU_OPS
 @pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
 @pytest.mark.parametrize("tokens", [1, 5, 64, 65, 127])
 def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
     kv_heads, head_dim = 2, 64
     shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
     projected = torch.randn((1, 4 * kv_heads * head_dim), generator=torch.Generator().manual_seed(tokens))
     angles = torch.randn((tokens, head_dim // 2), generator=torch.Generator().manual_seed(1)).to(ops.device)
-    start = torch.tensor([tokens - 1], dtype=torch.int32, device=ops.device)
+    rope = RopeTables(angles.cos(), angles.sin())
     outcomes = []
     for append in (reference.naive_rotate_and_append, ops.kernels.rotate_and_append):
-        case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape), summary)
-        append(
-            projected.to(ops.device), None, None, 1e-5, angles.cos(), angles.sin(), case.key_pages, case.value_pages,
-            case.page_summaries, case.page_table, start, summary, case.summary_scales,
-        )  # fmt: skip
-        outcomes.append(kept_vectors(case))
+        case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape))
+        append(projected.to(ops.device), None, rope, case.cache, case.sequence)
+        outcomes.append(case.kept_summaries())
     tolerance = 3e-2 if int8 else 1e-6
     torch.testing.assert_close(outcomes[1], outcomes[0], rtol=tolerance, atol=tolerance)
 
@@ -87,9 +75,9 @@ def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_bounds_of_superpages_hold_for_all_their_keys(ops, make_case, scale):
     case = make_case(ops.device, torch.float32, 150, page_size=PAGE_SIZE, int8=True)
-    case = replace(case, keys=case.keys * scale)
-    case = with_superpages(case, "bounds", ops.kernels.append_keys_values, (60, 61, 150))
-    for page, vectors in enumerate(kept_vectors(case)):
+    case = case._replace(keys=case.keys * scale)
+    case = with_superpages(case, ops.kernels.append_keys_values, (60, 61, 150))
+    for page, vectors in enumerate(case.kept_summaries()):
         first = page // SUPERPAGE_PAGES * SUPERPAGE_PAGES * PAGE_SIZE
         keys = case.keys[first : (page + 1) * PAGE_SIZE]
         assert (vectors[:, 2] <= keys.amin(0)).all() and (vectors[:, 3] >= keys.amax(0)).all()
@@ -98,17 +86,10 @@ def test_bounds_of_superpages_hold_for_all_their_keys(ops, make_case, scale):
 def long_case(ops, make_case, summary, tokens, table_pages=0, group=3, int8=True):
     """A case of more pages than are left to score; its table may be longer than the context."""
     shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8, "group": group}
-    case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape), summary)
-    longer = torch.zeros(max(table_pages - len(case.page_table), 0), dtype=torch.int32, device=ops.device)
-    return replace(case, page_table=torch.cat((case.page_table, longer)))
-
-
-def attend_arguments(case, summary, budget, sink=1, recent=1):
-    """What `choose_and_attend` takes."""
-    return (
-        case.query, case.key_pages, case.value_pages, case.page_summaries, case.page_table, case.context_tokens,
-        summary, 0.125, budget, sink, recent, case.summary_scales,
-    )  # fmt: skip
+    case = with_superpages(make_case(ops.device, torch.float32, tokens, **shape))
+    table = case.sequence.page_table
+    longer = torch.zeros(max(table_pages - len(table), 0), dtype=torch.int32, device=ops.device)
+    return case._replace(sequence=case.sequence._replace(page_table=torch.cat((table, longer))))
 
 
 @GPU_OPS
@@ -122,19 +103,16 @@ def test_pages_of_the_best_superpages_are_attended(
     ops, make_case, assert_close, tokens, table_pages, budget, sink, recent, summary, group, int8
 ):
     case = long_case(ops, make_case, summary, tokens, table_pages, group, int8)
-    arguments = attend_arguments(case, summary, budget, sink, recent)
-    expected = reference.naive_choose_and_attend(*arguments)
-    attended, *selected = ops.kernels.choose_and_attend(*arguments)
-    assert_close(attended, expected[0])
-    chosen = ops.kernels.choose_pages(
-        *case.score_arguments(PAGE_SIZE, summary, 0.125), budget, sink, recent
-    )
-    for page_ids, page_counts, missed in (selected, chosen):
-        assert page_ids.tolist() == expected[1].tolist()
-        assert page_counts.tolist() == expected[2].tolist()
-        assert (missed is None) == (expected[3] is None)
-        if missed is not None:
-            torch.testing.assert_close(missed, expected[3], rtol=1e-3, atol=2e-5)
+    arguments = (case.query, case.cache, case.sequence, PageBudget(budget, sink, recent), 0.125)
+    expected, expected_pages = reference.naive_choose_and_attend(*arguments)
+    attended, attended_pages = ops.kernels.choose_and_attend(*arguments)
+    assert_close(attended, expected)
+    for selected in (attended_pages, ops.kernels.choose_pages(*arguments)):
+        assert selected.page_ids.tolist() == expected_pages.page_ids.tolist()
+        assert selected.page_counts.tolist() == expected_pages.page_counts.tolist()
+        assert (selected.missed_mass is None) == (expected_pages.missed_mass is None)
+        if selected.missed_mass is not None:
+            torch.testing.assert_close(selected.missed_mass, expected_pages.missed_mass, rtol=1e-3, atol=2e-5)
 
 
 def few_cases(tokens, summary, group, int8, **_):
@@ -147,25 +125,27 @@ def few_cases(tokens, summary, group, int8, **_):
 test_pages_of_the_best_superpages_are_attended.interpret_when = few_cases
 
 
-@pytest.mark.parametrize("summary", reference.TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
 def test_a_context_whose_pages_are_all_candidates_is_selected_from_as_a_whole(make_case, summary):
-    """The table alone is long: what is chosen is what one level chooses, and the missed share is the same."""
+    """The table alone is long: what is chosen is what one level chooses, and the missed mass is the same."""
 
     class Cpu:
         device = torch.device("cpu")
 
     case = long_case(Cpu, make_case, summary, 8000, table_pages=5000)
-    vectors = case.page_summaries.shape[2] // 2
-    one_level = replace(
-        case, page_summaries=case.page_summaries[:, :, :vectors], summary_scales=case.summary_scales[:, :, :vectors]
+    vectors = case.cache.layout.summary.vectors
+    one_level = case.cache._replace(
+        layout=replace(case.cache.layout, summary_levels=1),
+        summaries=case.cache.summaries[:, :, :vectors],
+        summary_scales=case.cache.summary_scales[:, :, :vectors],
     )
     narrowed, whole = (
-        reference.naive_choose_pages(*each.score_arguments(PAGE_SIZE, summary, 0.125), 256, 1, 1)
-        for each in (case, one_level)
+        reference.naive_choose_pages(case.query, cache, case.sequence, PageBudget(256, 1, 1), 0.125)
+        for cache in (case.cache, one_level)
     )
-    assert narrowed[0].tolist() == whole[0].tolist()
-    if narrowed[2] is not None:
-        torch.testing.assert_close(narrowed[2], whole[2])
+    assert narrowed.page_ids.tolist() == whole.page_ids.tolist()
+    if narrowed.missed_mass is not None:
+        torch.testing.assert_close(narrowed.missed_mass, whole.missed_mass)
 
 
 def test_pages_are_narrowed_down_in_long_contexts_of_two_levels():
@@ -180,9 +160,9 @@ def test_pages_are_narrowed_down_in_long_contexts_of_two_levels():
 
 @pytest.mark.parametrize(("summary", "vectors"), [("spread", 4), ("mean", 3), ("bounds", 3)])
 def test_vectors_that_are_no_summary_are_refused(ops, summary, vectors):
-    pages, one = torch.zeros((2, 1, 4, 64), device=ops.device), torch.zeros(1, dtype=torch.int32, device=ops.device)
+    layout = CacheLayout(4, 1, 64, torch.float32, SUMMARIES[summary], torch.float32)
+    pages, one = torch.zeros((2, 1, 4, 64), device=ops.device), torch.ones(1, dtype=torch.int32, device=ops.device)
     keys = torch.zeros((1, 1, 64), device=ops.device)
-    with pytest.raises(ValueError, match="vectors"):
-        ops.kernels.append_keys_values(
-            keys, keys, pages, pages, torch.zeros((2, 1, vectors, 64), device=ops.device), one, one, summary
-        )
+    cache = LayerCache(layout, pages, pages, torch.zeros((2, 1, vectors, 64), device=ops.device))
+    with pytest.raises(ValueError, match="summaries must"):
+        ops.kernels.append_keys_values(keys, keys, cache, SequenceView(one, one))

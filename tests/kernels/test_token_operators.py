@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.contract import RopeTables
 
 TOKENS = [1, 5, 130]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -36,9 +37,9 @@ def test_apply_rope_on_views_of_one_projection(ops, assert_close, tokens, head_d
     expected = fused.clone()
     angles = torch.rand((300, head_dim // 2), generator=torch.Generator().manual_seed(1)).to(ops.device) * 6
     positions = torch.arange(tokens, device=ops.device, dtype=torch.int32) + 100
-    tables = (angles.cos(), angles.sin(), positions)
-    ops.kernels.apply_rope(fused[:, :9], fused[:, 9:12], *tables)
-    reference.naive_apply_rope(expected[:, :9], expected[:, 9:12], *tables)
+    rope = RopeTables(angles.cos(), angles.sin())
+    ops.kernels.apply_rope(fused[:, :9], fused[:, 9:12], rope, positions)
+    reference.naive_apply_rope(expected[:, :9], expected[:, 9:12], rope, positions)
     assert_close(fused, expected)
     assert torch.equal(fused[:, 12], expected[:, 12])
 
@@ -55,13 +56,11 @@ def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops):
     tables = torch.rand((300, 64), device=ops.device)
     positions = torch.arange(2, device=ops.device, dtype=torch.int32)
     with pytest.raises(ValueError, match="cosines must be contiguous"):
-        ops.kernels.apply_rope(
-            draw(ops, torch.float32, 2, 4, 64), draw(ops, torch.float32, 2, 1, 64), tables[:, :32], tables[:, 32:],
-            positions,
-        )  # fmt: skip
+        queries, keys = draw(ops, torch.float32, 2, 4, 64), draw(ops, torch.float32, 2, 1, 64)
+        ops.kernels.apply_rope(queries, keys, RopeTables(tables[:, :32], tables[:, 32:]), positions)
     with pytest.raises(ValueError, match="even head_dim, got 63"):
         odd = draw(ops, torch.float32, 2, 4, 63)
-        ops.kernels.apply_rope(odd, odd, tables, tables, positions)
+        ops.kernels.apply_rope(odd, odd, RopeTables(tables, tables), positions)
     with pytest.raises(ValueError, match="hidden must be contiguous"):
         ops.kernels.rms_norm(draw(ops, torch.float32, 4, 128)[:, :64], tables[0], 1e-5)
     with pytest.raises(ValueError, match="even width, got 7"):

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 import kernels.cpu
-from kernels.reference import LayerOperands, NaiveWholeStep, PageChoice, StepPages
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, LayerOperands, PageBudget, RopeTables, SequenceView
+from kernels.reference import NaiveWholeStep
 from quest_core.quantization import quantize
 
 EPSILON, SCALE = 1e-5, 0.125
@@ -43,45 +44,50 @@ def make_layers(weights, group, head_dim, qk_norm=False, bias=False):
     ]
 
 
-def make_pages(tokens, head_dim, page_size, dtype, summary, int8):
-    """A cache of `tokens` with a permuted table; its summaries are of no keys, which both versions take."""
-    pages = -(-(tokens + 1) // page_size)
-    shape = (LAYERS, pages + 2, KV_HEADS, page_size, head_dim)
-    vectors = (*shape[:3], 1 if summary == "mean" else 2)
-    summaries = draw(*vectors, head_dim, seed=3)
+def make_cache(tokens, head_dim, page_size, dtype, summary, int8):
+    """A cache of all layers and a sequence with a permuted table; its summaries are of no keys, as both versions take.
+
+    The last of the sequence's tokens is not in the cache yet.
+    """
+    layout = CacheLayout(page_size, KV_HEADS, head_dim, dtype, SUMMARIES[summary], torch.int8 if int8 else dtype)
+    pages = -(-tokens // page_size)
+    shapes = {name: (LAYERS, *spec.shape) for name, spec in layout.specs(pages + 2).items()}
+    keys, values = draw(*shapes["key_pages"], seed=1).to(dtype), draw(*shapes["value_pages"], seed=2).to(dtype)
+    summaries, scales = draw(*shapes["summaries"], seed=3), None
     if int8:
-        summaries = (40 * summaries).clamp(-127, 127).to(torch.int8)
-    scales = torch.rand(vectors, generator=torch.Generator().manual_seed(4)) / 40 if int8 else None
+        summaries = (40 * summaries).clamp(-127, 127)
+        scales = torch.rand(shapes["summary_scales"], generator=torch.Generator().manual_seed(4)) / 40
+    cache = LayerCache(layout, keys, values, summaries.to(layout.summary_dtype), scales)
     table = torch.randperm(pages + 2, generator=torch.Generator().manual_seed(5))[:pages].int()
-    store = summaries if int8 else summaries.to(dtype)
-    return StepPages(draw(*shape, seed=1).to(dtype), draw(*shape, seed=2).to(dtype), store, scales, summary), table
+    return cache, SequenceView(table, torch.tensor([tokens], dtype=torch.int32))
 
 
-def run(make_step, layers, pages, table, tokens, choice, weights, head_dim, **options):
-    angles = draw(tokens + 2, head_dim // 2)
-    step = make_step(
-        layers, 1 + 0.1 * draw(HIDDEN), draw_matrix(weights, VOCABULARY, HIDDEN, 7), EPSILON, angles.cos(),
-        angles.sin(), **options,
-    )  # fmt: skip
-    own = StepPages(*(None if part is None or isinstance(part, str) else part.clone() for part in pages[:4]), pages[4])
-    start = torch.tensor([tokens], dtype=torch.int32)
-    outcome = step(draw(1, HIDDEN), own, table, start, SCALE, choice)
+def run(make_step, layers, cache, sequence, budget, weights, dense_layers=0, **options):
+    """The outcome of a step, and the cache that it has written to; the one it gets stays as it is."""
+    angles = draw(int(sequence.length_tokens) + 1, cache.layout.head_dim // 2)
+    head, rope = draw_matrix(weights, VOCABULARY, HIDDEN, 7), RopeTables(angles.cos(), angles.sin())
+    step = make_step(layers, 1 + 0.1 * draw(HIDDEN), head, EPSILON, rope, **options)
+    own = LayerCache(cache.layout, *(None if tensor is None else tensor.clone() for tensor in cache[1:]))
+    outcome = step(draw(1, HIDDEN), own, sequence, budget, SCALE, dense_layers)
     if options:
         step.close()
     return outcome, own
 
 
 def assert_same_step(actual, expected, assert_close, bound):
-    (outcome, pages), (wanted, wanted_pages) = actual, expected
+    (outcome, cache), (wanted, wanted_cache) = actual, expected
     assert_close(outcome.logits, wanted.logits, bound)
-    assert torch.equal(outcome.page_ids, wanted.page_ids)
     assert outcome.first_layer == wanted.first_layer
-    if len(wanted.page_ids):
-        assert torch.equal(outcome.page_counts, wanted.page_counts)
-    if wanted.missed_share is not None:
-        torch.testing.assert_close(outcome.missed_share, wanted.missed_share, atol=1e-5, rtol=1e-3)
-    assert_close(pages.key_pages.float(), wanted_pages.key_pages.float(), bound)
-    assert_close(pages.value_pages.float(), wanted_pages.value_pages.float(), bound)
+    assert (outcome.selected is None) == (wanted.selected is None)
+    if wanted.selected is not None:
+        selected, wanted_pages = outcome.selected, wanted.selected
+        assert torch.equal(selected.page_ids, wanted_pages.page_ids)
+        assert torch.equal(selected.page_counts, wanted_pages.page_counts)
+        assert (selected.missed_mass is None) == (wanted_pages.missed_mass is None)
+        if wanted_pages.missed_mass is not None:
+            torch.testing.assert_close(selected.missed_mass, wanted_pages.missed_mass, atol=1e-5, rtol=1e-3)
+    assert_close(cache.key_pages.float(), wanted_cache.key_pages.float(), bound)
+    assert_close(cache.value_pages.float(), wanted_cache.value_pages.float(), bound)
 
 
 # Rounding queries to the cache's dtype, as the reference does, is what the two differ in.
@@ -91,8 +97,8 @@ BOUNDS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 @pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16, torch.float16, 8, 4], ids=str)
 @pytest.mark.parametrize("tokens", [0, 1, 15, 16, 300, 2300])
 def test_dense_step(assert_close, tokens, weights):
-    pages, table = make_pages(tokens, 16, 16, torch.float32, "mean", True)
-    arguments = (make_layers(weights, 3, 16), pages, table, tokens, None, weights, 16)
+    cache, sequence = make_cache(tokens + 1, 16, 16, torch.float32, "mean", True)
+    arguments = (make_layers(weights, 3, 16), cache, sequence, None, weights)
     assert_same_step(
         run(kernels.cpu.WholeStep, *arguments, threads=2), run(NaiveWholeStep, *arguments), assert_close, 1e-5
     )
@@ -103,58 +109,56 @@ def test_dense_step(assert_close, tokens, weights):
 @pytest.mark.parametrize("int8", [True, False], ids=["int8", "floating"])
 @pytest.mark.parametrize(("tokens", "dense_layers"), [(63, 0), (300, 1), (2300, 0)])
 def test_step_that_selects_pages(assert_close, tokens, dense_layers, int8, summary, dtype):
-    pages, table = make_pages(tokens, 16, 4, dtype, summary, int8)
-    choice = PageChoice(dense_layers, 40, 1, 1, summary != "bounds")
-    arguments = (make_layers(8, 3, 16), pages, table, tokens, choice, 8, 16)
+    cache, sequence = make_cache(tokens + 1, 16, 4, dtype, summary, int8)
+    arguments = (make_layers(8, 3, 16), cache, sequence, PageBudget(40, 1, 1), 8, dense_layers)
     actual, expected = run(kernels.cpu.WholeStep, *arguments, threads=2), run(NaiveWholeStep, *arguments)
     if dtype == torch.float32:
         assert_same_step(actual, expected, assert_close, BOUNDS[dtype])
-    else:  # pages of nearly the same worth may change places
-        same = (actual[0].page_ids == expected[0].page_ids).float().mean()
-        assert same > 0.5
-        assert actual[0].page_ids[0].shape == expected[0].page_ids[0].shape
+    else:  # pages of nearly the same importance may change places
+        page_ids, expected_ids = (outcome.selected.page_ids for outcome, _ in (actual, expected))
+        assert page_ids.shape == expected_ids.shape
+        assert (page_ids == expected_ids).float().mean() > 0.5
 
 
 @pytest.mark.parametrize("group", [1, 2, 4, 5, 8])
 @pytest.mark.parametrize("head_dim", [16, 20, 64])
 def test_other_shapes_norms_of_heads_and_biases(assert_close, head_dim, group):
-    pages, table = make_pages(150, head_dim, 8, torch.float32, "mean", True)
-    arguments = (
-        make_layers(torch.float32, group, head_dim, qk_norm=True, bias=True), pages, table, 150,
-        PageChoice(0, 6, 1, 1, True), torch.float32, head_dim,
-    )  # fmt: skip
+    cache, sequence = make_cache(151, head_dim, 8, torch.float32, "mean", True)
+    layers = make_layers(torch.float32, group, head_dim, qk_norm=True, bias=True)
+    arguments = (layers, cache, sequence, PageBudget(6, 1, 1), torch.float32)
     assert_same_step(
         run(kernels.cpu.WholeStep, *arguments, threads=2), run(NaiveWholeStep, *arguments), assert_close, 1e-5
     )
 
 
-@pytest.mark.parametrize("choice", [None, PageChoice(1, 64, 1, 1, True)], ids=["dense", "selecting"])
-def test_the_same_bits_with_any_number_of_threads(choice):
-    pages, table = make_pages(2300, 64, 4, torch.float16, "mean", True)
-    arguments = (make_layers(4, 3, 64), pages, table, 2300, choice, 4, 64)
+@pytest.mark.parametrize("budget", [None, PageBudget(64, 1, 1)], ids=["dense", "selecting"])
+def test_the_same_bits_with_any_number_of_threads(budget):
+    cache, sequence = make_cache(2301, 64, 4, torch.float16, "mean", True)
+    arguments = (make_layers(4, 3, 64), cache, sequence, budget, 4, 1)
     alone, _ = run(kernels.cpu.WholeStep, *arguments, threads=1)
     for threads in (2, 4):
         for _ in range(5):
             shared, _ = run(kernels.cpu.WholeStep, *arguments, threads=threads)
             assert torch.equal(shared.logits, alone.logits)
-            assert torch.equal(shared.page_ids, alone.page_ids)
+            assert budget is None or torch.equal(shared.selected.page_ids, alone.selected.page_ids)
 
 
 def test_a_table_longer_than_the_sequence(assert_close):
-    pages, table = make_pages(300, 16, 4, torch.float32, "mean", True)
-    layers, choice = make_layers(torch.float32, 3, 16), PageChoice(0, 20, 1, 1, True)
-    exact = run(kernels.cpu.WholeStep, layers, pages, table, 300, choice, torch.float32, 16, threads=1)
-    longer = torch.cat((table, torch.zeros(50, dtype=torch.int32)))
-    padded = run(kernels.cpu.WholeStep, layers, pages, longer, 300, choice, torch.float32, 16, threads=1)
-    assert torch.equal(exact[0].logits, padded[0].logits)
+    cache, sequence = make_cache(301, 16, 4, torch.float32, "mean", True)
+    layers, budget = make_layers(torch.float32, 3, 16), PageBudget(20, 1, 1)
+    longer = sequence._replace(page_table=torch.cat((sequence.page_table, torch.zeros(50, dtype=torch.int32))))
+    exact, padded = (
+        run(kernels.cpu.WholeStep, layers, cache, view, budget, torch.float32, threads=1)[0]
+        for view in (sequence, longer)
+    )
+    assert torch.equal(exact.logits, padded.logits)
 
 
 def test_wrong_tensors_are_refused():
     layers = make_layers(torch.float32, 3, 16)
     for matrix in (layers[0].qkv.double(), layers[0].qkv.T):
         with pytest.raises(ValueError, match="a matrix must be"):
-            kernels.cpu.WholeStep(
-                [layers[0]._replace(qkv=matrix)], torch.ones(HIDDEN), draw(9, HIDDEN), EPSILON, draw(4, 8), draw(4, 8)
-            )
+            layer, rope = layers[0]._replace(qkv=matrix), RopeTables(draw(4, 8), draw(4, 8))
+            kernels.cpu.WholeStep([layer], torch.ones(HIDDEN), draw(9, HIDDEN), EPSILON, rope)
 
 

@@ -9,7 +9,7 @@ import torch
 
 import kernels.cpu
 import kernels.gpu
-from kernels.reference import round_to_float8, widen
+from kernels.float8 import round_to_float8, widen
 from quest_core import decoder
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
@@ -26,7 +26,7 @@ MAX_ERROR = 1e-2
 
 def operators():
     """The GPU's; where they are interpreted those that do not touch the cache are the CPU's, which take no time."""
-    chosen = {name: getattr(kernels.gpu, name) for name in kernels.gpu.__all__}
+    chosen = {name: getattr(kernels.gpu, name) for name in kernels.gpu.__all__} | {"WholeStep": None}
     if not HAS_GPU:
         others = ("apply_rope", "rms_norm", "swiglu", "norm_linear", "norm_swiglu", "linear_add")
         chosen |= {name: getattr(kernels.cpu, name) for name in others}
@@ -61,15 +61,15 @@ def load_tiny(request, tiny_folder, monkeypatch):
 def rounding_kernels():
     """The GPU's kernels, which round keys and values as 8 bits would before they write them to floating pages."""
 
-    def append(keys, values, *arguments):
-        kernels.gpu.append_keys_values(*(widen(*round_to_float8(each)) for each in (keys, values)), *arguments)
+    def append(keys, values, cache, sequence):
+        rounded = (widen(*round_to_float8(each)) for each in (keys, values))
+        kernels.gpu.append_keys_values(*rounded, cache, sequence)
 
-    def rotate_and_append(*arguments):
-        query = kernels.gpu.rotate_and_append(*arguments)
-        key_pages, value_pages, summaries, table, start, summary, *scales = arguments[6:]
-        page, slot = int(table[int(start) // 16]), int(start) % 16
-        written = (pages[page, :, slot][None].clone() for pages in (key_pages, value_pages))
-        append(*written, key_pages, value_pages, summaries, table, start, summary, *scales)
+    def rotate_and_append(projected, norms, rope, cache, sequence):
+        query = kernels.gpu.rotate_and_append(projected, norms, rope, cache, sequence)
+        position = int(sequence.length_tokens) - 1
+        page, slot = int(sequence.page_table[position // 16]), position % 16
+        append(*(pages[page, :, slot][None].clone() for pages in (cache.key_pages, cache.value_pages)), cache, sequence)
         return query
 
     return SimpleNamespace(

@@ -7,10 +7,10 @@ import threading
 import pytest
 import torch
 
-from kernels.reference import TWO_LEVEL_SUMMARIES
+from kernels.contract import SUMMARIES
+from quest_core.cache_layout import cache_layout
 from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
-from quest_core.memory_plan import plan_levels
 from quest_core.model_source import ModelError
 from quest_core.page_selection import POLICIES
 
@@ -175,13 +175,21 @@ def test_loading_refuses_what_is_not_supported(tmp_path):
         Engine.load(str(tmp_path), EngineConfig(device="cpu"))
 
 
-def test_summaries_have_a_second_level_where_kernels_look_at_it():
+def test_summaries_have_a_second_level_where_kernels_look_at_it(tiny_engine):
     gpu, cpu = "cuda", "cpu"
+
+    def levels_of(config, device):
+        return cache_layout(tiny_engine.model_config, config, device, torch.float16).summary_levels
+
     for selection, levels in (("mean", 2), ("quest", 2), ("spread", 1), ("oracle", 1), ("raas", 1), ("h2o", 1)):
-        assert plan_levels(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
-        assert plan_levels(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
-    assert plan_levels(EngineConfig(), gpu) == 1
-    looking = {name for name, each in POLICIES.items() if each.scores_summaries and each.summary in TWO_LEVEL_SUMMARIES}
+        assert levels_of(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
+        assert levels_of(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
+    assert levels_of(EngineConfig(), gpu) == 1
+    looking = {
+        name
+        for name, each in POLICIES.items()
+        if each.scores_summaries and SUMMARIES[each.summary].has_superpages
+    }
     assert looking == set(TWO_LEVEL_SELECTIONS)
 
 

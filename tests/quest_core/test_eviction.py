@@ -6,10 +6,10 @@ import pytest
 import torch
 
 import kernels.cpu
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SequenceView
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.page_selection import RaasSelection
-from quest_core.paged_kv_cache import LayerPages
 
 PROMPT = 100
 KEPT = QuestConfig(token_budget=41, dense_layers=2)
@@ -218,22 +218,23 @@ class FixedScores(RaasSelection):
 
     logits: list[float] = []
 
-    def score(self, query, pages, page_table, context_tokens):
+    def score(self, query, cache, sequence, scale):
         return torch.tensor([[self.logits]], dtype=torch.float32)
 
 
 def select(policy, context_tokens, logits):
     num_pages = -(-context_tokens // 8)
     policy.logits = logits
-    pages = LayerPages(torch.empty(9, 1, 8, 4), torch.empty(9, 1, 8, 4), torch.empty(9, 1, 2, 4), None)
-    table = torch.arange(num_pages, dtype=torch.int32)
-    selected = policy.select(torch.zeros(2, 4), pages, table, torch.tensor([context_tokens], dtype=torch.int32))
+    layout = CacheLayout(8, 1, 4, torch.float32, SUMMARIES["bounds"], torch.float32)
+    cache = LayerCache(layout, **{name: torch.empty(spec.shape) for name, spec in layout.specs(9).items()})
+    table, length = torch.arange(num_pages, dtype=torch.int32), torch.tensor([context_tokens], dtype=torch.int32)
+    selected = policy.select(torch.zeros(2, 4), cache, SequenceView(table, length), 0.5)
     assert selected.page_counts.tolist() == [selected.page_ids.shape[1]]
     return selected.page_ids[0].tolist()
 
 
 def test_raas_evicts_the_page_that_was_important_longest_ago():
-    policy = FixedScores(QuestConfig(token_budget=24, sink_pages=0, recent_pages=0), 8, kernels.cpu)
+    policy = FixedScores(PageBudget(3, 0, 0), kernels.cpu)
     never_important = -20.0
     assert select(policy, 10, [0.0, never_important]) == [0, 1]  # a prompt of 9 tokens: both pages are pinned
     for pages in (3, 4, 5):

@@ -67,7 +67,7 @@ def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt
             device=device, dtype="float32", selection=selection, summary_levels=2, eager=eager
         )
         engine = Engine.load(str(tiny_folder), config)
-        assert engine._pool.summary_levels == {"cpu": 1, "cuda": 2}[device]
+        assert engine._pool.layout.summary_levels == {"cpu": 1, "cuda": 2}[device]
         session = engine.new_session()
         list(session.prefill(prompt(250), never))
         steps.append(list(session.decode(QuestConfig(token_budget=64), SAMPLING, never)))
@@ -215,7 +215,7 @@ def assert_same_steps(left, right):
         assert (ours.reads is None) == (theirs.reads is None)
         if ours.reads is not None:
             assert np.array_equal(ours.reads.page_reads, theirs.reads.page_reads)
-            assert ours.reads.missed_share == pytest.approx(theirs.reads.missed_share)
+            assert ours.reads.missed_mass == pytest.approx(theirs.reads.missed_mass)
 
 
 @pytest.mark.parametrize("quest", [QUEST, QuestConfig(attention="dense")], ids=["quest", "dense"])

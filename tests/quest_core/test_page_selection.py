@@ -6,38 +6,37 @@ import pytest
 import torch
 
 import kernels.cpu
-from kernels.reference import SUMMARY_VECTORS
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SequenceView
 from quest_core.config import SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.page_selection import POLICIES
-from quest_core.paged_kv_cache import LayerPages
 
 CONTEXT = 75  # tokens; the last page of 16 holds 11
+SCALE = 1 / 8  # of the logits of 64 channels
 
 
 @pytest.fixture
 def layer(request):
-    """Pages of one layer holding random keys with the summaries of a policy: (keys, pages, page table)."""
+    """The cache of one layer with random keys and the summaries of a policy: (keys, cache, sequence)."""
     generator = torch.Generator().manual_seed(3)
     keys = torch.randn((CONTEXT, 2, 64), generator=generator)
     page_table = torch.tensor([4, 0, 5, 2, 1], dtype=torch.int32)
 
     def fill(summary):
-        summaries = torch.full((6, 2, SUMMARY_VECTORS[summary], 64), float("nan"))
-        pages = LayerPages(*torch.full((2, 6, 2, 16, 64), float("nan")), summaries, None)
-        kernels.cpu.append_keys_values(
-            keys, keys, pages.key_pages, pages.value_pages, pages.page_summaries, page_table,
-            torch.zeros(1, dtype=torch.int32), summary,
-        )  # fmt: skip
-        return keys, pages, page_table
+        layout = CacheLayout(16, 2, 64, torch.float32, SUMMARIES[summary], torch.float32)
+        specs = layout.specs(6).items()
+        cache = LayerCache(layout, **{name: torch.full(spec.shape, float("nan")) for name, spec in specs})
+        sequence = SequenceView(page_table, torch.tensor([CONTEXT], dtype=torch.int32))
+        kernels.cpu.append_keys_values(keys, keys, cache, sequence)
+        return keys, cache, sequence
 
     return fill
 
 
 def score(name, layer, queries):
-    policy = POLICIES[name](QuestConfig(token_budget=64), 16, kernels.cpu)
-    keys, pages, page_table = layer(policy.summary)
-    scores = policy.score(queries.flatten(0, 1), pages, page_table, torch.tensor([CONTEXT], dtype=torch.int32))
+    policy = POLICIES[name](PageBudget(4, 1, 1), kernels.cpu)
+    keys, cache, sequence = layer(policy.summary)
+    scores = policy.score(queries.flatten(0, 1), cache, sequence, SCALE)
     return keys, scores.softmax(dim=2).mean(dim=1) if policy.scores_are_logits else scores[:, 0] * 8.0
 
 
@@ -86,9 +85,9 @@ def test_oracle_is_the_true_share(layer):
 
 
 def test_streaming_reads_the_ends(layer):
-    policy = POLICIES["streaming"](QuestConfig(token_budget=64), 16, kernels.cpu)
-    _, pages, page_table = layer("bounds")
-    selected = policy.select(torch.randn(6, 64), pages, page_table, torch.tensor([CONTEXT], dtype=torch.int32))
+    policy = POLICIES["streaming"](PageBudget(4, 1, 1), kernels.cpu)
+    _, cache, sequence = layer("bounds")
+    selected = policy.select(torch.randn(6, 64), cache, sequence, SCALE)
     assert selected.page_ids.tolist() == [[0, 2, 3, 4]] * 2
 
 

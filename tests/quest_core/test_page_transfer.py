@@ -1,4 +1,4 @@
-"""Pages to bytes and back, for every kind of store."""
+"""Pages to bytes and back, for every kind of cache."""
 
 from __future__ import annotations
 
@@ -8,22 +8,25 @@ import numpy as np
 import pytest
 import torch
 
-from quest_core.config import ModelConfig, RopeConfig
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache
+from kernels.float8 import FLOAT8
 from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool
 
-MODEL = ModelConfig("llama", 10, 8, 8, 3, 4, 2, 8, 1e-5, RopeConfig(), 4096)
 DEVICES = ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
-def random_pool(device: str, dtype: torch.dtype, *layout) -> PagePool:
-    pool = PagePool(MODEL, 23, 16, torch.device(device), dtype, *layout)
+def random_pool(device: str, layout: CacheLayout) -> PagePool:
+    pool = PagePool(layout, 3, 23, torch.device(device))
     generator = torch.Generator().manual_seed(0)
-    for store in pool._stores:
-        if store is not None:
-            content = torch.randint(0, 256, (store.nbytes,), dtype=torch.uint8, generator=generator)
-            store.copy_(content.view(store.dtype).view(store.shape))
+    for tensor in pool.cache.tensors:
+        content = torch.randint(0, 256, (tensor.nbytes,), dtype=torch.uint8, generator=generator)
+        tensor.copy_(content.view(tensor.dtype).view(tensor.shape))
     return pool
+
+
+def layout_of(dtype: torch.dtype, summary: str, summary_dtype: torch.dtype, levels: int) -> CacheLayout:
+    return CacheLayout(16, 2, 8, dtype, SUMMARIES[summary], summary_dtype, levels)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -31,18 +34,17 @@ def random_pool(device: str, dtype: torch.dtype, *layout) -> PagePool:
 @pytest.mark.parametrize(
     "layout",
     [
-        (torch.float32, "mean", True, 16, 1),
-        (torch.float16, "bounds", False, 16, 2),
-        (torch.bfloat16, "spread", True, 16, 1),
-        (torch.bfloat16, "bounds", True, 8, 2),
+        (torch.float32, "mean", torch.int8, 1),
+        (torch.float16, "bounds", torch.float16, 2),
+        (torch.bfloat16, "spread", torch.int8, 1),
+        (FLOAT8, "bounds", torch.int8, 2),
     ],
     ids=str,
 )
 def test_what_is_read_is_written_bit_by_bit(device, pages, layout):
-    source, target = random_pool(device, *layout), random_pool(device, *layout)
-    for store in target._stores:
-        if store is not None:
-            store.view(torch.uint8).zero_()
+    source, target = (random_pool(device, layout_of(*layout)) for _ in range(2))
+    for tensor in target.cache.tensors:
+        tensor.view(torch.uint8).zero_()
     reader, writer = PageTransfer(source), PageTransfer(target)
     tensors = reader.layout(len(pages))
     pieces = list(reader.pieces(len(pages)))
@@ -54,8 +56,7 @@ def test_what_is_read_is_written_bit_by_bit(device, pages, layout):
         data = np.full(piece.end - piece.start, 255, np.uint8)
         reader.read(piece, pages, 5, data)
         writer.write(piece, places, data, after)
-    for name in ("keys", "values", "summaries", "summary_scales", "key_scales", "value_scales"):
-        left, right = getattr(source, name), getattr(target, name)
+    for name, left, right in zip(LayerCache._fields[1:], source.cache[1:], target.cache[1:], strict=True):
         if left is None:
             assert right is None
             continue
@@ -73,7 +74,7 @@ def test_what_is_read_is_written_bit_by_bit(device, pages, layout):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_file_describes_its_tensors_in_order_of_their_width(device):
-    transfer = PageTransfer(random_pool(device, torch.bfloat16, "bounds", True, 8, 2))
+    transfer = PageTransfer(random_pool(device, layout_of(FLOAT8, "bounds", torch.int8, 2)))
     kinds = [tensor.kind for tensor in transfer.layout(3)]
     assert sorted(kinds) == sorted(["F8_E4M3", "F8_E4M3", "I8", "F32", "F32", "F32"])
     assert [kind for kind, _ in itertools.groupby(kinds)][0] == "F32"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
-from kernels.reference import naive_append_keys_values, round_to_float8, widen
-from quest_core.config import ModelConfig, RopeConfig
+from kernels.contract import SUMMARIES, CacheLayout
+from kernels.float8 import FLOAT8, round_to_float8, widen
+from kernels.reference import naive_append_keys_values
+from quest_core.cache_layout import page_bytes, scored_bytes, vector_bytes
 from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
 
-MODEL = ModelConfig("llama", 10, 8, 8, 2, 2, 1, 4, 1e-5, RopeConfig(), 512)
+LAYOUT = CacheLayout(16, 1, 4, torch.float32, SUMMARIES["mean"], torch.int8)
 
 
 @pytest.fixture
 def pool() -> PagePool:
-    return PagePool(MODEL, 12, 16, torch.device("cpu"), torch.float32)
+    return PagePool(LAYOUT, 2, 12, torch.device("cpu"))
 
 
 def grow(cache: SequenceCache, tokens: int) -> None:
@@ -34,14 +38,14 @@ def test_pages_come_as_tokens_do(pool):
 def test_a_fork_shares_until_it_writes(pool):
     cache = SequenceCache(pool, 512)
     grow(cache, 40)
-    pool.keys[:, cache.page_table.long()] = torch.arange(3.0).view(1, 3, 1, 1, 1)
+    pool.cache.key_pages[:, cache.page_table.long()] = torch.arange(3.0).view(1, 3, 1, 1, 1)
     fork = cache.fork()
     assert pool.free_pages == 9
     grow(fork, 1)
     assert pool.free_pages == 8
     assert fork.page_table[:2].tolist() == cache.page_table[:2].tolist()
     assert fork.page_table[2] != cache.page_table[2]
-    assert (pool.keys[:, int(fork.page_table[2])] == 2.0).all()
+    assert (pool.cache.key_pages[:, int(fork.page_table[2])] == 2.0).all()
     grow(cache, 1)  # now the only owner of its last page: no copy
     assert pool.free_pages == 8
 
@@ -102,42 +106,35 @@ def test_gather_returns_tokens_in_order(pool):
         grow(other, 16)
         grow(cache, 16)
     for index, page in enumerate(cache.page_table.tolist()):
-        pool.keys[1, page, 0, :, 0] = torch.arange(16.0) + 16 * index
+        pool.cache.key_pages[1, page, 0, :, 0] = torch.arange(16.0) + 16 * index
     keys, _ = cache.gather(1, 40)
     assert keys.shape == (1, 40, 4)
     assert keys[0, :, 0].tolist() == list(range(40))
 
 
 def test_superpages_are_scored_with_some_of_their_pages():
-    one, two = (
-        PagePool(MODEL, 1, 4, torch.device("cpu"), torch.float32, "mean", True, 16, levels) for levels in (1, 2)
-    )
-    assert one.summary_bytes == two.summary_bytes == MODEL.head_dim + 4
-    assert one.scored_bytes(40_000, 256) == 40_000 * one.summary_bytes
-    assert two.scored_bytes(40_000, 256) == (2_500 + 2_048) * two.summary_bytes
-    assert two.scored_bytes(4_000, 256) == 4_000 * two.summary_bytes
+    one, two = (replace(LAYOUT, page_size=4, summary_levels=levels) for levels in (1, 2))
+    summary_bytes = LAYOUT.head_dim + 4
+    assert scored_bytes(one, 40_000, 256) == 40_000 * summary_bytes
+    assert scored_bytes(two, 40_000, 256) == (2_500 + 2_048) * summary_bytes
+    assert scored_bytes(two, 4_000, 256) == 4_000 * summary_bytes
 
 
-@pytest.mark.parametrize("kv_bits", [8, 16])
-@pytest.mark.parametrize("int8_summaries", [False, True])
+@pytest.mark.parametrize("dtype", [FLOAT8, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("summary_dtype", [torch.bfloat16, torch.int8], ids=str)
 @pytest.mark.parametrize("summary_levels", [1, 2])
-def test_pages_are_planned_with_the_bytes_they_take(kv_bits, int8_summaries, summary_levels):
-    layout = (torch.bfloat16, "bounds", int8_summaries, kv_bits, summary_levels)
-    pool = PagePool(MODEL, 12, 16, torch.device("cpu"), *layout)
-    assert pool.bytes == 12 * PagePool.page_bytes(MODEL, 16, *layout)
-    assert pool.vector_bytes == (8 if kv_bits == 16 else 4 + 4)
+def test_pages_are_planned_with_the_bytes_they_take(dtype, summary_dtype, summary_levels):
+    layout = CacheLayout(16, 1, 4, dtype, SUMMARIES["bounds"], summary_dtype, summary_levels)
+    assert PagePool(layout, 2, 12, torch.device("cpu")).bytes == 12 * page_bytes(layout, 2)
+    assert vector_bytes(layout) == (8 if dtype == torch.bfloat16 else 4 + 4)
 
 
 def test_8_bit_pages_are_copied_and_gathered_with_their_scales():
-    pool = PagePool(MODEL, 12, 16, torch.device("cpu"), torch.bfloat16, kv_bits=8)
+    pool = PagePool(replace(LAYOUT, dtype=FLOAT8), 2, 12, torch.device("cpu"))
     cache = SequenceCache(pool, 512)
     grow(cache, 40)
     values = torch.randn((40, 1, 4), generator=torch.Generator().manual_seed(0))
-    layer = pool.layers[1]
-    naive_append_keys_values(
-        values * 3.0, values, layer.key_pages, layer.value_pages, layer.page_summaries, cache.page_table,
-        torch.tensor([0], dtype=torch.int32), "mean", layer.summary_scales, layer.kv_scales,
-    )  # fmt: skip
+    naive_append_keys_values(values * 3.0, values, pool.layers[1], cache.view(0))
     fork = cache.fork()
     grow(fork, 1)
     assert fork.page_table[2] != cache.page_table[2]

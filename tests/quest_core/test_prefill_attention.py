@@ -8,7 +8,9 @@ import pytest
 import torch
 
 from kernels import cpu as kernels
-from kernels.reference import naive_append_keys_values, round_to_float8, widen
+from kernels.contract import SUMMARIES, CacheLayout, PartialAttention
+from kernels.float8 import FLOAT8, round_to_float8, widen
+from kernels.reference import naive_append_keys_values
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefill_attention import (
     CUDNN_TOKENS,
@@ -31,7 +33,8 @@ def attend_plainly(queries, keys, values, causal, scale):
     if causal:
         assert len(queries) == len(keys)
         logits += torch.full(logits.shape[1:], float("-inf"), device=logits.device).triu_(1)
-    return torch.einsum("hqk,khd->qhd", logits.softmax(2), wide_values).to(queries.dtype), logits.logsumexp(2)
+    attended = torch.einsum("hqk,khd->qhd", logits.softmax(2), wide_values).to(queries.dtype)
+    return PartialAttention(attended, logits.logsumexp(2))
 
 
 @pytest.fixture
@@ -69,17 +72,15 @@ def test_a_fork_reads_shared_pages_by_blocks(blockwise_engine, new_session, prom
 
 def test_a_chunk_reads_8_bit_pages_before_it_and_its_own_keys_as_they_are(tiny_engine):
     config = tiny_engine.model_config
-    pool = PagePool(config, 16, 16, torch.device("cpu"), torch.float32, kv_bits=8)
-    cache, pages = SequenceCache(pool, 256), pool.layers[0]
+    layout = CacheLayout(16, config.num_kv_heads, config.head_dim, FLOAT8, SUMMARIES["mean"], torch.int8)
+    pool = PagePool(layout, config.num_layers, 16, torch.device("cpu"))
+    cache = SequenceCache(pool, 256)
     queries = torch.randn((130, config.num_query_heads, config.head_dim), generator=torch.Generator().manual_seed(0))
     stored = torch.randn((2, 130, config.num_kv_heads, config.head_dim), generator=torch.Generator().manual_seed(1))
     for first, last in ((0, 100), (100, 130)):
         cache.advance(first)
         cache.reserve(last - first)
-        naive_append_keys_values(
-            *stored[:, first:last], pages.key_pages, pages.value_pages, pages.page_summaries, cache.page_table,
-            torch.tensor([first], dtype=torch.int32), pool.summary, pages.summary_scales, pages.kv_scales,
-        )  # fmt: skip
+        naive_append_keys_values(*stored[:, first:last], pool.layers[0], cache.view(last - first))
     attention = BlockwiseAttention(config.softmax_scale, kernels, attend_plainly, block_tokens=48)
     attended = attention(0, queries[100:], *stored[:, 100:], cache)
     stored[:, :100] = widen(*round_to_float8(stored[:, :100]))

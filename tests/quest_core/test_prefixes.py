@@ -5,12 +5,11 @@ from __future__ import annotations
 import pytest
 import torch
 
+from kernels.contract import SUMMARIES, CacheLayout
+from kernels.float8 import FLOAT8
 from kernels.reference import naive_append_keys_values
-from quest_core.config import ModelConfig, RopeConfig
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefixes import Prefix, PrefixIndex, plan_segments
-
-MODEL = ModelConfig("llama", 10, 8, 8, 2, 2, 1, 4, 1e-5, RopeConfig(), 4096)
 
 
 def ends(segments) -> list[int]:
@@ -52,7 +51,7 @@ def test_a_prefix_lies_within_the_prompt(end):
 
 @pytest.fixture
 def pool() -> PagePool:
-    return PagePool(MODEL, 40, 16, torch.device("cpu"), torch.float32)
+    return PagePool(CacheLayout(16, 1, 4, torch.float32, SUMMARIES["mean"], torch.int8), 2, 40, torch.device("cpu"))
 
 
 def fill(index: PrefixIndex, cache: SequenceCache, segments, now: int = 0) -> None:
@@ -128,24 +127,22 @@ def test_pages_that_do_not_fit_are_refused(pool):
 def test_sharing_changes_no_sequence_nor_its_superpages(summary, kv_bits, cut):
     """Two sequences part in the middle of pages and superpages: both are as if they had been written alone."""
     page_size = 16
-    pool = PagePool(MODEL, 200, page_size, torch.device("cpu"), torch.float32, summary, True, kv_bits, summary_levels=2)
+    dtype = FLOAT8 if kv_bits == 8 else torch.float32
+    layout = CacheLayout(page_size, 1, 4, dtype, SUMMARIES[summary], torch.int8, summary_levels=2)
+    pool = PagePool(layout, 2, 200, torch.device("cpu"))
     common, *tails = (
         torch.randn((tokens, 1, 4), generator=torch.Generator().manual_seed(tokens)) for tokens in (cut, 301, 411)
     )
 
     def append(cache: SequenceCache, keys: torch.Tensor) -> None:
-        start = cache.length_tokens
         cache.reserve(len(keys))
         for layer in pool.layers:
-            naive_append_keys_values(
-                keys, keys * 2, layer.key_pages, layer.value_pages, layer.page_summaries, cache.page_table,
-                torch.tensor([start], dtype=torch.int32), summary, layer.summary_scales, layer.kv_scales,
-            )  # fmt: skip
+            naive_append_keys_values(keys, keys * 2, layer, cache.view(len(keys)))
         cache.advance(len(keys))
 
     def content(cache: SequenceCache) -> list[torch.Tensor]:
         table = cache.page_table.long()
-        stored = [pool.summaries[:, table].float(), pool.summary_scales[:, table]]
+        stored = [pool.cache.summaries[:, table].float(), pool.cache.summary_scales[:, table]]
         return stored + [part for layer in range(2) for part in cache.gather(layer, cache.length_tokens)]
 
     index = PrefixIndex(pool)

@@ -8,7 +8,6 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from kernels.reference import naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
 from quest_core.quantization import QuantizedMatrix, quantize, quantized_bytes
@@ -19,8 +18,7 @@ DENSE = QuestConfig(attention="dense")
 
 
 def restore(matrix: QuantizedMatrix) -> torch.Tensor:
-    packed = (matrix.packed, matrix.scales, matrix.minimums, matrix.bits)
-    return naive_dequantize(*packed, matrix.in_channels, torch.float32)
+    return matrix.dequantize()
 
 
 def draw(shape, offset=0.0, size=1.0):

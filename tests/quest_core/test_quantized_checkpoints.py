@@ -8,7 +8,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from kernels.reference import naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine, read_model_config
 from quest_core.model_source import ModelError
@@ -94,8 +93,7 @@ def load(folder, weight_bits):
 def restore(matrix):
     if not isinstance(matrix, QuantizedMatrix):
         return matrix.data
-    packed = (matrix.packed, matrix.scales, matrix.minimums, matrix.bits)
-    return naive_dequantize(*packed, matrix.in_channels, torch.float32)
+    return matrix.dequantize()
 
 
 def assert_projections(weights, dense, rtol, atol):

@@ -57,11 +57,10 @@ def content(session: Session, tokens: int) -> dict[str, torch.Tensor]:
     pages = -(-tokens // pool.page_size)
     in_last = (tokens - 1) % pool.page_size + 1
     found = {}
-    for name in ("keys", "values", "summaries", "summary_scales", "key_scales", "value_scales"):
-        store = getattr(pool, name)
-        if store is None:
+    for name, tensor in zip(pool.cache._fields[1:], pool.cache[1:], strict=True):
+        if tensor is None:
             continue
-        found[name] = store.view(torch.uint8)[:, table[:pages]].unflatten(-1, (-1, store.element_size())).cpu()
+        found[name] = tensor.view(torch.uint8)[:, table[:pages]].unflatten(-1, (-1, tensor.element_size())).cpu()
         if "summar" not in name:
             found[name][:, -1, :, in_last:] = 0
     return found

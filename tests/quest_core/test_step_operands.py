@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from kernels.reference import PackedMatrix, naive_dequantize
+from kernels.contract import PackedMatrix
+from kernels.reference import naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.quantization import fits_4_bits, quantize
@@ -24,7 +25,7 @@ def packed_engine(tiny_folder):
 
 
 def restore(matrix: PackedMatrix, in_channels: int) -> torch.Tensor:
-    return naive_dequantize(*matrix, in_channels, torch.float32)
+    return naive_dequantize(matrix, in_channels, torch.float32)
 
 
 def test_copies_in_8_bits_are_within_half_a_step(tiny_engine):
@@ -58,7 +59,7 @@ def test_an_explicit_precision_makes_no_copies(tiny_engine, packed_engine):
     for engine in (tiny_engine, packed_engine):
         copied_bytes = engine.memory()["weight_bytes"] - engine._weights.bytes
         assert (copied_bytes > 0) == (engine is packed_engine)
-    assert (tiny_engine._pool.keys.dtype, packed_engine._pool.keys.dtype) == (torch.float32, torch.float16)
+    assert (tiny_engine._pool.layout.dtype, packed_engine._pool.layout.dtype) == (torch.float32, torch.float16)
 
 
 @pytest.mark.parametrize("quest", [DENSE, QuestConfig(token_budget=128)], ids=["dense", "quest"])

@@ -327,7 +327,7 @@ class AnswerRun:
             "window_tokens": self._engine.context_tokens,
             # The first token comes from the prefill and reads nothing of its own.
             "read_share": step.kv_bytes_read / step.kv_bytes_dense if step.kv_bytes_dense else None,
-            "missed_share": reads.missed_share if reads else None,
+            "missed_share": reads.missed_mass if reads else None,
             "layers": model.num_layers,
             "pages": -(-step.context_tokens // self._engine.page_size),
             "kv_heads": model.num_kv_heads,

@@ -118,7 +118,7 @@ class LiveReading:
             self._context_tokens = step.context_tokens
             self._bytes.add(step.kv_bytes_read)
             self._share.add(step.kv_bytes_read / step.kv_bytes_dense if step.kv_bytes_dense else None)
-            self._missed.add(step.reads.missed_share if step.reads else None)
+            self._missed.add(step.reads.missed_mass if step.reads else None)
         if step.reads is not None and step.reads.kept_tokens is None:
             self._selected.add(step.reads)
             self._refresh_heat()

@@ -5,8 +5,9 @@ Counts what the algorithm reads, whatever a kernel makes of it. Queries, results
 
 from __future__ import annotations
 
+from kernels.contract import CacheLayout
+from quest_core.cache_layout import scored_bytes, vector_bytes
 from quest_core.config import ModelConfig, QuestConfig
-from quest_core.paged_kv_cache import PagePool
 
 
 def dense_attention_bytes(kv_heads: int, vector_bytes: int, context_tokens: int) -> int:
@@ -18,34 +19,21 @@ def dense_attention_bytes(kv_heads: int, vector_bytes: int, context_tokens: int)
     return 2 * kv_heads * vector_bytes * context_tokens
 
 
-def quest_attention_bytes(
-    kv_heads: int,
-    vector_bytes: int,
-    context_tokens: int,
-    token_budget: int,
-    page_size: int,
-    scored_bytes: int,
-) -> int:
-    """Summaries, and keys and values of the selected pages, in one layer.
-
-    Args:
-        vector_bytes: as for `dense_attention_bytes`.
-        scored_bytes: of the summaries that one kv head reads, see `PagePool.scored_bytes`.
-    """
-    selected_tokens = min(token_budget // page_size * page_size, context_tokens)
-    selected = dense_attention_bytes(kv_heads, vector_bytes, selected_tokens)
-    return kv_heads * scored_bytes + selected
+def quest_attention_bytes(layout: CacheLayout, context_tokens: int, token_budget: int) -> int:
+    """Summaries, and keys and values of the selected pages, in one layer."""
+    budget_pages = token_budget // layout.page_size
+    selected_tokens = min(budget_pages * layout.page_size, context_tokens)
+    selected = dense_attention_bytes(layout.kv_heads, vector_bytes(layout), selected_tokens)
+    return layout.kv_heads * scored_bytes(layout, -(-context_tokens // layout.page_size), budget_pages) + selected
 
 
-def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, pool: PagePool) -> int:
+def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, layout: CacheLayout) -> int:
     """What one decode step reads of the cache, in all layers."""
-    shape = (model.num_kv_heads, pool.vector_bytes, context_tokens)
-    dense = dense_attention_bytes(*shape)
+    dense = dense_attention_bytes(layout.kv_heads, vector_bytes(layout), context_tokens)
     # A context within the budget is read whole, and its summaries are not needed.
-    if quest.attention == "dense" or context_tokens <= quest.budget_pages(pool.page_size) * pool.page_size:
+    if quest.attention == "dense" or context_tokens <= quest.budget_pages(layout.page_size) * layout.page_size:
         return model.num_layers * dense
-    scored_bytes = pool.scored_bytes(-(-context_tokens // pool.page_size), quest.budget_pages(pool.page_size))
-    sparse = quest_attention_bytes(*shape, quest.token_budget, pool.page_size, scored_bytes)
+    sparse = quest_attention_bytes(layout, context_tokens, quest.token_budget)
     dense_layers = min(quest.dense_layers, model.num_layers)
     return dense_layers * dense + (model.num_layers - dense_layers) * sparse
 

@@ -139,10 +139,10 @@ def _decode_in_turn(
             reset_peak_memory(engine.device)
             times[quest] += [step.step_s for step in decode_fork(session, quest, steps)]
             peaks[quest] = peak_memory_bytes(engine.device)
-    pool = session.cache.pool
+    model, layout = engine.model_config, session.cache.pool.layout
     session.close()
     return {
-        quest: (statistics.median(times[quest]), step_kv_bytes(engine.model_config, quest, context, pool), peaks[quest])
+        quest: (statistics.median(times[quest]), step_kv_bytes(model, quest, context, layout), peaks[quest])
         for quest in settings
     }
 

@@ -7,20 +7,20 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable
-from types import ModuleType
 
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from app.measure.benchmarks.kernel_cases import KernelCase
+from kernels.contract import Kernels
 
 SDPA_BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_cudnn": SDPBackend.CUDNN_ATTENTION}
 FLASHINFER_WORKSPACE_BYTES = 2**27
 Call = Callable[[int], torch.Tensor]
 
 
-def dense_builders(case: KernelCase, kernels: ModuleType) -> dict[str, Callable[[], Call]]:
+def dense_builders(case: KernelCase, kernels: Kernels) -> dict[str, Callable[[], Call]]:
     """Rival -> what builds its call; `ours` is always there, FlashInfer if it is installed and can read the pages.
 
     Over 8-bit pages SDPA reads 16-bit copies of what they stand for.
@@ -39,29 +39,20 @@ def dense_builders(case: KernelCase, kernels: ModuleType) -> dict[str, Callable[
     return builders
 
 
-def _our_call(case: KernelCase, kernels: ModuleType) -> Call:
+def _our_call(case: KernelCase, kernels: Kernels) -> Call:
     def attend(layer: int) -> torch.Tensor:
-        pages = case.layers[layer]
-        return kernels.dense_decode_attention(
-            case.queries[layer],
-            pages.key_pages,
-            pages.value_pages,
-            case.page_table,
-            case.context_tokens,
-            case.scale,
-            pages.kv_scales,
-        )
+        return kernels.dense_decode_attention(case.queries[layer], case.layers[layer], case.sequence, case.scale)
 
     return attend
 
 
 def _gather(case: KernelCase, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
     """One layer's keys and values, contiguous [1, kv_heads, tokens, head_dim], one head at a time."""
-    pages, table, tokens = case.layers[layer], case.page_table.long(), int(case.context_tokens)
+    cache, table, tokens = case.layers[layer], case.sequence.page_table.long(), int(case.sequence.length_tokens)
     shape = (1, case.shape.kv_heads, tokens, case.shape.head_dim)
     gathered = []
-    for vectors_at in (pages.keys_at, pages.values_at):
-        copy = torch.empty(shape, dtype=case.pool.dtype, device=table.device)
+    for vectors_at in (cache.keys_at, cache.values_at):
+        copy = torch.empty(shape, dtype=case.queries.dtype, device=table.device)
         for head in range(case.shape.kv_heads):
             copy[0, head] = vectors_at(table, torch.full_like(table, head)).flatten(0, 1)[:tokens]
         gathered.append(copy)
@@ -85,22 +76,22 @@ def _flashinfer_call(case: KernelCase) -> Call:
     """FlashInfer's batch decode over our own pages, planned once."""
     import flashinfer
 
-    device, pages = case.queries.device, len(case.page_table)
+    device, pages = case.queries.device, case.sequence.logical_pages
     workspace = torch.empty(FLASHINFER_WORKSPACE_BYTES, dtype=torch.uint8, device=device)
     wrapper = flashinfer.BatchDecodeWithPagedKVCacheWrapper(
         workspace, kv_layout="HND", use_tensor_cores=case.shape.q_heads > case.shape.kv_heads
     )
-    last_page_tokens = (int(case.context_tokens) - 1) % case.layout.page_size + 1
+    last_page_tokens = (int(case.sequence.length_tokens) - 1) % case.layout.page_size + 1
     wrapper.plan(
         torch.tensor([0, pages], dtype=torch.int32, device=device),
-        case.page_table,
+        case.sequence.page_table,
         torch.tensor([last_page_tokens], dtype=torch.int32, device=device),
         case.shape.q_heads,
         case.shape.kv_heads,
         case.shape.head_dim,
         case.layout.page_size,
         q_data_type=case.queries.dtype,
-        kv_data_type=case.pool.keys.dtype,
+        kv_data_type=case.pool.layout.dtype,
         sm_scale=case.scale,
     )
 

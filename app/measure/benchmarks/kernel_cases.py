@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from types import ModuleType
 
 import torch
 
 from app.measure.benchmarks.byte_bounds import dense_attention_bytes, quest_attention_bytes
 from app.measure.benchmarks.random_pages import fill_pages
-from quest_core.config import ModelConfig, RopeConfig
+from kernels.contract import SUMMARIES, CacheLayout, Kernels, LayerCache, SequenceView
+from kernels.float8 import FLOAT8
+from quest_core.cache_layout import page_bytes
 from quest_core.page_selection import POLICIES
-from quest_core.paged_kv_cache import LayerPages, PagePool
+from quest_core.paged_kv_cache import PagePool
 
 MIN_LAYERS = 4
 # Bytes read between two visits to a layer, over the size of the processor's own cache.
@@ -47,9 +48,17 @@ class PageLayout:
     kv_bits: int = 16
     summary_levels: int = 1
 
-    def of_pool(self, dtype: torch.dtype) -> tuple[torch.dtype, str, bool, int, int]:
-        """What a `PagePool` takes from `dtype` on."""
-        return dtype, POLICIES[self.selection].summary, self.summary_bits == 8, self.kv_bits, self.summary_levels
+    def of_cache(self, shape: AttentionShape, dtype: torch.dtype) -> CacheLayout:
+        """What a cache of `shape` in `dtype` keeps."""
+        return CacheLayout(
+            page_size=self.page_size,
+            kv_heads=shape.kv_heads,
+            head_dim=shape.head_dim,
+            dtype=FLOAT8 if self.kv_bits == 8 else dtype,
+            summary=SUMMARIES[POLICIES[self.selection].summary],
+            summary_dtype=torch.int8 if self.summary_bits == 8 else dtype,
+            summary_levels=self.summary_levels,
+        )
 
 
 SHAPES = (AttentionShape(32, 32, 128), AttentionShape(32, 8, 128))
@@ -63,12 +72,11 @@ class KernelCase:
     shape: AttentionShape
     layout: PageLayout
     pool: PagePool
-    page_table: torch.Tensor  # int32 [logical_pages]
-    context_tokens: torch.Tensor  # int32 [1]
+    sequence: SequenceView
     queries: torch.Tensor  # [layers, query_heads, head_dim]
 
     @property
-    def layers(self) -> list[LayerPages]:
+    def layers(self) -> list[LayerCache]:
         return self.pool.layers
 
     @property
@@ -97,16 +105,10 @@ def choose_layers(
     Returns:
         At least MIN_LAYERS, or as many as fit; 0 if not even one does.
     """
-    config = _pool_config(shape, 1, context_tokens)
-    # A pool of one page knows the sizes of its parts.
-    pool = PagePool(config, 1, layout.page_size, torch.device("cpu"), *layout.of_pool(dtype))
+    cache_layout = layout.of_cache(shape, dtype)
     kv_bytes = dense_attention_bytes(shape.kv_heads, shape.head_dim * dtype.itemsize, context_tokens)
-    pages = -(-context_tokens // layout.page_size)
-    paged_bytes = pool.bytes * pages
-    scored_bytes = pool.scored_bytes(pages, smallest_budget // layout.page_size)
-    read_bytes = quest_attention_bytes(
-        shape.kv_heads, pool.vector_bytes, context_tokens, smallest_budget, layout.page_size, scored_bytes
-    )
+    paged_bytes = page_bytes(cache_layout, 1) * -(-context_tokens // layout.page_size)
+    read_bytes = quest_attention_bytes(cache_layout, context_tokens, smallest_budget)
     wanted = max(MIN_LAYERS, -(-CACHE_TURNOVER * cache_bytes // read_bytes))
     return min(wanted, int(free_bytes * SHARE_OF_FREE_MEMORY) // (paged_bytes + kv_bytes))
 
@@ -118,34 +120,15 @@ def build_case(
     layers: int,
     dtype: torch.dtype,
     device: torch.device,
-    kernels: ModuleType,
+    kernels: Kernels,
 ) -> KernelCase:
     """Random caches and queries; the same for the same arguments."""
     generator = torch.Generator(device).manual_seed(0)
-    summary = POLICIES[layout.selection].summary
     pages = -(-context_tokens // layout.page_size)
-    config = _pool_config(shape, layers, context_tokens)
-    pool = PagePool(config, pages, layout.page_size, device, *layout.of_pool(dtype))
+    pool = PagePool(layout.of_cache(shape, dtype), layers, pages, device)
     page_table = torch.randperm(pages, generator=generator, device=device, dtype=torch.int32)
     for layer in pool.layers:
-        fill_pages(layer, page_table, context_tokens, summary, kernels, generator)
+        fill_pages(layer, page_table, context_tokens, kernels, generator)
     queries = torch.randn((layers, shape.q_heads, shape.head_dim), generator=generator, device=device).to(dtype)
     length = torch.tensor([context_tokens], dtype=torch.int32, device=device)
-    return KernelCase(shape, layout, pool, page_table, length, queries)
-
-
-def _pool_config(shape: AttentionShape, layers: int, context_tokens: int) -> ModelConfig:
-    """A model of nothing but attention, which is all that a page pool asks about."""
-    return ModelConfig(
-        family="llama",
-        vocab_size=1,
-        hidden_size=shape.q_heads * shape.head_dim,
-        intermediate_size=1,
-        num_layers=layers,
-        num_query_heads=shape.q_heads,
-        num_kv_heads=shape.kv_heads,
-        head_dim=shape.head_dim,
-        rms_norm_epsilon=1e-5,
-        rope=RopeConfig(),
-        context_tokens=context_tokens,
-    )
+    return KernelCase(shape, layout, pool, SequenceView(page_table, length), queries)

@@ -7,7 +7,6 @@ several layers, so that neither the host nor the processor's own cache flatters 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -33,6 +32,7 @@ from app.measure.benchmarks.timing import (
     time_in_turn,
 )
 from app.measure.machine import describe_machine
+from kernels.contract import Kernels
 from kernels.reference import naive_dense_decode_attention, naive_sparse_decode_attention
 from quest_core.attention import kernels_for
 from quest_core.weights import free_memory_bytes
@@ -49,7 +49,7 @@ def measure_kernels(
     shapes: Sequence[AttentionShape] = SHAPES,
     dtype: torch.dtype = torch.bfloat16,
     device: torch.device | None = None,
-    kernels: ModuleType | None = None,
+    kernels: Kernels | None = None,
     on_progress: Callable[[str], None] = lambda message: None,
 ) -> dict[str, Any]:
     """Measure microseconds a layer.
@@ -110,7 +110,7 @@ def _measure_case(
     budgets: Sequence[int],
     rounds: int,
     bandwidth: float,
-    kernels: ModuleType,
+    kernels: Kernels,
     skipped: list[dict[str, Any]],
 ) -> list[dict[str, Any]]:
     """One row for each budget."""
@@ -140,7 +140,7 @@ def _measure_case(
     rows = []
     for budget in budgets:
         quest_us = {name: each for (of, name), each in us.items() if of == budget}
-        bound_us = _read_bytes(case, context, budget) / bandwidth * 1e6
+        bound_us = quest_attention_bytes(case.pool.layout, context, budget) / bandwidth * 1e6
         rows.append(
             {
                 "q_heads": case.shape.q_heads,
@@ -161,33 +161,14 @@ def _measure_case(
 
 
 def _dense_error(case: KernelCase, attended: torch.Tensor) -> float:
-    pages = case.layers[0]
-    expected = naive_dense_decode_attention(
-        case.queries[0].float(),
-        pages.key_pages,
-        pages.value_pages,
-        case.page_table,
-        case.context_tokens,
-        case.scale,
-        pages.kv_scales,
-    )
-    return relative_error(attended, expected)
+    query = case.queries[0].float()
+    return relative_error(attended, naive_dense_decode_attention(query, case.layers[0], case.sequence, case.scale))
 
 
 def _quest_error(case: KernelCase, step: QuestStep) -> float:
     attended, selected = step.run(0)
-    pages = case.layers[0]
-    expected = naive_sparse_decode_attention(
-        case.queries[0].float(),
-        pages.key_pages,
-        pages.value_pages,
-        case.page_table,
-        selected.page_ids,
-        selected.page_counts,
-        case.context_tokens,
-        case.scale,
-        pages.kv_scales,
-    )
+    query = case.queries[0].float()
+    expected = naive_sparse_decode_attention(query, case.layers[0], case.sequence, selected, case.scale)
     return relative_error(attended, expected)
 
 
@@ -202,12 +183,6 @@ def _refuse_error(shape: AttentionShape, context: int, who: str, error: float) -
             f"With {shape.q_heads}/{shape.kv_heads} heads at {context} tokens, {who} differs from plain torch by "
             f"{error:.3g} (relative), more than {MAX_ERROR}. It was not timed."
         )
-
-
-def _read_bytes(case: KernelCase, context: int, budget: int) -> int:
-    pool = case.pool
-    scored_bytes = pool.scored_bytes(-(-context // pool.page_size), budget // pool.page_size)
-    return quest_attention_bytes(case.shape.kv_heads, pool.vector_bytes, context, budget, pool.page_size, scored_bytes)
 
 
 def _cache_bytes(device: torch.device) -> int:

@@ -22,6 +22,7 @@ from app.measure.benchmarks.timing import (
     time_in_turn,
 )
 from app.measure.machine import describe_machine
+from kernels.contract import PackedMatrix
 from quest_core.attention import kernels_for
 from quest_core.quantization import quantize
 
@@ -136,8 +137,8 @@ def _contestants(device: torch.device) -> dict[tuple[str, int, int | None], Call
         def build(weights, hidden):
             matrix = quantize(weights, bits, group_size, (1.0,))
             tensors = (matrix.packed.data, matrix.scales.data, matrix.minimums.data)
-            stands_for = kernels.dequantize(*tensors, bits, weights.shape[1], torch.float32)
-            call = _Rotation(lambda *copy: kernels.quantized_linear(hidden, *copy, bits), tensors)
+            stands_for = kernels.dequantize(matrix.operand, weights.shape[1], torch.float32)
+            call = _Rotation(lambda *copy: kernels.quantized_linear(hidden, PackedMatrix(*copy, bits)), tensors)
             return call, linear(hidden.float(), stands_for), sum(tensor.nbytes for tensor in tensors)
 
         return build

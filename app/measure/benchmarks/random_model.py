@@ -62,7 +62,7 @@ def fill_session(session: Session, context_tokens: int, vocab_size: int) -> None
     generator = torch.Generator(device).manual_seed(SEED)
     cache.reserve(context_tokens)
     for layer in cache.pool.layers:
-        fill_pages(layer, cache.page_table, context_tokens, cache.pool.summary, kernels_for(device), generator)
+        fill_pages(layer, cache.page_table, context_tokens, kernels_for(device), generator)
     cache.advance(context_tokens)
     session.adopt_cache([0] * context_tokens, torch.zeros(vocab_size, device=device))
 

@@ -17,11 +17,11 @@ from app.errors import UserFacingError
 from app.measure.machine import describe_machine
 from app.measure.sample_text import read_text_tokens
 from app.settings import AppSettings
+from kernels.contract import LayerCache, SelectedPages, SequenceView
 from quest_core.attention import DecodeAttention
 from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.page_selection import POLICIES, OracleSelection, PageSelection, SelectedPages
-from quest_core.paged_kv_cache import CacheView
+from quest_core.page_selection import POLICIES, OracleSelection, PageSelection, page_budget
 
 DENSE = QuestConfig(attention="dense")
 
@@ -110,18 +110,16 @@ class _Probe:
         self._attention = attention
         return self
 
-    def __call__(self, layer: int, query: torch.Tensor, cache: CacheView) -> torch.Tensor:
-        pages, table, context_tokens = cache.pool.layers[layer], cache.page_table, cache.context_tokens
+    def __call__(self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> torch.Tensor:
         for quest, by_layer in self._samples.items():
             if layer < quest.dense_layers:
                 continue
-            arguments = (quest, cache.pool.page_size, self._attention.kernels)
-            selected = self._policy(*arguments).select(query, pages, table, context_tokens)
-            oracle = OracleSelection(*arguments)
-            best = oracle.select(query, pages, table, context_tokens)
-            page_mass = oracle.score(query, pages, table, context_tokens).softmax(dim=2).mean(dim=1)
-            by_layer.setdefault(layer, []).append(_compare(page_mass, selected, best))
-        return self._attention(layer, query, cache)
+            arguments = (page_budget(quest, cache.layout.page_size), self._attention.kernels)
+            oracle, read = OracleSelection(*arguments), (query, cache, sequence, self._attention.scale)
+            mass = oracle.score(*read).softmax(dim=2).mean(dim=1)
+            selected, best = self._policy(*arguments).select(*read), oracle.select(*read)
+            by_layer.setdefault(layer, []).append(_compare(mass, selected, best))
+        return self._attention(layer, query, cache, sequence)
 
     def summarise(self, quest: QuestConfig) -> dict[str, Any]:
         """The row of one budget."""
@@ -142,13 +140,13 @@ class _Probe:
         }
 
 
-def _compare(page_mass: torch.Tensor, selected: SelectedPages, best: SelectedPages) -> np.ndarray:
-    """One sample from the attention mass of each page, [kv_heads, pages], and the two sets of pages."""
-    chosen, ideal = (_as_mask(pages, page_mass.shape[1]) for pages in (selected, best))
-    mass, oracle_mass = ((page_mass * mask).sum(dim=1) for mask in (chosen, ideal))
+def _compare(of_pages: torch.Tensor, selected: SelectedPages, best: SelectedPages) -> np.ndarray:
+    """One sample from the true softmax mass of pages, [kv_heads, pages], and the two sets of pages."""
+    chosen, ideal = (_as_mask(pages, of_pages.shape[1]) for pages in (selected, best))
+    mass, oracle_mass = ((of_pages * mask).sum(dim=1) for mask in (chosen, ideal))
     page_recall = (chosen & ideal).sum(dim=1) / ideal.sum(dim=1)
-    nothing = torch.tensor(float("nan"), device=page_mass.device)
-    estimated = nothing if selected.missed_share is None else selected.missed_share
+    nothing = torch.tensor(float("nan"), device=of_pages.device)
+    estimated = nothing if selected.missed_mass is None else selected.missed_mass
     return torch.stack((mass, oracle_mass, page_recall, estimated.expand_as(mass)), dim=1).cpu().numpy()
 
 

@@ -73,7 +73,7 @@ def test_figures_live_and_at_the_end(plan):
     assert live.of_step(step(0, None))["attended_tokens"] is None
     live.take_usual(UsualLevels(np.full((1, 3), 1 / 3, dtype=np.float32)))
     told = [
-        live.of_step(step(number, reads([2, 1, 0, 2, 0, 0, 0, 2], missed_share=0.1 * number))) for number in (1, 2, 3)
+        live.of_step(step(number, reads([2, 1, 0, 2, 0, 0, 0, 2], missed_mass=0.1 * number))) for number in (1, 2, 3)
     ]
     assert [one["heat"] is None for one in told] == [True, True, False]
     assert told[-1]["mean_missed_share"] == pytest.approx(0.2)

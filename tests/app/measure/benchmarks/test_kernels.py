@@ -123,14 +123,14 @@ def test_layers_outgrow_the_cache_and_fit_the_memory():
 
 def test_caches_are_random_and_their_bounds_hold():
     case = build_case(SHAPE, PAPER_LAYOUT, 100, 3, torch.float32, CPU, kernels.cpu)
-    assert sorted(case.page_table.tolist()) == list(range(7))
-    assert case.page_table.tolist() != list(range(7))
+    assert sorted(case.sequence.page_table.tolist()) == list(range(7))
+    assert case.sequence.page_table.tolist() != list(range(7))
     first, last = case.layers[0], case.layers[-1]
-    assert not torch.equal(first.key_pages[case.page_table[0]], last.key_pages[case.page_table[0]])
-    for logical, page in enumerate(case.page_table.tolist()):
+    assert not torch.equal(first.key_pages[case.sequence.page_table[0]], last.key_pages[case.sequence.page_table[0]])
+    for logical, page in enumerate(case.sequence.page_table.tolist()):
         keys = last.key_pages[page][:, : min(16, 100 - 16 * logical)]
-        assert torch.equal(last.page_summaries[page][:, 0], keys.amin(dim=1))
-        assert torch.equal(last.page_summaries[page][:, 1], keys.amax(dim=1))
+        assert torch.equal(last.summaries[page][:, 0], keys.amin(dim=1))
+        assert torch.equal(last.summaries[page][:, 1], keys.amax(dim=1))
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
