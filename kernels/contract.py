@@ -197,6 +197,10 @@ class PageBudget(NamedTuple):
         if self.pages < 1 + self.sink_pages + self.recent_pages:
             raise ValueError(f"a budget of {self.pages} pages is less than the pages that are always read")
 
+    def reads_all(self, pages: int) -> bool:
+        """Whether so many pages are read whole: no score could leave any of them out."""
+        return pages <= self.pages
+
 
 def check_selection(scores: torch.Tensor, budget: PageBudget, logits: bool) -> None:
     """Raises ValueError if the budget is smaller than what is always read, or several rows are no logits."""
