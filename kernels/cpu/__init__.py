@@ -1,7 +1,6 @@
 """The operators for the CPU: Numba for what a decode step does, plain torch for the rest.
 
-Same names and signatures as `kernels.gpu`, and `WholeStep`, which does a whole step at once; specified in
-`kernels.reference`.
+They are a `kernels.contract.Kernels`, specified in `kernels.reference`; `WholeStep` does a whole step at once.
 """
 
 from kernels.cpu.append_keys_values import append_keys_values
@@ -9,16 +8,14 @@ from kernels.cpu.choose_and_attend import choose_and_attend
 from kernels.cpu.choose_pages import choose_pages
 from kernels.cpu.decode_attention import dense_decode_attention, sparse_decode_attention
 from kernels.cpu.decode_step import linear_add, norm_linear, norm_swiglu, rotate_and_append
+from kernels.cpu.dequantize import dequantize
 from kernels.cpu.gather_pages import gather_pages
+from kernels.cpu.merge_attention import merge_attention
 from kernels.cpu.page_scores import page_scores
 from kernels.cpu.quantized_linear import quantized_linear
 from kernels.cpu.select_pages import select_pages
+from kernels.cpu.tokens import apply_rope, rms_norm, swiglu
 from kernels.cpu.whole_step import WholeStep
-from kernels.reference import naive_apply_rope as apply_rope
-from kernels.reference import naive_dequantize as dequantize
-from kernels.reference import naive_merge_attention as merge_attention
-from kernels.reference import naive_rms_norm as rms_norm
-from kernels.reference import naive_swiglu as swiglu
 
 __all__ = [
     "WholeStep",

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from kernels.cpu.compile import compiled, require_float32
+from kernels.cpu.checks import require_float32
+from kernels.cpu.compile import compiled
 
 
 @compiled
@@ -75,7 +76,7 @@ def pack_groups(
         bits: of each q, 4 or 8.
 
     Returns:
-        int32 [out_channels, words], as `kernels.reference.naive_dequantize` reads it; padding repeats the last weight.
+        int32 [out_channels, words], as `kernels.contract.PackedMatrix` says; padding repeats the last weight.
 
     Raises:
         ValueError: for another dtype or device.

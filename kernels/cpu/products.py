@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from kernels.contract import Matrix, PackedMatrix
 from kernels.cpu.compile import compiled
 from kernels.cpu.vectors import BFLOAT16, FLOAT16, FLOAT32, LANES, address_of, load_float, make_dot, make_packed_dot
-from kernels.reference import Matrix, PackedMatrix
 
 # Columns of the table.
 KIND, DATA, ROW_BYTES, SCALES, MINIMUMS = range(5)
@@ -19,7 +19,7 @@ GROUPS, GROUP_SHIFT, GROUP_CHANNELS, IN_CHANNELS, OUT_CHANNELS, BIAS = range(5, 
 SCALE_BYTES = 11
 PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
-RUN_BYTES = 16  # as `kernels.reference.naive_dequantize` lays a row out
+RUN_BYTES = 16  # as `PackedMatrix` lays a row out
 
 dot_float32, dot_bfloat16, dot_float16 = (make_dot(kind) for kind in (FLOAT32, BFLOAT16, FLOAT16))
 packed_dot_4, packed_dot_8 = (make_packed_dot(bits, FLOAT16) for bits in (4, 8))
@@ -53,10 +53,19 @@ def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[in
         runs_of_group = packed.shape[1] * 4 // RUN_BYTES // groups
         channels = packed.shape[1] * 32 // bits
         return [
-            bits, packed.data_ptr(), packed.shape[1] * 4, scales.data_ptr(), minimums.data_ptr(), groups,
-            runs_of_group.bit_length() - 1, channels // groups, channels, out_channels, bias_address,
+            bits,
+            packed.data_ptr(),
+            packed.shape[1] * 4,
+            scales.data_ptr(),
+            minimums.data_ptr(),
+            groups,
+            runs_of_group.bit_length() - 1,
+            channels // groups,
+            channels,
+            out_channels,
+            bias_address,
             scales.element_size(),
-        ]  # fmt: skip
+        ]
     if matrix.dtype not in FLOATING_KINDS:
         raise ValueError(f"a matrix must be one of {tuple(FLOATING_KINDS)}, got {matrix.dtype}")
     out_channels, in_channels = matrix.shape
