@@ -143,9 +143,9 @@ class WholeStep:
             budget.check()
         layers = len(self._operands)
         first_layer = layers if budget is None else min(dense_layers, layers)
-        attention = StepAttention(
-            cache_arrays(cache), sequence_arrays(sequence), budget or PageBudget(0, 0, 0), np.float32(scale), first_layer
-        )
+        read = budget or PageBudget(0, 0, 0)
+        arrays, view = cache_arrays(cache), sequence_arrays(sequence)
+        attention = StepAttention(arrays, view, read, np.float32(scale), first_layer)
         shape = self._shape(cache, attention)
         page_ids = torch.empty((layers - first_layer, shape.kv_heads, attention.budget.pages), dtype=torch.int32)
         missed_mass = torch.empty(page_ids.shape[:2])
