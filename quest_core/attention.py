@@ -10,7 +10,6 @@ from collections import defaultdict
 from typing import Protocol
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 
 from kernels.contract import Kernels, LayerCache, PageBudget, SelectedPages, SequenceView, StepOutcome
 from quest_core.config import QuestConfig
@@ -28,62 +27,6 @@ def kernels_for(device: torch.device) -> Kernels:
     import kernels.cpu
 
     return kernels.cpu
-
-
-def prefill_attention(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """Causal attention of the last tokens of a sequence over all of it.
-
-    Args:
-        queries: [new_tokens, query_heads, head_dim], the last `new_tokens` positions.
-        keys, values: [kv_heads, context_tokens, head_dim] in the queries' dtype.
-        scale: of the logits.
-
-    Returns:
-        [new_tokens, query_heads * head_dim].
-    """
-    if queries.device.type == "cpu":
-        return _prefill_on_cpu(queries, keys.to(queries.dtype), values.to(queries.dtype), scale)
-    new_tokens, query_heads, _ = queries.shape
-    group = query_heads // keys.shape[0]
-    if group > 1:
-        keys, values = keys.repeat_interleave(group, dim=0), values.repeat_interleave(group, dim=0)
-    # Imported here: it brings torch's compiler, a second's work that only a GPU's first prefill should pay for.
-    from torch.nn.attention.bias import causal_lower_right
-
-    mask = causal_lower_right(new_tokens, keys.shape[1])
-    attended = scaled_dot_product_attention(
-        queries.transpose(0, 1)[None], keys[None], values[None], attn_mask=mask, scale=scale
-    )
-    return attended[0].transpose(0, 1).reshape(new_tokens, -1)
-
-
-def _prefill_on_cpu(
-    queries: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, scale: float
-) -> torch.Tensor:
-    """As `prefill_attention`: the new tokens among themselves, and then their prefix, which needs no mask.
-
-    torch's flash kernel skips half of a causal square, but reads all of a mask. Without one, the query heads of a group
-    are so many more queries of their kv head, and nothing is repeated. The sums of the exponentials merge the two.
-    """
-    attend = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
-    new_tokens, query_heads, head_dim = queries.shape
-    kv_heads, context_tokens, _ = keys.shape
-    past_tokens = context_tokens - new_tokens
-    by_head = queries.transpose(0, 1)
-    new_keys, new_values = (
-        each[:, past_tokens:].repeat_interleave(query_heads // kv_heads, dim=0)[None] for each in (keys, values)
-    )
-    attended, log_sums = attend(by_head[None], new_keys, new_values, 0.0, True, scale=scale)
-    if past_tokens > 0:
-        folded = by_head.reshape(1, kv_heads, -1, head_dim)
-        past, past_log_sums = attend(
-            folded, keys[None, :, :past_tokens], values[None, :, :past_tokens], 0.0, False, scale=scale
-        )
-        share = torch.sigmoid(log_sums - past_log_sums.reshape(log_sums.shape)).unsqueeze(3).to(attended.dtype)
-        attended = torch.lerp(past.reshape(attended.shape), attended, share)
-    return attended[0].transpose(0, 1).reshape(new_tokens, -1)
 
 
 class Attention(Protocol):
