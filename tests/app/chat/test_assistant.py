@@ -80,11 +80,12 @@ def blocked_engine(assistant):
 
 def test_an_answer_streams_and_ends_with_its_report(assistant, reading):
     events, report = answer(assistant, reading)
-    prefills = [event.progress for event in events if isinstance(event, PrefillEvent)]
+    prefill_events = [event for event in events if isinstance(event, PrefillEvent)]
+    prefills = [event.progress for event in prefill_events]
     tokens = [event for event in events if isinstance(event, TokenEvent)]
     assert prefills[0].done_tokens < report.prompt_tokens
     assert prefills[-1].done_tokens == prefills[-1].total_tokens == report.prompt_tokens
-    assert prefills[-1].remaining_s == 0
+    assert prefill_events[-1].remaining_s == 0
     assert "".join(token.text_delta for token in tokens) == report.answer == tokens[-1].answer
     steps = [token.step for token in tokens]
     assert steps == sorted(set(steps)) and steps[-1] == report.decode_tokens - 1
