@@ -84,7 +84,7 @@ def test_passages_of_a_long_document_stand_where_they_stood_after_a_restart(open
     # What a first question about the whole gets is read ahead.
     other = first.new_conversation()
     first.attach_document(other, entry.document_id)
-    wait_until(lambda: (reading := first._reading._readings.get(other)) is not None and reading.done)
+    wait_until(lambda: (reading := first._parts.reading._readings.get(other)) is not None and reading.done)
     whole = answered(first, other, "What is this about?", options)
     assert whole.passages.added.kind == "overview" and whole.reused_tokens > 0.5 * whole.prompt_tokens
     usage = first.context_usage(conversation, options)
