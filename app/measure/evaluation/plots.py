@@ -14,7 +14,7 @@ from app.measure.svg_files import save_figure
 # What each kind of evaluation shows against the budget, and what that is compared with.
 CURVES = {
     "perplexity": ("ratio", None, "perplexity over dense's"),
-    "recall": ("mass", "oracle_mass", "share of the attention that is read"),
+    "recall": ("mass", "oracle_mass", "attention mass that is read"),
 }
 ANSWER_CURVE = ("accuracy", "dense_accuracy", "accuracy")
 
