@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
-from app.settings import PRODUCT_SELECTIONS, AppSettings, default_data_dir_text, environment_variable
-from quest_core.config import DTYPES, PAGE_SIZES
+from app.settings import AppSettings, default_data_dir_text, environment_variable
+from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS
 
 ALL_INTERFACES = "0.0.0.0"
 _TRUE = ("1", "true", "yes", "on")
@@ -215,7 +215,7 @@ SELECTION = Flag(
     "selection",
     AppSettings.selection,
     "how pages are chosen: mean (ours) or quest (as the paper) (default: %(default)s)",
-    choices=PRODUCT_SELECTIONS,
+    choices=SELECTIONS,
     group="attention",
 )
 DATA_DIR = Flag(

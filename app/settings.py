@@ -21,15 +21,12 @@ from app.errors import UserFacingError
 from quest_core.config import (
     KV_BITS,
     PAGE_SIZES,
-    TWO_LEVEL_SELECTIONS,
     WEIGHT_BITS,
     EngineConfig,
     QuestConfig,
 )
 
 APP_NAME = "quest-chat"
-# How pages may be chosen in the product, of the engine's `SELECTIONS`; the others are rivals that `eval` measures.
-PRODUCT_SELECTIONS = ("mean", "quest")
 LEAST_CONTEXT_TOKENS = 256
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
@@ -43,7 +40,7 @@ class AppSettings:
         context_tokens: window wanted; None takes the model's own, twice that of the embedded model.
         token_budget: tokens attended per layer and kv head with Quest.
         page_size: tokens in a KV page.
-        selection: the policy that chooses the pages Quest reads; of PRODUCT_SELECTIONS, except in evaluations.
+        selection: what Quest chooses pages by, one of `SELECTIONS`, or a rival that an evaluation measures.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
         summary_levels: 2 scores long contexts from coarse to fine on a GPU, superpages first; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
@@ -88,11 +85,6 @@ class AppSettings:
             raise UserFacingError(f"--weight-bits must be one of {WEIGHT_BITS}, not {self.weight_bits}.")
         if self.kv_bits not in KV_BITS:
             raise UserFacingError(f"--kv-bits must be one of {KV_BITS}, not {self.kv_bits}.")
-        if self.summary_levels == 2 and self.selection not in TWO_LEVEL_SELECTIONS:
-            raise UserFacingError(
-                f"--summary-levels 2 is for --selection {' and '.join(TWO_LEVEL_SELECTIONS)}: {self.selection} has one "
-                "level of summaries, or none."
-            )
         if self.page_size not in PAGE_SIZES:
             raise UserFacingError(f"--page-size must be one of {PAGE_SIZES}, not {self.page_size}.")
         if self.token_budget < 3 * self.page_size:

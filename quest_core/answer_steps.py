@@ -12,11 +12,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from quest_core.attention import Attention
+from quest_core.attention import AnswerAttention, Attention, page_budget
 from quest_core.config import QuestConfig
 from quest_core.decode_graph import (
     REPORT_HEADER_BYTES,
-    PreparedStep,
+    StaticStep,
     StepGraphs,
     StepShape,
     read_shape,
@@ -63,13 +63,13 @@ def append_token(decoder: Decoder, cache: SequenceCache, token_id: torch.Tensor,
 
 
 class EagerSteps:
-    """Steps that run at once, over tensors as long as the sequence: on the CPU, and for policies with a state.
+    """Steps that run at once, over tensors as long as the sequence: on the CPU, and for what is compared with Quest.
 
     Args:
         decoder: the model.
         cache: of the sequence.
         attention: of all steps.
-        trace: where `attention` notes what it reads; None if it need not be brought to the host.
+        traced: whether what it reads is brought to the host.
         sampler: draws the tokens.
     """
 
@@ -77,12 +77,12 @@ class EagerSteps:
     launched = 0
 
     def __init__(
-        self, decoder: Decoder, cache: SequenceCache, attention: Attention, trace: ReadTrace | None, sampler: Sampler
+        self, decoder: Decoder, cache: SequenceCache, attention: AnswerAttention, traced: bool, sampler: Sampler
     ) -> None:
         self._decoder = decoder
         self._cache = cache
         self._attention = attention
-        self._trace = trace
+        self._traced = traced
         self._sampler = sampler
         self._token: torch.Tensor | None = None
 
@@ -102,7 +102,7 @@ class EagerSteps:
         """
         logits = append_token(self._decoder, self._cache, self._token, self._attention)
         self._token = self._sampler.draw(logits)
-        reads = None if self._trace is None else self._trace.finish_step(self._cache.num_pages)
+        reads = self._attention.finish_step(self._cache.num_pages) if self._traced else None
         return FinishedStep(self._sampler.read(self._token), logits, reads)
 
 
@@ -128,6 +128,7 @@ class StaticSteps:
         self._graphs = graphs
         self._cache = cache
         self._quest = read_shape(quest, cache.pool.page_size)
+        self._budget = page_budget(self._quest, cache.pool.page_size)
         self._trace = trace
         self._sampler = sampler
         self._token_ids: list[int] = []  # the answer's, as far as they have reached the host
@@ -156,17 +157,17 @@ class StaticSteps:
         num_pages = -(-(cache.length_tokens + len(self._flights) + 1) // cache.pool.page_size)
         table_pages = table_pages_for(num_pages, buffers.window_pages)
         shape = StepShape(self._quest, table_pages, sampler.kind, self._trace is not None)
-        prepared = self._graphs.find(shape)
-        if prepared is None:
+        step = self._graphs.find(shape)
+        if step is None:
             self._take_buffers()
-            prepared = self._graphs.prepare(shape)
+            step = self._graphs.prepare(shape)
         if self._graphs.owner is not self:
             self._take_buffers()
         elif self._table_version != cache.table_version:
             self._copy_page_table()
         buffers.sampling.draw_noise(sampler.kind, sampler.generator)
-        prepared.replay()
-        self._flights.append(_Flight(self._graphs, prepared, num_pages))
+        step.replay()
+        self._flights.append(_Flight(self._graphs, step, num_pages))
 
     def finish(self) -> FinishedStep:
         """Wait for the token of the step launched first, and count the token that it was fed.
@@ -206,16 +207,17 @@ class StaticSteps:
         step = flight.step
         if not step.traced_layers:
             return self._trace.describe(flight.num_pages)
-        everything_read = flight.num_pages <= self._quest.budget_pages(self._cache.pool.page_size)
-        missed_mass = None if everything_read or not step.knows_missed_mass else flight.missed_mass()
+        # The step itself knows no length: the table it scores may be longer than what is read whole.
+        reads_all = self._budget.reads_all(flight.num_pages)
+        missed_mass = None if reads_all or not step.knows_missed_mass else flight.missed_mass()
         return self._trace.describe(flight.num_pages, step.traced_layers, flight.page_reads(), missed_mass)
 
 
 class _Flight:
     """One step between its launch and its end: a copy of its report on the way to the host."""
 
-    def __init__(self, graphs: StepGraphs, prepared: PreparedStep, num_pages: int) -> None:
-        buffers, self.step = graphs.buffers, prepared.step
+    def __init__(self, graphs: StepGraphs, step: StaticStep, num_pages: int) -> None:
+        buffers, self.step = graphs.buffers, step
         self.num_pages = num_pages
         self.was_read = False
         # The buffer is the next step's.

@@ -1,21 +1,19 @@
-"""Attention over a paged cache: causal prefill, dense decode and Quest decode.
+"""What a decode step attends with: the whole sequence, or the pages of it that Quest selects (arXiv 2406.10774).
 
-Chooses the kernels of the device and, per layer, whether to read all pages or the selected ones. Knows nothing of
-projections or positions.
+`DecodeAttention.budget_for` is the one place that decides, for a layer of a step, whether everything is read. How pages
+are scored, selected and attended is the kernels' work. What an evaluation compares with Quest takes the place of
+`QuestMethod`; nothing here knows of it.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from typing import Protocol
 
 import torch
 
-from kernels.contract import Kernels, LayerCache, PageBudget, SelectedPages, SequenceView, StepOutcome
+from kernels.contract import CacheLayout, Kernels, LayerCache, PageBudget, SelectedPages, SequenceView, StepOutcome
 from quest_core.config import QuestConfig
-from quest_core.eviction import TokenEviction
-from quest_core.page_selection import PageSelection, page_budget
-from quest_core.read_trace import ReadTrace
+from quest_core.read_trace import ReadTrace, StepReads
 
 
 def kernels_for(device: torch.device) -> Kernels:
@@ -29,64 +27,133 @@ def kernels_for(device: torch.device) -> Kernels:
     return kernels.cpu
 
 
+def page_budget(config: QuestConfig, page_size: int) -> PageBudget:
+    """What `config` lets a token read of each kv head.
+
+    Raises:
+        ValueError: if the budget cannot hold the pages that are always read.
+    """
+    return PageBudget(config.budget_pages(page_size), config.sink_pages, config.recent_pages)
+
+
 class Attention(Protocol):
-    """What a decode step attends with; see `DecodeAttention.__call__`."""
+    """Attends with one token; see `DecodeAttention.__call__`."""
 
     def __call__(
         self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView
     ) -> torch.Tensor: ...
 
 
-class DecodeAttention:
-    """Attention of one new token, dense or Quest, for every layer of one decode step.
+class AnswerAttention(Attention, Protocol):
+    """Attends in the steps of one answer, one after the other."""
+
+    def finish_step(self, num_pages: int) -> StepReads:
+        """What the step that has just run over `num_pages` pages has read; only of steps that are not dense."""
+        ...
+
+
+class AttentionMethod(Protocol):
+    """How one session attends while it decodes: `QuestMethod`, or what an evaluation compares with it.
+
+    Attributes:
+        observes_prefill: whether it has to see every token that is prefilled, in order, since the first. What it has
+            seen is not in the pages, so that it must be seen again once tokens have been forgotten.
+    """
+
+    observes_prefill: bool
+
+    def observe_prefill(self, layer: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
+        """See one layer of a chunk of a prefill.
+
+        Args:
+            layer: whose queries and keys these are.
+            queries: [new_tokens, query_heads, head_dim], the last `new_tokens` positions, after RoPE.
+            keys: [kv_heads, context_tokens, head_dim], after RoPE.
+        """
+        ...
+
+    def begin_answer(self, quest: QuestConfig) -> AnswerAttention:
+        """What the steps of the next answer attend with.
+
+        Raises:
+            ValueError: if the budget is smaller than what is always read.
+        """
+        ...
+
+    def fork(self) -> AttentionMethod:
+        """For a second session with the same tokens."""
+        ...
+
+    def forget(self) -> None:
+        """The session has forgotten some of its last tokens."""
+        ...
+
+
+class QuestMethod:
+    """Dense or Quest, as each answer wants it: an `AttentionMethod` that remembers nothing, and serves all sessions.
 
     Args:
-        config: what to read.
-        policy: chooses the pages that Quest reads; each layer has its own instance, which may remember its steps. Or
-            the session's token eviction, which attends by itself.
-        page_size: tokens in a page.
+        kernels: the device's operators.
+        layout: of the cache.
+        num_layers: of the model.
+        scale: of the logits.
+    """
+
+    observes_prefill = False
+
+    def __init__(self, kernels: Kernels, layout: CacheLayout, num_layers: int, scale: float) -> None:
+        self.kernels = kernels
+        self.layout = layout
+        self.num_layers = num_layers
+        self.scale = scale
+
+    def observe_prefill(self, layer: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
+        """Nothing is remembered."""
+
+    def begin_answer(self, quest: QuestConfig) -> DecodeAttention:
+        """See `AttentionMethod.begin_answer`."""
+        return DecodeAttention(quest, self.layout, self.num_layers, self.scale, self.kernels)
+
+    def fork(self) -> QuestMethod:
+        """The same: sessions share nothing by it."""
+        return self
+
+    def forget(self) -> None:
+        """Nothing is remembered."""
+
+
+class DecodeAttention:
+    """Attention of one new token, dense or Quest, for every layer of a decode step.
+
+    Args:
+        quest: what to read.
+        layout: of the cache.
+        num_layers: of the model.
         scale: of the logits.
         kernels: the device's operators.
-        trace: where the selected pages or kept tokens are noted.
+
+    Attributes:
+        dense_layers: the first layers, which read everything.
+        trace: of the pages that were selected.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read.
     """
 
     def __init__(
-        self,
-        config: QuestConfig,
-        policy: type[PageSelection] | TokenEviction,
-        page_size: int,
-        scale: float,
-        kernels: Kernels,
-        trace: ReadTrace,
+        self, quest: QuestConfig, layout: CacheLayout, num_layers: int, scale: float, kernels: Kernels
     ) -> None:
-        self.dense_layers = config.dense_layers
-        self.kernels = kernels
+        self.dense_layers = quest.dense_layers
         self.scale = scale
-        self._trace = trace
-        self._policy = policy
-        self._budget = page_budget(config, page_size) if config.attention == "quest" else None
-        self._selections = defaultdict(lambda: policy(self._budget, kernels))
+        self.kernels = kernels
+        self.trace = ReadTrace(quest, layout, num_layers)
+        self._budget = page_budget(quest, layout.page_size) if quest.attention == "quest" else None
 
-    @property
-    def fits_whole_step(self) -> bool:
-        """Whether a `WholeStep` can attend in its place, as `budget_for` says."""
-        return self._budget is None or self._policy.scores_summaries
-
-    def budget_for(self, sequence: SequenceView) -> PageBudget | None:
-        """The budget of layers that select pages of `sequence`; None if all layers read all of it."""
-        # A table within the budget is read whole: no score could leave anything out.
-        if self._budget is None or sequence.logical_pages <= self._budget.pages:
+    def budget_for(self, layer: int, sequence: SequenceView) -> PageBudget | None:
+        """How many pages a layer is to select; None if it reads everything."""
+        if self._budget is None or layer < self.dense_layers or self._budget.reads_all(sequence.logical_pages):
             return None
         return self._budget
-
-    def note(self, outcome: StepOutcome) -> None:
-        """Take up what a whole step has selected."""
-        if outcome.selected is None:
-            return
-        page_ids, page_counts, missed_mass = outcome.selected
-        for place, of_layer in enumerate(page_ids):
-            missed = None if missed_mass is None else missed_mass[place]
-            self._trace.note(outcome.first_layer + place, SelectedPages(of_layer, page_counts, missed))
 
     def __call__(self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> torch.Tensor:
         """Attend with one token, whose key and value are in the cache.
@@ -100,13 +167,22 @@ class DecodeAttention:
         Returns:
             What is attended, in the query's shape and dtype.
         """
-        sparse = self._budget is not None and layer >= self.dense_layers
-        if sparse and isinstance(self._policy, TokenEviction):
-            attended, kept = self._policy.attend(layer, query, cache, sequence)
-            self._trace.note_tokens(layer, kept)
-            return attended
-        if not sparse or (self.budget_for(sequence) is None and not self._policy.stateful):
+        budget = self.budget_for(layer, sequence)
+        if budget is None:
             return self.kernels.dense_decode_attention(query, cache, sequence, self.scale)
-        attended, selected = self._selections[layer].attend(query, cache, sequence, self.scale)
-        self._trace.note(layer, selected)
+        attended, selected = self.kernels.choose_and_attend(query, cache, sequence, budget, self.scale)
+        self.trace.note(layer, selected)
         return attended
+
+    def note(self, outcome: StepOutcome) -> None:
+        """Take up what a whole step has selected in its place."""
+        if outcome.selected is None:
+            return
+        page_ids, page_counts, missed_mass = outcome.selected
+        for place, of_layer in enumerate(page_ids):
+            missed = None if missed_mass is None else missed_mass[place]
+            self.trace.note(outcome.first_layer + place, SelectedPages(of_layer, page_counts, missed))
+
+    def finish_step(self, num_pages: int) -> StepReads:
+        """See `AnswerAttention.finish_step`."""
+        return self.trace.finish_step(num_pages)

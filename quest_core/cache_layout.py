@@ -10,8 +10,11 @@ import torch
 from kernels.contract import SUMMARIES, CacheLayout
 from kernels.float8 import FLOAT8
 from kernels.reference import scored_summaries
-from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, ModelConfig
-from quest_core.page_selection import POLICIES
+from quest_core.config import EngineConfig, ModelConfig
+
+# What each selection scores: the upper bound of a page's logits, as the paper does, or the softmax mass that each query
+# head would give a page whose keys all equalled their mean.
+SUMMARY_OF = {"mean": SUMMARIES["mean"], "quest": SUMMARIES["bounds"]}
 
 
 def cache_layout(model: ModelConfig, config: EngineConfig, device: str, dtype: torch.dtype) -> CacheLayout:
@@ -23,15 +26,14 @@ def cache_layout(model: ModelConfig, config: EngineConfig, device: str, dtype: t
         device: "cuda" or "cpu". Only a GPU's kernels look at a second level of summaries.
         dtype: of keys and values, and of summaries that are not in 8 bits, where `config` does not ask for 8 bits.
     """
-    two_levels = device == "cuda" and config.selection in TWO_LEVEL_SELECTIONS
     return CacheLayout(
         page_size=config.page_size,
         kv_heads=model.num_kv_heads,
         head_dim=model.head_dim,
         dtype=FLOAT8 if config.kv_bits == 8 else dtype,
-        summary=SUMMARIES[POLICIES[config.selection].summary],
+        summary=SUMMARY_OF[config.selection],
         summary_dtype=torch.int8 if config.summary_bits == 8 else dtype,
-        summary_levels=config.summary_levels if two_levels else 1,
+        summary_levels=config.summary_levels if device == "cuda" else 1,
     )
 
 
@@ -43,6 +45,11 @@ def page_bytes(layout: CacheLayout, layers: int) -> int:
 def vector_bytes(layout: CacheLayout) -> int:
     """Bytes of one token's key, or value, of one kv head of one layer, with its scale."""
     return _bytes(layout, "key_pages", "key_scales") // (layout.kv_heads * layout.page_size)
+
+
+def dense_bytes(layout: CacheLayout, num_pages: int) -> int:
+    """Bytes of the keys and values in so many pages of one layer."""
+    return 2 * layout.kv_heads * num_pages * layout.page_size * vector_bytes(layout)
 
 
 def scored_bytes(layout: CacheLayout, num_pages: int, budget_pages: int) -> int:

@@ -21,10 +21,8 @@ SUPPORTED_FAMILIES = {
     "qwen3": "Qwen3 (dense)",
 }
 
-# The policies of `page_selection.py` and `eviction.py`.
-SELECTIONS = ("mean", "spread", "quest", "oracle", "streaming", "raas", "h2o", "tova")
-# Those that can look at summaries of superpages first.
-TWO_LEVEL_SELECTIONS = ("mean", "quest")
+# What pages are chosen by: the mean of their keys, or the bounds of the Quest paper.
+SELECTIONS = ("mean", "quest")
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)
@@ -375,10 +373,10 @@ class EngineConfig:
             for prefill, with packed copies of the weights for decode steps and a float16 cache.
         weight_bits: of the projections; 16 keeps them in `dtype`, 8 and 4 quantise them in groups of input channels.
         page_size: tokens in a KV page, a power of two from 4 to 64.
-        selection: the policy that chooses the pages to read.
+        selection: what pages are chosen by.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
-        summary_levels: 2 narrows a long context down by summaries of superpages before pages are scored, on a GPU and
-            with policies whose summaries have two levels; 1 scores every page.
+        summary_levels: 2 narrows a long context down by summaries of superpages before pages are scored, on a GPU; 1
+            scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 as float8 with a scale for each token and
             kv head, on a GPU only.
         context_tokens: window wanted; None takes the model's own, of the embedded model 16,384.

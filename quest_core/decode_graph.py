@@ -19,9 +19,7 @@ from kernels.contract import SequenceView
 from quest_core.attention import DecodeAttention
 from quest_core.config import ModelConfig, QuestConfig
 from quest_core.decoder import Decoder
-from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PagePool
-from quest_core.read_trace import ReadTrace
 from quest_core.sampling import SamplingKind, SamplingTensors, draw_token
 
 MAX_GRAPHS = 8
@@ -102,23 +100,23 @@ class StaticStep:
     To run it again from the same lengths and token changes nothing.
 
     Attributes:
+        replay: runs it again, as a graph where it has been captured.
         traced_layers: whose page counts the report holds, in order; known once the step has run.
         knows_missed_mass: whether the report holds one.
     """
 
-    def __init__(
-        self, shape: StepShape, decoder: Decoder, pool: PagePool, policy: type[PageSelection], buffers: StepBuffers
-    ) -> None:
+    def __init__(self, shape: StepShape, decoder: Decoder, pool: PagePool, buffers: StepBuffers) -> None:
         self.shape = shape
+        self.replay: Callable[[], None] = self
         self.traced_layers: list[int] = []
         self.knows_missed_mass = False
         self._decoder = decoder
         self._buffers = buffers
         self._pool = pool
         self._sequence = SequenceView(buffers.page_table[: shape.table_pages], buffers.length_tokens)
-        self._trace = ReadTrace(decoder.config, shape.quest, pool.page_size)
+        model = decoder.config
         self._attention = DecodeAttention(
-            shape.quest, policy, pool.page_size, decoder.config.softmax_scale, decoder.kernels, self._trace
+            shape.quest, pool.layout, model.num_layers, model.softmax_scale, decoder.kernels
         )
 
     @property
@@ -131,7 +129,7 @@ class StaticStep:
         logits = self._decoder.decode(buffers.token_id, self._pool, self._sequence, self._attention)
         token = draw_token(logits, buffers.token_id, shape.sampling, buffers.sampling)
         buffers.logits.copy_(logits)
-        if shape.trace_reads and (counts := self._trace.count_pages(shape.table_pages)) is not None:
+        if shape.trace_reads and (counts := self._attention.trace.count_pages(shape.table_pages)) is not None:
             self.traced_layers = counts.layers
             buffers.report[REPORT_HEADER_BYTES : self.report_bytes].copy_(counts.page_reads.flatten())
             if counts.missed_mass is not None:
@@ -139,14 +137,6 @@ class StaticStep:
                 buffers.missed_mass.copy_(counts.missed_mass)
         buffers.token_id.copy_(token)
         buffers.length_tokens.add_(1)
-
-
-@dataclass(frozen=True)
-class PreparedStep:
-    """A step and what runs it."""
-
-    step: StaticStep
-    replay: Callable[[], None]
 
 
 class GraphCapture:
@@ -194,7 +184,6 @@ class StepGraphs:
     Args:
         decoder: the model.
         pool: of the sequences' pages.
-        policy: chooses the pages; must be `capturable`.
         prepare: makes a step replayable; may run it.
 
     Attributes:
@@ -205,31 +194,29 @@ class StepGraphs:
         self,
         decoder: Decoder,
         pool: PagePool,
-        policy: type[PageSelection],
         prepare: Callable[[Callable[[], None]], Callable[[], None]],
     ) -> None:
         self.buffers = StepBuffers(decoder.config, pool.page_size, pool.device)
         self.owner: object | None = None
         self._decoder = decoder
         self._pool = pool
-        self._policy = policy
         self._prepare = prepare
-        self._prepared: OrderedDict[StepShape, PreparedStep] = OrderedDict()
+        self._prepared: OrderedDict[StepShape, StaticStep] = OrderedDict()
 
-    def find(self, shape: StepShape) -> PreparedStep | None:
+    def find(self, shape: StepShape) -> StaticStep | None:
         """The step, if it has been prepared and is still kept."""
         if shape in self._prepared:
             self._prepared.move_to_end(shape)
         return self._prepared.get(shape)
 
-    def prepare(self, shape: StepShape) -> PreparedStep:
+    def prepare(self, shape: StepShape) -> StaticStep:
         """Prepare a step; the buffers must hold one that is due, which may run, and are nobody's afterwards."""
         if len(self._prepared) == MAX_GRAPHS:
             if self._pool.device.type == "cuda":
                 torch.cuda.synchronize(self._pool.device)  # the graph that goes may still run
             self._prepared.popitem(last=False)
-        step = StaticStep(shape, self._decoder, self._pool, self._policy, self.buffers)
+        step = StaticStep(shape, self._decoder, self._pool, self.buffers)
         self.owner = None
-        prepared = PreparedStep(step, self._prepare(step))
-        self._prepared[shape] = prepared
-        return prepared
+        step.replay = self._prepare(step)
+        self._prepared[shape] = step
+        return step

@@ -115,16 +115,17 @@ class Decoder:
             token_id: int64 [1] on the device.
             pool: holds the sequence's pages; the token's key and value are written there, whoever calls counts them.
             sequence: the token included.
-            attention: dense or Quest.
+            attention: of all layers; where the device has a whole step, it attends itself in place of dense and Quest.
 
         Returns:
             float32 [vocab_size], the logits after the token.
         """
         weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
         residual = embedding(token_id, weights.embedding)
-        if self._whole_step is not None and isinstance(attention, DecodeAttention) and attention.fits_whole_step:
-            budget, scale = attention.budget_for(sequence), self.config.softmax_scale
-            outcome = self._whole_step(residual, pool.cache, sequence, budget, scale, attention.dense_layers)
+        if self._whole_step is not None and isinstance(attention, DecodeAttention):
+            dense_layers = attention.dense_layers
+            budget = attention.budget_for(dense_layers, sequence)
+            outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers)
             attention.note(outcome)
             return outcome.logits
         for index, layer in enumerate(self._operands.layers):

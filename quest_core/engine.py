@@ -13,18 +13,17 @@ from pathlib import Path
 
 import torch
 
+from quest_core.attention import AttentionMethod, QuestMethod
 from quest_core.cache_layout import cache_layout, page_bytes
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decoder import Decoder
-from quest_core.eviction import TokenEviction
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
 from quest_core.memory_plan import plan_chunk, plan_pages
 from quest_core.model_folder import read_model_config
 from quest_core.model_key import model_key
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
-from quest_core.page_selection import POLICIES
 from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefix_sharing import PrefixSharing
@@ -65,9 +64,10 @@ class Engine:
         # Before the decoder and its RoPE tables, which are as long as the window: what does not fit is said here.
         self._pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
         self._decoder = Decoder(model_config, weights, self._operands)
-        self._policy = POLICIES[config.selection]
+        self.quest_method = QuestMethod(
+            self._decoder.kernels, self._pool.layout, model_config.num_layers, model_config.softmax_scale
+        )
         self._stretches = self._plan_stretches()
-        self._graphs = self._stretches[-1].graphs
         self._registry = SessionRegistry()
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or plan_chunk(
             model_config, self.device.type, self.dtype, free_memory_bytes(self.device)
@@ -116,14 +116,14 @@ class Engine:
         return engine
 
     def _plan_stretches(self) -> tuple[Stretch, ...]:
-        graphed = self.device.type == "cuda" and self._policy.capturable
+        graphed = self.device.type == "cuda"
         prepare = run_eagerly
         if graphed and not self.config.eager:
             prepare = GraphCapture(self.device)
         stretches = []
         for max_tokens, rope in self.model_config.ropes:
             decoder = self._decoder if rope == self.model_config.rope else self._decoder.with_rope(rope)
-            graphs = StepGraphs(decoder, self._pool, self._policy, prepare) if graphed else None
+            graphs = StepGraphs(decoder, self._pool, prepare) if graphed else None
             stretches.append(Stretch(max_tokens, decoder, graphs))
         return tuple(stretches)
 
@@ -146,11 +146,6 @@ class Engine:
     def device_name(self) -> str:
         return device_name(self.device)
 
-    @property
-    def shares_prefixes(self) -> bool:
-        """Whether what one session has read of a prefix serves the others."""
-        return not issubclass(self._policy, TokenEviction)
-
     def memory(self) -> dict[str, int]:
         """Pages of the pool, pages free, bytes of a page, bytes of the weights."""
         return {
@@ -160,11 +155,21 @@ class Engine:
             "weight_bytes": self._weights.bytes + self._operands.copied_bytes,
         }
 
-    def new_session(self) -> Session:
-        """An empty sequence. Use it, and close it, only inside jobs."""
+    @property
+    def sessions(self) -> tuple[Session, ...]:
+        """Those that have been used and not closed."""
+        return self._registry.sessions
+
+    def new_session(self, method: AttentionMethod | None = None) -> Session:
+        """An empty sequence. Use it, and close it, only inside jobs.
+
+        Args:
+            method: attends in the place of Quest, in evaluations; such a session shares no prefixes.
+        """
         cache = SequenceCache(self._pool, self.context_tokens)
+        sharing = self._sharing if method is None else None
         return Session(
-            self._stretches, cache, self.prefill_chunk_tokens, self._registry, self._policy, self._sharing
+            self._stretches, cache, self.prefill_chunk_tokens, self._registry, method or self.quest_method, sharing
         )
 
     def submit(self, work: Work, priority: Priority = Priority.ANSWER) -> Job:

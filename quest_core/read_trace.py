@@ -1,7 +1,7 @@
 """Which KV pages each decode step read.
 
-Collects the selected pages, or the kept tokens, of the layers on the device and brings them to the host once a step, as
-counts. Knows nothing of what the pages contain.
+Collects the selected pages of the layers on the device and brings them to the host once a step, as counts. Knows
+nothing of what the pages contain.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from kernels.contract import SelectedPages
-from quest_core.config import ModelConfig, QuestConfig
-from quest_core.eviction import KeptTokens
+from kernels.contract import CacheLayout, SelectedPages
+from quest_core.cache_layout import scored_bytes, vector_bytes
+from quest_core.config import QuestConfig
 
 
 @dataclass(frozen=True)
@@ -27,19 +27,16 @@ class StepReads:
         kv_heads: the most a count can be.
         always_read_pages: pages that every step reads whatever the query: sink, recent and current.
         dense_layers: the first layers, which read every page.
-        scored_layers: layers that read the summaries of all pages.
-        kept_tokens: tokens that each kv head read in the layers after `dense_layers`, with a policy that keeps tokens;
-            None with one that reads whole pages.
-        missed_mass: the policy's estimate of the softmax mass that the step did not read, from 0 to 1, averaged over
-            the layers that left anything out; None where none did, or where scores are no logits.
+        kv_bytes: of the keys and values that were read and, where pages were scored, of the summaries.
+        missed_mass: the estimate by the summaries of the softmax mass that the step did not read, from 0 to 1, averaged
+            over the layers that left anything out; None where none did, or where scores are no logits.
     """
 
     page_reads: np.ndarray
     kv_heads: int
     always_read_pages: tuple[int, ...]
     dense_layers: int
-    scored_layers: int = 0
-    kept_tokens: int | None = None
+    kv_bytes: int
     missed_mass: float | None = None
 
 
@@ -62,25 +59,24 @@ class ReadTrace:
     """Notes the selection of each layer during a step; `finish_step` turns it into counts.
 
     Where the host must not wait, `count_pages` leaves the counts on the device and `describe` takes them up later.
+
+    Args:
+        quest: what is read.
+        layout: of the cache.
+        num_layers: of the model.
     """
 
-    def __init__(self, model: ModelConfig, quest: QuestConfig, page_size: int) -> None:
-        self._model = model
+    def __init__(self, quest: QuestConfig, layout: CacheLayout, num_layers: int) -> None:
         self._quest = quest
-        self._page_size = page_size
+        self._layout = layout
+        self._num_layers = num_layers
         self._selected: dict[int, SelectedPages] = {}
-        self._kept: dict[int, KeptTokens] = {}
 
     def note(self, layer: int, selected: SelectedPages) -> None:
         self._selected[layer] = selected
 
-    def note_tokens(self, layer: int, kept: KeptTokens) -> None:
-        self._kept[layer] = kept
-
     def finish_step(self, num_pages: int) -> StepReads:
         """The counts of the step that has just run over `num_pages` pages; starts the next."""
-        if self._kept:
-            return self._finish_kept(num_pages)
         counts = self.count_pages(num_pages)
         if counts is None:
             return self.describe(num_pages)
@@ -112,58 +108,16 @@ class ReadTrace:
         missed_mass: float | None = None,
     ) -> StepReads:
         """A step over `num_pages` pages of which `layers` read what `page_reads` counts, and the others all pages."""
-        kv_heads = self._model.num_kv_heads
-        all_reads = self._all_read(num_pages)
+        layout, quest = self._layout, self._quest
+        all_reads = np.full((self._num_layers, num_pages), min(layout.kv_heads, 255), dtype=np.uint8)
         if page_reads is not None:
             all_reads[list(layers)] = page_reads[:, :num_pages]
-        return StepReads(
-            all_reads,
-            kv_heads,
-            self._always_read(num_pages),
-            self._quest.dense_layers,
-            len(layers),
-            missed_mass=missed_mass,
-        )
-
-    def _all_read(self, num_pages: int) -> np.ndarray:
-        return np.full((self._model.num_layers, num_pages), min(self._model.num_kv_heads, 255), dtype=np.uint8)
-
-    def _finish_kept(self, num_pages: int) -> StepReads:
-        page_reads = self._all_read(num_pages)
-        kept = list(self._kept.values())
-        page_ids = torch.stack([layer.token_ids for layer in kept]) // self._page_size  # [layers, rows, kept]
-        _, rows, kept_tokens = page_ids.shape
-        read = torch.zeros((*page_ids.shape[:2], page_reads.shape[1]), dtype=torch.int32, device=page_ids.device)
-        counts = read.scatter_(2, page_ids, 1).sum(dim=1) * (self._model.num_kv_heads // rows)
-        page_reads[list(self._kept)] = counts.clamp_(max=255).to(torch.uint8).cpu().numpy()
-        always_read = tuple(range(kept[0].recent_from // self._page_size, page_reads.shape[1]))
-        self._kept = {}
-        return StepReads(
-            page_reads, self._model.num_kv_heads, always_read, self._quest.dense_layers, kept_tokens=kept_tokens
-        )
+        page_bytes = 2 * layout.page_size * vector_bytes(layout)
+        summary_bytes = scored_bytes(layout, num_pages, quest.token_budget // layout.page_size)
+        kv_bytes = int(all_reads.sum(dtype=np.int64)) * page_bytes + len(layers) * layout.kv_heads * summary_bytes
+        always_read = self._always_read(num_pages)
+        return StepReads(all_reads, layout.kv_heads, always_read, quest.dense_layers, kv_bytes, missed_mass)
 
     def _always_read(self, num_pages: int) -> tuple[int, ...]:
         recent_from = max(0, num_pages - 1 - self._quest.recent_pages)
         return tuple(sorted({*range(min(self._quest.sink_pages, num_pages)), *range(recent_from, num_pages)}))
-
-    def kv_bytes_read(
-        self, reads: StepReads | None, num_pages: int, vector_bytes: int, scored_bytes: int
-    ) -> int:
-        """Bytes of keys, values and, where pages were scored, summaries that a step read.
-
-        Args:
-            reads: of the step; None means dense.
-            num_pages: pages of the context.
-            vector_bytes: of one token's key, or value, of one kv head.
-            scored_bytes: of the summaries that one kv head reads where it selects.
-        """
-        model = self._model
-        page_bytes = 2 * self._page_size * vector_bytes
-        if reads is None:
-            return model.num_layers * model.num_kv_heads * num_pages * page_bytes
-        if reads.kept_tokens is not None:
-            dense_layers = min(reads.dense_layers, model.num_layers)
-            tokens = dense_layers * num_pages * self._page_size + (model.num_layers - dense_layers) * reads.kept_tokens
-            return model.num_kv_heads * tokens * 2 * vector_bytes
-        read_bytes = int(reads.page_reads.sum(dtype=np.int64)) * page_bytes
-        return read_bytes + reads.scored_layers * model.num_kv_heads * scored_bytes

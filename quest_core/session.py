@@ -15,16 +15,14 @@ from typing import Protocol
 import torch
 
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
-from quest_core.attention import Attention, DecodeAttention
-from quest_core.cache_layout import scored_bytes, vector_bytes
+from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention
+from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decoder import ObservePrefill
-from quest_core.eviction import TokenEviction
-from quest_core.page_selection import PageSelection
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import Prefix, Segment
-from quest_core.read_trace import ReadTrace, StepReads
+from quest_core.read_trace import StepReads
 from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
@@ -50,7 +48,7 @@ class Session:
         cache: empty, or forked.
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
-        policy: chooses the pages or keeps the tokens that Quest reads; the pool keeps the summaries it scores.
+        method: how decode steps attend.
         sharing: of prefixes with other sessions and with the disk; None shares nothing.
     """
 
@@ -60,19 +58,17 @@ class Session:
         cache: SequenceCache,
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
-        policy: type[PageSelection] | type[TokenEviction],
+        method: AttentionMethod,
         sharing: PrefixSharing | None = None,
     ) -> None:
         self.tokens: list[int] = []
         self._registry = registry
-        self._policy = policy
+        self._method = method
         self._stretches = stretches
         self._take_stretch(stretches[0])
         self._cache = cache
         self._prefill_chunk_tokens = prefill_chunk_tokens
-        self._eviction = policy(self._decoder.config, cache.max_tokens) if issubclass(policy, TokenEviction) else None
-        # What a token eviction has seen is not in the pages.
-        self._sharing = sharing if self._eviction is None else None
+        self._sharing = sharing
         self._logits: torch.Tensor | None = None  # after the last of `tokens`, if they are known
         self._logits_due = False  # a prefill is finished, and nothing was computed for it
         self._chunk_ends: list[int] = []  # of the chunks that were computed one after the other from the first token on
@@ -90,11 +86,6 @@ class Session:
     def max_tokens(self) -> int:
         """How long the sequence may grow by decoding; a prefill with more room stretches it further."""
         return min(self._stretch.max_tokens, self._cache.max_tokens)
-
-    @property
-    def evicts(self) -> bool:
-        """Whether its policy drops tokens for good: then a fork cannot go back behind what it has read."""
-        return self._eviction is not None
 
     def prefill(
         self,
@@ -147,8 +138,8 @@ class Session:
         ends_kept = bool(segments) and segments[-1].end == len(token_ids)
         if reused == len(token_ids) and (reused < len(self.tokens) or self._logits is None) and not ends_kept:
             reused -= 1  # the last token runs again for its logits
-        if self._eviction is not None and reused < len(self.tokens):
-            reused = 0  # what the kept tokens got from the forgotten ones cannot be taken back
+        if self._method.observes_prefill and reused < len(self.tokens):
+            reused = 0
         self.truncate(reused)
         restored_tokens = restored_bytes = 0
         if segments:
@@ -161,7 +152,7 @@ class Session:
             )  # fmt: skip
 
         begun = False
-        observe = None if self._eviction is None else self._eviction.observe_prefill
+        observe = self._method.observe_prefill if self._method.observes_prefill else None
         while True:
             if self._prefills != this_prefill:
                 return  # another has begun while this one was paused
@@ -271,9 +262,7 @@ class Session:
             PoolExhausted: if the page pool is full.
             RuntimeError: if the session was emptied while its job was paused.
         """
-        trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
-        traced = trace_reads and quest.attention == "quest"
-        steps = self._open_steps(quest, sampling, trace, traced)
+        steps = self._open_steps(quest, sampling, trace_reads and quest.attention == "quest")
         token_id, arrived = -1, 0.0
         for step in range(sampling.max_new_tokens):
             if cancellation.requested:
@@ -296,7 +285,7 @@ class Session:
                 token_id, reads = finished.token_id, finished.reads
             arrived = time.perf_counter()
             finish_reason = self._finish_reason(step, token_id, sampling)
-            bytes_read, bytes_dense = (0, 0) if step == 0 else self._kv_bytes(trace, quest, reads)
+            bytes_read, bytes_dense = (0, 0) if step == 0 else self._kv_bytes(quest, reads)
             context_tokens = len(self.tokens)
             yield DecodeStep(
                 step,
@@ -319,7 +308,7 @@ class Session:
         token_ids: list[int],
         quest: QuestConfig,
         cancellation: Cancellation,
-        watch: Callable[[DecodeAttention], Attention] = lambda attention: attention,
+        watch: Callable[[AnswerAttention], Attention] = lambda attention: attention,
     ) -> Iterator[ScoredToken]:
         """Feed `token_ids` one by one through decoding, as if they had been drawn.
 
@@ -339,9 +328,8 @@ class Session:
                 f"{len(token_ids)} tokens after {len(self.tokens)} do not fit the {self.max_tokens} tokens that the "
                 "prefill made room for"
             )
-        trace = ReadTrace(self._decoder.config, quest, self._cache.pool.page_size)
-        self._begin_answer(quest)
-        attention = watch(self._attention(quest, trace))
+        attention = self._begin_answer(quest)
+        watched = watch(attention)
         for token_id in token_ids:
             if cancellation.requested:
                 return
@@ -350,10 +338,10 @@ class Session:
                 raise NotANumberError(log_probability)
             is_likeliest = int(self._logits.argmax()) == token_id
             fed = torch.tensor([token_id], device=self._decoder.device)
-            self._logits = append_token(self._decoder, self._cache, fed, attention)
+            self._logits = append_token(self._decoder, self._cache, fed, watched)
             self.tokens.append(token_id)
-            reads = trace.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
-            yield ScoredToken(log_probability, self._kv_bytes(trace, quest, reads)[0], reads, is_likeliest)
+            reads = attention.finish_step(self._cache.num_pages) if quest.attention == "quest" else None
+            yield ScoredToken(log_probability, self._kv_bytes(quest, reads)[0], reads, is_likeliest)
 
     def watch_attention(
         self,
@@ -375,8 +363,7 @@ class Session:
             most_s: no chunk but the first begins later.
 
         Returns:
-            float32 [layers, tokens, spans] of those tokens that there was time for; None if it was cancelled, or what
-            the policy keeps of the tokens does not allow it.
+            float32 [layers, tokens, spans] of those tokens that there was time for; None if it was cancelled.
 
         Raises:
             ValueError: if there is no room for so many tokens.
@@ -385,7 +372,7 @@ class Session:
         new_tokens = len(before) + len(token_ids)
         if len(self.tokens) + new_tokens > self.max_tokens:
             raise ValueError(f"{new_tokens} tokens do not fit after {len(self.tokens)} of {self.max_tokens}")
-        if self._eviction is not None or not token_ids or not spans:
+        if not token_ids or not spans:
             return None
         attention = SpanAttention(spans, self._decoder.config.softmax_scale)
         end = time.perf_counter() + most_s
@@ -400,17 +387,14 @@ class Session:
             watched += len(chunk)
         return attention.shares() if watched else None
 
-    def _open_steps(
-        self, quest: QuestConfig, sampling: SamplingConfig, trace: ReadTrace, traced: bool
-    ) -> EagerSteps | StaticSteps:
-        self._begin_answer(quest)
+    def _open_steps(self, quest: QuestConfig, sampling: SamplingConfig, traced: bool) -> EagerSteps | StaticSteps:
+        attention = self._begin_answer(quest)
         sampler = Sampler(sampling, self._decoder.config.vocab_size, self._decoder.device)
-        told = trace if traced else None
-        if self._graphs is not None:
-            return StaticSteps(self._graphs, self._cache, quest, told, sampler)
-        return EagerSteps(self._decoder, self._cache, self._attention(quest, trace), told, sampler)
+        if self._graphs is not None and isinstance(attention, DecodeAttention):
+            return StaticSteps(self._graphs, self._cache, quest, attention.trace if traced else None, sampler)
+        return EagerSteps(self._decoder, self._cache, attention, traced, sampler)
 
-    def _begin_answer(self, quest: QuestConfig) -> None:
+    def _begin_answer(self, quest: QuestConfig) -> AnswerAttention:
         if self._logits is None and self._logits_due:
             last = self.tokens[-1]
             self.truncate(len(self.tokens) - 1)
@@ -418,24 +402,16 @@ class Session:
         if self._logits is None:
             raise ValueError("decode needs a finished prefill")
         self._registry.touch(self)
-        if self._eviction is not None:
-            self._eviction.begin_answer(quest.token_budget)
+        return self._method.begin_answer(quest)
 
-    def _attention(self, quest: QuestConfig, trace: ReadTrace) -> DecodeAttention:
-        policy, page_size = self._eviction or self._policy, self._cache.pool.page_size
-        scale = self._decoder.config.softmax_scale
-        return DecodeAttention(quest, policy, page_size, scale, self._decoder.kernels, trace)
-
-    def _kv_bytes(self, trace: ReadTrace, quest: QuestConfig, reads: StepReads | None) -> tuple[int, int]:
+    def _kv_bytes(self, quest: QuestConfig, reads: StepReads | None) -> tuple[int, int]:
         """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
         pool = self._cache.pool
         pages = -(-len(self.tokens) // pool.page_size)
-        scored = scored_bytes(pool.layout, pages, quest.token_budget // pool.page_size)
-        sizes = (pages, vector_bytes(pool.layout), scored)
-        dense = trace.kv_bytes_read(None, *sizes)
+        dense = len(pool.layers) * dense_bytes(pool.layout, pages)
         if quest.attention == "dense":
             return dense, dense
-        return (0 if reads is None else trace.kv_bytes_read(reads, *sizes)), dense
+        return (0 if reads is None else reads.kv_bytes), dense
 
     def _finish_reason(self, step: int, token_id: int, sampling: SamplingConfig) -> FinishReason | None:
         if token_id in sampling.stop_token_ids:
@@ -446,8 +422,9 @@ class Session:
 
     def fork(self) -> Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
+        method = self._method.fork()
         other = Session(
-            self._stretches, self._cache.fork(), self._prefill_chunk_tokens, self._registry, self._policy, self._sharing
+            self._stretches, self._cache.fork(), self._prefill_chunk_tokens, self._registry, method, self._sharing
         )
         other._take_stretch(self._stretch)
         other._graphs = self._graphs
@@ -457,7 +434,6 @@ class Session:
         other._chunk_ends = list(self._chunk_ends)
         other._logits = self._logits
         other._logits_due = self._logits_due
-        other._eviction = None if self._eviction is None else self._eviction.fork()
         return other
 
     def truncate(self, length_tokens: int) -> None:
@@ -470,8 +446,7 @@ class Session:
             self._chunk_ends.pop()
         self._logits = None
         self._logits_due = False
-        if self._eviction is not None:
-            self._eviction.forget()
+        self._method.forget()
 
     def close(self) -> None:
         """Give the pages back; the session is empty afterwards and may be used again."""

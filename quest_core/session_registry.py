@@ -25,6 +25,11 @@ class SessionRegistry:
         self._last_job: dict[Evictable, tuple[int, int]] = {}  # least recently used first
 
     @property
+    def sessions(self) -> tuple[Evictable, ...]:
+        """All that were used and not forgotten."""
+        return tuple(self._last_job)
+
+    @property
     def now(self) -> int:
         """A number that grows with each use."""
         return self._uses

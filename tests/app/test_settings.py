@@ -11,10 +11,10 @@ import pytest
 
 from app.errors import UserFacingError
 from app.flags import add_flags, add_server_flags, byte_size
+from app.measure.policies import POLICIES
 from app.settings import (
     LEAST_CACHE_BYTES,
     MOST_CACHE_BYTES,
-    AppSettings,
     default_cache_bytes,
     default_data_dir,
     set_library_defaults,
@@ -99,11 +99,9 @@ def test_summary_levels_reach_the_engine():
     assert parse().engine_config().summary_levels == 1
     assert parse("--summary-levels", "2").engine_config().summary_levels == 2
     assert parse(QUEST_CHAT_SUMMARY_LEVELS="2").engine_config().summary_levels == 2
-    with pytest.raises(UserFacingError, match="--summary-levels 2 is for --selection mean and quest: oracle has one"):
-        AppSettings(data_dir=Path("data"), summary_levels=2, selection="oracle")
 
 
-@pytest.mark.parametrize("selection", ["spread", "oracle", "streaming", "raas", "h2o", "tova"])
+@pytest.mark.parametrize("selection", ["spread", *POLICIES])
 def test_the_product_offers_no_rivals_selection(selection, capsys):
     assert parse("--selection", "quest").selection == "quest"
     with pytest.raises(SystemExit):

@@ -142,7 +142,7 @@ def write_rounded() -> Callable[..., Path]:
 def new_session(tiny_engine) -> Iterator[Callable[[], Session]]:
     """Makes sessions of the tiny engine; every page they or their forks hold is given back after the test."""
     yield tiny_engine.new_session
-    for session in list(tiny_engine._registry._last_job):
+    for session in tiny_engine.sessions:
         session.close()
 
 

@@ -7,12 +7,10 @@ import threading
 import pytest
 import torch
 
-from kernels.contract import SUMMARIES
 from quest_core.cache_layout import cache_layout
-from quest_core.config import TWO_LEVEL_SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
+from quest_core.config import SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.model_source import ModelError
-from quest_core.page_selection import POLICIES
 
 DENSE = QuestConfig(attention="dense")
 PROMPT_LENGTHS = [1, 15, 16, 17, 250]
@@ -181,16 +179,10 @@ def test_summaries_have_a_second_level_where_kernels_look_at_it(tiny_engine):
     def levels_of(config, device):
         return cache_layout(tiny_engine.model_config, config, device, torch.float16).summary_levels
 
-    for selection, levels in (("mean", 2), ("quest", 2), ("spread", 1), ("oracle", 1), ("raas", 1), ("h2o", 1)):
-        assert levels_of(EngineConfig(selection=selection, summary_levels=2), gpu) == levels
+    for selection in SELECTIONS:
+        assert levels_of(EngineConfig(selection=selection, summary_levels=2), gpu) == 2
         assert levels_of(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
     assert levels_of(EngineConfig(), gpu) == 1
-    looking = {
-        name
-        for name, each in POLICIES.items()
-        if each.scores_summaries and SUMMARIES[each.summary].has_superpages
-    }
-    assert looking == set(TWO_LEVEL_SELECTIONS)
 
 
 def test_a_missing_model_says_what_to_give(tmp_path):

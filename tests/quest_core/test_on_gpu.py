@@ -306,7 +306,7 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         list(session.prefill(prompt(100, seed=seed), never))
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
-    assert len(engine._graphs._prepared) == 1
+    assert len(engine._stretches[-1].graphs._prepared) == 1
 
 
 def test_garbage_does_not_break_off_a_capture():

@@ -36,7 +36,7 @@ def layout_of(dtype: torch.dtype, summary: str, summary_dtype: torch.dtype, leve
     [
         (torch.float32, "mean", torch.int8, 1),
         (torch.float16, "bounds", torch.float16, 2),
-        (torch.bfloat16, "spread", torch.int8, 1),
+        (torch.bfloat16, "bounds", torch.int8, 1),
         (FLOAT8, "bounds", torch.int8, 2),
     ],
     ids=str,

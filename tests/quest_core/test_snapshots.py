@@ -76,8 +76,6 @@ LAYOUTS = {
     "float32": {"dtype": "float32"},
     "auto": {"dtype": "auto"},
     "bounds": {"selection": "quest", "summary_bits": 16},
-    "spread": {"selection": "spread"},
-    "raas": {"selection": "raas"},
 }
 
 
@@ -243,14 +241,6 @@ def test_without_prefixes_nothing_is_shared_and_nothing_is_written(open_engine, 
     assert list(sized_files(tmp_path / "snapshots")) == []
     off = open_engine(snapshot_dir=None)
     assert off.snapshots is None
-
-
-@pytest.mark.parametrize("selection", ["h2o", "tova"])
-def test_policies_whose_state_is_not_in_the_pages_share_nothing(open_engine, prompt, never, selection):
-    engine = open_engine(selection=selection)
-    for _ in range(2):
-        assert read(engine.new_session(), prompt(300), [Prefix(200, ("a",))], never).reused_tokens == 0
-    assert engine.snapshots.bytes() == 0
 
 
 def test_each_stretch_has_its_own(open_engine, prompt, never):

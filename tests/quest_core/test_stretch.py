@@ -122,7 +122,7 @@ def test_static_steps_read_the_tables_of_their_own_stretch(session, stretched_en
     engine = stretched_engine
     static = engine.new_session()
     static._stretches = tuple(
-        replace(stretch, graphs=StepGraphs(stretch.decoder, engine._pool, engine._policy, run_eagerly))
+        replace(stretch, graphs=StepGraphs(stretch.decoder, engine._pool, run_eagerly))
         for stretch in engine._stretches
     )
     static._take_stretch(static._stretches[0])

@@ -61,7 +61,7 @@ def _events(assistant: ScriptedAssistant, conversation: Conversation, request: R
             yield SweepPoint(budget, 32, 28 + index, 2.0 - 0.2 * index, 1.1, 25.0, 50.0, 0.1, False)
         yield SweepFinished(True)
         return
-    reads = StepReads(np.zeros((LAYERS, PAGES), dtype=np.uint8), KV_HEADS, (), 0)
+    reads = StepReads(np.zeros((LAYERS, PAGES), dtype=np.uint8), KV_HEADS, (), 0, 0)
     reads.page_reads[:, 0] = 1
     said = {"dense": "", "quest": ""}
     for number in range(4):

@@ -47,10 +47,6 @@ def attended_tokens(reads: StepReads | None, context_tokens: int, page_size: int
     if reads is None:
         return float(context_tokens)
     layers = len(reads.page_reads)
-    if reads.kept_tokens is not None:
-        dense_layers = min(reads.dense_layers, layers)
-        kept = min(reads.kept_tokens, context_tokens)
-        return (dense_layers * context_tokens + (layers - dense_layers) * kept) / layers
     pages_read = int(reads.page_reads.sum(dtype=np.int64)) / (layers * reads.kv_heads)
     return min(float(context_tokens), pages_read * page_size)
 
@@ -119,7 +115,7 @@ class LiveReading:
             self._bytes.add(step.kv_bytes_read)
             self._share.add(step.kv_bytes_read / step.kv_bytes_dense if step.kv_bytes_dense else None)
             self._missed.add(step.reads.missed_mass if step.reads else None)
-        if step.reads is not None and step.reads.kept_tokens is None:
+        if step.reads is not None:
             self._selected.add(step.reads)
             self._refresh_heat()
         self._attended.add(attended)

@@ -157,7 +157,7 @@ class SelectionLevels:
         pages = placed_pages(plan)
         end = max((end for page in pages for _, end in page.token_ranges), default=0)
         # What is within the budget is read as a whole.
-        if not pages or quest.attention != "quest" or len(plan.token_ids) <= quest.token_budget or session.evicts:
+        if not pages or quest.attention != "quest" or len(plan.token_ids) <= quest.token_budget:
             return None
         key = hash((tuple(plan.token_ids[:end]), quest))
         with self._lock:
@@ -167,7 +167,7 @@ class SelectionLevels:
         try:
             selected = self._select(session, plan, pages, end, quest, cancellation, most_s)
         except (PoolExhausted, ValueError):
-            # Without room for a few tokens more, or with a policy that cannot go back, the answer goes without.
+            # Without room for a few tokens more the answer goes without.
             return None
         if selected.steps < _LEAST_NEUTRAL_TOKENS:
             return None

@@ -289,14 +289,13 @@ class BackgroundReading:
         if not documents or model is None:
             return
         plan = self._plan(model, conversation, documents)
-        is_gained = plan is not None and model.engine.shares_prefixes
-        if not is_gained or plan.is_overview:
-            # Each question is given passages, or nobody could take over what was read: there is nothing to wait for.
+        if plan is None or plan.is_overview:
+            # Each question is given passages: there is nothing to wait for.
             with self._lock:
-                reading.passages, reading.done = plan is None or plan.is_overview, not is_gained
+                reading.passages, reading.done = True, plan is None
             self._on_read(conversation, document_ids)
             self._on_change()
-        if not is_gained:
+        if plan is None:
             return
         self._run_job(reading, model.engine, plan)
 

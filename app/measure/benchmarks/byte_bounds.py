@@ -6,6 +6,7 @@ Counts what the algorithm reads, whatever a kernel makes of it. Queries, results
 from __future__ import annotations
 
 from kernels.contract import CacheLayout
+from quest_core.attention import page_budget
 from quest_core.cache_layout import scored_bytes, vector_bytes
 from quest_core.config import ModelConfig, QuestConfig
 
@@ -31,7 +32,8 @@ def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, l
     """What one decode step reads of the cache, in all layers."""
     dense = dense_attention_bytes(layout.kv_heads, vector_bytes(layout), context_tokens)
     # A context within the budget is read whole, and its summaries are not needed.
-    if quest.attention == "dense" or context_tokens <= quest.budget_pages(layout.page_size) * layout.page_size:
+    pages = -(-context_tokens // layout.page_size)
+    if quest.attention == "dense" or page_budget(quest, layout.page_size).reads_all(pages):
         return model.num_layers * dense
     sparse = quest_attention_bytes(layout, context_tokens, quest.token_budget)
     dense_layers = min(quest.dense_layers, model.num_layers)

@@ -9,10 +9,9 @@ import torch
 
 from app.measure.benchmarks.byte_bounds import dense_attention_bytes, quest_attention_bytes
 from app.measure.benchmarks.random_pages import fill_pages
-from kernels.contract import SUMMARIES, CacheLayout, Kernels, LayerCache, SequenceView
+from kernels.contract import CacheLayout, Kernels, LayerCache, SequenceView
 from kernels.float8 import FLOAT8
-from quest_core.cache_layout import page_bytes
-from quest_core.page_selection import POLICIES
+from quest_core.cache_layout import SUMMARY_OF, page_bytes
 from quest_core.paged_kv_cache import PagePool
 
 MIN_LAYERS = 4
@@ -35,7 +34,7 @@ class PageLayout:
     """How the cache is cut into pages and summarised, which decides what a Quest step reads.
 
     Args:
-        selection: the policy that scores pages.
+        selection: what pages are chosen by.
         page_size: tokens in a page.
         summary_bits: 8, or 16 for the cache's own dtype.
         kv_bits: of keys and values, likewise.
@@ -55,7 +54,7 @@ class PageLayout:
             kv_heads=shape.kv_heads,
             head_dim=shape.head_dim,
             dtype=FLOAT8 if self.kv_bits == 8 else dtype,
-            summary=SUMMARIES[POLICIES[self.selection].summary],
+            summary=SUMMARY_OF[self.selection],
             summary_dtype=torch.int8 if self.summary_bits == 8 else dtype,
             summary_levels=self.summary_levels,
         )

@@ -13,8 +13,8 @@ import torch
 from app.measure.benchmarks.kernel_cases import KernelCase
 from kernels.contract import Kernels, SelectedPages
 from kernels.reference import narrows
+from quest_core.attention import page_budget
 from quest_core.config import QuestConfig
-from quest_core.page_selection import page_budget
 
 
 class QuestStep:

@@ -16,6 +16,7 @@ from typing import Any
 from app.measure.evaluation.question import LongQuestion
 from app.measure.evaluation.scoring import contains_score, exact_match, token_f1
 from app.measure.machine import describe_machine
+from app.measure.policies.rivals import engine_config, open_session
 from app.settings import AppSettings
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation, Engine
@@ -61,7 +62,7 @@ def measure_answers(
     """
     rows, answers = [], []
     for length in lengths:
-        engine = Engine.load(settings.model, settings.engine_config(length), on_progress)
+        engine = Engine.load(settings.model, engine_config(settings, length), on_progress)
 
         def work(
             cancellation: Cancellation, engine: Engine = engine, length: int = length
@@ -69,7 +70,7 @@ def measure_answers(
             from transformers import AutoTokenizer
 
             tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
-            session = engine.new_session()
+            session = open_session(engine, settings.selection)
             questions = build_questions(length, tokenizer)
             for index, question in enumerate(questions):
                 on_progress(f"{length} tokens, question {index + 1} of {len(questions)}: {question.task}")

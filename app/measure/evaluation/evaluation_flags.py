@@ -9,12 +9,13 @@ from pathlib import Path
 
 from app.flags import CONTEXT_TOKENS, DATA_DIR, DENSE_LAYERS, LAYOUT_FLAGS, MODEL_FLAGS, SELECTION
 from app.measure.number_flags import at_least, join_numbers, number_list
+from app.measure.policies import POLICIES
 from quest_core.config import SELECTIONS, QuestConfig
 
 # Evaluations compare how the product chooses pages with what other papers do.
 EVALUATED_SELECTION = replace(
     SELECTION,
-    choices=SELECTIONS,
+    choices=(*SELECTIONS, *POLICIES),
     help="how pages are chosen: mean (ours, default) or quest (as the paper); or by a rival: streaming, oracle (slow), "
     "or evicting for good, as their papers do, raas (pages), h2o and tova (tokens; slow)",
 )

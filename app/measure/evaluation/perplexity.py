@@ -13,6 +13,7 @@ from typing import Any
 
 from app.errors import UserFacingError
 from app.measure.machine import describe_machine
+from app.measure.policies.rivals import engine_config, open_session
 from app.measure.sample_text import read_text_tokens
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
@@ -40,14 +41,14 @@ def measure_perplexity(
     context_tokens = settings.context_tokens
     if not 0 < scored_tokens < context_tokens:
         raise UserFacingError(f"--scored-tokens must be between 1 and {context_tokens - 1}, not {scored_tokens}.")
-    engine = Engine.load(settings.model, settings.engine_config(context_tokens), on_progress)
+    engine = Engine.load(settings.model, engine_config(settings, context_tokens), on_progress)
 
     def work(cancellation: Cancellation):
         from transformers import AutoTokenizer
 
         tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
         tokens = read_text_tokens(tokenizer, text, context_tokens)
-        session = engine.new_session()
+        session = open_session(engine, settings.selection)
         for progress in session.prefill(tokens[:-scored_tokens], cancellation, scored_tokens):
             on_progress(f"prefill: {progress.done_tokens} of {progress.total_tokens} tokens")
         for quest in [QuestConfig(attention="dense"), *settings_of_quest]:

@@ -15,13 +15,14 @@ import torch
 
 from app.errors import UserFacingError
 from app.measure.machine import describe_machine
+from app.measure.policies.page_policies import OraclePages, PagePolicy
+from app.measure.policies.rivals import PAGE_POLICIES, engine_config
 from app.measure.sample_text import read_text_tokens
 from app.settings import AppSettings
 from kernels.contract import LayerCache, SelectedPages, SequenceView
-from quest_core.attention import DecodeAttention
-from quest_core.config import QuestConfig
+from quest_core.attention import DecodeAttention, page_budget
+from quest_core.config import SELECTIONS, QuestConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.page_selection import POLICIES, OracleSelection, PageSelection, page_budget
 
 DENSE = QuestConfig(attention="dense")
 
@@ -44,18 +45,18 @@ def measure_recall(
         `machine`. Means are over the layers that Quest reads sparsely.
 
     Raises:
-        UserFacingError: if the text is too short, or the policy keeps tokens instead of choosing pages.
+        UserFacingError: if the text is too short, or the policy does not choose pages anew in each step.
     """
-    if not _chooses_pages(settings.selection):
-        names = ", ".join(name for name in POLICIES if _chooses_pages(name))
+    if settings.selection not in COMPARED:
         raise UserFacingError(
-            f"eval recall measures policies that choose pages anew in each step: {names}; not {settings.selection}."
+            f"eval recall measures what chooses pages anew in each step: {', '.join(COMPARED)}; not "
+            f"{settings.selection}."
         )
     context_tokens = settings.context_tokens
     if not 0 < scored_tokens < context_tokens:
         raise UserFacingError(f"--scored-tokens must be between 1 and {context_tokens - 1}, not {scored_tokens}.")
-    engine = Engine.load(settings.model, settings.engine_config(context_tokens), on_progress)
-    probe = _Probe(POLICIES[settings.selection], settings_of_quest)
+    engine = Engine.load(settings.model, engine_config(settings, context_tokens), on_progress)
+    probe = _Probe(COMPARED[settings.selection], settings_of_quest)
 
     def work(cancellation: Cancellation):
         from transformers import AutoTokenizer
@@ -90,9 +91,17 @@ def measure_recall(
     }
 
 
-def _chooses_pages(selection: str) -> bool:
-    policy = POLICIES[selection]
-    return issubclass(policy, PageSelection) and not policy.stateful
+class QuestPages(PagePolicy):
+    """What Quest itself chooses, without attending."""
+
+    def select(self, query, cache, sequence, scale):
+        return self._kernels.choose_pages(query, cache, sequence, self._budget, scale)
+
+
+# What chooses anew in each step, from nothing but its query.
+COMPARED = dict.fromkeys(SELECTIONS, QuestPages) | {
+    name: policy for name, policy in PAGE_POLICIES.items() if not policy.sees_every_step
+}
 
 
 class _Probe:
@@ -101,7 +110,7 @@ class _Probe:
     Samples are [kv_heads, 4]: mass, oracle mass, page recall, estimated missed mass (NaN where there is none).
     """
 
-    def __init__(self, policy: type[PageSelection], settings_of_quest: list[QuestConfig]) -> None:
+    def __init__(self, policy: type[PagePolicy], settings_of_quest: list[QuestConfig]) -> None:
         self._policy = policy
         self._samples: dict[QuestConfig, dict[int, list[np.ndarray]]] = {quest: {} for quest in settings_of_quest}
         self._attention: DecodeAttention | None = None
@@ -115,7 +124,7 @@ class _Probe:
             if layer < quest.dense_layers:
                 continue
             arguments = (page_budget(quest, cache.layout.page_size), self._attention.kernels)
-            oracle, read = OracleSelection(*arguments), (query, cache, sequence, self._attention.scale)
+            oracle, read = OraclePages(*arguments), (query, cache, sequence, self._attention.scale)
             mass = oracle.score(*read).softmax(dim=2).mean(dim=1)
             selected, best = self._policy(*arguments).select(*read), oracle.select(*read)
             by_layer.setdefault(layer, []).append(_compare(mass, selected, best))

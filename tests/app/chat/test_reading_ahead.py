@@ -293,12 +293,3 @@ def test_who_watches_hears_of_it_but_not_too_often(assistant, conversation, book
             kinds.append(event["type"])
     assert "changed" in kinds and 1 <= kinds.count("library") < 12
     subscription.close()
-
-
-def test_policies_that_share_nothing_read_with_the_question(open_assistant, book):
-    assistant = open_assistant(selection="h2o")
-    conversation = assistant.new_conversation()
-    entry = assistant.add_document(conversation, book(0))
-    wait_until(lambda: stage(assistant, conversation, entry) == "read")
-    report = answered(assistant, conversation)
-    assert report.reused_tokens == 0 and report.document.pages == 1

@@ -29,7 +29,7 @@ def plan_of(*spans: tuple[int, int, int | None]) -> PromptPlan:
 
 
 def reads_of(counts: list[list[int]], kv_heads: int) -> StepReads:
-    return StepReads(np.array(counts, dtype=np.uint8), kv_heads, (), 0)
+    return StepReads(np.array(counts, dtype=np.uint8), kv_heads, (), 0, 0)
 
 
 def test_reads_are_shared_out_over_pages_by_their_tokens():

@@ -27,9 +27,8 @@ def plan(text_document) -> PromptPlan:
 
 
 def reads(*layers: list[int], dense_layers: int = 0, **values) -> StepReads:
-    return StepReads(
-        np.array(layers, dtype=np.uint8), kv_heads=2, always_read_pages=(0, 7), dense_layers=dense_layers, **values
-    )
+    values = {"kv_heads": 2, "always_read_pages": (0, 7), "kv_bytes": 0} | values
+    return StepReads(np.array(layers, dtype=np.uint8), dense_layers=dense_layers, **values)
 
 
 def step(number: int, step_reads: StepReads | None, context_tokens: int = 31) -> DecodeStep:
@@ -42,7 +41,6 @@ def test_tokens_are_counted_without_summaries_and_per_head():
     # A dense layer reads all; no step reads more than there is.
     assert attended_tokens(reads([2] * 8, [2, 2, 1, 0, 0, 0, 0, 1], dense_layers=1), 31, PAGE_SIZE) == 22
     assert attended_tokens(reads([2] * 8), 31, PAGE_SIZE) == attended_tokens(None, 31, PAGE_SIZE) == 31
-    assert attended_tokens(reads([2] * 8, [2] * 8, dense_layers=1, kept_tokens=11), 31, PAGE_SIZE) == 21
 
 
 def test_pages_are_measured_by_their_usual_level(plan):

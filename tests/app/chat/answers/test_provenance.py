@@ -30,7 +30,7 @@ def plan(text_document) -> PromptPlan:
 def reads(*layers: list[int], always=(0, 4), dense_layers=1) -> StepReads:
     """A step over five pages or more; the given layers follow a dense one."""
     page_reads = np.array([[2] * len(layers[0]), *layers], dtype=np.uint8)
-    return StepReads(page_reads, kv_heads=2, always_read_pages=always, dense_layers=dense_layers)
+    return StepReads(page_reads, kv_heads=2, always_read_pages=always, dense_layers=dense_layers, kv_bytes=0)
 
 
 def test_shares_are_of_the_reads_beyond_what_every_step_reads(plan):

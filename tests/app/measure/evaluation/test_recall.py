@@ -38,5 +38,5 @@ def test_the_oracle_is_its_own_measure_and_knows_what_it_misses(tmp_path, embedd
 
 
 def test_policies_that_keep_tokens_are_refused_by_name(embedded_data_dir):
-    with pytest.raises(UserFacingError, match="mean, spread, quest, oracle, streaming; not h2o"):
+    with pytest.raises(UserFacingError, match="mean, quest, oracle, streaming; not h2o"):
         cli.main(["eval", "recall", "--selection", "h2o", "--data-dir", str(embedded_data_dir)])

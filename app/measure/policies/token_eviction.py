@@ -1,9 +1,8 @@
 """Token eviction: what a decode step attends to when tokens, once dropped, never return.
 
-The rivals of choosing pages by the query: H2O (arXiv 2306.14048, algorithm 1) and TOVA (arXiv 2401.06104, section 3).
-Both judge a cached token by the shares of attention it got, keep as many as the budget says, and attend to these and
-the current token. In plain torch: made to be compared with, not to be fast. Knows nothing of page summaries, of text,
-or of where queries and keys come from.
+H2O (arXiv 2306.14048, algorithm 1) and TOVA (arXiv 2401.06104, section 3) judge a cached token by the attention it got,
+keep as many as the budget says, and attend to these and the current token. In plain torch: made to be compared with,
+not to be fast. Knows nothing of page summaries, of text, or of where queries and keys come from.
 """
 
 from __future__ import annotations
@@ -11,11 +10,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch.nn.functional import pad
 
 from kernels.contract import LayerCache, SequenceView
-from quest_core.config import ModelConfig
+from quest_core.attention import DecodeAttention, QuestMethod
+from quest_core.cache_layout import dense_bytes, vector_bytes
+from quest_core.config import QuestConfig
+from quest_core.read_trace import StepReads
 
 # Logits of one block of a prefill's queries; the block needs less than three times as much in all.
 BLOCK_BYTES = 16 * 2**20
@@ -43,38 +46,34 @@ class TokenEviction:
     more, its own. Of equal scores the earlier token stays.
 
     Args:
-        model: its shape.
+        quest: of the engine; its dense attention serves the layers that read everything.
+        query_heads: of the model.
         max_tokens: longest sequence.
     """
 
-    summary = "bounds"  # never read, but the page pool keeps one
-    capturable = False  # what is kept depends on the host
-    scores_summaries = False
+    observes_prefill = True
 
-    def __init__(self, model: ModelConfig, max_tokens: int) -> None:
-        self._model = model
+    def __init__(self, quest: QuestMethod, query_heads: int, max_tokens: int) -> None:
+        self.quest = quest
+        self._query_heads = query_heads
         self._max_tokens = max_tokens
         self._budget_tokens = 0
         self._scores: torch.Tensor | None = None  # float32 [layers, rows, max_tokens], from the first tokens on
         self._kept: dict[int, torch.Tensor] = {}  # layer -> int64 [rows, kept], ascending
 
     def observe_prefill(self, layer: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
-        """Score what prefilled tokens attended to; must see all of a session's, in order.
-
-        Args:
-            layer: whose queries and keys these are.
-            queries: [new_tokens, query_heads, head_dim], the last `new_tokens` positions, after RoPE.
-            keys: [kv_heads, context_tokens, head_dim], after RoPE.
-        """
+        """Score what prefilled tokens attended to; see `AttentionMethod.observe_prefill`."""
         if self._scores is None:
-            shape = (self._model.num_layers, self._rows, self._max_tokens)
+            shape = (self.quest.num_layers, self._rows, self._max_tokens)
             self._scores = torch.zeros(shape, dtype=torch.float32, device=queries.device)
         self._score_prefill(self._scores[layer], queries, keys)
 
-    def begin_answer(self, budget_tokens: int) -> None:
-        """Start from the whole cache, and keep `budget_tokens` of it per layer and kv head from now on."""
-        self._budget_tokens = budget_tokens
+    def begin_answer(self, quest: QuestConfig) -> DecodeAttention | TokenEvictionAttention:
+        """Start from the whole cache, and keep the budget of it in each layer and kv head from now on."""
+        self._budget_tokens = quest.token_budget
         self._kept = {}
+        attention = self.quest.begin_answer(quest)
+        return attention if quest.attention == "dense" else TokenEvictionAttention(self, attention)
 
     def attend(
         self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView
@@ -97,15 +96,15 @@ class TokenEviction:
         token_ids = pad(self._kept[layer], (0, 1), value=past_tokens)
         keys, values = _gather_tokens(cache, sequence.page_table, token_ids)
         grouped = query.float().view(len(keys), -1, query.shape[1])
-        shares = (grouped @ keys.transpose(1, 2) * self._model.softmax_scale).softmax(dim=2)
-        self._score_step(scores, token_ids, shares)
+        weights = (grouped @ keys.transpose(1, 2) * self.quest.scale).softmax(dim=2)
+        self._score_step(scores, token_ids, weights)
         self._kept[layer] = self._evict(token_ids, scores)
-        attended = (shares @ values).view_as(query).to(query.dtype)
+        attended = (weights @ values).view_as(query).to(query.dtype)
         return attended, KeptTokens(token_ids, max(0, past_tokens - self._recent_tokens))
 
     def fork(self) -> TokenEviction:
         """The same scores for a second session."""
-        other = type(self)(self._model, self._max_tokens)
+        other = type(self)(self.quest, self._query_heads, self._max_tokens)
         other._scores = None if self._scores is None else self._scores.clone()
         return other
 
@@ -136,35 +135,75 @@ class TokenEviction:
         """Update a layer's `scores` [rows, max_tokens] in place with those of prefilled tokens."""
         raise NotImplementedError
 
-    def _score_step(self, scores: torch.Tensor, token_ids: torch.Tensor, shares: torch.Tensor) -> None:
-        """Update a layer's `scores` in place with a step's `shares` [kv_heads, group, kept] of `token_ids`."""
+    def _score_step(self, scores: torch.Tensor, token_ids: torch.Tensor, weights: torch.Tensor) -> None:
+        """Update a layer's `scores` in place with a step's `weights` [kv_heads, group, kept] of `token_ids`."""
         raise NotImplementedError
+
+
+class TokenEvictionAttention:
+    """An `AnswerAttention` over the tokens that an eviction keeps.
+
+    Args:
+        eviction: of the session.
+        quest: attends in the layers that read everything.
+    """
+
+    def __init__(self, eviction: TokenEviction, quest: DecodeAttention) -> None:
+        self._eviction = eviction
+        self._quest = quest
+        self._kept: dict[int, KeptTokens] = {}
+
+    def __call__(self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> torch.Tensor:
+        """As `DecodeAttention.__call__`."""
+        if layer < self._quest.dense_layers:
+            return self._quest(layer, query, cache, sequence)
+        attended, self._kept[layer] = self._eviction.attend(layer, query, cache, sequence)
+        return attended
+
+    def finish_step(self, num_pages: int) -> StepReads:
+        """See `AnswerAttention.finish_step`; pages count as read of which any token was."""
+        method, kept = self._eviction.quest, list(self._kept.values())
+        if not kept:
+            return self._quest.finish_step(num_pages)
+        layout, num_layers = method.layout, method.num_layers
+        page_reads = np.full((num_layers, num_pages), min(layout.kv_heads, 255), dtype=np.uint8)
+        page_ids = torch.stack([layer.token_ids for layer in kept]) // layout.page_size  # [layers, rows, kept]
+        _, rows, kept_tokens = page_ids.shape
+        read = torch.zeros((*page_ids.shape[:2], num_pages), dtype=torch.int32, device=page_ids.device)
+        counts = read.scatter_(2, page_ids, 1).sum(dim=1) * (layout.kv_heads // rows)
+        page_reads[list(self._kept)] = counts.clamp_(max=255).to(torch.uint8).cpu().numpy()
+        always_read = tuple(range(kept[0].recent_from // layout.page_size, num_pages))
+        self._kept = {}
+        kept_bytes = 2 * layout.kv_heads * kept_tokens * vector_bytes(layout)
+        dense_layers = num_layers - len(kept)
+        kv_bytes = dense_layers * dense_bytes(layout, num_pages) + len(kept) * kept_bytes
+        return StepReads(page_reads, layout.kv_heads, always_read, self._quest.dense_layers, kv_bytes)
 
 
 class H2OEviction(TokenEviction):
     """Half the budget for the most recent tokens, half for those that all queries so far attended to most.
 
-    Each kv head keeps its own tokens, by the shares of its query heads added up.
+    Each kv head keeps its own tokens, by the attention of its query heads added up.
     """
 
     @property
     def _rows(self):
-        return self._model.num_kv_heads
+        return self.quest.layout.kv_heads
 
     @property
     def _recent_tokens(self):
         return self._budget_tokens // 2
 
     def _score_prefill(self, scores, queries, keys):
-        for head, shares in _causal_shares(queries, keys, self._model.softmax_scale):
-            scores[head, : shares.shape[2]] += shares.sum(dim=(0, 1))
+        for head, weights in _causal_attention(queries, keys, self.quest.scale):
+            scores[head, : weights.shape[2]] += weights.sum(dim=(0, 1))
 
-    def _score_step(self, scores, token_ids, shares):
-        scores.scatter_add_(1, token_ids, shares.sum(dim=1))
+    def _score_step(self, scores, token_ids, weights):
+        scores.scatter_add_(1, token_ids, weights.sum(dim=1))
 
 
 class TovaEviction(TokenEviction):
-    """The tokens that the last query attended to most, meaned over all query heads: one set for a layer.
+    """The tokens that the last query attended to most, averaged over all query heads: one set for a layer.
 
     Neither first nor recent tokens are safe; the current one may be evicted by its own query.
     """
@@ -179,15 +218,15 @@ class TovaEviction(TokenEviction):
 
     def _score_prefill(self, scores, queries, keys):
         scores.zero_()
-        for _, shares in _causal_shares(queries[-1:], keys, self._model.softmax_scale):
-            scores[0, : shares.shape[2]] += shares.sum(dim=(0, 1)) / self._model.num_query_heads
+        for _, weights in _causal_attention(queries[-1:], keys, self.quest.scale):
+            scores[0, : weights.shape[2]] += weights.sum(dim=(0, 1)) / self._query_heads
 
-    def _score_step(self, scores, token_ids, shares):
-        scores.zero_().scatter_(1, token_ids, shares.mean(dim=(0, 1)).unsqueeze(0))
+    def _score_step(self, scores, token_ids, weights):
+        scores.zero_().scatter_(1, token_ids, weights.mean(dim=(0, 1)).unsqueeze(0))
 
 
-def _causal_shares(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Iterator[tuple[int, torch.Tensor]]:
-    """The shares of attention of the last tokens of a sequence, in blocks, so that memory stays bounded.
+def _causal_attention(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> Iterator[tuple[int, torch.Tensor]]:
+    """The attention of the last tokens of a sequence, in blocks, so that memory stays bounded.
 
     Args:
         queries: [new_tokens, query_heads, head_dim], the last `new_tokens` positions.
@@ -195,7 +234,7 @@ def _causal_shares(queries: torch.Tensor, keys: torch.Tensor, scale: float) -> I
         scale: of the logits.
 
     Yields:
-        A kv head, and float32 [group, block, visible]: the shares that a block of its queries gives the first tokens.
+        A kv head, and float32 [group, block, visible]: what a block of its queries gives the first tokens.
     """
     new_tokens, context_tokens = len(queries), keys.shape[1]
     group = queries.shape[1] // len(keys)

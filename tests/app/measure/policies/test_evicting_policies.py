@@ -6,37 +6,15 @@ import pytest
 import torch
 
 import kernels.cpu
+from app.measure.policies.page_policies import RaasPages
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SequenceView
-from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
-from quest_core.engine import Engine
-from quest_core.page_selection import RaasSelection
+from quest_core.config import QuestConfig, SamplingConfig
 
 PROMPT = 100
 KEPT = QuestConfig(token_budget=41, dense_layers=2)
 TOKEN_POLICIES = pytest.mark.parametrize("selection", ["h2o", "tova"])
 # Pages of 8 whose answer may keep 4 of its own, the current one included.
 RAAS = QuestConfig(token_budget=32, dense_layers=2, sink_pages=0, recent_pages=0)
-
-
-@pytest.fixture(scope="module")
-def engines(tiny_folder):
-    """Policy -> an engine of the tiny model with it and pages of 8."""
-    loaded = {}
-    for selection in ("raas", "h2o", "tova"):
-        config = EngineConfig(device="cpu", dtype="float32", page_size=8, selection=selection, prefill_chunk_tokens=33)
-        loaded[selection] = Engine.load(str(tiny_folder), config)
-    yield loaded
-    for engine in loaded.values():
-        engine.close()
-
-
-@pytest.fixture
-def open_session(engines):
-    """Makes sessions of a policy; every page they or their forks hold is given back after the test."""
-    yield lambda selection: engines[selection].new_session()
-    for engine in engines.values():
-        for session in list(engine._registry._last_job):
-            session.close()
 
 
 def decode(session, token_ids, quest, never, new_tokens):
@@ -47,10 +25,11 @@ def decode(session, token_ids, quest, never, new_tokens):
 class Recorder:
     """Decodes with a token policy; notes queries, attended vectors and kept tokens of every layer and step."""
 
-    def __init__(self, session, token_ids, never, new_tokens=21):
+    def __init__(self, rival, token_ids, never, new_tokens=21):
+        session, method = rival.session, rival.method
         self.prefill_queries = {layer: [] for layer in range(4)}
         self.steps = {2: [], 3: []}  # sparse layer -> (query, attended, kept tokens) of each step
-        observe, attend = session._eviction.observe_prefill, session._eviction.attend
+        observe, attend = method.observe_prefill, method.attend
 
         def record_prefill(layer, queries, keys):
             self.prefill_queries[layer].append(queries)
@@ -61,9 +40,9 @@ class Recorder:
             self.steps[layer].append((query, attended, kept))
             return attended, kept
 
-        session._eviction.observe_prefill, session._eviction.attend = record_prefill, record_step
+        method.observe_prefill, method.attend = record_prefill, record_step
         list(session.prefill(token_ids, never))
-        self.prefill_scores = session._eviction._scores.clone()
+        self.prefill_scores = method._scores.clone()
         list(session.decode(KEPT, SamplingConfig(max_new_tokens=new_tokens), never))
         self.keys_values = [session.cache.gather(layer, session.context_tokens) for layer in range(4)]
 
@@ -87,9 +66,9 @@ def naive_prefill_scores(selection, recorder, layer):
 
 @TOKEN_POLICIES
 @pytest.mark.parametrize("block_bytes", [1, 5000, 2**24])
-def test_prefill_scores_equal_a_plain_loop(open_session, prompt, never, monkeypatch, selection, block_bytes):
-    monkeypatch.setattr("quest_core.eviction.BLOCK_BYTES", block_bytes)
-    recorder = Recorder(open_session(selection), prompt(PROMPT), never, new_tokens=1)
+def test_prefill_scores_equal_a_plain_loop(open_rival, prompt, never, monkeypatch, selection, block_bytes):
+    monkeypatch.setattr("app.measure.policies.token_eviction.BLOCK_BYTES", block_bytes)
+    recorder = Recorder(open_rival(selection), prompt(PROMPT), never, new_tokens=1)
     for layer in range(4):
         expected = naive_prefill_scores(selection, recorder, layer)
         torch.testing.assert_close(recorder.prefill_scores[layer, :, :PROMPT], expected, rtol=1e-4, atol=1e-5)
@@ -97,8 +76,8 @@ def test_prefill_scores_equal_a_plain_loop(open_session, prompt, never, monkeypa
 
 
 @TOKEN_POLICIES
-def test_kept_tokens_equal_a_plain_loop(open_session, prompt, never, selection):
-    recorder = Recorder(open_session(selection), prompt(PROMPT), never)
+def test_kept_tokens_equal_a_plain_loop(open_rival, prompt, never, selection):
+    recorder = Recorder(open_rival(selection), prompt(PROMPT), never)
     budget, recent = 41, 20 if selection == "h2o" else 0
     for layer, steps in recorder.steps.items():
         assert len(steps) == 20
@@ -124,8 +103,8 @@ def test_kept_tokens_equal_a_plain_loop(open_session, prompt, never, selection):
 
 
 @TOKEN_POLICIES
-def test_evicted_tokens_never_return_and_the_budget_holds(open_session, prompt, never, selection):
-    recorder = Recorder(open_session(selection), prompt(PROMPT), never)
+def test_evicted_tokens_never_return_and_the_budget_holds(open_rival, prompt, never, selection):
+    recorder = Recorder(open_rival(selection), prompt(PROMPT), never)
     for steps in recorder.steps.values():
         before = None
         for position, (_, _, kept) in enumerate(steps, start=PROMPT):
@@ -176,7 +155,10 @@ def test_a_follow_up_reuses_the_answer_and_reads_the_whole_cache_again(open_sess
     follow_up = session.tokens + prompt(30, seed=3)
     assert next(iter(session.prefill(follow_up, never))).reused_tokens == PROMPT + 19
     step = decode(session, follow_up, QuestConfig(token_budget=400, dense_layers=2), never, 2)[-1]
-    assert step.reads.kept_tokens == step.context_tokens == len(follow_up) + 1
+    assert step.context_tokens == len(follow_up) + 1
+    # All pages in the dense layers, and in the others all tokens; each a key and a value of 8 numbers, for 3 kv heads.
+    pages = -(-step.context_tokens // 8)
+    assert step.kv_bytes_read == 3 * (2 * pages * 8 + 2 * step.context_tokens) * 2 * 8 * 4
 
 
 @TOKEN_POLICIES
@@ -213,7 +195,7 @@ def test_raas_pins_the_prompt_and_bounds_what_was_generated(open_session, prompt
     assert was_read[:, prompt_pages:].min() == 0
 
 
-class FixedScores(RaasSelection):
+class FixedScores(RaasPages):
     """RaaS with logits given from outside."""
 
     logits: list[float] = []
