@@ -86,7 +86,7 @@ def run(engine, token_ids, quest, never):
     session = engine.new_session()
     list(session.prefill(token_ids, never))
     steps = list(session.decode(quest, STEPS, never))
-    return [step.token_id for step in steps], session._logits
+    return [step.token_id for step in steps], session.logits
 
 
 def test_the_cache_is_what_rounded_keys_and_values_give(load_tiny, prompt, never):
@@ -107,7 +107,7 @@ def test_forks_and_truncations_equal_a_fresh_prefill(load_tiny, prompt, never):
     fork = truncated.fork()
     for session in (truncated, fork):
         list(session.prefill(continued, never))
-        assert relative_error(session._logits, fresh._logits) <= MAX_ERROR
+        assert relative_error(session.logits, fresh.logits) <= MAX_ERROR
     assert engine._pool.is_shared(int(truncated.cache.page_table[0]))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,9 +52,9 @@ def static_session(tiny_engine, new_session, graphs):
     """Makes sessions whose steps run over static buffers."""
 
     def make() -> Session:
-        session = new_session()
-        session._graphs = graphs
-        return session
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(tiny_engine, "_stretches", [replace(each, graphs=graphs) for each in tiny_engine._stretches])
+            return new_session()
 
     return make
 
@@ -78,7 +79,7 @@ def test_static_steps_equal_eager_ones(new_session, static_session, never, promp
     for session in (new_session(), static_session()):
         list(session.prefill(prompt(length), never))
         steps.append(list(session.decode(quest, sampling, never)))
-        logits.append(session._logits)
+        logits.append(session.logits)
         assert session.context_tokens == session.cache.length_tokens == length + 23
     assert_same_steps(*steps)
     assert np.allclose(*logits, atol=1e-4)
@@ -144,7 +145,7 @@ def test_a_step_after_a_stop_token_leaves_no_trace(
     assert steps[-1].finish_reason == "stop" and drawn <= 4
     assert session.tokens == prompt(length) + expected[:drawn]
     # The logits are those that gave the stop token, and a fork finds nothing of the step too many.
-    assert int(session._logits.argmax()) == expected[drawn]
+    assert int(session.logits.argmax()) == expected[drawn]
     for continued in (session.fork(), session):
         tokens = [step.token_id for step in continued.decode(QUEST, SamplingConfig(max_new_tokens=4), never)]
         again = new_session()
@@ -224,7 +225,7 @@ def test_logits_that_are_no_numbers_end_the_answer_by_name(
 def test_logits_of_the_prompt_that_are_no_numbers_are_named(new_session, static_session, never, prompt):
     for session in (new_session(), static_session()):
         list(session.prefill(prompt(150), never))
-        session._logits = session._logits * float("nan")
+        session.adopt_cache(session.tokens, session.logits * float("nan"))
         with pytest.raises(NotANumberError):
             next(session.decode(QUEST, SAMPLINGS[0], never))
         with pytest.raises(NotANumberError):

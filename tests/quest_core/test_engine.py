@@ -48,7 +48,7 @@ def test_logits_equal_transformers(any_family, never, prompt):
     list(session.prefill(prompt(250), never))
     with torch.inference_mode():
         expected = reference(torch.tensor([prompt(250)])).logits[0, -1]
-    torch.testing.assert_close(session._logits, expected, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(session.logits, expected, rtol=1e-4, atol=1e-4)
     session.close()
 
 

@@ -88,7 +88,7 @@ def test_bfloat16_is_as_close_as_transformers(any_family, never, prompt):
     with torch.inference_mode():
         expected = reference(ids).logits[0, -1]
         theirs = rounded(ids.cuda()).logits[0, -1].float().cpu()
-    assert (session._logits.cpu() - expected).norm() <= 1.5 * (theirs - expected).norm()
+    assert (session.logits.cpu() - expected).norm() <= 1.5 * (theirs - expected).norm()
     engine.close()
 
 
@@ -110,7 +110,7 @@ def prefilled_error(reference, session, token_ids, never):
     list(session.prefill(token_ids, never))
     with torch.inference_mode():
         expected = reference(torch.tensor([token_ids])).logits[0, -1]
-    return (session._logits.cpu() - expected).norm()
+    return (session.logits.cpu() - expected).norm()
 
 
 @pytest.mark.parametrize("chunk", [1000, 128, 96, 33])
@@ -118,7 +118,7 @@ def test_prefill_by_blocks_is_as_close_as_in_one_call(in_bfloat16, never, prompt
     """Rounding differs with the order of the sums: the measure is what one call loses."""
     reference, engine = in_bfloat16
     session, other = engine.new_session(), engine.new_session()
-    session._prefill_chunk_tokens = chunk
+    session.prefill_chunk_tokens = chunk
     error = prefilled_error(reference, session, prompt(512), never)
     engine._decoder._prefill_attention = GatheredAttention(engine.model_config.softmax_scale)
     assert error <= 1.5 * prefilled_error(reference, other, prompt(512), never)
@@ -177,7 +177,7 @@ def test_quantised_weights_compute_what_they_stand_for(
         engine = Engine.load(str(model), config)
         session = engine.new_session()
         generate(session, prompt(length), QuestConfig(attention="dense"), SamplingConfig(max_new_tokens=1))
-        logits.append(session._logits.cpu())
+        logits.append(session.logits.cpu())
         engine.close()
     assert (logits[1] - logits[0]).norm() <= 2e-3 * logits[0].norm()
 

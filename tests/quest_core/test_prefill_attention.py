@@ -12,6 +12,7 @@ from kernels.contract import SUMMARIES, CacheLayout, PartialAttention
 from kernels.float8 import FLOAT8, round_to_float8, widen
 from kernels.reference import naive_append_keys_values
 from quest_core.paged_kv_cache import PagePool, SequenceCache
+from quest_core.prefill import chunk_end
 from quest_core.prefill_attention import (
     CUDNN_TOKENS,
     BlockwiseAttention,
@@ -20,7 +21,6 @@ from quest_core.prefill_attention import (
     attend_with_flash,
     prefill_attention_for,
 )
-from quest_core.session import _chunk_end
 
 HEADS = [(4, 4, 64), (9, 3, 64), (8, 2, 128), (8, 1, 96), (4, 2, 256)]
 
@@ -50,13 +50,13 @@ def blockwise_engine(tiny_engine, monkeypatch):
 @pytest.mark.parametrize(("chunk", "length"), [(1, 110), (7, 300), (16, 300), (64, 300), (100, 300), (300, 300)])
 def test_blocks_equal_one_call(blockwise_engine, new_session, prompt, never, monkeypatch, chunk, length):
     session = new_session()
-    session._prefill_chunk_tokens = chunk
+    session.prefill_chunk_tokens = chunk
     list(session.prefill(prompt(length), never))
     scale = blockwise_engine.model_config.softmax_scale
     monkeypatch.setattr(blockwise_engine._decoder, "_prefill_attention", GatheredAttention(scale))
     other = new_session()
     list(other.prefill(prompt(length), never))
-    assert torch.allclose(session._logits, other._logits, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(session.logits, other.logits, rtol=1e-3, atol=1e-3)
 
 
 def test_a_fork_reads_shared_pages_by_blocks(blockwise_engine, new_session, prompt, never):
@@ -67,7 +67,7 @@ def test_a_fork_reads_shared_pages_by_blocks(blockwise_engine, new_session, prom
     list(fork.prefill(longer, never))
     fresh = new_session()
     list(fresh.prefill(longer, never))
-    assert torch.allclose(fork._logits, fresh._logits, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(fork.logits, fresh.logits, rtol=1e-3, atol=1e-3)
 
 
 def test_a_chunk_reads_8_bit_pages_before_it_and_its_own_keys_as_they_are(tiny_engine):
@@ -89,8 +89,8 @@ def test_a_chunk_reads_8_bit_pages_before_it_and_its_own_keys_as_they_are(tiny_e
 
 
 def test_chunks_lie_on_a_grid():
-    assert [_chunk_end(start, 1000, 256) for start in (0, 256, 700, 744, 768)] == [256, 512, 768, 1000, 1000]
-    assert _chunk_end(100, 300, 256) == 300  # what fits one chunk is not cut
+    assert [chunk_end(start, 1000, 256) for start in (0, 256, 700, 744, 768)] == [256, 512, 768, 1000, 1000]
+    assert chunk_end(100, 300, 256) == 300  # what fits one chunk is not cut
 
 
 def test_the_cpu_gathers_for_one_call(tiny_engine):

@@ -135,7 +135,7 @@ def test_an_engine_computes_with_the_rounded_weights(rounded_engines, prompt, ne
     sessions = [engine.new_session() for engine in rounded_engines]
     for session in sessions:
         list(session.prefill(prompt(length), never))
-    torch.testing.assert_close(sessions[0]._logits, sessions[1]._logits, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(sessions[0].logits, sessions[1].logits, rtol=1e-3, atol=1e-3)
     sampling = SamplingConfig(max_new_tokens=24)
     texts = [[step.token_id for step in session.decode(DENSE, sampling, never)] for session in sessions]
     assert texts[0] == texts[1]
@@ -150,7 +150,7 @@ def test_8_bits_are_close_to_the_plain_weights(tiny_engine, tiny_folder, prompt,
     sessions = [tiny_engine.new_session(), engine.new_session()]
     for session in sessions:
         list(session.prefill(prompt(250), never))
-    exact, rounded = (session._logits for session in sessions)
+    exact, rounded = (session.logits for session in sessions)
     assert (rounded - exact).norm() <= 0.15 * exact.norm()
     sessions[0].close()
     engine.close()

@@ -69,7 +69,7 @@ def test_prefill_in_chunks_equals_prefill_at_once(new_session, generate, prompt)
     expected = generate(session, prompt(300), DENSE, SamplingConfig(max_new_tokens=8))
     for chunk in (1, 7, 16, 33, 300):
         other = new_session()
-        other._prefill_chunk_tokens = chunk
+        other.prefill_chunk_tokens = chunk
         assert generate(other, prompt(300), DENSE, SamplingConfig(max_new_tokens=8)) == expected
 
 
@@ -170,5 +170,5 @@ def test_scoring_equals_prefill_where_attention_is_exact(new_session, never, pro
     scores = [token.log_probability for token in session.score(tokens[150:], quest, never)]
     for index, score in enumerate(scores):
         list(other.prefill(tokens[: 150 + index], never))
-        assert score == pytest.approx(float(other._logits.log_softmax(-1)[tokens[150 + index]]), abs=1e-3)
+        assert score == pytest.approx(float(other.logits.log_softmax(-1)[tokens[150 + index]]), abs=1e-3)
     assert session.tokens == tokens

@@ -143,7 +143,7 @@ class CpuComparison:
             decode = partial(decode_ours, session, quest)
             of_row = memory.copy()
             yield Contender("quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode)
-        ours = session._logits
+        ours = session.logits
         for name in self.rivals:
             if (expected_s := self._token_s.get(name, 0.0) * context) > MAX_PREFILL_S:
                 reason = f"its prefill would take more than {expected_s:.0f} s"

@@ -89,7 +89,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
             rival = load_transformers(engine.model_folder, of_length, engine.device, engine.dtype)
         output, _ = run_prefill(rival, tokens[:context])
         theirs = output.logits[0, -1].float()
-        checks.append(check_logits(session._logits, theirs, context, rounding.limit))
+        checks.append(check_logits(session.logits, theirs, context, rounding.limit))
         on_progress(f"{context} tokens: decode")
         times: dict[QuestConfig | str, list[float]] = {}
         bytes_read: dict[QuestConfig, int] = {}

@@ -128,7 +128,7 @@ def _our_logits(engine: Engine, stretches: list[list[int]]) -> Iterator[torch.Te
     for stretch in stretches:
         for _ in session.prefill(stretch, Cancellation()):
             pass
-        yield session._logits
+        yield session.logits
     session.close()
 
 
