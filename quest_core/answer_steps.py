@@ -132,13 +132,13 @@ class StaticSteps:
         self._trace = trace
         self._sampler = sampler
         self._token_ids: list[int] = []  # the answer's, as far as they have reached the host
-        self._flights: deque[_Flight] = deque()  # launched, not finished
+        self._in_flight: deque[_InFlightStep] = deque()  # launched, not finished
         self._table_version = -1
 
     @property
     def launched(self) -> int:
         """Steps launched and not finished."""
-        return len(self._flights)
+        return len(self._in_flight)
 
     def begin(self, logits: torch.Tensor) -> int:
         """Draw the answer's first token from the logits after the prompt."""
@@ -153,8 +153,8 @@ class StaticSteps:
             PoolExhausted: if the page pool is full; nothing has been launched then.
         """
         cache, buffers, sampler = self._cache, self._graphs.buffers, self._sampler
-        cache.reserve(len(self._flights) + 1)
-        num_pages = -(-(cache.length_tokens + len(self._flights) + 1) // cache.pool.page_size)
+        cache.reserve(len(self._in_flight) + 1)
+        num_pages = -(-(cache.length_tokens + len(self._in_flight) + 1) // cache.pool.page_size)
         table_pages = table_pages_for(num_pages, buffers.window_pages)
         shape = StepShape(self._quest, table_pages, sampler.kind, self._trace is not None)
         step = self._graphs.find(shape)
@@ -167,7 +167,7 @@ class StaticSteps:
             self._copy_page_table()
         buffers.sampling.draw_noise(sampler.kind, sampler.generator)
         step.replay()
-        self._flights.append(_Flight(self._graphs, step, num_pages))
+        self._in_flight.append(_InFlightStep(self._graphs, step, num_pages))
 
     def finish(self) -> FinishedStep:
         """Wait for the token of the step launched first, and count the token that it was fed.
@@ -176,16 +176,16 @@ class StaticSteps:
             NotANumberError: if there was nothing to draw it from.
         """
         self._read_tokens(1)
-        flight = self._flights.popleft()
+        in_flight = self._in_flight.popleft()
         self._cache.advance(1)
-        return FinishedStep(flight.token_id(), flight.logits, self._describe(flight))
+        return FinishedStep(in_flight.token_id(), in_flight.logits, self._describe(in_flight))
 
     def _take_buffers(self) -> None:
         """Write this answer's state to the buffers, after another's has run on them."""
-        self._read_tokens(len(self._flights))
+        self._read_tokens(len(self._in_flight))
         buffers = self._graphs.buffers
         buffers.token_id.fill_(self._token_ids[-1])
-        buffers.length_tokens.fill_(self._cache.length_tokens + len(self._flights) + 1)
+        buffers.length_tokens.fill_(self._cache.length_tokens + len(self._in_flight) + 1)
         buffers.sampling.set(self._sampler.config, self._token_ids)
         self._copy_page_table()
         self._graphs.owner = self
@@ -196,24 +196,24 @@ class StaticSteps:
 
     def _read_tokens(self, count: int) -> None:
         """Wait for the tokens of the first `count` steps in flight."""
-        for flight in list(self._flights)[:count]:
-            if not flight.was_read:
-                flight.was_read = True
-                self._token_ids.append(flight.token_id())
+        for in_flight in list(self._in_flight)[:count]:
+            if not in_flight.was_read:
+                in_flight.was_read = True
+                self._token_ids.append(in_flight.token_id())
 
-    def _describe(self, flight: _Flight) -> StepReads | None:
+    def _describe(self, in_flight: _InFlightStep) -> StepReads | None:
         if self._trace is None:
             return None
-        step = flight.step
+        step = in_flight.step
         if not step.traced_layers:
-            return self._trace.describe(flight.num_pages)
+            return self._trace.describe(in_flight.num_pages)
         # The step itself knows no length: the table it scores may be longer than what is read whole.
-        reads_all = self._budget.reads_all(flight.num_pages)
-        missed_mass = None if reads_all or not step.knows_missed_mass else flight.missed_mass()
-        return self._trace.describe(flight.num_pages, step.traced_layers, flight.page_reads(), missed_mass)
+        reads_all = self._budget.reads_all(in_flight.num_pages)
+        missed_mass = None if reads_all or not step.knows_missed_mass else in_flight.missed_mass()
+        return self._trace.describe(in_flight.num_pages, step.traced_layers, in_flight.page_reads(), missed_mass)
 
 
-class _Flight:
+class _InFlightStep:
     """One step between its launch and its end: a copy of its report on the way to the host."""
 
     def __init__(self, graphs: StepGraphs, step: StaticStep, num_pages: int) -> None:
