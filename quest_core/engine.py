@@ -28,12 +28,12 @@ from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import PrefixIndex
+from quest_core.rope_variant import RopeVariant
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
 from quest_core.snapshot_store import SnapshotStore
 from quest_core.step_operands import pack_operands, step_operands
 from quest_core.stop_tokens import with_all_stop_tokens
-from quest_core.stretch import Stretch
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
 
@@ -67,7 +67,7 @@ class Engine:
         self.quest_method = QuestMethod(
             self._decoder.kernels, self._pool.layout, model_config.num_layers, model_config.softmax_scale
         )
-        self._stretches = self._plan_stretches()
+        self.rope_variants = self._plan_rope_variants()
         self._registry = SessionRegistry()
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or plan_chunk(
             model_config, self.device.type, self.dtype, free_memory_bytes(self.device)
@@ -115,17 +115,17 @@ class Engine:
             engine._decoder.warm_up(engine._pool)
         return engine
 
-    def _plan_stretches(self) -> tuple[Stretch, ...]:
+    def _plan_rope_variants(self) -> tuple[RopeVariant, ...]:
         graphed = self.device.type == "cuda"
         prepare = run_eagerly
         if graphed and not self.config.eager:
             prepare = GraphCapture(self.device)
-        stretches = []
+        variants = []
         for max_tokens, rope in self.model_config.ropes:
             decoder = self._decoder if rope == self.model_config.rope else self._decoder.with_rope(rope)
             graphs = StepGraphs(decoder, self._pool, prepare) if graphed else None
-            stretches.append(Stretch(max_tokens, decoder, graphs))
-        return tuple(stretches)
+            variants.append(RopeVariant(max_tokens, decoder, graphs))
+        return tuple(variants)
 
     @property
     def context_tokens(self) -> int:
@@ -169,7 +169,7 @@ class Engine:
         cache = SequenceCache(self._pool, self.context_tokens)
         sharing = self._sharing if method is None else None
         return Session(
-            self._stretches, cache, self.prefill_chunk_tokens, self._registry, method or self.quest_method, sharing
+            self.rope_variants, cache, self.prefill_chunk_tokens, self._registry, method or self.quest_method, sharing
         )
 
     def submit(self, work: Work, priority: Priority = Priority.ANSWER) -> Job:

@@ -15,8 +15,8 @@ import torch
 from quest_core.attention import AttentionMethod
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import Prefix, Segment
+from quest_core.rope_variant import RopeVariant
 from quest_core.session_events import PrefillProgress
-from quest_core.stretch import Stretch
 from quest_core.token_sequence import TokenSequence
 
 
@@ -38,7 +38,7 @@ class Prefill:
         sequence: of the session.
         token_ids: the whole prompt.
         prefixes: the parts from the first token on that are worth sharing.
-        stretch: the model as the prompt and its answer need it.
+        variant: the model as the prompt and its answer need it.
         sharing: of prefixes with others; None shares nothing.
         method: how the session attends; may have to see each token.
         chunk_tokens: between two chances to give it up.
@@ -52,7 +52,7 @@ class Prefill:
         sequence: TokenSequence,
         token_ids: list[int],
         prefixes: Sequence[Prefix],
-        stretch: Stretch,
+        variant: RopeVariant,
         sharing: PrefixSharing | None,
         method: AttentionMethod,
         chunk_tokens: int,
@@ -60,14 +60,14 @@ class Prefill:
         self._start = time.perf_counter()
         self._sequence = sequence
         self._token_ids = token_ids
-        self._segments = sharing.plan(token_ids, prefixes, stretch) if sharing is not None and prefixes else []
+        self._segments = sharing.plan(token_ids, prefixes, variant) if sharing is not None and prefixes else []
         self._sharing = sharing
         self._method = method
         self._chunk_tokens = chunk_tokens
-        self._stretch_changed = stretch is not sequence.stretch and len(sequence) > 0
-        if stretch is not sequence.stretch:
+        self._stretch_changed = variant is not sequence.variant and len(sequence) > 0
+        if variant is not sequence.variant:
             self._truncate(0)
-            sequence.stretch = stretch
+            sequence.variant = variant
         own_segments, self._reused_tokens = self._plan_reuse()
         self._truncate(self._reused_tokens)
         self._restored_tokens = self._restored_bytes = 0
@@ -152,7 +152,7 @@ class Prefill:
         end = ahead[0].end if ahead else chunk_end(position, len(self._token_ids), self._chunk_tokens)
         observe = self._method.observe_prefill if self._method.observes_prefill else None
         sequence.compute(self._token_ids[position:end], observe)
-        _wait_for(sequence.stretch.decoder.device)
+        _wait_for(sequence.variant.decoder.device)
         number = len(self._segments) - len(ahead)
         if ahead and sequence.own_segments(self._segments, end) == number + 1:
             self._sharing.keep(ahead[0], sequence.cache)
@@ -167,7 +167,7 @@ class Prefill:
             done_tokens=len(self._sequence),
             total_tokens=len(self._token_ids),
             elapsed_s=time.perf_counter() - self._start,
-            stretch_factor=self._sequence.stretch.factor,
+            stretch_factor=self._sequence.variant.factor,
             stretch_changed=self._stretch_changed,
             restored_tokens=self._restored_tokens,
             restored_bytes=self._restored_bytes,

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
 from quest_core.prefixes import Kept, Prefix, PrefixIndex, Segment, plan_segments
+from quest_core.rope_variant import RopeVariant
 from quest_core.session_registry import SessionRegistry
 from quest_core.snapshot_files import SnapshotFault
 from quest_core.snapshot_store import SnapshotStore
-from quest_core.stretch import Stretch
 
 # A file's checksum takes a processor as long as reading it from memory does; more threads than these meet the disk.
 MAX_READERS = 8
@@ -65,14 +65,14 @@ class PrefixSharing:
         self._readers: ThreadPoolExecutor | None = None
         pool.reclaim = self._reclaim
 
-    def plan(self, token_ids: list[int], prefixes: Sequence[Prefix], stretch: Stretch) -> list[Segment]:
-        """The segments of a prompt under a stretch.
+    def plan(self, token_ids: list[int], prefixes: Sequence[Prefix], variant: RopeVariant) -> list[Segment]:
+        """The segments of a prompt under a RoPE variant.
 
         Raises:
             ValueError: for a prefix that is empty or longer than the prompt.
         """
         # Keys are cached rotated.
-        return plan_segments(f"{self._root} {stretch.decoder.config.rope}", token_ids, prefixes, self._grid_tokens)
+        return plan_segments(f"{self._root} {variant.decoder.config.rope}", token_ids, prefixes, self._grid_tokens)
 
     def note_use(self, segments: Sequence[Segment], cache: SequenceCache, own: int) -> None:
         """Tell that a prompt begins with `segments`, the first `own` of which are in `cache` as they were computed."""

@@ -22,11 +22,11 @@ from quest_core.prefill import Cancellation, Prefill
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import Prefix
 from quest_core.read_trace import StepReads
+from quest_core.rope_variant import RopeVariant
 from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
 from quest_core.span_attention import SpanAttention
-from quest_core.stretch import Stretch
 from quest_core.token_sequence import TokenSequence
 
 # Between two looks at the time; long enough to use the device well.
@@ -37,7 +37,7 @@ class Session:
     """A sequence of tokens and its part of the KV cache.
 
     Args:
-        stretches: the model for sequences of each length, shortest first; the last is for the whole window.
+        rope_variants: the model for sequences of each length, shortest first; the last is for the whole window.
         cache: empty.
         prefill_chunk_tokens: tokens between two chances to cancel.
         registry: told of every use; may empty the session while it is idle.
@@ -47,7 +47,7 @@ class Session:
 
     def __init__(
         self,
-        stretches: Sequence[Stretch],
+        rope_variants: Sequence[RopeVariant],
         cache: SequenceCache,
         prefill_chunk_tokens: int,
         registry: SessionRegistry,
@@ -55,11 +55,11 @@ class Session:
         sharing: PrefixSharing | None = None,
     ) -> None:
         self.prefill_chunk_tokens = prefill_chunk_tokens
-        self._stretches = stretches
+        self._rope_variants = rope_variants
         self._registry = registry
         self._method = method
         self._sharing = sharing
-        self._sequence = TokenSequence(stretches[0], cache)
+        self._sequence = TokenSequence(rope_variants[0], cache)
         self._prefill: Prefill | None = None  # the last that was begun
 
     @property
@@ -83,7 +83,7 @@ class Session:
     @property
     def max_tokens(self) -> int:
         """How long the sequence may grow by decoding; a prefill with more room stretches it further."""
-        return min(self._sequence.stretch.max_tokens, self.cache.max_tokens)
+        return min(self._sequence.variant.max_tokens, self.cache.max_tokens)
 
     def prefill(
         self,
@@ -113,9 +113,9 @@ class Session:
         if len(token_ids) > self.cache.max_tokens:
             raise ValueError(f"{len(token_ids)} tokens do not fit the window of {self.cache.max_tokens} tokens")
         self._registry.touch(self)
-        stretch = self._stretch_for(len(token_ids) + room_tokens)
+        variant = self._variant_for(len(token_ids) + room_tokens)
         prefill = Prefill(
-            self._sequence, token_ids, prefixes, stretch, self._sharing, self._method, self.prefill_chunk_tokens
+            self._sequence, token_ids, prefixes, variant, self._sharing, self._method, self.prefill_chunk_tokens
         )
         self._prefill = prefill
         for progress in prefill.run(cancellation):
@@ -125,10 +125,10 @@ class Session:
             if not cancellation.requested:
                 self._registry.touch(self)
 
-    def _stretch_for(self, length_tokens: int) -> Stretch:
+    def _variant_for(self, length_tokens: int) -> RopeVariant:
         """The shortest that holds so many tokens; the longest, if none does."""
         return next(
-            (stretch for stretch in self._stretches if length_tokens <= stretch.max_tokens), self._stretches[-1]
+            (variant for variant in self._rope_variants if length_tokens <= variant.max_tokens), self._rope_variants[-1]
         )
 
     def adopt_cache(self, token_ids: list[int], logits: torch.Tensor) -> None:
@@ -144,7 +144,7 @@ class Session:
             ValueError: if the cache does not hold as many tokens.
         """
         self._sequence.adopt(token_ids, logits)
-        self._sequence.stretch = self._stretches[-1]
+        self._sequence.variant = self._rope_variants[-1]
         self._registry.touch(self)
 
     def decode(
@@ -237,7 +237,7 @@ class Session:
             if math.isnan(log_probability):
                 raise NotANumberError(log_probability)
             is_likeliest = int(sequence.logits.argmax()) == token_id
-            decoder = sequence.stretch.decoder
+            decoder = sequence.variant.decoder
             fed = torch.tensor([token_id], device=decoder.device)
             sequence.append_decoded(token_id, append_token(decoder, self.cache, fed, watched))
             reads = attention.finish_step(self.cache.num_pages) if quest.attention == "quest" else None
@@ -274,7 +274,7 @@ class Session:
             raise ValueError(f"{new_tokens} tokens do not fit after {self.context_tokens} of {self.max_tokens}")
         if not token_ids or not spans:
             return None
-        attention = SpanAttention(spans, self._sequence.stretch.decoder.config.softmax_scale)
+        attention = SpanAttention(spans, self._sequence.variant.decoder.config.softmax_scale)
         end = time.perf_counter() + most_s
         if before:
             self._sequence.compute(before)
@@ -289,7 +289,7 @@ class Session:
 
     def _open_steps(self, quest: QuestConfig, sampling: SamplingConfig, traced: bool) -> EagerSteps | StaticSteps:
         attention = self._begin_answer(quest)
-        decoder, graphs = self._sequence.stretch.decoder, self._sequence.stretch.graphs
+        decoder, graphs = self._sequence.variant.decoder, self._sequence.variant.graphs
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, quest, attention.trace if traced else None, sampler)
@@ -319,7 +319,7 @@ class Session:
         """A second session with the same tokens; pages are shared until one of the two writes to them."""
         sequence = self._sequence.fork()
         other = Session(
-            self._stretches,
+            self._rope_variants,
             sequence.cache,
             self.prefill_chunk_tokens,
             self._registry,

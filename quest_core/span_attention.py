@@ -1,7 +1,7 @@
-"""How much attention tokens give to stretches of their context, computed beside a prefill of these tokens.
+"""How much attention tokens give to spans of their context, computed beside a prefill of these tokens.
 
 The queries and keys of a prefill are what a decode step would have, whatever pages that step then reads: so it tells
-where the model looks with dense attention and with any selection. Knows nothing of what the stretches hold.
+where the model looks with dense attention and with any selection. Knows nothing of what the spans hold.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class SpanAttention:
     """Takes up the queries and keys of a prefill; an `ObservePrefill`.
 
     Args:
-        spans: start and end token of each stretch, end excluded, in order and without overlap; all before the tokens
+        spans: start and end token of each, end excluded, in order and without overlap; all before the tokens
             that are observed.
         scale: of the logits.
     """

@@ -12,14 +12,14 @@ import torch
 from quest_core.decoder import ObservePrefill
 from quest_core.paged_kv_cache import SequenceCache
 from quest_core.prefixes import Segment
-from quest_core.stretch import Stretch
+from quest_core.rope_variant import RopeVariant
 
 
 class TokenSequence:
     """Token ids and their part of the KV cache, which always go together.
 
     Args:
-        stretch: the model as this sequence is computed with.
+        variant: the model as this sequence is computed with.
         cache: empty, or forked.
 
     Attributes:
@@ -27,8 +27,8 @@ class TokenSequence:
         logits: float32 [vocab_size] after the last token; None where they are not known.
     """
 
-    def __init__(self, stretch: Stretch, cache: SequenceCache) -> None:
-        self.stretch = stretch
+    def __init__(self, variant: RopeVariant, cache: SequenceCache) -> None:
+        self.variant = variant
         self.cache = cache
         self.tokens: list[int] = []
         self.logits: torch.Tensor | None = None
@@ -45,7 +45,7 @@ class TokenSequence:
             PoolExhausted: if the page pool is full; nothing has changed then, but that the logits are not known.
         """
         position = len(self.tokens)
-        decoder = self.stretch.decoder
+        decoder = self.variant.decoder
         ids = torch.tensor(chunk, dtype=torch.long, device=decoder.device)
         self.logits = None
         self.logits = decoder.prefill(ids, self.cache, observe)
@@ -126,7 +126,7 @@ class TokenSequence:
 
     def fork(self) -> TokenSequence:
         """A second sequence with the same tokens; pages are shared until one of the two writes to them."""
-        other = TokenSequence(self.stretch, self.cache.fork())
+        other = TokenSequence(self.variant, self.cache.fork())
         other.tokens = list(self.tokens)
         other.logits = self.logits
         other._chunk_ends = list(self._chunk_ends)

@@ -52,8 +52,9 @@ def static_session(tiny_engine, new_session, graphs):
     """Makes sessions whose steps run over static buffers."""
 
     def make() -> Session:
+        graphed = [replace(variant, graphs=graphs) for variant in tiny_engine.rope_variants]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiny_engine, "_stretches", [replace(each, graphs=graphs) for each in tiny_engine._stretches])
+            patch.setattr(tiny_engine, "rope_variants", graphed)
             return new_session()
 
     return make

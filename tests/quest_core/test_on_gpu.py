@@ -306,7 +306,7 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         list(session.prefill(prompt(100, seed=seed), never))
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
-    assert len(engine._stretches[-1].graphs._prepared) == 1
+    assert len(engine.rope_variants[-1].graphs._prepared) == 1
 
 
 def test_garbage_does_not_break_off_a_capture():
@@ -335,7 +335,7 @@ def test_garbage_does_not_break_off_a_capture():
 
 @pytest.mark.parametrize("eager", [False, True])
 def test_a_stretched_window_equals_the_cpu_engine(tiny_folder, generate, prompt, eager):
-    """Graphs read the tables of their own stretch, before and after a conversation has outgrown one."""
+    """Graphs read the tables of their own variant, before and after a conversation has outgrown one."""
     config = EngineConfig(device="cpu", dtype="float32", page_size=16, context_tokens=1600)
     engines = [Engine.load(str(tiny_folder), replace(config, device=device, eager=eager)) for device in ("cpu", "cuda")]
     answers = []

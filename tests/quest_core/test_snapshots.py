@@ -243,7 +243,7 @@ def test_without_prefixes_nothing_is_shared_and_nothing_is_written(open_engine, 
     assert off.snapshots is None
 
 
-def test_each_stretch_has_its_own(open_engine, prompt, never):
+def test_each_rope_variant_has_its_own(open_engine, prompt, never):
     """Cached keys are rotated: what was read for a short conversation is none of a long one's."""
     tokens, prefixes = prompt(300), [Prefix(250, ("a",))]
     engine = open_engine(context_tokens=1600)
@@ -251,7 +251,7 @@ def test_each_stretch_has_its_own(open_engine, prompt, never):
         progress = read(engine.new_session(), tokens, prefixes, never, room)
         assert progress.reused_tokens == 0
     assert engine.snapshots.flush(30)
-    # Another window has the same first stretches.
+    # Another window has the same first variants.
     other = open_engine(context_tokens=None, snapshots_read_only=True)
     assert read(other.new_session(), tokens, prefixes, never).restored_tokens == 250
     other = open_engine(context_tokens=1280, snapshots_read_only=True)
@@ -415,7 +415,7 @@ def test_damaged_files_are_found_removed_and_made_again(open_engine, prompt, nev
     expected = content(session, 320)
     assert writer.snapshots.flush(30)
     writer.close()
-    segments = writer._sharing.plan(tokens, prefixes, writer._stretches[0])
+    segments = writer._sharing.plan(tokens, prefixes, writer.rope_variants[0])
     path = writer.snapshots._path(segments[number])
     whole = path.read_bytes()
     path.write_bytes(DAMAGES[damage](whole))
@@ -442,8 +442,8 @@ def test_foreign_files_are_never_believed(open_engine, prompt, never, tmp_path):
     read(writer.new_session(), tokens, prefixes, never)
     read(writer.new_session(), prompt(320, seed=1), prefixes, never)
     assert writer.snapshots.flush(30)
-    first, second, *_ = writer._sharing.plan(tokens, prefixes, writer._stretches[0])
-    other = writer._sharing.plan(prompt(320, seed=1), prefixes, writer._stretches[0])[0]
+    first, second, *_ = writer._sharing.plan(tokens, prefixes, writer.rope_variants[0])
+    other = writer._sharing.plan(prompt(320, seed=1), prefixes, writer.rope_variants[0])[0]
     folder, path = writer.snapshots._folder, writer.snapshots._path
     writer.close()
     shutil.copy(path(other), path(first))
@@ -454,7 +454,8 @@ def test_foreign_files_are_never_believed(open_engine, prompt, never, tmp_path):
     read(coarse.new_session(), tokens, prefixes, never)
     assert coarse.snapshots.flush(30)
     assert coarse.snapshots._folder != folder
-    shutil.copy(coarse.snapshots._path(coarse._sharing.plan(tokens, prefixes, coarse._stretches[0])[1]), path(second))
+    coarse_second = coarse._sharing.plan(tokens, prefixes, coarse.rope_variants[0])[1]
+    shutil.copy(coarse.snapshots._path(coarse_second), path(second))
     reader = open_engine()
     session, fresh = reader.new_session(), open_engine(snapshot_dir=None).new_session()
     assert read(session, tokens, prefixes, never).restored_tokens == 300 - 2 * CHUNK
@@ -469,7 +470,7 @@ def test_a_forged_file_of_the_right_name_is_measured_before_it_is_read(open_engi
     for engine in engines:
         read(engine.new_session(), tokens, prefixes, never)
         assert engine.snapshots.flush(30)
-    first, coarse = (engine._sharing.plan(tokens, prefixes, engine._stretches[0])[0] for engine in engines)
+    first, coarse = (engine._sharing.plan(tokens, prefixes, engine.rope_variants[0])[0] for engine in engines)
     paths = [engine.snapshots._path(each) for engine, each in zip(engines, (first, coarse), strict=True)]
     from quest_core.snapshot_files import open_regular, read_header
 
@@ -492,7 +493,7 @@ def test_links_and_pipes_are_not_followed(open_engine, prompt, never, tmp_path):
     read(writer.new_session(), tokens, prefixes, never)
     assert writer.snapshots.flush(30)
     writer.close()
-    first, second, *_ = writer._sharing.plan(tokens, prefixes, writer._stretches[0])
+    first, second, *_ = writer._sharing.plan(tokens, prefixes, writer.rope_variants[0])
     outside = tmp_path / "outside"
     writer.snapshots._path(first).rename(outside)
     writer.snapshots._path(first).symlink_to(outside)
@@ -513,7 +514,7 @@ def test_a_file_that_vanishes_under_the_reader_is_computed(open_engine, prompt, 
     read(writer.new_session(), tokens, prefixes, never)
     assert writer.snapshots.flush(30)
     reader = open_engine(snapshots_read_only=True)
-    segments = reader._sharing.plan(tokens, prefixes, reader._stretches[0])
+    segments = reader._sharing.plan(tokens, prefixes, reader.rope_variants[0])
     load = reader.snapshots.load
 
     def vanishing(segment, pages, after):

@@ -49,7 +49,7 @@ def transformers_logits(folder, token_ids: list[int], factor: float) -> torch.Te
 
 
 @pytest.mark.parametrize(("length", "factor"), [(300, 1.0), (640, 1.0), (641, 2.0), (1280, 2.0), (1500, 2.5)])
-def test_each_length_gives_transformers_logits_under_its_own_stretch(
+def test_each_length_gives_transformers_logits_under_its_own_variant(
     session, tiny_folder, prompt, never, length, factor
 ):
     progress = list(session.prefill(prompt(length), never))
@@ -70,7 +70,7 @@ def test_a_short_conversation_is_not_degraded(session, tiny_engine, generate, pr
     )
 
 
-def test_a_conversation_that_outgrows_its_stretch_is_read_again(session, stretched_engine, prompt, never, generate):
+def test_a_conversation_that_outgrows_its_variant_is_read_again(session, stretched_engine, prompt, never, generate):
     long = prompt(700)
     list(session.prefill(long[:600], never))
     first, *_, last = session.prefill(long, never)
@@ -81,7 +81,7 @@ def test_a_conversation_that_outgrows_its_stretch_is_read_again(session, stretch
     fresh = stretched_engine.new_session()
     assert tokens == generate(fresh, long, DENSE, sampling)
     fresh.close()
-    # Within the stretch the cache is kept, and a conversation cut short goes back to the model's own positions.
+    # Within the variant the cache is kept, and a conversation cut short goes back to the model's own positions.
     assert next(iter(session.prefill(long + tokens[:5] + [5], never))).reused_tokens == 705
     cut = next(iter(session.prefill(long[:100], never)))
     assert (cut.reused_tokens, cut.stretch_factor, cut.stretch_changed) == (0, 1.0, True)
@@ -97,7 +97,7 @@ def test_room_for_the_answer_counts(session, prompt, never):
     assert session.max_tokens == 1600
 
 
-def test_decoding_ends_where_the_stretch_does(session, prompt, never):
+def test_decoding_ends_where_the_variant_does(session, prompt, never):
     list(session.prefill(prompt(636), never))
     *_, last = session.decode(DENSE, SamplingConfig(max_new_tokens=50), never)
     assert (last.finish_reason, len(session.tokens)) == ("context", OWN_TOKENS)
@@ -118,13 +118,14 @@ def test_a_fork_is_stretched_as_its_origin(session, prompt, never):
     fork.close()
 
 
-def test_static_steps_read_the_tables_of_their_own_stretch(session, stretched_engine, prompt, generate):
+def test_static_steps_read_the_tables_of_their_own_variant(session, stretched_engine, prompt, generate):
     engine = stretched_engine
     graphed = [
-        replace(stretch, graphs=StepGraphs(stretch.decoder, engine._pool, run_eagerly)) for stretch in engine._stretches
+        replace(variant, graphs=StepGraphs(variant.decoder, engine._pool, run_eagerly))
+        for variant in engine.rope_variants
     ]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(engine, "_stretches", graphed)
+        patch.setattr(engine, "rope_variants", graphed)
         static = engine.new_session()
     sampling = SamplingConfig(max_new_tokens=12)
     for length in (300, 700, 1500, 300):
@@ -133,8 +134,8 @@ def test_static_steps_read_the_tables_of_their_own_stretch(session, stretched_en
     static.close()
 
 
-def test_stretches_share_the_weights(stretched_engine):
-    decoders = [stretch.decoder for stretch in stretched_engine._stretches]
+def test_variants_share_the_weights(stretched_engine):
+    decoders = [variant.decoder for variant in stretched_engine.rope_variants]
     assert len({id(decoder) for decoder in decoders}) == 3
     assert len({id(decoder._weights) for decoder in decoders}) == 1
-    assert [stretch.factor for stretch in stretched_engine._stretches] == [1.0, 2.0, 2.5]
+    assert [variant.factor for variant in stretched_engine.rope_variants] == [1.0, 2.0, 2.5]

@@ -1,8 +1,8 @@
 """A model as sequences of one length see it: its decoder under the RoPE that they need, and the steps over it.
 
-A window longer than the model was trained for is not stretched for everybody: a sequence takes the shortest stretch
-that holds it. Keys are cached rotated, so a sequence that outgrows its stretch is read again under the next one. Which
-stretches there are is `ModelConfig.ropes`' business, and which one a sequence takes its session's.
+A window longer than the model was trained for is not stretched for everybody: a sequence takes the shortest variant
+that holds it. Keys are cached rotated, so a sequence that outgrows its variant is read again under the next one.
+`ModelConfig.ropes` says which variants there are, and a session which one a sequence takes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from quest_core.decoder import Decoder
 
 
 @dataclass(frozen=True)
-class Stretch:
+class RopeVariant:
     """For sequences of up to `max_tokens`.
 
     Args:
         max_tokens: longest sequence.
-        decoder: the model; the stretches share its weights.
+        decoder: the model; the variants share its weights.
         graphs: run the decode steps, where they can; None runs them eagerly.
     """
 
