@@ -15,11 +15,11 @@ from torch.nn.functional import embedding, linear
 from kernels.contract import SequenceView
 from quest_core.attention import Attention, DecodeAttention, kernels_for
 from quest_core.config import ModelConfig, RopeConfig
+from quest_core.decode_weights import DecodeWeights
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefill_attention import prefill_attention_for
 from quest_core.quantization import QuantizedMatrix
 from quest_core.rope import rope_tables
-from quest_core.step_operands import StepOperands
 from quest_core.weights import DecoderWeights, LayerWeights
 
 # (layer, queries [new_tokens, query_heads, head_dim], keys [kv_heads, context_tokens, head_dim]) of a prefill
@@ -32,20 +32,20 @@ class Decoder:
     Args:
         config: shape of the model.
         weights: its parameters, on the device to run on.
-        operands: what decode steps multiply with.
+        decode_weights: what decode steps multiply with.
     """
 
-    def __init__(self, config: ModelConfig, weights: DecoderWeights, operands: StepOperands) -> None:
+    def __init__(self, config: ModelConfig, weights: DecoderWeights, decode_weights: DecodeWeights) -> None:
         self.config = config
         self.device = weights.embedding.device
         self.kernels = kernels_for(self.device)
         self._weights = weights
-        self._operands = operands
+        self._decode_weights = decode_weights
         self._rope = rope_tables(config, self.device)
         self._prefill_attention = prefill_attention_for(config, self.device, weights.embedding.dtype, self.kernels)
         whole_step = self.kernels.WholeStep
         self._whole_step = whole_step and whole_step(
-            operands.layers, weights.final_norm, operands.head, config.rms_norm_epsilon, self._rope
+            decode_weights.layers, weights.final_norm, decode_weights.head, config.rms_norm_epsilon, self._rope
         )
 
     def with_rope(self, rope: RopeConfig) -> Decoder:
@@ -128,7 +128,7 @@ class Decoder:
             outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers)
             attention.note(outcome)
             return outcome.logits
-        for index, layer in enumerate(self._operands.layers):
+        for index, layer in enumerate(self._decode_weights.layers):
             cache, norms = pool.layers[index], layer.head_norms(epsilon)
             projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
             query = kernels.rotate_and_append(projected, norms, self._rope, cache, sequence)
@@ -136,7 +136,7 @@ class Decoder:
             kernels.linear_add(attended, layer.output, residual, layer.output_bias)
             gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
             kernels.linear_add(gated, layer.down, residual)
-        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._operands.head)[0].float()
+        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._decode_weights.head)[0].float()
 
     def _linear(
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None

@@ -17,6 +17,7 @@ from quest_core.attention import AttentionMethod, QuestMethod
 from quest_core.cache_layout import cache_layout, page_bytes
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
+from quest_core.decode_weights import as_decode_weights, pack_decode_weights
 from quest_core.decoder import Decoder
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
@@ -32,7 +33,6 @@ from quest_core.rope_variant import RopeVariant
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
 from quest_core.snapshot_store import SnapshotStore
-from quest_core.step_operands import pack_operands, step_operands
 from quest_core.stop_tokens import with_all_stop_tokens
 from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
@@ -58,12 +58,12 @@ class Engine:
         self._weights = weights
         # Where no precision is asked for, the CPU decodes from packed copies: its memory is what a step waits for.
         packs = self.device.type == "cpu" and config.dtype == "auto"
-        self._operands = pack_operands(weights) if packs else step_operands(weights)
+        self._decode_weights = pack_decode_weights(weights) if packs else as_decode_weights(weights)
         # Of keys and values as they are computed with; a cache of 8 bits rounds them further.
         self.kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
         # Before the decoder and its RoPE tables, which are as long as the window: what does not fit is said here.
         self._pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
-        self._decoder = Decoder(model_config, weights, self._operands)
+        self._decoder = Decoder(model_config, weights, self._decode_weights)
         self.quest_method = QuestMethod(
             self._decoder.kernels, self._pool.layout, model_config.num_layers, model_config.softmax_scale
         )
@@ -152,7 +152,7 @@ class Engine:
             "pool_pages": self._pool.pages,
             "free_pages": self._pool.free_pages,
             "page_bytes": self._pool.bytes // self._pool.pages,
-            "weight_bytes": self._weights.bytes + self._operands.copied_bytes,
+            "weight_bytes": self._weights.bytes + self._decode_weights.copied_bytes,
         }
 
     @property

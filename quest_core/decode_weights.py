@@ -16,8 +16,8 @@ from quest_core.weights import QUANTIZED, DecoderWeights, LayerWeights
 
 
 @dataclass(frozen=True)
-class StepOperands:
-    """Operands of all layers and of the head.
+class DecodeWeights:
+    """Those of all layers and of the head.
 
     Args:
         copied_bytes: of what they hold besides the model's own tensors.
@@ -28,16 +28,16 @@ class StepOperands:
     copied_bytes: int = 0
 
 
-def step_operands(weights: DecoderWeights) -> StepOperands:
+def as_decode_weights(weights: DecoderWeights) -> DecodeWeights:
     """The weights as they are."""
-    return StepOperands([_layer_operands(layer) for layer in weights.layers], weights.head)
+    return DecodeWeights([_layer_operands(layer) for layer in weights.layers], weights.head)
 
 
-def pack_operands(weights: DecoderWeights) -> StepOperands:
+def pack_decode_weights(weights: DecoderWeights) -> DecodeWeights:
     """Copies in 8 bits, or in 4 where these lose no more; matrices that are quantised already stay."""
     from kernels.cpu.large_pages import move_together
 
-    as_loaded = step_operands(weights)
+    as_loaded = as_decode_weights(weights)
     packed: list[QuantizedMatrix] = []
 
     def pack(matrix: Matrix) -> Matrix | int:
@@ -61,7 +61,7 @@ def pack_operands(weights: DecoderWeights) -> StepOperands:
         layer._replace(**dict(zip(QUANTIZED, map(copy_of, own), strict=True)))
         for layer, own in zip(as_loaded.layers, places, strict=True)
     ]
-    return StepOperands(layers, copy_of(head), sum(part.nbytes for part in parts))
+    return DecodeWeights(layers, copy_of(head), sum(part.nbytes for part in parts))
 
 
 def _layer_operands(layer: LayerWeights) -> LayerOperands:

@@ -8,9 +8,9 @@ import torch
 from kernels.contract import PackedMatrix
 from kernels.reference import naive_dequantize
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
+from quest_core.decode_weights import as_decode_weights, pack_decode_weights
 from quest_core.engine import Engine
 from quest_core.quantization import fits_4_bits, quantize
-from quest_core.step_operands import pack_operands, step_operands
 from quest_core.weights import QUANTIZED
 
 DENSE = QuestConfig(attention="dense")
@@ -30,8 +30,8 @@ def restore(matrix: PackedMatrix, in_channels: int) -> torch.Tensor:
 
 def test_copies_in_8_bits_are_within_half_a_step(tiny_engine):
     weights = tiny_engine._weights
-    packed = pack_operands(weights)
-    for copy, own in zip((*packed.layers, packed), (*step_operands(weights).layers, weights), strict=True):
+    packed = pack_decode_weights(weights)
+    for copy, own in zip((*packed.layers, packed), (*as_decode_weights(weights).layers, weights), strict=True):
         for name in QUANTIZED if hasattr(copy, "qkv") else ("head",):
             matrix, exact = getattr(copy, name), getattr(own, name)
             assert matrix.bits == 8
@@ -52,9 +52,9 @@ def test_what_was_in_4_bits_before_is_kept_in_4():
 
 
 def test_an_explicit_precision_makes_no_copies(tiny_engine, packed_engine):
-    assert tiny_engine._operands.copied_bytes == 0
-    assert tiny_engine._operands.head is tiny_engine._weights.head
-    assert packed_engine._operands.copied_bytes > 0
+    assert tiny_engine._decode_weights.copied_bytes == 0
+    assert tiny_engine._decode_weights.head is tiny_engine._weights.head
+    assert packed_engine._decode_weights.copied_bytes > 0
     # Against its own weights: on a CPU that multiplies 16-bit numbers fast they take half of what the other's take.
     for engine in (tiny_engine, packed_engine):
         copied_bytes = engine.memory()["weight_bytes"] - engine._weights.bytes
