@@ -38,7 +38,15 @@ from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
 
 class Engine:
-    """A model ready to answer. Use `Engine.load`."""
+    """A model ready to answer. Use `Engine.load`.
+
+    Attributes:
+        weights, decode_weights: of the model; the same, or packed copies for decode steps.
+        pool: the pages of all sessions.
+        decoder: the model for sequences as long as the window.
+        rope_variants: the model for sequences of each length, shortest first.
+        quest_method: how sessions attend.
+    """
 
     def __init__(
         self,
@@ -55,24 +63,24 @@ class Engine:
         self.device = weights.embedding.device
         self.dtype = weights.embedding.dtype
         self.page_size = config.page_size
-        self._weights = weights
+        self.weights = weights
         # Where no precision is asked for, the CPU decodes from packed copies: its memory is what a step waits for.
         packs = self.device.type == "cpu" and config.dtype == "auto"
-        self._decode_weights = pack_decode_weights(weights) if packs else as_decode_weights(weights)
+        self.decode_weights = pack_decode_weights(weights) if packs else as_decode_weights(weights)
         # Of keys and values as they are computed with; a cache of 8 bits rounds them further.
         self.kv_dtype = choose_kv_dtype(config.dtype, self.device, self.dtype)
         # Before the decoder and its RoPE tables, which are as long as the window: what does not fit is said here.
-        self._pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
-        self._decoder = Decoder(model_config, weights, self._decode_weights)
+        self.pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
+        self.decoder = Decoder(model_config, weights, self.decode_weights)
         self.quest_method = QuestMethod(
-            self._decoder.kernels, self._pool.layout, model_config.num_layers, model_config.softmax_scale
+            self.decoder.kernels, self.pool.layout, model_config.num_layers, model_config.softmax_scale
         )
         self.rope_variants = self._plan_rope_variants()
         self._registry = SessionRegistry()
         self.prefill_chunk_tokens = config.prefill_chunk_tokens or plan_chunk(
             model_config, self.device.type, self.dtype, free_memory_bytes(self.device)
         )
-        self._prefixes = PrefixIndex(self._pool)
+        self._prefixes = PrefixIndex(self.pool)
         self.snapshots, self._sharing = self._open_sharing()
         self._jobs = JobQueue()
         self._thread = threading.Thread(target=self._serve, name="quest-engine", daemon=True)
@@ -112,7 +120,7 @@ class Engine:
         engine = cls(name, folder, model_config, config, weights)
         if device.type == "cpu":
             on_progress("Preparing the decoder (compiled once)")
-            engine._decoder.warm_up(engine._pool)
+            engine.decoder.warm_up(engine.pool)
         return engine
 
     def _plan_rope_variants(self) -> tuple[RopeVariant, ...]:
@@ -122,8 +130,8 @@ class Engine:
             prepare = GraphCapture(self.device)
         variants = []
         for max_tokens, rope in self.model_config.ropes:
-            decoder = self._decoder if rope == self.model_config.rope else self._decoder.with_rope(rope)
-            graphs = StepGraphs(decoder, self._pool, prepare) if graphed else None
+            decoder = self.decoder if rope == self.model_config.rope else self.decoder.with_rope(rope)
+            graphs = StepGraphs(decoder, self.pool, prepare) if graphed else None
             variants.append(RopeVariant(max_tokens, decoder, graphs))
         return tuple(variants)
 
@@ -149,10 +157,10 @@ class Engine:
     def memory(self) -> dict[str, int]:
         """Pages of the pool, pages free, bytes of a page, bytes of the weights."""
         return {
-            "pool_pages": self._pool.pages,
-            "free_pages": self._pool.free_pages,
-            "page_bytes": self._pool.bytes // self._pool.pages,
-            "weight_bytes": self._weights.bytes + self._decode_weights.copied_bytes,
+            "pool_pages": self.pool.pages,
+            "free_pages": self.pool.free_pages,
+            "page_bytes": self.pool.bytes // self.pool.pages,
+            "weight_bytes": self.weights.bytes + self.decode_weights.copied_bytes,
         }
 
     @property
@@ -166,7 +174,7 @@ class Engine:
         Args:
             method: attends in the place of Quest, in evaluations; such a session shares no prefixes.
         """
-        cache = SequenceCache(self._pool, self.context_tokens)
+        cache = SequenceCache(self.pool, self.context_tokens)
         sharing = self._sharing if method is None else None
         return Session(
             self.rope_variants, cache, self.prefill_chunk_tokens, self._registry, method or self.quest_method, sharing
@@ -204,7 +212,7 @@ class Engine:
         if self.snapshots is not None:
             self.snapshots.close()
         self._sharing.close()
-        self._decoder.close()
+        self.decoder.close()
 
     def _serve(self) -> None:
         while (job := self._jobs.wait()) is not None:
@@ -218,7 +226,7 @@ class Engine:
                 self.snapshots.step_back(False)
 
     def _open_sharing(self) -> tuple[SnapshotStore | None, PrefixSharing]:
-        config, pool = self.config, self._pool
+        config, pool = self.config, self.pool
         root, transfer, store = "", None, None
         if config.snapshot_dir is not None:
             transfer = PageTransfer(pool)

@@ -108,7 +108,7 @@ def test_forks_and_truncations_equal_a_fresh_prefill(load_tiny, prompt, never):
     for session in (truncated, fork):
         list(session.prefill(continued, never))
         assert relative_error(session.logits, fresh.logits) <= MAX_ERROR
-    assert engine._pool.is_shared(int(truncated.cache.page_table[0]))
+    assert engine.pool.is_shared(int(truncated.cache.page_table[0]))
 
 
 def test_a_budget_of_the_whole_context_equals_dense(load_tiny, prompt, never):

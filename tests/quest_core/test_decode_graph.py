@@ -44,7 +44,7 @@ def short_tables(monkeypatch):
 
 @pytest.fixture(params=[run_eagerly, warm_up])
 def graphs(request, tiny_engine) -> StepGraphs:
-    return StepGraphs(tiny_engine._decoder, tiny_engine._pool, request.param)
+    return StepGraphs(tiny_engine.decoder, tiny_engine.pool, request.param)
 
 
 @pytest.fixture
@@ -186,7 +186,7 @@ def test_the_end_of_the_window(static_session, never, prompt):
 def test_the_token_at_hand_counts_when_no_page_is_left_for_the_next(tiny_engine, static_session, never, prompt):
     session = static_session()
     list(session.prefill(prompt(159), never))
-    pool = tiny_engine._pool
+    pool = tiny_engine.pool
     taken = [pool.allocate() for _ in range(pool.free_pages)]
     stream = session.decode(DENSE, SamplingConfig(max_new_tokens=8), never)
     assert [next(stream).context_tokens for _ in range(2)] == [159, 160]
@@ -206,7 +206,7 @@ def test_logits_that_are_no_numbers_end_the_answer_by_name(
 ):
     """Static and eager steps alike, after the same token; what was there before them stays."""
     expected = generate(new_session(), prompt(150), quest, SAMPLINGS[0])
-    decode, drawn = tiny_engine._decoder.decode, []
+    decode, drawn = tiny_engine.decoder.decode, []
 
     def decode_badly(*arguments):
         return decode(*arguments) + (value if len(drawn) > 3 else 0.0)
@@ -215,7 +215,7 @@ def test_logits_that_are_no_numbers_end_the_answer_by_name(
         drawn.clear()
         list(session.prefill(prompt(150), never))
         with monkeypatch.context() as patch, pytest.raises(NotANumberError):
-            patch.setattr(tiny_engine._decoder, "decode", decode_badly)
+            patch.setattr(tiny_engine.decoder, "decode", decode_badly)
             for step in session.decode(quest, SAMPLINGS[0], never, look_ahead=look_ahead):
                 drawn.append(step.token_id)
         assert drawn == expected[: len(drawn)] and 4 <= len(drawn) <= 5
@@ -298,10 +298,10 @@ def test_the_gpus_kernels_take_the_static_buffers(tiny_engine, new_session, stat
     import kernels.gpu
 
     steps = []
-    for make, operators in ((new_session, tiny_engine._decoder.kernels), (static_session, kernels.gpu)):
+    for make, operators in ((new_session, tiny_engine.decoder.kernels), (static_session, kernels.gpu)):
         session = make()
         list(session.prefill(prompt(157), never))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiny_engine._decoder, "kernels", operators)
+            patch.setattr(tiny_engine.decoder, "kernels", operators)
             steps.append(list(session.decode(quest, SamplingConfig(max_new_tokens=6), never)))
     assert_same_steps(*steps)

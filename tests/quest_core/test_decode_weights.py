@@ -29,7 +29,7 @@ def restore(matrix: PackedMatrix, in_channels: int) -> torch.Tensor:
 
 
 def test_copies_in_8_bits_are_within_half_a_step(tiny_engine):
-    weights = tiny_engine._weights
+    weights = tiny_engine.weights
     packed = pack_decode_weights(weights)
     for copy, own in zip((*packed.layers, packed), (*as_decode_weights(weights).layers, weights), strict=True):
         for name in QUANTIZED if hasattr(copy, "qkv") else ("head",):
@@ -52,14 +52,14 @@ def test_what_was_in_4_bits_before_is_kept_in_4():
 
 
 def test_an_explicit_precision_makes_no_copies(tiny_engine, packed_engine):
-    assert tiny_engine._decode_weights.copied_bytes == 0
-    assert tiny_engine._decode_weights.head is tiny_engine._weights.head
-    assert packed_engine._decode_weights.copied_bytes > 0
+    assert tiny_engine.decode_weights.copied_bytes == 0
+    assert tiny_engine.decode_weights.head is tiny_engine.weights.head
+    assert packed_engine.decode_weights.copied_bytes > 0
     # Against its own weights: on a CPU that multiplies 16-bit numbers fast they take half of what the other's take.
     for engine in (tiny_engine, packed_engine):
-        copied_bytes = engine.memory()["weight_bytes"] - engine._weights.bytes
+        copied_bytes = engine.memory()["weight_bytes"] - engine.weights.bytes
         assert (copied_bytes > 0) == (engine is packed_engine)
-    assert (tiny_engine._pool.layout.dtype, packed_engine._pool.layout.dtype) == (torch.float32, torch.float16)
+    assert (tiny_engine.pool.layout.dtype, packed_engine.pool.layout.dtype) == (torch.float32, torch.float16)
 
 
 @pytest.mark.parametrize("quest", [DENSE, QuestConfig(token_budget=128)], ids=["dense", "quest"])

@@ -67,7 +67,7 @@ def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt
             device=device, dtype="float32", selection=selection, summary_levels=2, eager=eager
         )
         engine = Engine.load(str(tiny_folder), config)
-        assert engine._pool.layout.summary_levels == {"cpu": 1, "cuda": 2}[device]
+        assert engine.pool.layout.summary_levels == {"cpu": 1, "cuda": 2}[device]
         session = engine.new_session()
         list(session.prefill(prompt(250), never))
         steps.append(list(session.decode(QuestConfig(token_budget=64), SAMPLING, never)))
@@ -98,9 +98,9 @@ def in_bfloat16(any_family, monkeypatch):
     monkeypatch.setattr(prefill_attention, "CUDNN_TOKENS", 128)
     reference, cpu_engine = any_family
     engine = Engine.load(str(cpu_engine.model_folder), EngineConfig(device="cuda", dtype="bfloat16"))
-    if not isinstance(engine._decoder._prefill_attention, BlockwiseAttention):
+    if not isinstance(engine.decoder._prefill_attention, BlockwiseAttention):
         pytest.skip("this GPU gathers for one call")
-    engine._decoder._prefill_attention._block_tokens = 128
+    engine.decoder._prefill_attention._block_tokens = 128
     yield reference, engine
     engine.close()
 
@@ -120,7 +120,7 @@ def test_prefill_by_blocks_is_as_close_as_in_one_call(in_bfloat16, never, prompt
     session, other = engine.new_session(), engine.new_session()
     session.prefill_chunk_tokens = chunk
     error = prefilled_error(reference, session, prompt(512), never)
-    engine._decoder._prefill_attention = GatheredAttention(engine.model_config.softmax_scale)
+    engine.decoder._prefill_attention = GatheredAttention(engine.model_config.softmax_scale)
     assert error <= 1.5 * prefilled_error(reference, other, prompt(512), never)
 
 
@@ -137,9 +137,9 @@ def test_prefill_by_blocks_on_a_fork(in_bfloat16, never, prompt):
 def test_prefill_takes_no_more_memory_for_a_longer_context(tiny_folder, never, prompt):
     """Beside the page pool: one chunk's activations and one block of the cache."""
     engine = Engine.load(str(tiny_folder), EngineConfig(device="cuda", dtype="bfloat16", prefill_chunk_tokens=64))
-    if not isinstance(engine._decoder._prefill_attention, BlockwiseAttention):
+    if not isinstance(engine.decoder._prefill_attention, BlockwiseAttention):
         pytest.skip("this GPU gathers for one call")
-    engine._decoder._prefill_attention._block_tokens = 64
+    engine.decoder._prefill_attention._block_tokens = 64
     session = engine.new_session()
     list(session.prefill(prompt(128), never))
     peaks = []
@@ -281,7 +281,7 @@ def test_logits_that_are_no_numbers_end_the_answer_by_name(graph_and_eager, neve
     for engine in graph_and_eager:
         session = engine.new_session()
         list(session.prefill(prompt(150), never))
-        weight = engine._weights.final_norm
+        weight = engine.weights.final_norm
         kept, drawn = weight.clone(), []
         with pytest.raises(NotANumberError, match="nan"):
             for step in session.decode(QUEST, sampling, never, look_ahead=look_ahead):

@@ -42,7 +42,7 @@ def blockwise_engine(tiny_engine, monkeypatch):
     """The tiny engine, attending by blocks of three pages."""
     scale = tiny_engine.model_config.softmax_scale
     attention = BlockwiseAttention(scale, kernels, attend_plainly, block_tokens=48)
-    monkeypatch.setattr(tiny_engine._decoder, "_prefill_attention", attention)
+    monkeypatch.setattr(tiny_engine.decoder, "_prefill_attention", attention)
     return tiny_engine
 
 
@@ -53,7 +53,7 @@ def test_blocks_equal_one_call(blockwise_engine, new_session, prompt, never, mon
     session.prefill_chunk_tokens = chunk
     list(session.prefill(prompt(length), never))
     scale = blockwise_engine.model_config.softmax_scale
-    monkeypatch.setattr(blockwise_engine._decoder, "_prefill_attention", GatheredAttention(scale))
+    monkeypatch.setattr(blockwise_engine.decoder, "_prefill_attention", GatheredAttention(scale))
     other = new_session()
     list(other.prefill(prompt(length), never))
     assert torch.allclose(session.logits, other.logits, rtol=1e-3, atol=1e-3)

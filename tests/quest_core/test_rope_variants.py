@@ -121,7 +121,7 @@ def test_a_fork_is_stretched_as_its_origin(session, prompt, never):
 def test_static_steps_read_the_tables_of_their_own_variant(session, stretched_engine, prompt, generate):
     engine = stretched_engine
     graphed = [
-        replace(variant, graphs=StepGraphs(variant.decoder, engine._pool, run_eagerly))
+        replace(variant, graphs=StepGraphs(variant.decoder, engine.pool, run_eagerly))
         for variant in engine.rope_variants
     ]
     with pytest.MonkeyPatch.context() as patch:

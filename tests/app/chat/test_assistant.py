@@ -221,7 +221,7 @@ def test_what_fails_in_the_engine_is_told_in_a_sentence(assistant, reading, monk
     def fail(*arguments):
         raise failure
 
-    decoder = assistant._loader.model.engine._decoder
+    decoder = assistant._loader.model.engine.decoder
     for stage in ("prefill", "decode"):
         with monkeypatch.context() as patch:
             patch.setattr(decoder, stage, fail)

@@ -350,11 +350,11 @@ assistant = Assistant(settings)
 conversation = assistant.new_conversation()
 list(assistant.answer(conversation, "Who?", AnswerOptions(token_budget=64, max_new_tokens=8)))
 import time
-decode = assistant._loader.model.engine._decoder.decode
+decode = assistant._loader.model.engine.decoder.decode
 def slow(*arguments):
     time.sleep(0.05)
     return decode(*arguments)
-assistant._loader.model.engine._decoder.decode = slow
+assistant._loader.model.engine.decoder.decode = slow
 print(conversation.conversation_id, flush=True)
 for event in assistant.answer(conversation, "Why?", AnswerOptions(token_budget=64, max_new_tokens=700)):
     if isinstance(event, TokenEvent):

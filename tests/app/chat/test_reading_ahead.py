@@ -83,7 +83,7 @@ def extraction(monkeypatch):
 @pytest.fixture
 def prefill(assistant, monkeypatch):
     """A gate before each chunk of every prefill."""
-    decoder = assistant._loader.model.engine._decoder
+    decoder = assistant._loader.model.engine.decoder
     gate = Gate(decoder.prefill)
     monkeypatch.setattr(decoder, "prefill", gate)
     yield gate
@@ -252,7 +252,7 @@ def test_one_that_cannot_be_read_is_told_and_does_not_stop_the_others(assistant,
 
 
 def test_a_failure_of_the_engine_is_told_and_tried_again_by_the_question(assistant, conversation, book, monkeypatch):
-    decoder = assistant._loader.model.engine._decoder
+    decoder = assistant._loader.model.engine.decoder
 
     def fail(*arguments):
         raise MemoryError
