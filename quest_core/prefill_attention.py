@@ -116,8 +116,8 @@ def _prefill_on_cpu(
         past, past_log_sums = attend(
             folded, keys[None, :, :past_tokens], values[None, :, :past_tokens], 0.0, False, scale=scale
         )
-        share = torch.sigmoid(log_sums - past_log_sums.reshape(log_sums.shape)).unsqueeze(3).to(attended.dtype)
-        attended = torch.lerp(past.reshape(attended.shape), attended, share)
+        new_weight = torch.sigmoid(log_sums - past_log_sums.reshape(log_sums.shape)).unsqueeze(3).to(attended.dtype)
+        attended = torch.lerp(past.reshape(attended.shape), attended, new_weight)
     return attended[0].transpose(0, 1).reshape(new_tokens, -1)
 
 

@@ -285,7 +285,7 @@ class Session:
             chunk = token_ids[watched : watched + _WATCHED_CHUNK_TOKENS]
             self._sequence.compute(chunk, attention)
             watched += len(chunk)
-        return attention.shares() if watched else None
+        return attention.mass() if watched else None
 
     def _open_steps(self, quest: QuestConfig, sampling: SamplingConfig, traced: bool) -> EagerSteps | StaticSteps:
         attention = self._begin_answer(quest)

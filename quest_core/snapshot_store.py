@@ -111,7 +111,7 @@ class SnapshotStore:
             The bytes read.
 
         Raises:
-            SnapshotFault: if the file is not whole or not this segment's, and what is in the pages is worth nothing.
+            SnapshotFault: if the file is not whole or not this segment's, and what is in the pages is of no use.
             OSError: if it cannot be read; it may be gone.
         """
         transfer = self._transfer

@@ -26,7 +26,7 @@ class SpanAttention:
     def __init__(self, spans: Sequence[tuple[int, int]], scale: float) -> None:
         self._spans = list(spans)
         self._scale = scale
-        self._shares: dict[int, list[torch.Tensor]] = {}
+        self._mass: dict[int, list[torch.Tensor]] = {}
 
     def __call__(self, layer: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
         """Note one layer's part.
@@ -41,10 +41,10 @@ class SpanAttention:
         first_position = keys.shape[1] - new_tokens
         for start in range(0, new_tokens, rows):
             part = queries[start : start + rows]
-            self._shares.setdefault(layer, []).append(self._of_rows(part, keys, first_position + start))
+            self._mass.setdefault(layer, []).append(self._of_rows(part, keys, first_position + start))
 
     def _of_rows(self, queries: torch.Tensor, keys: torch.Tensor, position: int) -> torch.Tensor:
-        """float32 [tokens, spans], meaned over the heads, of tokens from `position` on."""
+        """float32 [tokens, spans], averaged over the heads, of tokens from `position` on."""
         tokens, query_heads, head_dim = queries.shape
         kv_heads, context_tokens, _ = keys.shape
         folded = queries.view(tokens, kv_heads, -1, head_dim).permute(1, 2, 0, 3).reshape(kv_heads, -1, head_dim)
@@ -52,9 +52,9 @@ class SpanAttention:
         logits = logits.view(query_heads, tokens, context_tokens)
         places = torch.arange(context_tokens, device=logits.device)
         is_later = places[None, :] > torch.arange(position, position + tokens, device=logits.device)[:, None]
-        shares = logits.masked_fill_(is_later, float("-inf")).softmax(dim=2).mean(dim=0)  # [tokens, context]
-        return torch.stack([shares[:, start:end].sum(dim=1) for start, end in self._spans], dim=1)
+        mass = logits.masked_fill_(is_later, float("-inf")).softmax(dim=2).mean(dim=0)  # [tokens, context]
+        return torch.stack([mass[:, start:end].sum(dim=1) for start, end in self._spans], dim=1)
 
-    def shares(self) -> torch.Tensor:
-        """float32 [layers, tokens, spans] on the host: the part of their attention that tokens gave each span."""
-        return torch.stack([torch.cat(self._shares[layer]) for layer in sorted(self._shares)]).cpu()
+    def mass(self) -> torch.Tensor:
+        """float32 [layers, tokens, spans] on the host: the softmax mass that tokens gave each span."""
+        return torch.stack([torch.cat(self._mass[layer]) for layer in sorted(self._mass)]).cpu()

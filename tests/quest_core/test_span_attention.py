@@ -21,4 +21,4 @@ def test_shares_are_those_of_causal_attention(groups, monkeypatch):
         monkeypatch.setattr(quest_core.span_attention, "_MOST_LOGITS", most)
         attention = SpanAttention([(1, 4), (9, 22)], 0.3)
         attention(0, queries, keys)
-        torch.testing.assert_close(attention.shares()[0], expected)
+        torch.testing.assert_close(attention.mass()[0], expected)
