@@ -23,7 +23,7 @@ class Priority(enum.IntEnum):
 
 
 class Cancellation:
-    """Set by the consumer of a job, read by its work."""
+    """Whether whoever waits for a job still wants its result: set by the consumer, read by the work between steps."""
 
     def __init__(self) -> None:
         self._event = threading.Event()

@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
-from typing import Protocol
 
 import torch
 
 from quest_core.attention import AttentionMethod
+from quest_core.jobs import Cancellation
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import Prefix, Segment
 from quest_core.rope_variant import RopeVariant
 from quest_core.session_events import PrefillProgress
 from quest_core.token_sequence import TokenSequence
-
-
-class Cancellation(Protocol):
-    """Tells whether the caller still wants the result; asked between chunks and between tokens."""
-
-    @property
-    def requested(self) -> bool: ...
 
 
 class Prefill:

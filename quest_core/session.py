@@ -17,8 +17,9 @@ from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention
 from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.jobs import Cancellation
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
-from quest_core.prefill import Cancellation, Prefill
+from quest_core.prefill import Prefill
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import Prefix
 from quest_core.read_trace import StepReads
