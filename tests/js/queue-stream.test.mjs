@@ -9,7 +9,7 @@ function message(msg, eventId, rest = {}) {
   return `data: ${JSON.stringify({ msg, event_id: eventId, ...rest })}\n\n`;
 }
 
-/** A stream whose connections are opened by nobody: `connections` are the listeners of each, and whether it is closed. */
+/** A stream, and its connections: the listeners of each, and whether it is closed. */
 function streamed() {
   const connections = [];
   const stream = new QueueStream((address, listeners) => {
@@ -73,7 +73,8 @@ test("an event that has ended before its request was answered is not waited for"
 test("messages come whole, wherever the connection cuts them", () => {
   const { stream, connections, heard } = streamed();
   stream.taken("one");
-  const text = message("process_generating", "one", { output: { data: ["a\n\nb", "}"] } }) + message("process_completed", "one") + CLOSE;
+  const words = message("process_generating", "one", { output: { data: ["a\n\nb", "}"] } });
+  const text = words + message("process_completed", "one") + CLOSE;
   const parts = [];
   for (const character of text) {
     const before = heard.text.length;
