@@ -1,7 +1,7 @@
 """The implementations under test, and paged caches to test them on.
 
-`ops` runs a test with the CPU kernels, with the Triton kernels interpreted on the CPU, and with the Triton kernels
-compiled on a GPU (`pytest -m gpu`). The interpreter is slow: it gets the cases that differ in kind, the GPU gets all.
+`ops` runs a test with the CPU kernels, with the Triton kernels interpreted on the CPU, or with the Triton kernels
+compiled on a GPU (`pytest -m gpu`); which cases each gets, `cases.py` says.
 """
 
 from __future__ import annotations
@@ -15,34 +15,7 @@ import torch
 
 from kernels.contract import SUMMARIES, CacheLayout, Kernels, LayerCache, SequenceView
 from kernels.float8 import widen
-
-HAS_GPU = torch.cuda.is_available()  # without one, tests/conftest.py has Triton interpret its kernels
-
-DTYPES = {
-    "cpu": (torch.float32,),
-    # Its tl.dot multiplies the bit patterns of bfloat16 (seen in triton 3.7.1).
-    "interpreter": (torch.float16, torch.float32),
-    "cuda": (torch.float16, torch.bfloat16, torch.float32),
-}
-
-
-def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Deselect the cases that an implementation does not take or the interpreter need not repeat."""
-    unwanted = [item for item in items if not _is_wanted(item)]
-    config.hook.pytest_deselected(items=unwanted)
-    items[:] = [item for item in items if _is_wanted(item)]
-
-
-def _is_wanted(item: pytest.Item) -> bool:
-    parameters = dict(item.callspec.params) if hasattr(item, "callspec") else {}
-    implementation = parameters.pop("ops", None)
-    if implementation is None:
-        return True
-    if parameters.get("dtype", torch.float32) not in DTYPES[implementation]:
-        return False
-    if implementation != "interpreter":
-        return True
-    return not HAS_GPU and getattr(item.function, "interpret_when", lambda **parameters: True)(**parameters)
+from tests.kernels.cases import ALL_PARAMETERS, DTYPES
 
 
 @dataclass(frozen=True)
@@ -55,7 +28,7 @@ class Implementation:
     dtypes: tuple[torch.dtype, ...]
 
 
-@pytest.fixture(params=["cpu", "interpreter", pytest.param("cuda", marks=pytest.mark.gpu)])
+@pytest.fixture(params=ALL_PARAMETERS)
 def ops(request) -> Implementation:
     """One implementation of the operators."""
     if request.param == "cpu":

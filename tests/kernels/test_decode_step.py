@@ -10,6 +10,7 @@ from kernels import reference
 from kernels.contract import SUMMARIES, HeadNorms, PackedMatrix, RopeTables
 from kernels.gpu import decode_linear
 from quest_core.quantization import quantize
+from tests.kernels.cases import GPU_KERNELS, cases, of_gpu_kernels, product
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 EPSILON = 1e-5
@@ -25,28 +26,44 @@ def draw_matrix(ops, dtype, bits, out_channels, in_channels):
     return weights if bits == 16 else quantize(weights, bits).operand
 
 
-def few_rows(rows=1, in_channels=80, **_):
-    """One row is what a step has; the others differ in the grid alone. Ends of rows have a test of their own."""
-    return in_channels != 2560 and (rows == 1 or (rows == 3 and in_channels == 80))
+# The CPU composes these of `quantized_linear` and torch's product, in float32.
+CPU_DTYPES = [torch.float32]
+SHAPES = [(576, 49), (80, 24), (2560, 20), (4160, 20)]
+# 80 channels are an odd number of runs, and 4160 are several tiles; ends of rows have a test of their own.
+LINEAR_CASES = cases(
+    "rows in_channels out_channels bias bits dtype",
+    [
+        (1, 576, 49, True, 16),
+        (1, 576, 49, False, 16),
+        (1, 576, 49, True, 8),
+        (1, 576, 49, False, 8),
+        (1, 576, 49, True, 4),
+        (3, 80, 24, False, 4),
+        (1, 80, 24, True, 4),
+        (1, 4160, 20, True, 16),
+        (1, 4160, 20, False, 4),
+        (3, 80, 24, True, 16),
+    ],
+    full=product([1, 3, 8], SHAPES, [False, True], BITS, DTYPES),
+    cpu_dtypes=CPU_DTYPES,
+)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
+@LINEAR_CASES
+def test_norm_linear(ops, assert_close, rows, in_channels, out_channels, bias, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
     matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
-    bias = draw(ops, dtype, out_channels) if with_bias else None
+    bias = draw(ops, dtype, out_channels) if bias else None
     expected = reference.naive_norm_linear(hidden, weight, EPSILON, matrix, bias)
     assert_close(ops.kernels.norm_linear(hidden, weight, EPSILON, matrix, bias), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(("in_channels", "intermediate"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
-@pytest.mark.parametrize("rows", [1, 3, 8])
+@cases(
+    "rows in_channels intermediate bits dtype",
+    [(1, 576, 49, 16), (1, 576, 49, 8), (1, 576, 49, 4), (1, 80, 24, 4), (3, 80, 24, 16), (1, 4160, 20, 8)],
+    full=product([1, 3, 8], SHAPES, BITS, DTYPES),
+    cpu_dtypes=CPU_DTYPES,
+)
 def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, dtype):
     hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
     gate_up = draw_matrix(ops, dtype, bits, 2 * intermediate, in_channels)
@@ -54,29 +71,34 @@ def test_norm_swiglu(ops, assert_close, rows, in_channels, intermediate, bits, d
     assert_close(ops.kernels.norm_swiglu(hidden, weight, EPSILON, gate_up), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("with_bias", [False, True])
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(576, 49), (80, 24), (2560, 20), (4160, 20)])
-@pytest.mark.parametrize("rows", [1, 3, 8])
-def test_linear_add(ops, assert_close, rows, in_channels, out_channels, with_bias, bits, dtype):
+@LINEAR_CASES
+def test_linear_add(ops, assert_close, rows, in_channels, out_channels, bias, bits, dtype):
     hidden, residual = draw(ops, dtype, rows, in_channels), draw(ops, dtype, rows, out_channels)
     matrix = draw_matrix(ops, dtype, bits, out_channels, in_channels)
-    bias = draw(ops, dtype, out_channels) if with_bias else None
+    bias = draw(ops, dtype, out_channels) if bias else None
     expected = residual.clone()
     reference.naive_linear_add(hidden, matrix, expected, bias)
     ops.kernels.linear_add(hidden, matrix, residual, bias)
     assert_close(residual, expected)
 
 
-def integers_once(dtype, bits, in_channels, out_channels):
-    """16-bit inputs meet packed weights as integers, which are shared like others: once for each way of sharing."""
-    return dtype == torch.float32 or (bits == 4 and (in_channels, out_channels) != (80, 32))
+# 16-bit inputs meet packed weights as integers, which are shared like others.
+FLOATING = [torch.float32, torch.float16]
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize(("in_channels", "out_channels"), [(80, 32), (80, 26), (320, 16)])
+@cases(
+    "in_channels out_channels bits dtype",
+    [
+        (80, 32, 16, torch.float32),
+        (80, 26, 4, torch.float16),
+        (80, 26, 8, torch.float32),
+        (320, 16, 4, torch.float32),
+        (320, 16, 8, torch.float16),
+        (320, 16, 16, torch.float16),
+    ],
+    full=product([(80, 32), (80, 26), (320, 16)], BITS, FLOATING),
+    implementations=GPU_KERNELS,
+)
 def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_channels, bits, dtype):
     """With more tiles than programs, full ones and not, and with rows in one piece and in several."""
     monkeypatch.setattr(decode_linear, "choose_blocks", lambda *shape: decode_linear.Blocks(4, 8, 1, 1))
@@ -88,10 +110,19 @@ def test_programs_share_tiles(ops, assert_close, monkeypatch, in_channels, out_c
         assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-@pytest.mark.parametrize("bits", BITS)
-@pytest.mark.parametrize("tiles_of_a_row", [1, 2])
-@pytest.mark.parametrize(("in_channels", "out_channels", "programs"), [(320, 32, 1), (352, 26, 0)])
+@cases(
+    "in_channels out_channels programs tiles_of_a_row bits dtype",
+    [
+        (320, 32, 1, 1, 16, torch.float32),
+        (320, 32, 1, 2, 8, torch.float32),
+        (320, 32, 1, 1, 4, torch.float16),
+        (352, 26, 0, 2, 16, torch.float16),
+        (352, 26, 0, 1, 4, torch.float32),
+        (352, 26, 0, 2, 8, torch.float16),
+    ],
+    full=product([(320, 32, 1), (352, 26, 0)], [1, 2], BITS, FLOATING),
+    implementations=GPU_KERNELS,
+)
 def test_the_end_of_a_row_is_a_tile_of_its_own(
     ops, assert_close, monkeypatch, in_channels, out_channels, programs, tiles_of_a_row, bits, dtype
 ):
@@ -111,7 +142,7 @@ def test_the_end_of_a_row_is_a_tile_of_its_own(
         assert_close(getattr(ops.kernels, name)(hidden, weight, EPSILON, matrix), expected)
 
 
-@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@of_gpu_kernels
 @pytest.mark.parametrize("bits", [8, 4])
 @pytest.mark.parametrize("case", ["normal", "an outlier in each run", "zeros", "tiny", "large"])
 def test_integers_lose_no_more_than_the_result_does(ops, bits, case):
@@ -150,29 +181,27 @@ def test_rows_are_cut_where_their_end_is_small(runs, most_runs, packed, cut):
     assert decode_linear.cut_row(runs, most_runs, packed) == cut
 
 
-def ends_once(dtype, bits, programs, **_):
-    """Floats in each width of weights, integers in one."""
-    return dtype == torch.float32 or (bits == 4 and programs == 1)
-
-
-for test_of_rows in (test_norm_linear, test_norm_swiglu, test_linear_add):
-    test_of_rows.interpret_when = few_rows
-del test_of_rows  # else it would be collected, as a test of that name
-test_programs_share_tiles.interpret_when = integers_once
-test_the_end_of_a_row_is_a_tile_of_its_own.interpret_when = ends_once
-
-
 def test_a_quantised_matrix_is_an_operand(ops):
     matrix = quantize(draw(ops, torch.float32, 8, 64), 4)
     assert isinstance(matrix.operand, PackedMatrix)
     assert matrix.operand.bits == 4
 
 
-@pytest.mark.parametrize("summary", SUMMARIES)
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize("qk_norm", [False, True])
-@pytest.mark.parametrize(
-    ("tokens", "group", "head_dim", "page_size"), [(1, 1, 64, 4), (16, 3, 64, 16), (17, 8, 128, 16), (30, 4, 80, 8)]
+@cases(
+    "tokens group head_dim page_size qk_norm int8 summary",
+    [
+        (1, 1, 64, 4, False, False, "bounds"),
+        (16, 3, 64, 16, True, True, "mean"),
+        (16, 3, 64, 16, False, False, "spread"),
+        (17, 8, 128, 16, False, True, "bounds"),
+        (17, 8, 128, 16, True, False, "mean"),
+        (30, 4, 80, 8, True, False, "bounds"),
+        (30, 4, 80, 8, False, True, "spread"),
+        (30, 4, 80, 8, True, True, "mean"),
+    ],
+    full=product(
+        [(1, 1, 64, 4), (16, 3, 64, 16), (17, 8, 128, 16), (30, 4, 80, 8)], [False, True], [False, True], SUMMARIES
+    ),
 )
 def test_rotate_and_append(ops, make_case, assert_close, tokens, group, head_dim, page_size, qk_norm, int8, summary):
     dtype, kv_heads = ops.dtypes[0], 2

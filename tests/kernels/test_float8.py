@@ -11,11 +11,11 @@ from kernels import reference
 from kernels.contract import SUMMARIES, CacheLayout, HeadNorms, LayerCache, RopeTables, SelectedPages, SequenceView
 from kernels.float8 import FLOAT8, SMALLEST_SCALE, round_to_float8, widen
 from kernels.gpu import float8
+from tests.kernels.cases import GPU_KERNELS, HAS_GPU, cases, of_gpu_kernels, product
 from tests.kernels.conftest import PagedCase, empty_cache, permuted_table
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 EPSILON = 1e-5
-GPU_KERNELS = ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)]
 
 
 def draw(ops, dtype, *shape, spread=0.0):
@@ -59,13 +59,11 @@ def kept(case, tokens):
     return torch.stack([store.transpose(1, 2).flatten(0, 1)[:tokens] for store in stores])
 
 
-@pytest.fixture(params=["bytes", "converted"])
-def each_way(request, ops, monkeypatch):
-    """GPUs that know the format, and those to which codes are bytes."""
+@pytest.fixture(params=["bytes", "converted"] if HAS_GPU else ["bytes"])
+def each_way(request, monkeypatch):
+    """GPUs that know the format, which no interpreter does, and those to which codes are bytes."""
     if request.param == "bytes":
         monkeypatch.setattr(float8, "_converts_float8", lambda device: False)
-    elif ops.name != "cuda":
-        pytest.skip("nothing but a GPU converts codes by itself")
 
 
 def test_rounding_is_within_half_a_step_and_exact_in_16_bits():
@@ -91,14 +89,12 @@ def test_zeros_and_the_largest_numbers_stay_what_they_are():
     assert widen(codes, scales)[3, 0] == pytest.approx(3e38, rel=2**-4)
 
 
-def few_new_tokens(dtype, new, **_):
-    return new < 100 and dtype != torch.bfloat16
-
-
-@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("start", "new"), [(0, 1), (0, 17), (15, 1), (5, 3), (5, 40), (30, 1511)])
-@pytest.mark.parametrize("head_dim", [64, 80, 128])
+@cases(
+    "start new head_dim dtype",
+    [(0, 1, 64), (0, 17, 80), (15, 1, 128), (5, 3, 64), (5, 40, 80), (5, 40, 64)],
+    full=product([(0, 1), (0, 17), (15, 1), (5, 3), (5, 40), (30, 1511)], [64, 80, 128], DTYPES),
+    implementations=GPU_KERNELS,
+)
 def test_append_rounds_as_the_specification(ops, each_way, head_dim, start, new, dtype):
     tokens = start + new
     keys, values = draw(ops, dtype, 2, tokens, 2, head_dim, spread=6.0)
@@ -115,13 +111,18 @@ def test_append_rounds_as_the_specification(ops, each_way, head_dim, start, new,
             torch.testing.assert_close(actual, expected, rtol=0, atol=0, equal_nan=True)
 
 
-test_append_rounds_as_the_specification.interpret_when = few_new_tokens
-
-
-@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
-@pytest.mark.parametrize("summary_dtype", [torch.int8, torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize(("start", "new"), [(0, 20), (5, 30)])
-@pytest.mark.parametrize("spread", [1.0, 8.0])
+@cases(
+    "start new spread summary_dtype",
+    [
+        (0, 20, 1.0, torch.int8),
+        (5, 30, 8.0, torch.int8),
+        (5, 30, 1.0, torch.float16),
+        (0, 20, 8.0, torch.float16),
+        (5, 30, 8.0, torch.bfloat16),
+    ],
+    full=product([(0, 20), (5, 30)], [1.0, 8.0], [torch.int8, torch.float16, torch.bfloat16]),
+    implementations=GPU_KERNELS,
+)
 def test_bounds_are_bounds_of_the_rounded_keys(ops, each_way, spread, start, new, summary_dtype):
     """And the scores made of them, of the logits that the cache will give."""
     dtype, tokens = torch.float16 if summary_dtype == torch.int8 else summary_dtype, start + new
@@ -138,9 +139,8 @@ def test_bounds_are_bounds_of_the_rounded_keys(ops, each_way, spread, start, new
     assert (scores[:, 0, of_token] >= logits - 1e-5 * logits.abs().max()).all()
 
 
+@of_gpu_kernels
 def test_what_a_truncated_sequence_keeps_is_what_a_fresh_one_does(ops):
-    if ops.name == "cpu":
-        pytest.skip("8-bit pages are for the GPU")
     keys, values = draw(ops, torch.float16, 2, 40, 2, 64, spread=3.0)
     truncated, fresh = (
         empty_case(ops, 40, summary="mean")._replace(keys=keys, values=values) for _ in range(2)
@@ -155,17 +155,16 @@ def test_what_a_truncated_sequence_keeps_is_what_a_fresh_one_does(ops):
     assert torch.equal(truncated.cache.summary_scales[touched], fresh.cache.summary_scales[touched])
 
 
-def few_shapes(tokens, group, dtype, **_):
-    return dtype != torch.bfloat16 and (tokens, group) in ((1, 1), (27, 3), (1541, 4))
-
-
-@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("group", [1, 3, 4, 8])
-@pytest.mark.parametrize("tokens", [1, 15, 17, 27, 160, 1541])
-@pytest.mark.parametrize(("head_dim", "page_size"), [(64, 4), (80, 16), (128, 16), (256, 32)])
+@cases(
+    "tokens group head_dim page_size dtype",
+    [(1, 1, 64, 4), (15, 3, 80, 16), (17, 4, 128, 16), (27, 8, 64, 4), (160, 3, 256, 32), (1541, 4, 80, 16)],
+    full=product(
+        [1, 15, 17, 27, 160, 1541], [1, 3, 4, 8], [(64, 4), (80, 16), (128, 16), (256, 32)], DTYPES
+    ),
+    implementations=GPU_KERNELS,
+)
 def test_attention_reads_what_the_codes_stand_for(
-    ops, each_way, assert_close, head_dim, page_size, tokens, group, dtype
+    ops, each_way, assert_close, tokens, group, head_dim, page_size, dtype
 ):
     case = filled_case(ops, tokens, dtype, group, head_dim, page_size, summary="mean")
     stored = (case.query, case.cache, case.sequence)
@@ -179,9 +178,6 @@ def test_attention_reads_what_the_codes_stand_for(
     page_counts = torch.tensor([len(chosen), max(1, len(chosen) - 1)], dtype=torch.int32, device=ops.device)
     arguments = (*stored, SelectedPages(page_ids, page_counts), scale)
     assert_close(ops.kernels.sparse_decode_attention(*arguments), reference.naive_sparse_decode_attention(*arguments))
-
-
-test_attention_reads_what_the_codes_stand_for.interpret_when = few_shapes
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
@@ -216,11 +212,16 @@ def test_attention_loses_no_more_than_a_code_may_be_off():
     assert 0 < error <= 2**-4
 
 
-@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
-@pytest.mark.parametrize("summary", ["bounds", "mean"])
-@pytest.mark.parametrize("summary_bits", [8, 16])
-@pytest.mark.parametrize(
-    ("tokens", "group", "head_dim", "page_size"), [(1, 1, 64, 4), (16, 3, 64, 16), (17, 8, 128, 16), (30, 4, 80, 8)]
+@cases(
+    "tokens group head_dim page_size summary_bits summary",
+    [
+        (1, 1, 64, 4, 8, "bounds"),
+        (16, 3, 64, 16, 16, "mean"),
+        (17, 8, 128, 16, 8, "mean"),
+        (30, 4, 80, 8, 16, "bounds"),
+    ],
+    full=product([(1, 1, 64, 4), (16, 3, 64, 16), (17, 8, 128, 16), (30, 4, 80, 8)], [8, 16], ["bounds", "mean"]),
+    implementations=GPU_KERNELS,
 )
 def test_rotate_and_append(
     ops, each_way, assert_close, tokens, group, head_dim, page_size, summary_bits, summary
@@ -250,7 +251,7 @@ def test_rotate_and_append(
     assert_close(our_summaries, summaries, 2e-2)
 
 
-@pytest.mark.parametrize("ops", GPU_KERNELS, indirect=True)
+@of_gpu_kernels
 @pytest.mark.parametrize(("head_dim", "page_size", "tokens"), [(64, 16, 27), (80, 4, 16), (128, 32, 541)])
 def test_gathered_tokens_are_what_the_codes_stand_for(ops, each_way, head_dim, page_size, tokens):
     case = filled_case(ops, tokens, head_dim=head_dim, page_size=page_size, summary="mean")

@@ -8,6 +8,7 @@ import triton
 
 from kernels import reference
 from kernels.gpu import meetings
+from tests.kernels.cases import of_gpu_kernels
 
 
 def test_programs_meet_that_have_a_multiprocessor_each(monkeypatch):
@@ -21,7 +22,7 @@ def test_programs_meet_that_have_a_multiprocessor_each(monkeypatch):
 
 
 @pytest.mark.gpu
-@pytest.mark.parametrize("ops", ["cuda"], indirect=True)
+@of_gpu_kernels
 @pytest.mark.parametrize(("group", "head_dim"), [(1, 128), (3, 80), (8, 256)])
 def test_launches_with_and_without_meetings_follow_one_another(
     ops, make_case, assert_close, monkeypatch, group, head_dim

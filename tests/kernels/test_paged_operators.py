@@ -13,21 +13,12 @@ from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, Sel
 from kernels.gpu.checks import require_cache
 from kernels.gpu.decode_attention import choose_blocks
 from kernels.gpu.page_scores import choose_stages
+from tests.kernels.cases import cases, of_gpu_kernels, product
 
 LENGTHS = [1, 15, 16, 17, 27, 1541]
 GROUPS = [1, 3, 4, 7, 8]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 CACHES = [(64, 16), (64, 4), (64, 8), (64, 32), (80, 16), (96, 16), (128, 16), (128, 32), (256, 16), (128, 64)]
-
-
-def interpret(when):
-    """Of a test's cases the slow interpreter runs those for which `when(**parameters)` holds (see conftest.py)."""
-
-    def mark(function):
-        function.interpret_when = when
-        return function
-
-    return mark
 
 
 def selection(case, budget_pages):
@@ -54,20 +45,23 @@ def assert_same_pages(actual, expected, rtol=1e-3, atol=2e-5):
         torch.testing.assert_close(actual.missed_mass, expected.missed_mass, rtol=rtol, atol=atol)
 
 
-@interpret(lambda tokens, group, dtype: (tokens in (1, 17) and group in (1, 3)) or (tokens, group) == (1541, 7))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("tokens", LENGTHS)
+@cases(
+    "tokens group dtype",
+    [(1, 1), (15, 3), (16, 4), (17, 8), (27, 7), (257, 2)],
+    compiled=[(1541, 1), (1541, 4)],
+    full=product(LENGTHS, GROUPS, DTYPES),
+)
 def test_dense_attention(ops, make_case, assert_close, tokens, group, dtype):
     case = make_case(ops.device, dtype, tokens, group=group)
     expected = attend(reference.naive_dense_decode_attention, make_case(ops.device, dtype, tokens, group=group))
     assert_close(attend(ops.kernels.dense_decode_attention, case), expected)
 
 
-@interpret(lambda tokens, group, dtype: (tokens, group) in ((27, 3), (160, 1), (1541, 4)))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("tokens", [1, 27, 160, 1541])
+@cases(
+    "tokens group dtype",
+    [(1, 8), (27, 3), (160, 1), (1541, 4)],
+    full=product([1, 27, 160, 1541], GROUPS, DTYPES),
+)
 def test_sparse_attention_reads_the_selected_pages_only(ops, make_case, assert_close, tokens, group, dtype):
     case = make_case(ops.device, dtype, tokens, group=group)
     selected = selection(case, 6)
@@ -91,8 +85,18 @@ def test_attention_and_scores_in_every_shape_of_cache(ops, make_case, assert_clo
     assert_close(ops.kernels.page_scores(*arguments), reference.naive_page_scores(*arguments), 1e-5)
 
 
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 3), ("spread", 3), ("spread", 8)])
+@cases(
+    "summary group int8",
+    [
+        ("bounds", 3, False),
+        ("bounds", 8, True),
+        ("mean", 1, True),
+        ("mean", 3, False),
+        ("mean", 4, True),
+        ("spread", 3, True),
+    ],
+    full=product([("bounds", 3), ("mean", 1), ("mean", 3), ("spread", 3), ("spread", 8)], [False, True]),
+)
 def test_scores_of_every_summary(ops, make_case, assert_close, summary, group, int8):
     for dtype in ops.dtypes:
         case = make_case(ops.device, dtype, 330, group=group, summary=summary, int8=int8)
@@ -143,10 +147,12 @@ def test_a_table_longer_than_the_context(ops, make_case, assert_close):
     assert selected.missed_mass.abs().max() < 1e-6
 
 
-@interpret(lambda tokens, group, dtype: tokens in (1, 27) and group in (1, 3))
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("group", GROUPS)
-@pytest.mark.parametrize("tokens", LENGTHS)
+@cases(
+    "tokens group dtype",
+    [(1, 3), (15, 1), (16, 8), (17, 4), (27, 3)],
+    compiled=[(1541, 7)],
+    full=product(LENGTHS, GROUPS, DTYPES),
+)
 def test_scores_equal_the_reference_and_bound_the_logits(ops, make_case, assert_close, tokens, group, dtype):
     case = make_case(ops.device, dtype, tokens, group=group)
     arguments = (case.query, case.cache, case.sequence, 1.0)
@@ -158,8 +164,11 @@ def test_scores_equal_the_reference_and_bound_the_logits(ops, make_case, assert_
     assert (per_token - logits >= -1e-4 * logits.abs().max()).all()
 
 
-@pytest.mark.parametrize("levels", [0, 1, 2, 5])
-@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (16, 3), (33, 3), (100, 7), (1541, 3), (1541, 64), (1541, 97)])
+@cases(
+    "tokens budget levels",
+    [(1, 3, 0), (16, 3, 1), (33, 3, 2), (100, 7, 5), (1541, 3, 1), (1541, 64, 2), (1541, 97, 0), (1541, 64, 0)],
+    full=product([(1, 3), (16, 3), (33, 3), (100, 7), (1541, 3), (1541, 64), (1541, 97)], [0, 1, 2, 5]),
+)
 def test_selection_is_exactly_the_references(ops, tokens, budget, levels):
     """Also among many equal scores (`levels` different ones)."""
     generator = torch.Generator().manual_seed(tokens + levels)
@@ -178,8 +187,12 @@ def test_selection_is_exactly_the_references(ops, tokens, budget, levels):
         assert selected.missed_mass is None
 
 
-@pytest.mark.parametrize("rows", [1, 3, 8])
-@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (33, 3), (1541, 3), (1541, 64), (1541, 97), (50_000, 128)])
+@cases(
+    "tokens budget rows",
+    [(1, 3, 1), (33, 3, 3), (1541, 3, 3), (1541, 64, 8), (1541, 97, 1)],
+    compiled=[(50_000, 128, 3)],
+    full=product([(1, 3), (33, 3), (1541, 3), (1541, 64), (1541, 97), (50_000, 128)], [1, 3, 8]),
+)
 def test_logits_are_selected_by_their_average_softmax_mass(ops, tokens, budget, rows):
     generator = torch.Generator().manual_seed(tokens + rows)
     pages = -(-tokens // 16)
@@ -213,8 +226,11 @@ def test_a_budget_of_one_page_is_the_current_one(ops):
     assert (selected.page_ids.tolist(), selected.page_counts.tolist()) == ([[7], [7]], [1, 1])
 
 
-@pytest.mark.parametrize("logits", [False, True], ids=["scores", "logits"])
-@pytest.mark.parametrize("pages", [10_000, 40_000])
+@cases(
+    "pages logits",
+    [(10_000, False), (10_000, True)],
+    full=product([10_000, 40_000], [False, True]),
+)
 def test_selection_among_many_pages(ops, pages, logits):
     """More pages than a block of the GPU kernel keeps in registers: 640,000 tokens."""
     scores = torch.randn((2, 1, pages), generator=torch.Generator().manual_seed(0)).round(decimals=1).to(ops.device)
@@ -233,10 +249,21 @@ def test_a_budget_below_what_is_always_read_is_refused(ops):
         select(ops.kernels.select_pages, scores, 128, 4)
 
 
-@interpret(lambda start, new, dtype, summary: new < 100)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("start", "new"), [(0, 1), (0, 16), (0, 17), (15, 1), (16, 1), (5, 3), (5, 40), (30, 1511)])
-@pytest.mark.parametrize("summary", SUMMARIES)
+@cases(
+    "start new summary dtype",
+    [
+        (0, 1, "mean"),
+        (0, 16, "bounds"),
+        (0, 17, "mean"),
+        (15, 1, "bounds"),
+        (16, 1, "mean"),
+        (5, 3, "bounds"),
+        (5, 3, "spread"),
+        (5, 40, "mean"),
+    ],
+    compiled=[(30, 1511, "bounds"), (30, 1511, "mean")],
+    full=product([(0, 1), (0, 16), (0, 17), (15, 1), (16, 1), (5, 3), (5, 40), (30, 1511)], SUMMARIES, DTYPES),
+)
 def test_append_writes_pages_and_summaries(ops, make_case, summary, dtype, start, new):
     full = make_case(ops.device, dtype, start + new, summary=summary)
     case = make_case(ops.device, dtype, start + new, summary=summary)
@@ -258,10 +285,12 @@ def test_append_writes_pages_and_summaries(ops, make_case, summary, dtype, start
     )
 
 
-@interpret(lambda summary, dtype, new: new < 100)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("new", [1, 40, 1541])
-@pytest.mark.parametrize("summary", ["spread", "mean"])
+@cases(
+    "summary new dtype",
+    [("mean", 1), ("mean", 40), ("spread", 40)],
+    compiled=[("mean", 1541)],
+    full=product(["spread", "mean"], [1, 40, 1541], DTYPES),
+)
 def test_int8_summaries_are_within_half_a_step(ops, make_case, summary, dtype, new):
     case, exact = append_int8(ops, make_case, summary, dtype, new)
     step = case.cache.summary_scales[case.physical_pages]
@@ -271,10 +300,12 @@ def test_int8_summaries_are_within_half_a_step(ops, make_case, summary, dtype, n
     assert ((longest == 127) | (step == 0)).all()
 
 
-@interpret(lambda dtype, new, scale: new < 100)
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("new", [1, 40, 1541])
-@pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
+@cases(
+    "new scale dtype",
+    [(1, 1.0), (40, 1e-3), (40, 30.0)],
+    compiled=[(1541, 1.0)],
+    full=product([1, 40, 1541], [1e-3, 1.0, 30.0], DTYPES),
+)
 def test_int8_bounds_are_rounded_outwards(ops, make_case, dtype, new, scale):
     case, exact = append_int8(ops, make_case, "bounds", dtype, new, scale)
     (low, high), (lowest, highest) = case.kept_summaries().unbind(2), exact.unbind(2)
@@ -346,8 +377,7 @@ def test_pipelines_are_as_deep_as_the_shared_memory_allows(shared_bytes, dense, 
     assert choose_stages(2 * 128 * 128, shared_bytes) == 3
 
 
-@pytest.mark.parametrize("ops", ["interpreter"], indirect=True)
-def test_more_vectors_than_32_bits_can_number_are_refused(ops):
+def test_more_vectors_than_32_bits_can_number_are_refused():
     layout = CacheLayout(64, 32, 1, torch.float16, SUMMARIES["mean"], torch.float16)
     specs = layout.specs(2**20)
     cache = LayerCache(
@@ -357,9 +387,23 @@ def test_more_vectors_than_32_bits_can_number_are_refused(ops):
         require_cache(cache)
 
 
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 4), ("spread", 3), ("mean", 8)])
-@pytest.mark.parametrize(("tokens", "budget"), [(17, 3), (1541, 40), (5000, 64)])
+@cases(
+    "tokens budget summary group int8",
+    [
+        (17, 3, "bounds", 3, True),
+        (17, 3, "mean", 1, False),
+        (1541, 40, "bounds", 3, False),
+        (1541, 40, "mean", 8, True),
+        (1541, 40, "mean", 4, False),
+        (1541, 40, "spread", 3, True),
+    ],
+    compiled=[(5000, 64, "bounds", 3, True), (5000, 64, "mean", 4, True)],
+    full=product(
+        [(17, 3), (1541, 40), (5000, 64)],
+        [("bounds", 3), ("mean", 1), ("mean", 4), ("spread", 3), ("mean", 8)],
+        [False, True],
+    ),
+)
 def test_pages_are_chosen_by_their_scores(ops, make_case, summary, group, int8, tokens, budget):
     case = make_case(ops.device, torch.float32, tokens, group=group, summary=summary, int8=int8)
     arguments = (case.query, case.cache, case.sequence, PageBudget(budget, 1, 1), 0.125)
@@ -368,12 +412,22 @@ def test_pages_are_chosen_by_their_scores(ops, make_case, summary, group, int8, 
     assert (selected.missed_mass is None) == (summary == "bounds")
 
 
-@pytest.mark.parametrize("few_pages", [2048, 8], ids=["each for itself", "one for all"])
-@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 4)])
-@pytest.mark.parametrize(("tokens", "budget"), [(1, 3), (33, 3), (1541, 40), (1541, 100)])
+@cases(
+    "tokens budget summary group few_pages",
+    [
+        (1, 3, "bounds", 3, 2048),
+        (33, 3, "mean", 4, 2048),
+        (33, 3, "bounds", 3, 8),
+        (1541, 40, "bounds", 3, 2048),
+        (1541, 40, "mean", 4, 8),
+        (1541, 100, "mean", 4, 2048),
+    ],
+    full=product([(1, 3), (33, 3), (1541, 40), (1541, 100)], [("bounds", 3), ("mean", 4)], [2048, 8]),
+)
 def test_what_is_chosen_is_attended(
-    ops, make_case, assert_close, monkeypatch, few_pages, summary, group, tokens, budget
+    ops, make_case, assert_close, monkeypatch, tokens, budget, summary, group, few_pages
 ):
+    """Up to `few_pages` each kv head's are selected by a program of its own, beyond by one for all."""
     monkeypatch.setattr(import_module("kernels.gpu.choose_and_attend"), "FEW_PAGES", few_pages)
     monkeypatch.setattr("kernels.gpu.decode_attention.multiprocessors", lambda device: 40)
     case = make_case(ops.device, torch.float32, tokens, group=group, summary=summary, int8=True)
@@ -384,7 +438,7 @@ def test_what_is_chosen_is_attended(
     assert_same_pages(selected, expected_pages)
 
 
-@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@of_gpu_kernels
 def test_what_does_not_fit_the_pages_is_not_attended(ops, make_case):
     def attend(case):
         return ops.kernels.choose_and_attend(case.query, case.cache, case.sequence, PageBudget(3, 1, 1), 0.125)

@@ -9,6 +9,7 @@ import torch
 
 from kernels import reference
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PartialAttention
+from tests.kernels.cases import cases, of_gpu_kernels, product
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -23,8 +24,11 @@ def attend(queries, keys, values):
     return torch.einsum("hqk,khd->qhd", logits.softmax(2), values), logits.logsumexp(2)
 
 
-@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 27, 541])
-@pytest.mark.parametrize(("head_dim", "page_size"), [(64, 16), (80, 4), (128, 32)])
+@cases(
+    "tokens head_dim page_size",
+    [(1, 64, 16), (15, 80, 4), (16, 128, 32), (17, 64, 16), (27, 80, 4), (541, 64, 16)],
+    full=product([1, 15, 16, 17, 27, 541], [(64, 16), (80, 4), (128, 32)]),
+)
 def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head_dim, page_size):
     for dtype in ops.dtypes:
         case = make_case(ops.device, dtype, tokens, head_dim=head_dim, page_size=page_size)
@@ -35,10 +39,9 @@ def test_gathered_tokens_are_those_that_were_cached(ops, make_case, tokens, head
             assert keys.is_contiguous() and values.is_contiguous()
 
 
-@pytest.mark.parametrize("tokens", [1, 15, 16, 17, 27, 1541])
-@pytest.mark.parametrize(("kv_heads", "head_dim"), [(1, 64), (3, 80), (8, 20)])
 @pytest.mark.parametrize("stored", DTYPES, ids=str)
 @pytest.mark.parametrize("wanted", DTYPES, ids=str)
+@pytest.mark.parametrize(("tokens", "kv_heads", "head_dim"), [(17, 3, 80), (1541, 8, 20)])
 def test_the_cpu_gathers_into_any_dtype(make_case, tokens, kv_heads, head_dim, stored, wanted):
     from kernels import cpu
 
@@ -85,7 +88,7 @@ def test_tokens_are_gathered_from_the_middle_of_a_sequence(ops, make_case):
     assert torch.equal(values, case.values[80:181])
 
 
-@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@of_gpu_kernels
 def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops, make_case):
     case = make_case(ops.device, torch.float32, 40)
     with pytest.raises(ValueError, match="49 tokens do not lie in 3 pages of 16"):
@@ -100,8 +103,11 @@ def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops, make_case):
         ops.kernels.merge_attention(part, part, torch.int32)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize(("tokens", "heads", "head_dim"), [(1, 9, 64), (17, 3, 96), (130, 2, 128), (33, 1, 256)])
+@cases(
+    "tokens heads head_dim dtype",
+    [(1, 9, 64), (17, 3, 96), (130, 2, 128), (33, 1, 256)],
+    full=product([(1, 9, 64), (17, 3, 96), (130, 2, 128), (33, 1, 256)], DTYPES),
+)
 def test_merged_parts_equal_attention_over_all(ops, assert_close, tokens, heads, head_dim, dtype):
     # Logits of some size, so that the parts' sums differ by much.
     queries, keys, values = draw(ops, 0, tokens, heads, head_dim) * 3, *draw(ops, 1, 2, 70, heads, head_dim)

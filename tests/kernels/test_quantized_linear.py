@@ -7,6 +7,7 @@ import torch
 
 from kernels import reference
 from kernels.contract import PackedMatrix
+from tests.kernels.cases import cases, product
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 
@@ -27,29 +28,36 @@ def draw_matrix(ops, bits, group_size, in_channels, out_channels, scale_dtype=to
     return PackedMatrix(packed.to(ops.device), scales, minimums, bits)
 
 
-def few_cases(dtype=torch.float32, tokens=1, bits=4, shape=(576, 49), group_size=32, **_):
-    """What differs in kind: one program or several, padding, the copy for many rows."""
-    return shape[0] * shape[1] < 40_000 and tokens in (1, 3, 9)
-
-
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("tokens", [1, 2, 3, 8, 9, 40])
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("shape", [(576, 49), (48, 72), (80, 48), (576, 960), (1536, 576), (4160, 8)], ids=str)
-def test_quantized_linear(ops, assert_close, shape, bits, tokens, dtype):
-    hidden = draw(ops, dtype, tokens, shape[0])
-    matrix = draw_matrix(ops, bits, 32, *shape)
+@cases(
+    "in_channels out_channels bits tokens dtype",
+    # One program or several, an odd number of runs, padding, the copy for many rows.
+    [
+        (576, 49, 4, 1),
+        (576, 49, 8, 1),
+        (80, 48, 4, 1),
+        (80, 48, 8, 3),
+        (48, 72, 4, 9),
+        (48, 72, 8, 1),
+        (4160, 8, 4, 1),
+    ],
+    compiled=[(576, 960, 4, 1), (576, 49, 8, 40)],
+    full=product(
+        [(576, 49), (48, 72), (80, 48), (576, 960), (1536, 576), (4160, 8)], [4, 8], [1, 2, 3, 8, 9, 40], DTYPES
+    ),
+    cpu_dtypes=[torch.float32],
+)
+def test_quantized_linear(ops, assert_close, in_channels, out_channels, bits, tokens, dtype):
+    hidden = draw(ops, dtype, tokens, in_channels)
+    matrix = draw_matrix(ops, bits, 32, in_channels, out_channels)
     expected = reference.naive_quantized_linear(hidden.float(), matrix)
     assert_close(ops.kernels.quantized_linear(hidden, matrix), expected)
 
 
-test_quantized_linear.interpret_when = few_cases
-
-
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("tokens", [1, 9])
-@pytest.mark.parametrize("group_size", [64, 128])
-@pytest.mark.parametrize("in_channels", [576, 640])
+@cases(
+    "in_channels group_size bits tokens",
+    [(576, 64, 4, 1), (576, 128, 8, 9), (640, 128, 4, 9), (640, 64, 8, 1)],
+    full=product([576, 640], [64, 128], [4, 8], [1, 9]),
+)
 def test_wider_groups_and_a_bias(ops, assert_close, in_channels, group_size, tokens, bits):
     hidden, bias = draw(ops, torch.float32, tokens, in_channels), draw(ops, torch.float32, 49)
     matrix = draw_matrix(ops, bits, group_size, in_channels, 49)
@@ -57,9 +65,11 @@ def test_wider_groups_and_a_bias(ops, assert_close, in_channels, group_size, tok
     assert_close(ops.kernels.quantized_linear(hidden, matrix, bias), expected)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("bits", [4, 8])
-@pytest.mark.parametrize("in_channels", [80, 576])
+@cases(
+    "in_channels bits dtype",
+    [(80, 4), (576, 8), (576, 4), (80, 8)],
+    full=product([80, 576], [4, 8], DTYPES),
+)
 def test_dequantize(ops, assert_close, in_channels, bits, dtype):
     matrix = draw_matrix(ops, bits, 32, in_channels, 49)
     expected = reference.naive_dequantize(matrix, in_channels, torch.float32)

@@ -10,12 +10,12 @@ import torch
 from kernels import reference
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, RopeTables, SequenceView
 from kernels.reference import SUPERPAGE_PAGES
+from tests.kernels.cases import GPU_KERNELS, cases, of_gpu_kernels, product
 from tests.kernels.conftest import empty_cache
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 PAGE_SIZE = 4
 TWO_LEVEL_SUMMARIES = [name for name, summary in SUMMARIES.items() if summary.has_superpages]
-GPU_OPS = pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 
 
 def with_superpages(case, append=reference.naive_append_keys_values, pieces=(None,)):
@@ -30,11 +30,20 @@ def with_superpages(case, append=reference.naive_append_keys_values, pieces=(Non
     return case
 
 
-@GPU_OPS
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
-@pytest.mark.parametrize("pieces", [(1,), (64,), (65,), (3, 62, 63, 64, 65, 66, 150), (130, 131)], ids=str)
+@cases(
+    "pieces summary int8 dtype",
+    # Pieces that end within a superpage and at its end, in 8 bits; each summary and precision once.
+    [
+        ([65], "bounds", True, torch.float32),
+        ([3, 62, 63, 64, 65, 66, 150], "mean", True, torch.float32),
+        ([65], "mean", False, torch.float16),
+        ([65], "bounds", False, torch.float16),
+    ],
+    full=product(
+        [[1], [64], [65], [3, 62, 63, 64, 65, 66, 150], [130, 131]], TWO_LEVEL_SUMMARIES, [False, True], DTYPES
+    ),
+    implementations=GPU_KERNELS,
+)
 def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dtype):
     shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
     expected, case = (
@@ -46,16 +55,12 @@ def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dty
     torch.testing.assert_close(case.kept_summaries(), expected.kept_summaries(), rtol=tolerance, atol=tolerance)
 
 
-# Pieces that end within a superpage and at its end, in 8 bits; each summary and precision once.
-test_append_summarises_superpages.interpret_when = lambda pieces, int8, dtype, **_: (
-    pieces[-1] in (65, 150) and (int8 if dtype == torch.float32 else not int8 and pieces == (65,))
+@cases(
+    "tokens summary int8",
+    [(1, "mean", True), (5, "bounds", True), (64, "mean", False), (65, "bounds", False), (127, "mean", True)],
+    full=product([1, 5, 64, 65, 127], TWO_LEVEL_SUMMARIES, [False, True]),
+    implementations=GPU_KERNELS,
 )
-
-
-@GPU_OPS
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
-@pytest.mark.parametrize("tokens", [1, 5, 64, 65, 127])
 def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
     kv_heads, head_dim = 2, 64
     shape = {"page_size": PAGE_SIZE, "summary": summary, "int8": int8}
@@ -71,7 +76,7 @@ def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
     torch.testing.assert_close(outcomes[1], outcomes[0], rtol=tolerance, atol=tolerance)
 
 
-@GPU_OPS
+@of_gpu_kernels
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 30.0])
 def test_bounds_of_superpages_hold_for_all_their_keys(ops, make_case, scale):
     case = make_case(ops.device, torch.float32, 150, page_size=PAGE_SIZE, int8=True)
@@ -92,12 +97,21 @@ def long_case(ops, make_case, summary, tokens, table_pages=0, group=3, int8=True
     return case._replace(sequence=case.sequence._replace(page_table=torch.cat((table, longer))))
 
 
-@GPU_OPS
-@pytest.mark.parametrize("int8", [False, True], ids=["floating", "int8"])
-@pytest.mark.parametrize(("summary", "group"), [("bounds", 3), ("mean", 1), ("mean", 4)])
-@pytest.mark.parametrize(
-    ("tokens", "table_pages", "budget", "sink", "recent"),
-    [(16_389, 0, 64, 1, 1), (9001, 8192, 256, 0, 0), (20_000, 0, 40, 17, 16), (33_003, 16_384, 100, 1, 2)],
+@cases(
+    "tokens table_pages budget sink recent summary group int8",
+    # Each of the tables and summaries once.
+    [
+        (16_389, 0, 64, 1, 1, "bounds", 3, False),
+        (9001, 8192, 256, 0, 0, "mean", 4, True),
+        (20_000, 0, 40, 17, 16, "bounds", 3, True),
+        (33_003, 16_384, 100, 1, 2, "mean", 1, True),
+    ],
+    full=product(
+        [(16_389, 0, 64, 1, 1), (9001, 8192, 256, 0, 0), (20_000, 0, 40, 17, 16), (33_003, 16_384, 100, 1, 2)],
+        [("bounds", 3), ("mean", 1), ("mean", 4)],
+        [False, True],
+    ),
+    implementations=GPU_KERNELS,
 )
 def test_pages_of_the_best_superpages_are_attended(
     ops, make_case, assert_close, tokens, table_pages, budget, sink, recent, summary, group, int8
@@ -113,16 +127,6 @@ def test_pages_of_the_best_superpages_are_attended(
         assert (selected.missed_mass is None) == (expected_pages.missed_mass is None)
         if selected.missed_mass is not None:
             torch.testing.assert_close(selected.missed_mass, expected_pages.missed_mass, rtol=1e-3, atol=2e-5)
-
-
-def few_cases(tokens, summary, group, int8, **_):
-    """Each of the tables and summaries once."""
-    return (tokens, summary, group, int8) in (
-        (16_389, "bounds", 3, False), (9001, "mean", 4, True), (20_000, "bounds", 3, True), (33_003, "mean", 1, True)
-    )  # fmt: skip
-
-
-test_pages_of_the_best_superpages_are_attended.interpret_when = few_cases
 
 
 @pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)

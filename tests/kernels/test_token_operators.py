@@ -7,6 +7,7 @@ import torch
 
 from kernels import reference
 from kernels.contract import RopeTables
+from tests.kernels.cases import cases, of_gpu_kernels, product
 
 TOKENS = [1, 5, 130]
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -16,9 +17,11 @@ def draw(ops, dtype, *shape):
     return torch.randn(shape, generator=torch.Generator().manual_seed(sum(shape))).to(ops.device, dtype)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("shape", [(1, 576), (5, 576), (130, 48), (3, 9, 64), (2, 4096)], ids=str)
-@pytest.mark.parametrize("with_residual", [False, True])
+@cases(
+    "shape with_residual dtype",
+    [([1, 576], False), ([5, 576], True), ([130, 48], True), ([3, 9, 64], False), ([2, 4096], True)],
+    full=product([[1, 576], [5, 576], [130, 48], [3, 9, 64], [2, 4096]], [False, True], DTYPES),
+)
 def test_rms_norm(ops, assert_close, shape, dtype, with_residual):
     hidden, weight = draw(ops, dtype, *shape), draw(ops, dtype, shape[-1])
     residual = draw(ops, dtype, *shape[::-1]).reshape(shape).clone() if with_residual else None
@@ -29,9 +32,11 @@ def test_rms_norm(ops, assert_close, shape, dtype, with_residual):
         assert_close(residual, expected_residual)
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("tokens", TOKENS)
-@pytest.mark.parametrize("head_dim", [64, 80, 128])
+@cases(
+    "tokens head_dim dtype",
+    [(1, 64), (5, 80), (130, 128), (5, 64)],
+    full=product(TOKENS, [64, 80, 128], DTYPES),
+)
 def test_apply_rope_on_views_of_one_projection(ops, assert_close, tokens, head_dim, dtype):
     fused = draw(ops, dtype, tokens, 13, head_dim)
     expected = fused.clone()
@@ -44,14 +49,13 @@ def test_apply_rope_on_views_of_one_projection(ops, assert_close, tokens, head_d
     assert torch.equal(fused[:, 12], expected[:, 12])
 
 
-@pytest.mark.parametrize("dtype", DTYPES, ids=str)
-@pytest.mark.parametrize("tokens", TOKENS)
+@cases("tokens dtype", [(1,), (5,), (130,)], full=product(TOKENS, DTYPES))
 def test_swiglu(ops, assert_close, tokens, dtype):
     gate_up = draw(ops, dtype, tokens, 2 * 1536)
     assert_close(ops.kernels.swiglu(gate_up), reference.naive_swiglu(gate_up))
 
 
-@pytest.mark.parametrize("ops", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+@of_gpu_kernels
 def test_wrong_tensors_are_refused_by_the_gpu_launchers(ops):
     tables = torch.rand((300, 64), device=ops.device)
     positions = torch.arange(2, device=ops.device, dtype=torch.int32)

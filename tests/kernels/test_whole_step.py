@@ -94,8 +94,11 @@ def assert_same_step(actual, expected, assert_close, bound):
 BOUNDS = {torch.float32: 1e-5, torch.float16: 2e-3, torch.bfloat16: 2e-2}
 
 
-@pytest.mark.parametrize("weights", [torch.float32, torch.bfloat16, torch.float16, 8, 4], ids=str)
-@pytest.mark.parametrize("tokens", [0, 1, 15, 16, 300, 2300])
+@pytest.mark.parametrize(
+    ("tokens", "weights"),
+    [(0, 4), (1, torch.float32), (15, torch.bfloat16), (16, torch.float16), (300, 8), (2300, 4)],
+    ids=str,
+)
 def test_dense_step(assert_close, tokens, weights):
     cache, sequence = make_cache(tokens + 1, 16, 16, torch.float32, "mean", True)
     arguments = (make_layers(weights, 3, 16), cache, sequence, None, weights)
@@ -104,10 +107,20 @@ def test_dense_step(assert_close, tokens, weights):
     )
 
 
-@pytest.mark.parametrize("dtype", list(BOUNDS), ids=str)
-@pytest.mark.parametrize("summary", ["mean", "bounds", "spread"])
-@pytest.mark.parametrize("int8", [True, False], ids=["int8", "floating"])
-@pytest.mark.parametrize(("tokens", "dense_layers"), [(63, 0), (300, 1), (2300, 0)])
+@pytest.mark.parametrize(
+    ("tokens", "dense_layers", "int8", "summary", "dtype"),
+    [
+        (63, 0, True, "bounds", torch.float32),
+        (300, 1, True, "mean", torch.float32),
+        (300, 0, False, "spread", torch.float32),
+        (2300, 0, False, "bounds", torch.float32),
+        (2300, 0, True, "mean", torch.float32),
+        (63, 0, False, "mean", torch.float16),
+        (300, 1, True, "bounds", torch.bfloat16),
+        (2300, 0, True, "mean", torch.bfloat16),
+    ],
+    ids=str,
+)
 def test_step_that_selects_pages(assert_close, tokens, dense_layers, int8, summary, dtype):
     cache, sequence = make_cache(tokens + 1, 16, 4, dtype, summary, int8)
     arguments = (make_layers(8, 3, 16), cache, sequence, PageBudget(40, 1, 1), 8, dense_layers)
@@ -120,8 +133,7 @@ def test_step_that_selects_pages(assert_close, tokens, dense_layers, int8, summa
         assert (page_ids == expected_ids).float().mean() > 0.5
 
 
-@pytest.mark.parametrize("group", [1, 2, 4, 5, 8])
-@pytest.mark.parametrize("head_dim", [16, 20, 64])
+@pytest.mark.parametrize(("head_dim", "group"), [(16, 1), (20, 5), (64, 3), (64, 4), (16, 8)])
 def test_other_shapes_norms_of_heads_and_biases(assert_close, head_dim, group):
     cache, sequence = make_cache(151, head_dim, 8, torch.float32, "mean", True)
     layers = make_layers(torch.float32, group, head_dim, qk_norm=True, bias=True)
