@@ -1,7 +1,7 @@
-"""Operators of the decoder: the specification in plain torch, and fast versions for GPU and CPU.
+"""Operators of the decoder: one folder an operator, with its specification in torch, and its GPU's and CPU's version.
 
-`reference.py` says what each operator computes; `gpu/` and `cpu/` hold the same names with the same signatures. Nothing
-here knows of models, sessions or text.
+`contract.py` names the data; `reference.py`, `gpu.py` and `cpu.py` list the operators of the specification and of each
+device, with the same names and signatures. Nothing here knows of models, sessions or text.
 """
 
 # transformers probes a package of this name as if it were Hugging Face's `kernels` and parses its version.

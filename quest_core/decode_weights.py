@@ -35,7 +35,7 @@ def as_decode_weights(weights: DecoderWeights) -> DecodeWeights:
 
 def pack_decode_weights(weights: DecoderWeights) -> DecodeWeights:
     """Copies in 8 bits, or in 4 where these lose no more; matrices that are quantised already stay."""
-    from kernels.cpu.large_pages import move_together
+    from kernels.cpu_tools.large_pages import move_together
 
     as_loaded = as_decode_weights(weights)
     packed: list[QuantizedMatrix] = []

@@ -95,7 +95,7 @@ class PagePool:
 
 def _empty(shape: tuple[int, ...], device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     if device.type == "cpu":
-        from kernels.cpu.large_pages import empty_on_large_pages
+        from kernels.cpu_tools.large_pages import empty_on_large_pages
 
         return empty_on_large_pages(shape, dtype)
     return torch.empty(shape, device=device, dtype=dtype)
@@ -244,7 +244,7 @@ class SequenceCache:
         dtype = dtype or (torch.bfloat16 if layout.is_float8 else layout.dtype)
         table = self.page_table[: -(-length_tokens // layout.page_size)]
         if self.pool.device.type == "cpu":
-            from kernels.cpu import gather_pages
+            from kernels.prefill import cpu as gather_pages
 
             return tuple(tokens.transpose(0, 1) for tokens in gather_pages(cache, table, length_tokens, dtype))
         table = table.long()

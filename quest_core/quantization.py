@@ -168,7 +168,7 @@ def _quantize_rows_fast(
     rows: torch.Tensor, bits: int, group_size: int
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """The same for float32 rows on the CPU whose whole ranges are kept, twenty times faster."""
-    from kernels.cpu.pack_groups import group_ranges, pack_groups
+    from kernels.linear.cpu_pack_groups import group_ranges, pack_groups
 
     low, high = group_ranges(rows, group_size)
     # A sum tells of every NaN, which a range need not do.

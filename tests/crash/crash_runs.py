@@ -353,12 +353,11 @@ def _import_everything(model: Path) -> None:
     import uvicorn.loops.auto  # noqa: F401
 
     import app
-    import kernels.cpu
     import quest_core
     import ui
     from quest_core.model_folder import read_model_config
 
-    for package in (app, kernels.cpu, quest_core, ui):
+    for package in (app, quest_core, ui):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if not module.name.startswith("app.measure") and "__main__" not in module.name:
                 importlib.import_module(module.name)
@@ -372,10 +371,8 @@ def _load_kernels() -> None:
     """The compiled kernels that a cache on the disk has by now, which each server would take half a second to load."""
     from numba.core.dispatcher import Dispatcher
 
-    import kernels.cpu
-
     for module in list(sys.modules.values()):
-        if module.__name__.startswith(kernels.cpu.__name__):
+        if module.__name__.startswith("kernels."):
             for function in vars(module).values():
                 if isinstance(function, Dispatcher):
                     for signature, *_ in function._cache._cache_file._load_index():

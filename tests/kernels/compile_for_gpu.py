@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import importlib
 import math
-import pkgutil
 import sys
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -90,8 +90,8 @@ class CompiledAtLaunch:
 def replace_kernels() -> set[str]:
     """Put a `CompiledAtLaunch` in the place of every kernel; returns their names."""
     names = set()
-    for info in pkgutil.iter_modules(kernels.gpu.__path__):
-        module = importlib.import_module(f"kernels.gpu.{info.name}")
+    for path in sorted(Path(kernels.__file__).parent.glob("*/gpu*.py")):
+        module = importlib.import_module(f"kernels.{path.parent.name}.{path.stem}")
         for name, value in vars(module).copy().items():
             if isinstance(value, triton.JITFunction) and name.endswith("_kernel") and name.startswith("_"):
                 setattr(module, name, CompiledAtLaunch(value))

@@ -8,7 +8,7 @@ import triton
 
 from kernels import reference
 from kernels.contract import SUMMARIES, HeadNorms, PackedMatrix, RopeTables
-from kernels.gpu import decode_linear
+from kernels.linear import gpu as decode_linear
 from quest_core.quantization import quantize
 from tests.kernels.cases import GPU_KERNELS, cases, of_gpu_kernels, product
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kernels.cpu.exponentials import exponentiate
+from kernels.cpu_tools.exponentials import exponentiate
 
 
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 20.0])

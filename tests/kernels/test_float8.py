@@ -10,7 +10,7 @@ import torch
 from kernels import reference
 from kernels.contract import SUMMARIES, CacheLayout, HeadNorms, LayerCache, RopeTables, SelectedPages, SequenceView
 from kernels.float8 import FLOAT8, SMALLEST_SCALE, round_to_float8, widen
-from kernels.gpu import float8
+from kernels.gpu_tools import float8 as float8
 from tests.kernels.cases import GPU_KERNELS, HAS_GPU, cases, of_gpu_kernels, product
 from tests.kernels.conftest import PagedCase, empty_cache, permuted_table
 

@@ -7,7 +7,7 @@ import torch
 import triton
 
 from kernels import reference
-from kernels.gpu import meetings
+from kernels.gpu_tools import grid_barrier as meetings
 from tests.kernels.cases import of_gpu_kernels
 
 
@@ -32,5 +32,5 @@ def test_launches_with_and_without_meetings_follow_one_another(
     expected = reference.naive_dense_decode_attention(*arguments)
     # They count on from one another.
     for meet in (True, False, False, True, True):
-        monkeypatch.setattr("kernels.gpu.decode_attention.programs_meet", lambda grid, device, meet=meet: meet)
+        monkeypatch.setattr("kernels.attend.gpu.programs_meet", lambda grid, device, meet=meet: meet)
         assert_close(ops.kernels.dense_decode_attention(*arguments), expected)

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from kernels import reference
+from kernels.attend.gpu import choose_blocks
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SelectedPages
-from kernels.gpu.checks import require_cache
-from kernels.gpu.decode_attention import choose_blocks
-from kernels.gpu.page_scores import choose_stages
+from kernels.gpu_tools.checks import require_cache
+from kernels.score.gpu import choose_stages
 from tests.kernels.cases import cases, of_gpu_kernels, product
 
 LENGTHS = [1, 15, 16, 17, 27, 1541]
@@ -108,7 +108,7 @@ def test_scores_of_every_summary(ops, make_case, assert_close, summary, group, i
 
 def test_many_splits_are_combined_though_some_are_empty(ops, make_case, assert_close, monkeypatch):
     """25 splits of all pages, four at a time; 16 of a list of which one head has only three pages."""
-    monkeypatch.setattr("kernels.gpu.decode_attention.multiprocessors", lambda device: 40)
+    monkeypatch.setattr("kernels.attend.gpu.multiprocessors", lambda device: 40)
     case = make_case(ops.device, torch.float32, 1541, group=7, head_dim=256)
     assert_close(
         attend(ops.kernels.dense_decode_attention, case), attend(reference.naive_dense_decode_attention, case)
@@ -428,8 +428,8 @@ def test_what_is_chosen_is_attended(
     ops, make_case, assert_close, monkeypatch, tokens, budget, summary, group, few_pages
 ):
     """Up to `few_pages` each kv head's are selected by a program of its own, beyond by one for all."""
-    monkeypatch.setattr(import_module("kernels.gpu.choose_and_attend"), "FEW_PAGES", few_pages)
-    monkeypatch.setattr("kernels.gpu.decode_attention.multiprocessors", lambda device: 40)
+    monkeypatch.setattr(import_module("kernels.attend.gpu_choose_and_attend"), "FEW_PAGES", few_pages)
+    monkeypatch.setattr("kernels.attend.gpu.multiprocessors", lambda device: 40)
     case = make_case(ops.device, torch.float32, tokens, group=group, summary=summary, int8=True)
     arguments = (case.query, case.cache, case.sequence, PageBudget(budget, 1, 1), 0.125)
     attended, selected = ops.kernels.choose_and_attend(*arguments)

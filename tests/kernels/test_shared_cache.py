@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[2]
 MODULE = '''
 """A function that takes a while to compile and tells what it was compiled for."""
 
-from kernels.cpu.compile import compiled
+from kernels.cpu_tools.compile import compiled
 
 
 @compiled

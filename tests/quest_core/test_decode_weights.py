@@ -91,7 +91,7 @@ def test_packed_copies_say_what_the_model_says(tiny_engine, packed_engine, never
 
 
 def test_greedy_tokens_with_one_and_two_threads(tiny_folder, generate, prompt, monkeypatch):
-    monkeypatch.setattr("kernels.cpu.whole_step.SHARED_WEIGHT_BYTES", 0)
+    monkeypatch.setattr("kernels.step.cpu.SHARED_WEIGHT_BYTES", 0)
     drawn = []
     for threads in (1, 2):
         monkeypatch.setattr(torch, "get_num_threads", lambda threads=threads: threads)

@@ -60,7 +60,7 @@ def test_quest_equals_the_cpu_engine(on_gpu, never, prompt, budget):
 @pytest.mark.parametrize("selection", ["mean", "quest"])
 def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt, monkeypatch, selection, eager):
     """Prefill, steps and graphs keep both levels of summaries: what is read is what one level on the CPU reads."""
-    monkeypatch.setattr("kernels.reference.superpages.MOST_PAGES_SCORED", 16)
+    monkeypatch.setattr("kernels.select.coarse_to_fine.MOST_PAGES_SCORED", 16)
     steps = []
     for device in ("cpu", "cuda"):
         config = EngineConfig(

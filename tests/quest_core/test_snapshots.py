@@ -101,7 +101,7 @@ GPU_LAYOUTS = {
 @pytest.mark.parametrize("layout", GPU_LAYOUTS)
 def test_shared_and_restored_equal_fresh_on_a_gpu(open_engine, prompt, never, monkeypatch, layout, page_size):
     """The same with steps launched ahead, and superpages that are looked at."""
-    monkeypatch.setattr("kernels.reference.superpages.MOST_PAGES_SCORED", 16)
+    monkeypatch.setattr("kernels.select.coarse_to_fine.MOST_PAGES_SCORED", 16)
     check_all_ways(open_engine, prompt, never, GPU_LAYOUTS[layout] | {"device": "cuda", "page_size": page_size})
 
 

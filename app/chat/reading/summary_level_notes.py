@@ -1,6 +1,6 @@
 """What is told about `--summary-levels 2` where it does nothing.
 
-Sentences only; when pages are scored from coarse to fine belongs to the kernels (`kernels.reference.superpages`).
+Sentences only; when pages are scored from coarse to fine belongs to the kernels (`kernels.select.coarse_to_fine`).
 """
 
 from __future__ import annotations
@@ -53,6 +53,6 @@ def levels_scope_note(settings: AppSettings, device_type: str, context_tokens: i
 def _limits(page_size: int) -> tuple[int, int]:
     """The longest sequence of which every page is scored, and the largest budget of which not; in tokens."""
     # Brings torch, which the page must not wait for.
-    from kernels.reference.superpages import CANDIDATES_PER_PAGE, MOST_CANDIDATES, MOST_PAGES_SCORED
+    from kernels.select.coarse_to_fine import CANDIDATES_PER_PAGE, MOST_CANDIDATES, MOST_PAGES_SCORED
 
     return MOST_PAGES_SCORED * page_size, MOST_CANDIDATES // CANDIDATES_PER_PAGE * page_size

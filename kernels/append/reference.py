@@ -1,0 +1,145 @@
+"""New keys and values in their pages, with what stands for the keys of a page and of its superpage."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.contract import (
+    INT8_LEVELS,
+    ROUNDING_MARGIN,
+    SCALE_MARGIN,
+    HeadNorms,
+    LayerCache,
+    RopeTables,
+    SequenceView,
+    Summary,
+)
+from kernels.float8 import round_to_float8
+from kernels.prefill.reference import naive_apply_rope, naive_rms_norm
+from kernels.select.coarse_to_fine import SUPERPAGE_PAGES
+
+
+def naive_append_keys_values(
+    keys: torch.Tensor, values: torch.Tensor, cache: LayerCache, sequence: SequenceView
+) -> None:
+    """Write the keys and values of a sequence's last tokens, and bring the summaries of their pages up to date.
+
+    The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
+    sequence stays in it; and from keys as the page holds them, so that bounds are bounds of the logits they will give.
+    That of a superpage, all keys from its start up to the page's end, is made of its pages' summaries as they are kept.
+    Bounds in 8 bits are rounded outwards, other summaries to the nearest.
+
+    Args:
+        keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
+        cache: of the layer, written in place.
+        sequence: the new tokens included.
+    """
+    layout = cache.layout
+    end = int(sequence.length_tokens)
+    start = end - len(keys)
+    positions = torch.arange(start, end, device=keys.device)
+    physical, slots = sequence.page_table.long()[positions // layout.page_size], positions % layout.page_size
+    for vectors, pages, scales in (
+        (keys, cache.key_pages, cache.key_scales),
+        (values, cache.value_pages, cache.value_scales),
+    ):
+        if layout.is_float8:
+            vectors, scales[physical, :, slots] = round_to_float8(vectors)
+        pages[physical, :, slots] = vectors.to(layout.dtype)
+    own = slice(0, layout.summary.vectors)
+    for logical in range(start // layout.page_size, (end - 1) // layout.page_size + 1):
+        page = int(sequence.page_table[logical])
+        tokens_in_page = min(end - logical * layout.page_size, layout.page_size)
+        page_keys = cache.keys_at(page, slice(None), slice(tokens_in_page))  # [kv_heads, tokens, head_dim]
+        _store_summary(_summarise(page_keys, layout.summary), cache, page, own)
+        if layout.summary_levels == 2:
+            first = logical // SUPERPAGE_PAGES * SUPERPAGE_PAGES
+            members = sequence.page_table.long()[first : logical + 1]
+            vectors = cache.summaries[members, :, own].float()
+            if layout.has_int8_summaries:
+                vectors = vectors * cache.summary_scales[members, :, own].unsqueeze(3)
+            tokens = torch.full((len(members),), layout.page_size)
+            tokens[-1] = tokens_in_page
+            of_superpage = summarise_superpage(vectors, tokens, layout.summary)
+            _store_summary(of_superpage, cache, page, slice(layout.summary.vectors, None))
+
+
+def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int, place: slice) -> None:
+    """Write [kv_heads, vectors, head_dim] at the `place` of a physical page's summary."""
+    if cache.layout.has_int8_summaries:
+        steps, scales = _round_to_int8(vectors, outwards=cache.layout.summary.is_bounds)
+        cache.summaries[page, :, place], cache.summary_scales[page, :, place] = steps, scales
+    else:
+        cache.summaries[page, :, place] = vectors.to(cache.layout.summary_dtype)
+
+
+def _summarise(page_keys: torch.Tensor, summary: Summary) -> torch.Tensor:
+    """[kv_heads, tokens, head_dim] -> [kv_heads, vectors, head_dim]."""
+    if summary.name == "bounds":
+        return torch.stack((page_keys.amin(dim=1), page_keys.amax(dim=1)), dim=1)
+    mean = page_keys.mean(dim=1, keepdim=True)
+    if summary.name == "mean":
+        return mean
+    return torch.cat((mean, (page_keys - mean).abs().mean(dim=1, keepdim=True)), dim=1)
+
+
+def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Whole steps int8 [kv_heads, vectors, head_dim], and what a step stands for [kv_heads, vectors].
+
+    Outwards, the first vector is rounded down and the second up.
+    """
+    scales = vectors.abs().amax(dim=2) / INT8_LEVELS * (1 + SCALE_MARGIN)
+    steps = vectors / scales.clamp(min=1e-30).unsqueeze(2)
+    if not outwards:
+        return (steps + 0.5).floor().to(torch.int8), scales
+    low, high = steps.unbind(dim=1)
+    rounded = torch.stack(((low - ROUNDING_MARGIN).floor(), (high + ROUNDING_MARGIN).ceil()), dim=1)
+    return rounded.clamp(-INT8_LEVELS, INT8_LEVELS).to(torch.int8), scales
+
+
+def summarise_superpage(vectors: torch.Tensor, tokens: torch.Tensor, summary: Summary) -> torch.Tensor:
+    """The summary of several pages' keys from the pages' own summaries.
+
+    Args:
+        vectors: float32 [pages, kv_heads, vectors, head_dim].
+        tokens: [pages], of each.
+        summary: one that has superpages.
+
+    Returns:
+        float32 [kv_heads, vectors, head_dim].
+    """
+    if summary.name == "bounds":
+        return torch.stack((vectors[:, :, 0].amin(dim=0), vectors[:, :, 1].amax(dim=0)), dim=1)
+    weights = (tokens / tokens.sum()).to(vectors.device, torch.float32)
+    return torch.einsum("phvd,p->hvd", vectors, weights)
+
+
+def naive_rotate_and_append(
+    projected: torch.Tensor,
+    norms: HeadNorms | None,
+    rope: RopeTables,
+    cache: LayerCache,
+    sequence: SequenceView,
+) -> torch.Tensor:
+    """Norm and rotate one token's queries and keys, and write its key and value to their page.
+
+    Args:
+        projected: [1, (query_heads + 2 * kv_heads) * head_dim]: queries, keys, values.
+        norms: of each query and key; None without.
+        rope: of all positions.
+        cache, sequence: as for `naive_append_keys_values`.
+
+    Returns:
+        The queries, [query_heads, head_dim] in the dtype of the pages; over 8-bit pages, in that of `projected`.
+    """
+    layout = cache.layout
+    heads = projected.float().view(1, -1, layout.head_dim)
+    query_heads = heads.shape[1] - 2 * layout.kv_heads
+    queries, keys, values = heads.split((query_heads, layout.kv_heads, layout.kv_heads), dim=1)
+    if norms is not None:
+        queries = naive_rms_norm(queries, norms.query, norms.epsilon)
+        keys = naive_rms_norm(keys, norms.key, norms.epsilon)
+    queries, keys = queries.clone(), keys.clone()
+    naive_apply_rope(queries, keys, rope, sequence.length_tokens - 1)
+    naive_append_keys_values(keys, values, cache, sequence)
+    return queries[0].to(projected.dtype if layout.is_float8 else layout.dtype)

@@ -1,0 +1,1 @@
+"""Attend: attention of one token over the pages of its sequence."""

@@ -1,0 +1,244 @@
+"""Attention of one token over KV pages, selected or all; Numba, over float32, bfloat16 or float16 pages.
+
+The pages are cut into splits of a fixed size, each with its own softmax, and these partial softmaxes are merged in
+order: what comes out does not depend on who computes which. A kv head's pages are read once for all query heads of its
+group, and asked for a few pages ahead: selected ones lie anywhere, where the processor does not foresee them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
+from kernels.cpu_tools.arrays import cache_arrays, sequence_arrays
+from kernels.cpu_tools.checks import require_cache, require_query
+from kernels.cpu_tools.compile import compiled
+from kernels.cpu_tools.exponentials import exponentiate
+from kernels.cpu_tools.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
+from kernels.select.cpu import choose_pages
+
+SPLIT_TOKENS = 256
+PAGES_AHEAD, LINE_BYTES = 4, 64
+
+_dots_1, _dots_2, _dots_3, _dots_4 = (make_page_dots(rows) for rows in (1, 2, 3, 4))
+_sums_1, _sums_2, _sums_3, _sums_4 = (make_weighted_sums(rows) for rows in (1, 2, 3, 4))
+
+
+@compiled
+def page_dots(dtype, vectors, count, dims, queries, rows, stride, products):
+    """As `make_page_dots`, with any number of `rows`."""
+    while rows >= 4:
+        _dots_4(dtype, vectors, count, dims, queries, stride, products)
+        queries += 16 * dims
+        products += 16 * stride
+        rows -= 4
+    if rows == 3:
+        _dots_3(dtype, vectors, count, dims, queries, stride, products)
+    elif rows == 2:
+        _dots_2(dtype, vectors, count, dims, queries, stride, products)
+    elif rows == 1:
+        _dots_1(dtype, vectors, count, dims, queries, stride, products)
+
+
+@compiled
+def _weighted_sums(dtype, vectors, count, dims, weights, stride, rows, sums):
+    while rows >= 4:
+        _sums_4(dtype, vectors, count, dims, weights, stride, sums)
+        weights += 16 * stride
+        sums += 16 * dims
+        rows -= 4
+    if rows == 3:
+        _sums_3(dtype, vectors, count, dims, weights, stride, sums)
+    elif rows == 2:
+        _sums_2(dtype, vectors, count, dims, weights, stride, sums)
+    elif rows == 1:
+        _sums_1(dtype, vectors, count, dims, weights, stride, sums)
+
+
+@compiled
+def _prefetch_lines(address, length_bytes):
+    for offset in range(0, length_bytes, LINE_BYTES):
+        prefetch(address + offset)
+
+
+class Split(NamedTuple):
+    """The pages of one kv head that are attended together.
+
+    Args:
+        page_ids: int32, the list of logical pages; empty for all.
+        first, end: of that list.
+        head: the kv head.
+    """
+
+    page_ids: np.ndarray
+    first: int
+    end: int
+    head: int
+
+
+class PartialSoftmax(NamedTuple):
+    """Attention of one kv head's group over some splits.
+
+    Args:
+        maxima: float32 [..., group], the largest logit.
+        totals: float32 [..., group], the sum of the exponentials over it.
+        attended: float32 [..., group, head_dim], the values weighted by these exponentials.
+    """
+
+    maxima: np.ndarray
+    totals: np.ndarray
+    attended: np.ndarray
+
+
+@compiled
+def attend_split(query, cache, sequence, split, scale, logits, partial):
+    """Attend with a group's queries to one split of a layer's pages.
+
+    Args:
+        query: float32 [group, head_dim].
+        cache: `CacheArrays` of the layer; `sequence` with its length as a number.
+        split: a `Split` of at most SPLIT_TOKENS tokens.
+        logits: float32 [group, SPLIT_TOKENS] to work in.
+        partial: a `PartialSoftmax` of this split, written.
+    """
+    group, head_dim = query.shape
+    key_pages, value_pages, page_table = cache.key_pages, cache.value_pages, sequence.page_table
+    page_ids, first, end, head = split
+    maxima, totals, attended = partial
+    page_size = key_pages.shape[2]
+    page_bytes, head_bytes = key_pages.strides[:2]
+    listed = len(page_ids) > 0
+    keys, values = address_of(key_pages) + head * head_bytes, address_of(value_pages) + head * head_bytes
+    query_address, logits_address, attended_address = address_of(query), address_of(logits), address_of(attended)
+    stride = logits.shape[1]
+    tokens = 0
+    for index in range(first, end):
+        ahead = index + PAGES_AHEAD
+        if ahead < end:
+            _prefetch_lines(keys + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
+        logical = page_ids[index] if listed else index
+        count = min(page_size, sequence.length_tokens - logical * page_size)
+        page_keys, out = keys + page_table[logical] * page_bytes, logits_address + tokens * 4
+        page_dots(key_pages.dtype, page_keys, count, head_dim, query_address, group, stride, out)
+        tokens += count
+    for member in range(group):
+        for token in range(tokens):
+            logits[member, token] *= scale
+        highest = largest_of(logits_address + member * stride * 4, tokens)
+        maxima[member] = highest
+        totals[member] = exponentiate(logits[member, :tokens], highest, logits[member, :tokens])
+    attended[:] = 0.0
+    token = 0
+    for index in range(first, end):
+        ahead = index + PAGES_AHEAD
+        if ahead < end:
+            _prefetch_lines(values + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
+        logical = page_ids[index] if listed else index
+        count = min(page_size, sequence.length_tokens - logical * page_size)
+        page_values, weights = values + page_table[logical] * page_bytes, logits_address + token * 4
+        _weighted_sums(value_pages.dtype, page_values, count, head_dim, weights, stride, group, attended_address)
+        token += count
+
+
+@compiled
+def merge_splits(partials, splits, member, attended):
+    """Merge what `attend_split` wrote of one query of a group.
+
+    Args:
+        partials: a `PartialSoftmax` of one kv head, [splits, ...]; the first `splits` are merged.
+        attended: float32 [head_dim], written.
+    """
+    maxima, totals = partials.maxima[:splits, member], partials.totals[:splits, member]
+    parts = partials.attended[:splits, member]
+    highest = np.float32(-np.inf)
+    for split in range(splits):
+        highest = max(highest, maxima[split])
+    attended[:] = 0.0
+    total = np.float32(0.0)
+    for split in range(splits):
+        weight = np.exp(maxima[split] - highest)
+        total += weight * totals[split]
+        for d in range(len(attended)):
+            attended[d] += weight * parts[split, d]
+    inverse = np.float32(1.0) / total
+    for d in range(len(attended)):
+        attended[d] *= inverse
+
+
+@compiled
+def _attend(query, cache, sequence, page_ids, page_counts, scale, attended):
+    kv_heads, page_size, head_dim = cache.key_pages.shape[1:]
+    group = query.shape[0] // kv_heads
+    split_pages = SPLIT_TOKENS // page_size
+    logits = np.empty((group, SPLIT_TOKENS), np.float32)
+    for head in range(kv_heads):
+        count = page_counts[head]
+        splits = (count + split_pages - 1) // split_pages
+        partials = PartialSoftmax(
+            np.empty((splits, group), np.float32),
+            np.empty((splits, group), np.float32),
+            np.empty((splits, group, head_dim), np.float32),
+        )
+        for index in range(splits):
+            split = Split(page_ids[head], index * split_pages, min((index + 1) * split_pages, count), head)
+            partial = PartialSoftmax(partials.maxima[index], partials.totals[index], partials.attended[index])
+            queries = query[head * group : (head + 1) * group]
+            attend_split(queries, cache, sequence, split, scale, logits, partial)
+        for member in range(group):
+            merge_splits(partials, splits, member, attended[head * group + member])
+
+
+def sparse_decode_attention(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, selected: SelectedPages, scale: float
+) -> torch.Tensor:
+    """As `kernels.reference.naive_sparse_decode_attention`.
+
+    Raises:
+        ValueError: for another dtype, device or layout, 8-bit pages, or pages of more tokens than a split.
+    """
+    require_query(query)
+    require_cache(cache)
+    require_splits(cache)
+    attended = torch.empty(query.shape, dtype=torch.float32)
+    _attend(
+        query.float().contiguous().numpy(),
+        cache_arrays(cache),
+        sequence_arrays(sequence),
+        selected.page_ids.numpy(),
+        selected.page_counts.numpy(),
+        np.float32(scale),
+        attended.numpy(),
+    )
+    return attended.to(query.dtype)
+
+
+def require_splits(cache: LayerCache) -> None:
+    """Raises ValueError if a page has more tokens than a split."""
+    if cache.layout.page_size > SPLIT_TOKENS:
+        raise ValueError(f"a page must not have more than {SPLIT_TOKENS} tokens, got {cache.layout.page_size}")
+
+
+def dense_decode_attention(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
+) -> torch.Tensor:
+    """As `kernels.reference.naive_dense_decode_attention`; raises as `sparse_decode_attention`."""
+    layout = cache.layout
+    page_ids = torch.empty((layout.kv_heads, 0), dtype=torch.int32)  # all
+    pages = -(-int(sequence.length_tokens) // layout.page_size)
+    page_counts = torch.full((layout.kv_heads,), pages, dtype=torch.int32)
+    return sparse_decode_attention(query, cache, sequence, SelectedPages(page_ids, page_counts), scale)
+
+
+def choose_and_attend(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> tuple[torch.Tensor, SelectedPages]:
+    """As `kernels.reference.naive_choose_and_attend`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or for another dtype, device or layout.
+    """
+    selected = choose_pages(query, cache, sequence, budget, scale)
+    return sparse_decode_attention(query, cache, sequence, selected, scale), selected

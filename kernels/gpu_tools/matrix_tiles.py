@@ -1,0 +1,198 @@
+"""Tiles of a weight matrix times one vector, in registers: what differs between floating and packed weights.
+
+A *run* is the 16 bytes that one thread loads at once: 8 weights of 16 bits, 16 of 8 or 32 of 4. A tile is BLOCK_OUT
+rows of BLOCK_RUNS runs. A packed q is never converted to float: the bits of its field, left where they are in the word,
+read as a float32, which is q * 2^(position - 149) as long as they reach no further than the exponent's lowest bit. Its
+product with an input that was scaled up is an ordinary number, so that a weight costs a bit operation and a
+multiply-add. Scale and minimum are taken out of the sum over a group:
+sum(x * (s * q + m)) = s * sum(x * q) + m * sum(x).
+
+Knows nothing of where vectors come from and products go to.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+# Inputs are multiplied by up to 2^96: those below 2^32 do not overflow, and products down to 2^-49 are not subnormal.
+SCALED_UP = tl.constexpr(96)
+# What takes that and the position of the lowest field out of a finished product again.
+UNSCALE_PACKED = tl.constexpr(2.0 ** (149 - 96))
+
+
+class MatrixShape(NamedTuple):
+    """Constants of a matrix.
+
+    Args:
+        in_channels: of a row, without the padding.
+        bits: of a weight.
+        group_runs: runs of a group of packed weights.
+        paired: whether rows i and i + out_channels / 2 follow each other in a tile.
+    """
+
+    in_channels: int
+    bits: int
+    group_runs: int
+    paired: bool
+
+
+class Weights(NamedTuple):
+    """Where a matrix is, its scales and minimums if it is packed, and how many rows it has."""
+
+    weight_ptr: tl.tensor
+    scale_ptr: tl.tensor
+    minimum_ptr: tl.tensor
+    out_channels: tl.tensor
+
+
+class Tile(NamedTuple):
+    """A tile of a matrix.
+
+    Args:
+        weights: [BLOCK_OUT, BLOCK_RUNS, channels of a run, or 4 words].
+        scales, minimums: [BLOCK_OUT, BLOCK_RUNS], of packed weights.
+    """
+
+    weights: tl.tensor
+    scales: tl.tensor
+    minimums: tl.tensor
+
+
+class Inputs(NamedTuple):
+    """What a tile is multiplied with, by `prepare_inputs` or `kernels.gpu_tools.integer_tiles.prepare_integers`.
+
+    Args:
+        parts: tuple of [BLOCK_RUNS, channels], floats or words of integers.
+        sums: float32 [BLOCK_RUNS], of the inputs of each run.
+        steps: float32 [BLOCK_RUNS], what an integer of each run stands for; not used of floats.
+    """
+
+    parts: tl.tuple
+    sums: tl.tensor
+    steps: tl.tensor
+
+
+@triton.jit
+def load_tile(
+    matrix,
+    tile,
+    first_run,
+    MATRIX: tl.constexpr,
+    BLOCK_OUT: tl.constexpr,
+    BLOCK_RUNS: tl.constexpr,
+    WHOLE: tl.constexpr,
+):
+    """Load a `Tile`; rows past the last are undefined.
+
+    Addresses are a tile's, a thread's and a constant for each row, so that rows cost no arithmetic; nor masks, which
+    would have each register cleared, where everything is there. A step reads a weight once: it is the first to leave
+    the L2 cache, to what the small kernels around it share (`kernels/NOTES.md`).
+
+    Args:
+        matrix: as `Weights`.
+        first_run: of the tile; runs past a row's last come back as zeros.
+        MATRIX: a `MatrixShape`.
+        WHOLE: whether no tile reaches beyond the last row or the rows' ends.
+    """
+    BITS: tl.constexpr = MATRIX.bits
+    IN_CHANNELS: tl.constexpr = MATRIX.in_channels
+    GROUP_RUNS: tl.constexpr = MATRIX.group_runs
+    out_channels = matrix.out_channels
+    RUN_CHANNELS: tl.constexpr = 128 // BITS
+    RUNS: tl.constexpr = (IN_CHANNELS + RUN_CHANNELS - 1) // RUN_CHANNELS
+    place = tl.arange(0, BLOCK_OUT)
+    exists = (place < out_channels - tile * BLOCK_OUT)[:, None]
+    first = tile.to(tl.int64) * BLOCK_OUT
+    row = place.to(tl.int64)[:, None]
+    if MATRIX.paired:
+        first //= 2
+        row = row // 2 + row % 2 * (out_channels // 2)
+    # Numbers that one load of a thread brings, and that a row has.
+    WIDTH: tl.constexpr = RUN_CHANNELS if BITS >= 16 else 4
+    GROUPS: tl.constexpr = (RUNS + GROUP_RUNS - 1) // GROUP_RUNS
+    STRIDE: tl.constexpr = IN_CHANNELS if BITS >= 16 else GROUPS * GROUP_RUNS * 4
+    column = first_run * WIDTH + tl.arange(0, BLOCK_RUNS * WIDTH).to(tl.int64)[None, :]
+    addresses = matrix.weight_ptr + first * STRIDE + (row * STRIDE + column)
+    if WHOLE:
+        weights = tl.load(addresses, eviction_policy="evict_first")
+    else:
+        weights = tl.load(addresses, exists & (column < STRIDE), 0, eviction_policy="evict_first")
+    # Rows and columns until here: the order of three dimensions would be the compiler's guess.
+    weights = tl.reshape(weights, [BLOCK_OUT, BLOCK_RUNS, WIDTH])
+    scales, minimums = 0.0, 0.0
+    if BITS < 16:
+        group = (first_run + tl.arange(0, BLOCK_RUNS)) // GROUP_RUNS
+        # Understated, or a thread would load the scales of neighbours and hand them on through shared memory.
+        entry = tl.multiple_of(tl.max_contiguous(row * GROUPS + group.to(tl.int64)[None, :], [1, 2]), [1, 1])
+        if WHOLE:
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+        else:
+            mask = exists & (group < GROUPS)[None, :]
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+    return Tile(weights, scales, minimums)
+
+
+@triton.jit
+def load_vector(vector_ptr, run, IN_CHANNELS: tl.constexpr, BITS: tl.constexpr):
+    """Load the channels of each run, in parts [BLOCK_RUNS, channels] that meet a tile's weights one after the other."""
+    PARTS: tl.constexpr = 1 if BITS >= 16 else 32 // BITS
+    WIDTH: tl.constexpr = 128 // BITS // PARTS
+    parts = ()
+    for part in tl.static_range(PARTS):
+        channel = (run * (WIDTH * PARTS) + part * WIDTH)[:, None] + tl.arange(0, WIDTH)[None, :]
+        parts = parts + (tl.load(vector_ptr + channel, channel < IN_CHANNELS, 0.0),)
+    return parts
+
+
+@triton.jit
+def prepare_inputs(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
+    """Make what `multiply_tile` takes of a vector, times `gains` if it has some.
+
+    Returns:
+        `Inputs`, float32, their sums scaled as products are; and the sum of `hidden`'s squares.
+    """
+    PARTS: tl.constexpr = 1 if BITS >= 16 else 32 // BITS
+    inputs = ()
+    sums = tl.zeros([hidden[0].shape[0]], tl.float32)
+    squares = tl.zeros([hidden[0].shape[0]], tl.float32)
+    for part in tl.static_range(PARTS):
+        wide = hidden[part].to(tl.float32)
+        squares += tl.sum(wide * wide, 1)
+        if HAS_GAINS:
+            wide = wide * gains[part].to(tl.float32)
+        if BITS < 16:
+            sums += tl.sum(wide, 1)
+            # Compile-time constants stay such only inside an expression.
+            wide = wide * 2.0 ** (SCALED_UP - part % (24 // BITS) * BITS)
+        inputs = inputs + (wide,)
+    if BITS == 4:
+        # The two highest fields are met together, then the highest: x6 q6 + x7 q7 = x6 (q6 + 16 q7) + (x7 - 16 x6) q7.
+        inputs = inputs[:7] + (inputs[7] * 16.0 - inputs[6] * 16.0,)
+    sums *= 2.0 ** (SCALED_UP - 149)
+    return Inputs(inputs, sums, sums), squares
+
+
+@triton.jit
+def multiply_tile(tile, inputs, BITS: tl.constexpr):
+    """Multiply a `Tile` with `Inputs`; of packed weights times 1 / UNSCALE_PACKED.
+
+    Returns:
+        float32 [BLOCK_OUT, BLOCK_RUNS], still to be summed over the runs.
+    """
+    if BITS >= 16:
+        products = tl.sum(tile.weights.to(tl.float32) * inputs.parts[0][None, :, :], 2)
+    else:
+        words = tile.weights.to(tl.uint32, bitcast=True)
+        totals = tl.zeros(tile.weights.shape, tl.float32)
+        for field in tl.static_range(32 // BITS):
+            # Shifted down from where they would reach into the exponent, with all that is above them.
+            bits = words >> field * BITS if field >= 24 // BITS else words & (((1 << BITS) - 1) << field * BITS)
+            totals += inputs.parts[field][None, :, :] * bits.to(tl.float32, bitcast=True)
+        products = tile.scales.to(tl.float32) * tl.sum(totals, 2)
+        products += tile.minimums.to(tl.float32) * inputs.sums[None, :]
+    return products

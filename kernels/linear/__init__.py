@@ -1,0 +1,1 @@
+"""Linear: products of a decode step with a layer's matrices."""

@@ -1,0 +1,52 @@
+"""What a page's summary says of the attention that its keys may get."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.contract import LayerCache, SequenceView
+
+
+def naive_page_scores(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
+) -> torch.Tensor:
+    """Score pages: the dot products of a page's summary vectors with as many query vectors, added up.
+
+    With "bounds" a kv head's pages get one score: the upper bound `sum_d max(q_d min_d, q_d max_d)` of their logits
+    (arXiv 2406.10774, algorithm 1), averaged over the group. It is linear in relu(q) and -relu(-q), so these are
+    averaged. With "mean" and "spread" they get one for each query head of the group: `q @ mean`, and
+    `q @ mean + |q| @ deviation`.
+
+    Args:
+        query: [query_heads, head_dim], after RoPE.
+        cache: of the layer; summaries of superpages are not looked at.
+        sequence: the current token included.
+        scale: of the logits.
+
+    Returns:
+        float32 [kv_heads, rows, logical_pages], -inf for pages beyond the sequence; rows is 1 or the group.
+    """
+    vectors = slice(0, cache.layout.summary.vectors)
+    last_tokens = torch.arange(sequence.logical_pages, device=query.device) * cache.layout.page_size
+    beyond = last_tokens >= sequence.length_tokens
+    scores = score_summaries(query, cache, sequence.page_table, vectors, scale)
+    return scores.masked_fill(beyond, float("-inf"))
+
+
+def score_summaries(
+    query: torch.Tensor, cache: LayerCache, page_table: torch.Tensor, vectors: slice, scale: float
+) -> torch.Tensor:
+    """Score the summaries at `vectors`, of pages or of superpages; float32 [kv_heads, rows, pages of the table]."""
+    layout = cache.layout
+    summaries = cache.summaries[page_table.long(), :, vectors].float()  # [logical_pages, kv_heads, vectors, head_dim]
+    if layout.has_int8_summaries:
+        summaries = summaries * cache.summary_scales[page_table.long(), :, vectors].unsqueeze(3)
+    grouped = query.float().view(layout.kv_heads, -1, layout.head_dim) * scale
+    if layout.summary.name == "bounds":
+        low, high = grouped.clamp(max=0).mean(dim=1), grouped.clamp(min=0).mean(dim=1)
+        query_vectors = torch.stack((low, high), dim=1).unsqueeze(1)  # [kv_heads, rows, vectors, head_dim]
+    elif layout.summary.name == "mean":
+        query_vectors = grouped.unsqueeze(2)
+    else:
+        query_vectors = torch.stack((grouped, grouped.abs()), dim=2)
+    return torch.einsum("hrvd,phvd->hrp", query_vectors, summaries)

@@ -1,0 +1,1 @@
+"""Select: which pages are read."""

@@ -1,0 +1,179 @@
+"""Choose the pages to read from their scores, without a sort.
+
+Scores become unsigned integers of the same order; wanted is the lowest that still gets in. Few pages stay in the
+registers of one program a kv head, which finds it by thirds (`kernels.select.gpu_few`); many are shared by
+several programs (`kernels.select.gpu_many`).
+"""
+
+from __future__ import annotations
+
+import torch
+import triton
+import triton.language as tl
+
+from kernels.contract import PageBudget, SelectedPages
+from kernels.gpu_tools.checks import require, require_contiguous
+from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
+from kernels.reference import check_selection
+from kernels.select.gpu_coarse_to_fine import list_pages
+from kernels.select.gpu_few import find_missed_mass, select_few
+from kernels.select.gpu_many import select_among_many
+from kernels.select.gpu_ranking import (
+    LOGIT_BLOCK_PAGES,
+    RankingShape,
+    ScoredPages,
+    Scores,
+    fill_up_list,
+    plan_selection,
+    sum_up_logits,
+)
+
+# Up to here one program selects.
+FEW_PAGES = 8192
+# Scores of a thread: with fewer a round waits longer for its threads, with more it counts longer.
+SCORES_PER_THREAD = 32
+
+
+@triton.jit
+def _sum_up_kernel(
+    logit_ptr,
+    length_ptr,
+    highest_ptr,
+    total_ptr,
+    logical_pages,
+    PAGE_SIZE: tl.constexpr,
+    BLOCK_PAGES: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program sums up BLOCK_PAGES logits of one row."""
+    wait_for_previous_kernel(DEPENDENT)
+    row, block = tl.program_id(0), tl.program_id(1)
+    pages = block * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)[None, :]
+    visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(length_ptr))
+    logits = tl.load(logit_ptr + row.to(tl.int64) * logical_pages + pages, visible, float("-inf"))
+    highest, total = sum_up_logits(logits, visible)
+    entry = row * tl.num_programs(1) + block + tl.arange(0, 1)
+    tl.store(highest_ptr + entry, highest)
+    tl.store(total_ptr + entry, total)
+
+
+@triton.jit
+def _select_few_kernel(
+    score_ptr,
+    highest_ptr,
+    total_ptr,
+    superpage_id_ptr,
+    length_ptr,
+    page_id_ptr,
+    page_count_ptr,
+    missed_mass_ptr,
+    logical_pages,
+    entries,
+    blocks,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    SHAPE: tl.constexpr,
+    BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program selects for one kv head, from keys in registers."""
+    scores = Scores(score_ptr, highest_ptr, total_ptr, entries, blocks)
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
+    wait_for_previous_kernel(DEPENDENT)
+    head = tl.program_id(0)
+    plan = plan_selection(length_ptr, logical_pages, budget, SHAPE.page_size)
+    pages, plan = list_pages(superpage_id_ptr, head, plan, SHAPE)
+    selection = select_few(scores, head, pages, plan, SHAPE)
+    page_id_ptr += head * budget_pages
+    tl.store(page_id_ptr + selection.places, pages, selection.places >= 0)
+    fill_up_list(page_id_ptr, plan.selected_pages, budget_pages, BLOCK_BUDGET)
+    tl.store(page_count_ptr + head, plan.selected_pages)
+    if SHAPE.logits:
+        tl.store(missed_mass_ptr + head, find_missed_mass(selection))
+
+
+def select_pages(
+    scores: torch.Tensor, length_tokens: torch.Tensor, page_size: int, budget: PageBudget, logits: bool
+) -> SelectedPages:
+    """As `kernels.reference.naive_select_pages`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, several rows are no logits, or a tensor is not on
+            a GPU or of a matching shape and dtype.
+    """
+    require(scores, "scores", (None, None, None), (torch.float32,))
+    require(length_tokens, "length_tokens", (1,), (torch.int32,))
+    require_contiguous(scores, "scores")
+    check_selection(scores, budget, logits)
+    if not logits:
+        return select_from(ScoredPages(scores, None, None), length_tokens, page_size, budget)
+    kv_heads, rows, logical_pages = scores.shape
+    blocks = triton.cdiv(logical_pages, LOGIT_BLOCK_PAGES)
+    highest, total = torch.empty((2, kv_heads, rows, blocks), dtype=torch.float32, device=scores.device)
+    dependent = launches_dependently(scores.device)
+    _sum_up_kernel[(kv_heads * rows, blocks)](
+        scores,
+        length_tokens,
+        highest,
+        total,
+        logical_pages,
+        PAGE_SIZE=page_size,
+        BLOCK_PAGES=LOGIT_BLOCK_PAGES,
+        DEPENDENT=dependent,
+        num_warps=1,
+        launch_pdl=dependent,
+    )
+    return select_from(ScoredPages(scores, highest, total), length_tokens, page_size, budget)
+
+
+def empty_selection(kv_heads: int, budget_pages: int, logits: bool, device: torch.device) -> SelectedPages:
+    """Room for the pages that are selected."""
+    page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
+    page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
+    return SelectedPages(
+        page_ids, page_counts, torch.empty(kv_heads, dtype=torch.float32, device=device) if logits else None
+    )
+
+
+def select_from(
+    scored: ScoredPages,
+    length_tokens: torch.Tensor,
+    page_size: int,
+    budget: PageBudget,
+    logical_pages: int | None = None,
+    superpage_ids: torch.Tensor | None = None,
+) -> SelectedPages:
+    """Select by one score a page, or by the softmax mass of logits.
+
+    Args:
+        logical_pages: of the page table; None if all of them have scores.
+        superpage_ids: whose pages have scores, see `kernels.select.gpu_coarse_to_fine.Candidates`; None for all.
+    """
+    kv_heads, rows, entries = scored.scores.shape
+    logits, device = scored.highest is not None, scored.scores.device
+    selected = empty_selection(kv_heads, budget.pages, logits, device)
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(entries))
+    blocks = triton.next_power_of_2(scored.blocks)
+    shape = RankingShape(rows, logits, page_size, block_pages, blocks, superpage_ids is not None)
+    if entries > FEW_PAGES:
+        select_among_many(scored, length_tokens, budget, selected, shape)
+        return selected
+    dependent = launches_dependently(device)
+    _select_few_kernel[(kv_heads,)](
+        *scored.pointers,
+        length_tokens if superpage_ids is None else superpage_ids,
+        length_tokens,
+        *selected[:2],
+        selected.missed_mass if logits else scored.scores,
+        logical_pages or entries,
+        entries,
+        scored.blocks,
+        *budget,
+        SHAPE=shape,
+        BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
+        DEPENDENT=dependent,
+        num_warps=max(block_pages // (32 * SCORES_PER_THREAD), 4),
+        launch_pdl=dependent,
+    )
+    return selected

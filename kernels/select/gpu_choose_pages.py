@@ -1,0 +1,38 @@
+"""Score pages and select the best of them; selection goes on with what scoring has summed up."""
+
+from __future__ import annotations
+
+import torch
+
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
+from kernels.score.gpu import require_scoring, score
+from kernels.select.coarse_to_fine import narrows
+from kernels.select.gpu import select_from
+from kernels.select.gpu_coarse_to_fine import narrow_and_score
+
+
+def choose_pages(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> SelectedPages:
+    """As `kernels.reference.naive_choose_pages`.
+
+    Raises:
+        ValueError: if the budget is smaller than what is always read, or a tensor is not on a GPU or of a matching
+            shape and dtype.
+    """
+    budget.check()
+    require_scoring(query, cache, sequence)
+    return score_and_select(query, cache, sequence, budget, scale)
+
+
+def score_and_select(
+    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, budget: PageBudget, scale: float
+) -> SelectedPages:
+    """As `choose_pages`, after all has been checked."""
+    layout = cache.layout
+    how = (sequence.length_tokens, layout.page_size, budget)
+    if narrows(layout.summary_levels, sequence.logical_pages, budget.pages):
+        superpage_ids, scored = narrow_and_score(query, cache, sequence, budget, scale, early=False)
+        return select_from(scored, *how, sequence.logical_pages, superpage_ids)
+    scored = score(query, cache, sequence, scale, sums_up=layout.summary.scores_are_logits)
+    return select_from(scored, *how)

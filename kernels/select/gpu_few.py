@@ -1,0 +1,116 @@
+"""Select among few pages: one program, from scores in its registers.
+
+The range from the lowest score to the highest is cut in three, until a cut is reached by exactly as many scores as are
+wanted, or until nothing is left to cut, among equal ones; in three, because one sum counts for two cuts. Cuts are made
+by the bits of the scores (`kernels.select.gpu_ranking.order_keys`), of which there are only so many. Scores are
+compared with them, and counted, as floats: an integer takes a comparison and a selection, at half the rate each, where
+a float becomes 1.0 or 0.0 by one instruction.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import triton
+import triton.language as tl
+
+from kernels.select.gpu_ranking import load_importance, order_keys, page_grid, place_chosen, scores_of
+
+# Of float32: what overflowed, and what is no number, still ranks above pages that are not ranked.
+LOWEST_SCORE = tl.constexpr(-3.4028234663852886e38)
+
+
+class Selection(NamedTuple):
+    """What `select_few` finds.
+
+    Args:
+        places: int32, of the pages in the list of those that are read, -1 elsewhere.
+        ranks: float32, what pages are ranked by, -inf for those that do not compete.
+        chosen: which pages are read for their ranks.
+        always_read: float32, the importance of the pages that are read anyway.
+    """
+
+    places: tl.tensor
+    ranks: tl.tensor
+    chosen: tl.tensor
+    always_read: tl.tensor
+
+
+@triton.jit
+def _find_range(ranks):
+    """The keys of the lowest and the highest of the ranks above -inf, by one reduction for both."""
+    highest = order_keys(tl.max(ranks, 1))
+    lowest = order_keys(tl.min(tl.where(ranks > float("-inf"), ranks, float("inf")), 1))
+    all_bits = tl.full([], 0xFFFFFFFF, tl.uint32)
+    highest, inverted_lowest = tl.split(tl.max(tl.join(highest, lowest ^ all_bits), 0))
+    return inverted_lowest ^ all_bits, highest
+
+
+@triton.jit
+def _count_reaching(ranks, low, high):
+    """How many ranks reach each of two scores; fewer than 65,536."""
+    # First in each row, which one thread has: so few floats are added up exactly.
+    both = tl.sum((ranks >= low).to(tl.float32) + (ranks >= high).to(tl.float32) * 65536.0, 1)
+    # Above 2**23 a float's bits count on as an integer's. Were it converted, the compiler would count integers instead.
+    counts = tl.sum((both + 8388608.0).to(tl.int32, bitcast=True) - 0x4B000000)
+    return counts & 0xFFFF, (counts >> 16) & 0xFFFF
+
+
+@triton.jit
+def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
+    """The score that `wanted` of the ranks reach, by thirds of the range from the lowest to the highest.
+
+    Args:
+        ranks: of `ranked_pages` pages finite scores, or inf; of others -inf.
+
+    Returns:
+        the threshold, and how many of the ranks at it get in: PAGES, which is all of them, unless more reach it than
+        are wanted, since equal scores do.
+    """
+    # At least `wanted` ranks reach the score of this key, and fewer that of what lies `width` above it.
+    key, highest = _find_range(ranks)
+    width = highest - key + 1
+    reaching = ranked_pages
+    while (width > 1) & (reaching != wanted):
+        third = width // 3 + 1
+        low, high = key + third, key + tl.minimum(2 * third, width - 1)
+        reach_low, reach_high = _count_reaching(ranks, scores_of(low), scores_of(high))
+        # Chosen, not branched to: a round is a chain of few instructions.
+        at_high, at_low = reach_high >= wanted, reach_low >= wanted
+        width = tl.where(at_high, width - (high - key), tl.where(at_low, high - low, third))
+        key = tl.where(at_high, high, tl.where(at_low, low, key))
+        reaching = tl.where(at_high, reach_high, tl.where(at_low, reach_low, reaching))
+    threshold = scores_of(key)
+    # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
+    ties = PAGES
+    if reaching > wanted:
+        ties = wanted - tl.sum((ranks > threshold).to(tl.int32))
+    return threshold, ties
+
+
+@triton.jit
+def select_few(scores, head, pages, plan, SHAPE: tl.constexpr):
+    """Select for a kv head, as `kernels.select.gpu_ranking.plan_selection` plans it.
+
+    Args:
+        scores: as `Scores`.
+        pages: whose scores these are, ascending, as `page_grid` arranges `block_pages` of them.
+        SHAPE: a `RankingShape`.
+
+    Returns:
+        a `Selection` among the pages.
+    """
+    importance = load_importance(scores, head, page_grid(SHAPE.block_pages), pages < plan.total_pages, SHAPE)
+    ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
+    # Ranks alone need registers from here on: they hold the importance of all pages but those that are read anyway.
+    always_read = tl.sum(tl.where(ranked, 0.0, importance))
+    ranks = tl.where(ranked, tl.where(importance > LOWEST_SCORE, importance, LOWEST_SCORE), float("-inf"))
+    threshold, ties = _find_threshold(ranks, plan.ranked_pages, plan.wanted, SHAPE.block_pages)
+    places, chosen = place_chosen(ranks, pages, threshold, ties, 0, plan, SHAPE.block_pages)
+    return Selection(places, ranks, chosen, always_read)
+
+
+@triton.jit
+def find_missed_mass(selection):
+    """The softmax mass of the pages that a `Selection` among logits leaves out."""
+    return 1.0 - selection.always_read - tl.sum(tl.where(selection.chosen, selection.ranks, 0.0))

@@ -1,0 +1,209 @@
+"""What pages are ranked by when some are to be selected, and which places the chosen ones take.
+
+Logits become softmax mass in two steps: each block of pages finds its highest logit and the sum of the exponentials
+above it (`kernels.score.gpu` does so as it scores), and the selection makes one softmax of these. Knows nothing
+of how the lowest score that gets in is found.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+
+# Pages of a block that sums up its own logits.
+LOGIT_BLOCK_PAGES = 128
+# Pages of a row in which a selection arranges them: as many as a thread loads at once.
+ROW_PAGES = tl.constexpr(4)
+
+
+class ScoredPages(NamedTuple):
+    """Scores of pages, and sums of their blocks where they are logits.
+
+    Args:
+        scores: float32 [kv_heads, rows, entries].
+        highest, total: float32 [kv_heads, rows, blocks], as `sum_up_logits` gives them; None for scores that are no
+            logits.
+    """
+
+    scores: torch.Tensor
+    highest: torch.Tensor | None
+    total: torch.Tensor | None
+
+    @property
+    def pointers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The first three of `Scores`; in the place of sums that there are not stands what is not read."""
+        return self if self.highest is not None else (self.scores, self.scores, self.scores)
+
+    @property
+    def blocks(self) -> int:
+        """That have sums; one where none has."""
+        return 1 if self.highest is None else self.highest.shape[2]
+
+
+class Scores(NamedTuple):
+    """Where `ScoredPages` are, and how many entries and blocks a row has."""
+
+    score_ptr: tl.tensor
+    highest_ptr: tl.tensor
+    total_ptr: tl.tensor
+    entries: tl.tensor
+    blocks: tl.tensor
+
+
+class RankingShape(NamedTuple):
+    """Constants of a kernel that ranks pages.
+
+    Args:
+        rows: of scores of each kv head.
+        logits: whether these are logits, and pages ranked by their softmax mass.
+        page_size: tokens in a page.
+        block_pages: pages that a program has room for.
+        blocks: blocks of logits that it has room for.
+        narrowed: whether the pages are those of some superpages (`kernels.select.gpu_coarse_to_fine`).
+    """
+
+    rows: int
+    logits: bool
+    page_size: int
+    block_pages: int
+    blocks: int
+    narrowed: bool = False
+
+
+class SelectionPlan(NamedTuple):
+    """What is known of a selection before a score is.
+
+    Args:
+        total_pages: of the sequence.
+        selected_pages: that will be read.
+        sink_pages: the first of them, which are always read.
+        recent_from: the first of those that are always read at the end.
+        ranked_pages: the others, which compete.
+        wanted: of these.
+    """
+
+    total_pages: tl.tensor
+    selected_pages: tl.tensor
+    sink_pages: tl.tensor
+    recent_from: tl.tensor
+    ranked_pages: tl.tensor
+    wanted: tl.tensor
+
+
+@triton.jit
+def sum_up_logits(logits, visible):
+    """The highest of a block's logits and the sum of exponentials above it, for each row of [rows, pages]."""
+    highest = tl.max(tl.where(visible, logits, float("-inf")), 1)
+    # A block beyond the context has no logit to be above.
+    above = logits - tl.where(highest == float("-inf"), 0.0, highest)[:, None]
+    return highest, tl.sum(tl.where(visible, tl.exp(above), 0.0), 1)
+
+
+@triton.jit
+def load_importance(scores, head, places, visible, SHAPE: tl.constexpr):
+    """What pages of a head are ranked by: their one score, or their rows' mean softmax mass, 0 where not `visible`.
+
+    Args:
+        scores: as `Scores`.
+        places: of the pages' scores in a row.
+        visible: which pages are in the sequence.
+        SHAPE: a `RankingShape`.
+    """
+    ROWS: tl.constexpr = SHAPE.rows
+    # Scores beyond the sequence are loaded, and returned, too: its length need not have come before.
+    score_ptr = scores.score_ptr + head.to(tl.int64) * ROWS * scores.entries
+    if SHAPE.logits:
+        block = tl.arange(0, SHAPE.blocks)
+        used = block < scores.blocks
+        importance = places * 0.0
+        for row in tl.static_range(ROWS):
+            entry = (head * ROWS + row) * scores.blocks + block
+            highs = tl.load(scores.highest_ptr + entry, used, float("-inf"))
+            totals = tl.load(scores.total_ptr + entry, used, 0.0)
+            highest = tl.max(highs, 0)
+            factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
+            logits = tl.load(score_ptr + row * scores.entries + places, places < scores.entries, float("-inf"))
+            importance += tl.where(visible, tl.exp(logits - highest) * factor, 0.0)
+        return importance
+    else:
+        return tl.load(score_ptr + places, places < scores.entries, 0.0)
+
+
+@triton.jit
+def order_keys(scores):
+    """uint32 keys, above 0, in the order of the scores."""
+    # Adding 0.0 turns -0.0 into 0.0: equal scores must have equal bits.
+    bits = (scores + 0.0).to(tl.uint32, bitcast=True)
+    sign, all_bits = tl.full([], 0x80000000, tl.uint32), tl.full([], 0xFFFFFFFF, tl.uint32)
+    # Negative floats order backwards by their bits, positive ones forwards.
+    return tl.where((bits & sign) != 0, bits ^ all_bits, bits | sign)
+
+
+@triton.jit
+def scores_of(keys):
+    """The scores that `order_keys` made keys of."""
+    sign, all_bits = tl.full([], 0x80000000, tl.uint32), tl.full([], 0xFFFFFFFF, tl.uint32)
+    return tl.where((keys & sign) != 0, keys ^ sign, keys ^ all_bits).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def plan_selection(length_ptr, logical_pages, budget, PAGE_SIZE: tl.constexpr):
+    """The `SelectionPlan` for a `PageBudget` and a table of so many pages."""
+    total_pages = tl.minimum(tl.cdiv(tl.load(length_ptr), PAGE_SIZE), logical_pages)
+    selected_pages = tl.minimum(budget.pages, total_pages)
+    recent_from = tl.maximum(total_pages - 1 - budget.recent_pages, 0)
+    ranked_pages = tl.maximum(recent_from - budget.sink_pages, 0)
+    wanted = selected_pages - (total_pages - ranked_pages)
+    return SelectionPlan(total_pages, selected_pages, budget.sink_pages, recent_from, ranked_pages, wanted)
+
+
+@triton.jit
+def page_grid(PAGES: tl.constexpr):
+    """The numbers of so many pages in rows, [PAGES / ROW_PAGES, ROW_PAGES], which `running_count` wants."""
+    return tl.arange(0, PAGES // ROW_PAGES)[:, None] * ROW_PAGES + tl.arange(0, ROW_PAGES)[None, :]
+
+
+@triton.jit
+def running_count(flags):
+    """How many of the flags are set up to each, int32, in the order of the rows.
+
+    Counting along short rows, and then over the rows, measured faster than one long scan (`kernels/NOTES.md`).
+    """
+    flags = flags.to(tl.int32)
+    in_row = tl.sum(flags, 1)
+    return (tl.cumsum(in_row, 0) - in_row)[:, None] + tl.cumsum(flags, 1)
+
+
+@triton.jit
+def place_chosen(ranks, pages, threshold, ties, taken, plan, PAGES: tl.constexpr):
+    """The places of pages in the list of those that are read: of pages above the threshold, the first `ties` at it, and
+    those always read.
+
+    Args:
+        ranks: of ranked pages scores or keys, lower ones than any of theirs for others.
+        ranks, pages: as `page_grid` arranges PAGES of them.
+        taken: how many places are taken by earlier pages.
+        plan: as `plan_selection` returns it.
+
+    Returns:
+        int32 places, in the order of the pages, -1 for those not read; and which pages are chosen by their ranks.
+    """
+    chosen = (ranks >= threshold) & (plan.wanted > 0)
+    # Mostly all that are tied get in.
+    if ties < PAGES:
+        tied = ranks == threshold
+        late = tied & (running_count(tied) > ties)
+        chosen = chosen & (late == 0)
+    always = ((pages < plan.sink_pages) | (pages >= plan.recent_from)) & (pages < plan.total_pages)
+    places = taken + running_count(chosen | always) - 1
+    return tl.where((chosen | always) & (places < plan.selected_pages), places, -1), chosen
+
+
+@triton.jit
+def fill_up_list(page_id_ptr, first, end, BLOCK_BUDGET: tl.constexpr):
+    """Write -1 to the places of a list of up to BLOCK_BUDGET pages from `first` up to `end`."""
+    places = tl.arange(0, BLOCK_BUDGET)
+    tl.store(page_id_ptr + places, -1, (places >= first) & (places < end))

@@ -1,0 +1,145 @@
+"""What a whole decode step works on and in, as named tuples for compiled code."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from kernels.attend.cpu import SPLIT_TOKENS, PartialSoftmax
+from kernels.contract import PageBudget, RopeTables, SequenceView
+from kernels.cpu_tools.arrays import CacheArrays
+from kernels.cpu_tools.compile import compiled
+
+# Items are large enough that claiming them costs nothing, and small enough that threads end together.
+LAYER_ROWS, HEAD_ROWS, CHUNK_PAGES = 32, 512, 512
+# A layer's rows in the table of matrices, and columns in that of norms.
+QKV, OUTPUT, GATE_UP, DOWN, MATRICES = 0, 1, 2, 3, 4
+ATTENTION_NORM, QUERY_NORM, KEY_NORM, MLP_NORM = range(4)
+
+
+class StepWeights(NamedTuple):
+    """A model as tables of addresses.
+
+    Args:
+        matrices: int64 [layers * MATRICES + 1, columns], see `products.describe_matrix`; the last is the head.
+        norms: int64 [layers, 4], addresses of float32 weights; 0 for what the model does not have.
+        final_norm: an address too.
+        epsilon: float32, of the norms.
+        rope: two arrays.
+    """
+
+    matrices: np.ndarray
+    norms: np.ndarray
+    final_norm: int
+    epsilon: np.float32
+    rope: RopeTables
+
+
+class StepAttention(NamedTuple):
+    """What a step attends to.
+
+    Args:
+        cache: of all layers.
+        sequence: its length, a number, counts the token of the step.
+        budget: of the layers that select.
+        scale: float32, of the logits.
+        dense_layers: the first layers, which read every page.
+    """
+
+    cache: CacheArrays
+    sequence: SequenceView
+    budget: PageBudget
+    scale: np.float32
+    dense_layers: int
+
+
+class StepShape(NamedTuple):
+    """The numbers that arrays are allocated and loops run by; `pages` and `chunks` of them are the sequence's."""
+
+    layers: int
+    query_heads: int
+    kv_heads: int
+    head_dim: int
+    score_rows: int
+    page_size: int
+    pages: int
+    chunks: int
+
+
+class StepShared(NamedTuple):
+    """What the threads of a step write for each other; float32 where nothing else is said.
+
+    Args:
+        progress: counters of the phases, see `work_sharing`.
+        residual: [hidden_size]; at first the token's embedding.
+        projected: [(query_heads + 2 * kv_heads) * head_dim], queries, keys and values before norm and rotation.
+        gated: [intermediate_size].
+        partials: [kv_heads, splits, ...] of the layer's attention.
+        scores: [kv_heads, score_rows, pages]; if they are logits, their exponentials over a chunk's maximum.
+        chunk_maxima, chunk_totals: [kv_heads, score_rows, chunks], of these exponentials.
+        page_ids: int32 [selecting layers, kv_heads, budget], a result.
+        missed_mass: [selecting layers, kv_heads], a result.
+        logits: [vocab_size], the result.
+    """
+
+    progress: np.ndarray
+    residual: np.ndarray
+    projected: np.ndarray
+    gated: np.ndarray
+    partials: PartialSoftmax
+    scores: np.ndarray
+    chunk_maxima: np.ndarray
+    chunk_totals: np.ndarray
+    page_ids: np.ndarray
+    missed_mass: np.ndarray
+    logits: np.ndarray
+
+
+class StepWorkspace(NamedTuple):
+    """What one thread works in; float32 where nothing else is said.
+
+    Args:
+        inputs: as `products.order_inputs` lays them out.
+        normed: [hidden_size].
+        queries: [query_heads, head_dim], rotated; `keys` [1, kv_heads, head_dim] likewise.
+        attended: [query_heads * head_dim].
+        query_vectors: [kv_heads, vectors, score_rows, head_dim], see `page_scores.make_query_vectors`.
+        split_logits: [group, SPLIT_TOKENS].
+        importance: [pages]; `ranks` uint32 and `candidates` int32 of the same length, see `select_pages.select_best`.
+        factors: [chunks].
+        products: [3, LAYER_ROWS].
+    """
+
+    inputs: np.ndarray
+    normed: np.ndarray
+    queries: np.ndarray
+    keys: np.ndarray
+    attended: np.ndarray
+    query_vectors: np.ndarray
+    split_logits: np.ndarray
+    importance: np.ndarray
+    ranks: np.ndarray
+    candidates: np.ndarray
+    factors: np.ndarray
+    products: np.ndarray
+
+
+@compiled
+def make_workspace(shape, vectors, hidden_size, input_floats):
+    """A `StepWorkspace` for summaries of so many vectors."""
+    group = shape.query_heads // shape.kv_heads
+    return StepWorkspace(
+        np.empty(input_floats, np.float32),
+        np.empty(hidden_size, np.float32),
+        np.empty((shape.query_heads, shape.head_dim), np.float32),
+        np.empty((1, shape.kv_heads, shape.head_dim), np.float32),
+        np.empty(shape.query_heads * shape.head_dim, np.float32),
+        np.empty((shape.kv_heads, vectors, shape.score_rows, shape.head_dim), np.float32),
+        np.empty((group, SPLIT_TOKENS), np.float32),
+        np.empty(shape.pages, np.float32),
+        np.empty(shape.pages, np.uint32),
+        np.empty(shape.pages, np.int32),
+        np.empty(shape.chunks, np.float32),
+        np.empty((3, LAYER_ROWS), np.float32),
+    )

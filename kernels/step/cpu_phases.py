@@ -1,0 +1,339 @@
+"""The phases of a decode step, each a function that threads call together (see `work_sharing`); Numba.
+
+A layer has six: the projection of queries, keys and values; append and scores; selection and attention; the output
+projection; gate and up; down. The head follows the last layer. Whoever claims a phase's first item prepares for himself
+what its items need; the same functions as in the single operators do the work.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kernels.append.cpu import append_tokens
+from kernels.attend.cpu import SPLIT_TOKENS, PartialSoftmax, Split, attend_split, merge_splits
+from kernels.cpu_tools.arrays import BOUNDS, layer_of
+from kernels.cpu_tools.compile import compiled
+from kernels.cpu_tools.exponentials import exponentiate
+from kernels.cpu_tools.vectors import address_of, largest_of, load_float
+from kernels.cpu_tools.work_sharing import claim, finish, wait
+from kernels.linear.cpu_products import OUT_CHANNELS, dot_float32, multiply_rows, order_inputs
+from kernels.score.cpu import make_query_vectors, score_pages
+from kernels.select.cpu import add_softmax_mass, merge_softmax, select_best
+from kernels.step.cpu_data import (
+    ATTENTION_NORM,
+    CHUNK_PAGES,
+    DOWN,
+    GATE_UP,
+    HEAD_ROWS,
+    KEY_NORM,
+    LAYER_ROWS,
+    MATRICES,
+    MLP_NORM,
+    OUTPUT,
+    QKV,
+    QUERY_NORM,
+)
+
+PROJECT_PHASE, SCORE_PHASE, ATTEND_PHASE, OUTPUT_PHASE, GATE_UP_PHASE, DOWN_PHASE, PHASES = range(7)
+
+
+@compiled
+def count_phases(layers, kv_heads):
+    """Rows of `progress`: the layers' phases, the head's, and one for each selection, which attention waits for."""
+    return layers * PHASES + 1 + layers * kv_heads
+
+
+@compiled
+def project(weights, layer, shared, workspace):
+    """Queries, keys and values of a layer."""
+    matrix, norm = weights.matrices[layer * MATRICES + QKV], weights.norms[layer, ATTENTION_NORM]
+    phase = layer * PHASES + PROJECT_PHASE
+    _multiply_normed(matrix, norm, weights.epsilon, phase, LAYER_ROWS, shared, workspace, shared.projected)
+
+
+@compiled
+def multiply_head(weights, shared, workspace):
+    """The logits."""
+    layers = len(weights.norms)
+    matrix, phase = weights.matrices[layers * MATRICES], layers * PHASES
+    _multiply_normed(
+        matrix, weights.final_norm, weights.epsilon, phase, HEAD_ROWS, shared, workspace, shared.logits
+    )
+
+
+@compiled
+def _multiply_normed(matrix, norm, epsilon, phase, item_rows, shared, workspace, out):
+    """Multiply the normed residual with a matrix, in items of so many rows."""
+    progress, residual, normed, inputs = shared.progress, shared.residual, workspace.normed, workspace.inputs
+    items = (matrix[OUT_CHANNELS] + item_rows - 1) // item_rows
+    ready = False
+    item = claim(progress, phase)
+    while item < items:
+        if not ready:
+            _norm(residual, norm, epsilon, normed)
+            order_inputs(matrix, normed, inputs)
+            ready = True
+        first, end = item * item_rows, min((item + 1) * item_rows, len(out))
+        multiply_rows(matrix, first, end, inputs, out[first:end])
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+
+
+@compiled
+def append_and_score(weights, layer, attention, shape, shared, workspace):
+    """Append the new key and value, and score the pages chunk by chunk where the layer selects.
+
+    Returns:
+        Whether the thread's workspace has the layer's queries.
+    """
+    progress, phase = shared.progress, layer * PHASES + SCORE_PHASE
+    sequence, cache = attention.sequence, layer_of(attention.cache, layer)
+    group = shape.query_heads // shape.kv_heads
+    sparse = layer >= attention.dense_layers
+    items = shape.chunks if sparse else 1
+    ready = False
+    item = claim(progress, phase)
+    while item < items:
+        if not ready:
+            _rotate_queries(weights, layer, sequence, shared.projected, workspace.queries)
+            for head in range(shape.kv_heads):
+                queries = workspace.queries[head * group : (head + 1) * group]
+                make_query_vectors(queries, cache.kind, attention.scale, workspace.query_vectors[head])
+            ready = True
+        # The longest item first: it holds the new key's page, and alone also appends.
+        item = items - 1 - item
+        if item == items - 1:
+            _append(weights, layer, cache, sequence, shared.projected, workspace.keys)
+        if sparse:
+            first, end = item * CHUNK_PAGES, min((item + 1) * CHUNK_PAGES, shape.pages)
+            score_pages(workspace.query_vectors, cache, sequence.page_table, first, end, shared.scores)
+            if cache.kind != BOUNDS:
+                _exponentiate_chunk(item, first, end, shared)
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+    return ready
+
+
+@compiled
+def _append(weights, layer, cache, sequence, projected, keys):
+    """Norm and rotate the new keys, which lie with the values behind the queries, and append both."""
+    kv_heads, _, head_dim = cache.key_pages.shape[1:]
+    heads = projected[len(projected) - 2 * kv_heads * head_dim :].reshape(2 * kv_heads, head_dim)
+    position = sequence.length_tokens - 1
+    cosines, sines = weights.rope.cosines[position], weights.rope.sines[position]
+    _norm_and_rotate(heads[:kv_heads], weights.norms[layer, KEY_NORM], weights.epsilon, cosines, sines, keys[0])
+    append_tokens(keys, heads[kv_heads:].reshape(1, kv_heads, head_dim), cache, sequence)
+
+
+@compiled
+def _rotate_queries(weights, layer, sequence, projected, queries):
+    """Norm and rotate the queries."""
+    heads = projected[: queries.size].reshape(queries.shape)
+    position = sequence.length_tokens - 1
+    cosines, sines = weights.rope.cosines[position], weights.rope.sines[position]
+    _norm_and_rotate(heads, weights.norms[layer, QUERY_NORM], weights.epsilon, cosines, sines, queries)
+
+
+@compiled
+def _exponentiate_chunk(chunk, first, end, shared):
+    """Make exponentials of a chunk's scores, in place."""
+    scores, maxima, totals = shared.scores, shared.chunk_maxima, shared.chunk_totals
+    for head in range(scores.shape[0]):
+        for row in range(scores.shape[1]):
+            logits = scores[head, row, first:end]
+            highest = largest_of(address_of(logits), end - first)
+            maxima[head, row, chunk] = highest
+            totals[head, row, chunk] = exponentiate(logits, highest, logits)
+
+
+@compiled
+def select_and_attend(weights, layer, attention, shape, shared, workspace, has_queries):
+    """Select for each kv head, then attend to the splits of each; those of a head wait for its selection.
+
+    Args:
+        has_queries: what `append_and_score` returned.
+    """
+    progress, phase = shared.progress, layer * PHASES + ATTEND_PHASE
+    first_selection = shape.layers * PHASES + 1 + layer * shape.kv_heads
+    sequence, cache = attention.sequence, layer_of(attention.cache, layer)
+    group, selected = shape.query_heads // shape.kv_heads, layer - attention.dense_layers
+    sparse = selected >= 0
+    count, splits = _count_pages_read(layer, attention, shape)
+    split_pages = SPLIT_TOKENS // shape.page_size
+    selections = shape.kv_heads if sparse else 0
+    items = selections + shape.kv_heads * splits
+    partials, every_page = shared.partials, np.empty(0, np.int32)
+    item = claim(progress, phase)
+    while item < items:
+        if item < selections:
+            page_ids = shared.page_ids[selected, item]
+            shared.missed_mass[selected, item] = _select(
+                item, cache.kind, attention.budget, shared, workspace, page_ids
+            )
+            finish(progress, first_selection + item)
+        else:
+            if not has_queries:
+                _rotate_queries(weights, layer, sequence, shared.projected, workspace.queries)
+                has_queries = True
+            head, index = (item - selections) // splits, (item - selections) % splits
+            page_ids = every_page
+            if sparse:
+                wait(progress, first_selection + head, 1)
+                page_ids = shared.page_ids[selected, head]
+            split = Split(page_ids, index * split_pages, min((index + 1) * split_pages, count), head)
+            partial = PartialSoftmax(
+                partials.maxima[head, index], partials.totals[head, index], partials.attended[head, index]
+            )
+            queries = workspace.queries[head * group : (head + 1) * group]
+            attend_split(queries, cache, sequence, split, attention.scale, workspace.split_logits, partial)
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+
+
+@compiled
+def _count_pages_read(layer, attention, shape):
+    """Pages that each kv head reads in a layer, and the splits that they make."""
+    count = min(attention.budget.pages, shape.pages) if layer >= attention.dense_layers else shape.pages
+    split_pages = SPLIT_TOKENS // shape.page_size
+    return count, (count + split_pages - 1) // split_pages
+
+
+@compiled
+def _select(head, kind, budget, shared, workspace, page_ids):
+    """Select the pages of one kv head from its scores; returns the softmax mass of the others."""
+    scores, importance, factors = shared.scores, workspace.importance, workspace.factors
+    rows = scores.shape[1]
+    importance[:] = 0.0
+    for row in range(rows):
+        if kind == BOUNDS:
+            importance[:] = scores[head, row]
+        else:
+            merge_softmax(shared.chunk_maxima[head, row], shared.chunk_totals[head, row], factors)
+            add_softmax_mass(scores[head, row], factors, CHUNK_PAGES, importance)
+    read = select_best(importance, budget, workspace.ranks, workspace.candidates, page_ids)
+    return np.float32(1.0) - read / np.float32(rows)
+
+
+@compiled
+def add_output(weights, layer, attention, shape, shared, workspace):
+    """Merge the splits, and add the output projection to the residual."""
+    matrix, phase = weights.matrices[layer * MATRICES + OUTPUT], layer * PHASES + OUTPUT_PHASE
+    progress, inputs, attended = shared.progress, workspace.inputs, workspace.attended
+    items = (matrix[OUT_CHANNELS] + LAYER_ROWS - 1) // LAYER_ROWS
+    ready = False
+    item = claim(progress, phase)
+    while item < items:
+        if not ready:
+            _, splits = _count_pages_read(layer, attention, shape)
+            _merge_heads(shared.partials, splits, attended.reshape(shape.query_heads, shape.head_dim))
+            order_inputs(matrix, attended, inputs)
+            ready = True
+        _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+
+
+@compiled
+def _merge_heads(partials, splits, attended):
+    """Merge the first splits of all query heads, to `attended` [query_heads, head_dim]."""
+    maxima, totals, sums = partials
+    group = maxima.shape[2]
+    for head in range(maxima.shape[0]):
+        of_head = PartialSoftmax(maxima[head], totals[head], sums[head])
+        for member in range(group):
+            merge_splits(of_head, splits, member, attended[head * group + member])
+
+
+@compiled
+def gate_and_up(weights, layer, shared, workspace):
+    """`silu(gate) * up`."""
+    matrix, phase = weights.matrices[layer * MATRICES + GATE_UP], layer * PHASES + GATE_UP_PHASE
+    progress, inputs, normed, gated = shared.progress, workspace.inputs, workspace.normed, shared.gated
+    items = (len(gated) + LAYER_ROWS - 1) // LAYER_ROWS
+    ready = False
+    item = claim(progress, phase)
+    while item < items:
+        if not ready:
+            _norm(shared.residual, weights.norms[layer, MLP_NORM], weights.epsilon, normed)
+            order_inputs(matrix, normed, inputs)
+            ready = True
+        _gate_rows(matrix, item, inputs, workspace.products, gated)
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+
+
+@compiled
+def add_down(weights, layer, shared, workspace):
+    """Add the down projection to the residual."""
+    matrix, phase = weights.matrices[layer * MATRICES + DOWN], layer * PHASES + DOWN_PHASE
+    progress, inputs = shared.progress, workspace.inputs
+    items = (matrix[OUT_CHANNELS] + LAYER_ROWS - 1) // LAYER_ROWS
+    ready = False
+    item = claim(progress, phase)
+    while item < items:
+        if not ready:
+            order_inputs(matrix, shared.gated, inputs)
+            ready = True
+        _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
+        finish(progress, phase)
+        item = claim(progress, phase)
+    wait(progress, phase, items)
+
+
+@compiled
+def _norm(hidden, weights, epsilon, normed):
+    """`naive_rms_norm` of a vector; `weights` is an address."""
+    square = dot_float32(address_of(hidden), address_of(hidden), len(hidden))
+    inverse = np.float32(1.0) / np.sqrt(square / np.float32(len(hidden)) + epsilon)
+    for i in range(len(hidden)):
+        normed[i] = hidden[i] * inverse * load_float(weights, i)
+
+
+@compiled
+def _rotate(head, cosines, sines, rotated):
+    half = len(head) // 2
+    for d in range(half):
+        rotated[d] = head[d] * cosines[d] - head[half + d] * sines[d]
+        rotated[half + d] = head[half + d] * cosines[d] + head[d] * sines[d]
+
+
+@compiled
+def _norm_and_rotate(heads, norm, epsilon, cosines, sines, rotated):
+    """[heads, head_dim] of queries or keys, normed first if `norm` is an address."""
+    normed = np.empty(heads.shape[1], np.float32)
+    for head in range(len(heads)):
+        if norm != 0:
+            _norm(heads[head], norm, epsilon, normed)
+            _rotate(normed, cosines, sines, rotated[head])
+        else:
+            _rotate(heads[head], cosines, sines, rotated[head])
+
+
+@compiled
+def _add_rows(matrix, item, inputs, products, residual):
+    """Add an item's rows of a product to the residual."""
+    first, end = item * LAYER_ROWS, min((item + 1) * LAYER_ROWS, len(residual))
+    multiply_rows(matrix, first, end, inputs, products)
+    for row in range(first, end):
+        residual[row] += products[row - first]
+
+
+@compiled
+def _gate_rows(matrix, item, inputs, products, gated):
+    """An item's channels of `silu(gate) * up`."""
+    first = item * LAYER_ROWS
+    count = min(first + LAYER_ROWS, len(gated)) - first
+    gates, ups, negated = products[0, :count], products[1, :count], products[2, :count]
+    multiply_rows(matrix, first, first + count, inputs, gates)
+    multiply_rows(matrix, len(gated) + first, len(gated) + first + count, inputs, ups)
+    for row in range(count):
+        # Beyond, e^-gate is no float32; the gate is 0 there in any case.
+        negated[row] = min(-gates[row], np.float32(87.0))
+    exponentiate(negated, np.float32(0.0), negated)
+    for row in range(count):
+        gated[first + row] = gates[row] / (np.float32(1.0) + negated[row]) * ups[row]

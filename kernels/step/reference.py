@@ -1,0 +1,93 @@
+"""All layers of one decode step and the head as one operator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from kernels.append.reference import naive_rotate_and_append
+from kernels.attend.reference import naive_choose_and_attend, naive_dense_decode_attention
+from kernels.contract import (
+    LayerCache,
+    LayerOperands,
+    Matrix,
+    PageBudget,
+    RopeTables,
+    SelectedPages,
+    SequenceView,
+    StepOutcome,
+)
+from kernels.linear.reference import naive_linear_add, naive_norm_linear, naive_norm_swiglu
+
+
+class NaiveWholeStep:
+    """The layers of one model, run on one token.
+
+    Args:
+        layers: operands of each layer.
+        final_norm: [hidden_size].
+        head: [vocab_size, hidden_size].
+        epsilon: of all norms.
+        rope: of all positions.
+    """
+
+    def __init__(
+        self,
+        layers: Sequence[LayerOperands],
+        final_norm: torch.Tensor,
+        head: Matrix,
+        epsilon: float,
+        rope: RopeTables,
+    ) -> None:
+        self._layers = layers
+        self._final_norm = final_norm
+        self._head = head
+        self._epsilon = epsilon
+        self._rope = rope
+
+    def __call__(
+        self,
+        hidden: torch.Tensor,
+        cache: LayerCache,
+        sequence: SequenceView,
+        budget: PageBudget | None,
+        scale: float,
+        dense_layers: int = 0,
+    ) -> StepOutcome:
+        """Run one token, and write its keys and values to the pages.
+
+        Args:
+            hidden: [1, hidden_size], its embedding.
+            cache: of all layers.
+            sequence: the token included.
+            budget: of the layers that select; None where all layers read every page.
+            scale: of the attention's logits.
+            dense_layers: the first layers, which read every page.
+        """
+        residual = hidden.float().clone()
+        first_layer = len(self._layers) if budget is None else dense_layers
+        selections = []
+        for index, layer in enumerate(self._layers):
+            own = cache.layer(index)
+            projected = naive_norm_linear(residual, layer.attention_norm, self._epsilon, layer.qkv, layer.qkv_bias)
+            norms = layer.head_norms(self._epsilon)
+            query = naive_rotate_and_append(projected, norms, self._rope, own, sequence)
+            if index < first_layer:
+                attended = naive_dense_decode_attention(query, own, sequence, scale)
+            else:
+                attended, selected = naive_choose_and_attend(query, own, sequence, budget, scale)
+                selections.append(selected)
+            naive_linear_add(attended.view(1, -1), layer.output, residual, layer.output_bias)
+            gated = naive_norm_swiglu(residual, layer.mlp_norm, self._epsilon, layer.gate_up)
+            naive_linear_add(gated, layer.down, residual)
+        logits = naive_norm_linear(residual, self._final_norm, self._epsilon, self._head)[0].float()
+        return StepOutcome(logits, _stack(selections), first_layer)
+
+
+def _stack(selections: Sequence[SelectedPages]) -> SelectedPages | None:
+    """What several layers selected, as `StepOutcome` holds it."""
+    if not selections:
+        return None
+    ids, counts, masses = zip(*selections, strict=True)
+    return SelectedPages(torch.stack(ids), counts[0], None if masses[0] is None else torch.stack(masses))
