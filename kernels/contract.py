@@ -31,28 +31,24 @@ class Summary(NamedTuple):
     """What stands for the keys of a page: vectors taken element-wise over them.
 
     Args:
-        name: "bounds" is minimum and maximum (arXiv 2406.10774), "mean" the mean, "spread" the mean and the mean
-            absolute deviation (ArkVale, NeurIPS 2024).
+        name: "bounds" is minimum and maximum (arXiv 2406.10774), "mean" the mean.
         vectors: how many.
         scores_are_logits: whether a page's score is a logit for each query head, of which a softmax over the pages
             makes attention; else it is one upper bound of logits for each kv head.
         is_bounds: whether vectors in 8 bits are rounded outwards, so that they stay bounds.
-        has_superpages: whether the summary of a superpage follows from those of its pages.
     """
 
     name: str
     vectors: int
     scores_are_logits: bool
     is_bounds: bool
-    has_superpages: bool
 
 
 SUMMARIES = {
     summary.name: summary
     for summary in (
-        Summary("bounds", vectors=2, scores_are_logits=False, is_bounds=True, has_superpages=True),
-        Summary("mean", vectors=1, scores_are_logits=True, is_bounds=False, has_superpages=True),
-        Summary("spread", vectors=2, scores_are_logits=True, is_bounds=False, has_superpages=False),
+        Summary("bounds", vectors=2, scores_are_logits=False, is_bounds=True),
+        Summary("mean", vectors=1, scores_are_logits=True, is_bounds=False),
     )
 }
 
@@ -82,7 +78,7 @@ class CacheLayout:
         summary_levels: 2 keeps summaries of superpages too.
 
     Raises:
-        ValueError: if there are no such levels of this summary.
+        ValueError: for other levels than 1 and 2.
     """
 
     page_size: int
@@ -94,8 +90,8 @@ class CacheLayout:
     summary_levels: int = 1
 
     def __post_init__(self) -> None:
-        if not 1 <= self.summary_levels <= (2 if self.summary.has_superpages else 1):
-            raise ValueError(f"summary_levels {self.summary_levels} do not exist for {self.summary.name!r}")
+        if self.summary_levels not in (1, 2):
+            raise ValueError(f"summary_levels must be 1 or 2, got {self.summary_levels}")
 
     @property
     def is_float8(self) -> bool:

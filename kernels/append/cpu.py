@@ -14,7 +14,7 @@ from kernels.contract import (
     RopeTables,
     SequenceView,
 )
-from kernels.cpu_tools.arrays import BOUNDS, SPREAD, cache_arrays, sequence_arrays
+from kernels.cpu_tools.arrays import BOUNDS, cache_arrays, sequence_arrays
 from kernels.cpu_tools.checks import require_cache
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.vectors import address_of, load_element, store_element
@@ -41,21 +41,9 @@ def _summarise_mean(page_keys, filled, mean):
 
 
 @compiled
-def _summarise_spread(page_keys, filled, mean, deviation):
-    _summarise_mean(page_keys, filled, mean)
-    weight = np.float32(1.0) / np.float32(filled)
-    deviation[:] = 0.0
-    for slot in range(filled):
-        for d in range(page_keys.shape[1]):
-            deviation[d] += abs(page_keys[slot, d] - mean[d]) * weight
-
-
-@compiled
 def _summarise(page_keys, filled, kind, vectors):
     if kind == BOUNDS:
         _summarise_bounds(page_keys, filled, vectors[0], vectors[1])
-    elif kind == SPREAD:
-        _summarise_spread(page_keys, filled, vectors[0], vectors[1])
     else:
         _summarise_mean(page_keys, filled, vectors[0])
 

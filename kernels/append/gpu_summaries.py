@@ -24,11 +24,7 @@ def summarise_keys(page_keys, filled, tokens, vector: tl.constexpr, LAYOUT: tl.c
         else:
             return tl.max(tl.where(filled, page_keys, float("-inf")), 0)
     else:
-        mean = tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens
-        if vector == 0:
-            return mean
-        else:
-            return tl.sum(tl.where(filled, tl.abs(page_keys - mean[None, :]), 0.0), 0) / tokens
+        return tl.sum(tl.where(filled, page_keys, 0.0), 0) / tokens
 
 
 @triton.jit

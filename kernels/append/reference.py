@@ -75,12 +75,9 @@ def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int, place: s
 
 def _summarise(page_keys: torch.Tensor, summary: Summary) -> torch.Tensor:
     """[kv_heads, tokens, head_dim] -> [kv_heads, vectors, head_dim]."""
-    if summary.name == "bounds":
+    if summary.is_bounds:
         return torch.stack((page_keys.amin(dim=1), page_keys.amax(dim=1)), dim=1)
-    mean = page_keys.mean(dim=1, keepdim=True)
-    if summary.name == "mean":
-        return mean
-    return torch.cat((mean, (page_keys - mean).abs().mean(dim=1, keepdim=True)), dim=1)
+    return page_keys.mean(dim=1, keepdim=True)
 
 
 def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
@@ -103,12 +100,11 @@ def summarise_superpage(vectors: torch.Tensor, tokens: torch.Tensor, summary: Su
     Args:
         vectors: float32 [pages, kv_heads, vectors, head_dim].
         tokens: [pages], of each.
-        summary: one that has superpages.
 
     Returns:
         float32 [kv_heads, vectors, head_dim].
     """
-    if summary.name == "bounds":
+    if summary.is_bounds:
         return torch.stack((vectors[:, :, 0].amin(dim=0), vectors[:, :, 1].amax(dim=0)), dim=1)
     weights = (tokens / tokens.sum()).to(vectors.device, torch.float32)
     return torch.einsum("phvd,p->hvd", vectors, weights)

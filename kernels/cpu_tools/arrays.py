@@ -10,8 +10,8 @@ import torch
 from kernels.contract import LayerCache, SequenceView
 from kernels.cpu_tools.compile import compiled
 
-BOUNDS, SPREAD, MEAN = 0, 1, 2
-KINDS = {"bounds": BOUNDS, "spread": SPREAD, "mean": MEAN}
+BOUNDS, MEAN = 0, 1
+KINDS = {"bounds": BOUNDS, "mean": MEAN}
 
 
 class CacheArrays(NamedTuple):

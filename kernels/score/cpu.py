@@ -6,7 +6,7 @@ import numpy as np
 import torch
 
 from kernels.contract import LayerCache, SequenceView
-from kernels.cpu_tools.arrays import BOUNDS, SPREAD, cache_arrays, sequence_arrays
+from kernels.cpu_tools.arrays import BOUNDS, cache_arrays, sequence_arrays
 from kernels.cpu_tools.checks import require_cache, require_query
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.vectors import QueryVectors, SummaryRun, address_of, make_page_scores
@@ -40,8 +40,6 @@ def make_query_vectors(query, kind, scale, query_vectors):
     for member in range(group):
         for d in range(head_dim):
             query_vectors[0, member, d] = query[member, d] * scale
-            if kind == SPREAD:
-                query_vectors[1, member, d] = abs(query[member, d]) * scale
 
 
 @compiled

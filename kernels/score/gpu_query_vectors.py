@@ -107,8 +107,8 @@ def load_query_vectors(
         present = (member < SHAPE.group)[:, None] & (channels < LAYOUT.head_dim)[None, :]
         query_rows = (head * SHAPE.group + member)[:, None] * LAYOUT.head_dim
         vector = tl.load(query_ptr + query_rows + channels[None, :], present, 0.0).to(tl.float32) * scale
-        last_vector = tl.abs(vector)
-        magnitudes = last_vector
+        last_vector = vector
+        magnitudes = tl.abs(vector)
     step = _choose_step(magnitudes, summary_dtype)
     parts = _split_rows(vector, step, part, summary_dtype)
     last_parts = parts if LAYOUT.summary.vectors == 1 else _split_rows(last_vector, step, part, summary_dtype)

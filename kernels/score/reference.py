@@ -14,8 +14,7 @@ def naive_page_scores(
 
     With "bounds" a kv head's pages get one score: the upper bound `sum_d max(q_d min_d, q_d max_d)` of their logits
     (arXiv 2406.10774, algorithm 1), averaged over the group. It is linear in relu(q) and -relu(-q), so these are
-    averaged. With "mean" and "spread" they get one for each query head of the group: `q @ mean`, and
-    `q @ mean + |q| @ deviation`.
+    averaged. With "mean" they get one for each query head of the group: `q @ mean`.
 
     Args:
         query: [query_heads, head_dim], after RoPE.
@@ -42,11 +41,9 @@ def score_summaries(
     if layout.has_int8_summaries:
         summaries = summaries * cache.summary_scales[page_table.long(), :, vectors].unsqueeze(3)
     grouped = query.float().view(layout.kv_heads, -1, layout.head_dim) * scale
-    if layout.summary.name == "bounds":
+    if layout.summary.is_bounds:
         low, high = grouped.clamp(max=0).mean(dim=1), grouped.clamp(min=0).mean(dim=1)
         query_vectors = torch.stack((low, high), dim=1).unsqueeze(1)  # [kv_heads, rows, vectors, head_dim]
-    elif layout.summary.name == "mean":
-        query_vectors = grouped.unsqueeze(2)
     else:
-        query_vectors = torch.stack((grouped, grouped.abs()), dim=2)
+        query_vectors = grouped.unsqueeze(2)
     return torch.einsum("hrvd,phvd->hrp", query_vectors, summaries)

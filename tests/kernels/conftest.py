@@ -102,11 +102,9 @@ def write_summaries(cache: LayerCache, keys: torch.Tensor, physical_pages: list[
     page_size, has_steps = cache.layout.page_size, cache.layout.has_int8_summaries
     for logical, page in enumerate(physical_pages):
         page_keys = keys[logical * page_size : (logical + 1) * page_size].float()
-        mean = page_keys.mean(0)
         parts = {
             "bounds": (page_keys.amin(0), page_keys.amax(0)),
-            "spread": (mean, (page_keys - mean).abs().mean(0)),
-            "mean": (mean,),
+            "mean": (page_keys.mean(0),),
         }[cache.layout.summary.name]
         exact = torch.stack(parts, dim=1)  # [kv_heads, vectors, head_dim]
         if has_steps:

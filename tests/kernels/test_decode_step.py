@@ -192,11 +192,11 @@ def test_a_quantised_matrix_is_an_operand(ops):
     [
         (1, 1, 64, 4, False, False, "bounds"),
         (16, 3, 64, 16, True, True, "mean"),
-        (16, 3, 64, 16, False, False, "spread"),
+        (16, 3, 64, 16, False, False, "mean"),
         (17, 8, 128, 16, False, True, "bounds"),
         (17, 8, 128, 16, True, False, "mean"),
         (30, 4, 80, 8, True, False, "bounds"),
-        (30, 4, 80, 8, False, True, "spread"),
+        (30, 4, 80, 8, False, True, "bounds"),
         (30, 4, 80, 8, True, True, "mean"),
     ],
     full=product(

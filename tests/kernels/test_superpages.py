@@ -15,7 +15,6 @@ from tests.kernels.conftest import empty_cache
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 PAGE_SIZE = 4
-TWO_LEVEL_SUMMARIES = [name for name, summary in SUMMARIES.items() if summary.has_superpages]
 
 
 def with_superpages(case, append=reference.naive_append_keys_values, pieces=(None,)):
@@ -40,7 +39,7 @@ def with_superpages(case, append=reference.naive_append_keys_values, pieces=(Non
         ([65], "bounds", False, torch.float16),
     ],
     full=product(
-        [[1], [64], [65], [3, 62, 63, 64, 65, 66, 150], [130, 131]], TWO_LEVEL_SUMMARIES, [False, True], DTYPES
+        [[1], [64], [65], [3, 62, 63, 64, 65, 66, 150], [130, 131]], SUMMARIES, [False, True], DTYPES
     ),
     implementations=GPU_KERNELS,
 )
@@ -58,7 +57,7 @@ def test_append_summarises_superpages(ops, make_case, pieces, summary, int8, dty
 @cases(
     "tokens summary int8",
     [(1, "mean", True), (5, "bounds", True), (64, "mean", False), (65, "bounds", False), (127, "mean", True)],
-    full=product([1, 5, 64, 65, 127], TWO_LEVEL_SUMMARIES, [False, True]),
+    full=product([1, 5, 64, 65, 127], SUMMARIES, [False, True]),
     implementations=GPU_KERNELS,
 )
 def test_a_step_summarises_its_superpage(ops, make_case, tokens, summary, int8):
@@ -129,7 +128,7 @@ def test_pages_of_the_best_superpages_are_attended(
             torch.testing.assert_close(selected.missed_mass, expected_pages.missed_mass, rtol=1e-3, atol=2e-5)
 
 
-@pytest.mark.parametrize("summary", TWO_LEVEL_SUMMARIES)
+@pytest.mark.parametrize("summary", SUMMARIES)
 def test_a_context_whose_pages_are_all_candidates_is_selected_from_as_a_whole(make_case, summary):
     """The table alone is long: what is chosen is what one level chooses, and the missed mass is the same."""
 
@@ -162,7 +161,7 @@ def test_pages_are_narrowed_down_in_long_contexts_of_two_levels():
     assert reference.scored_summaries(1, 1 << 15, 64) == 1 << 15
 
 
-@pytest.mark.parametrize(("summary", "vectors"), [("spread", 4), ("mean", 3), ("bounds", 3)])
+@pytest.mark.parametrize(("summary", "vectors"), [("mean", 3), ("bounds", 3)])
 def test_vectors_that_are_no_summary_are_refused(ops, summary, vectors):
     layout = CacheLayout(4, 1, 64, torch.float32, SUMMARIES[summary], torch.float32)
     pages, one = torch.zeros((2, 1, 4, 64), device=ops.device), torch.ones(1, dtype=torch.int32, device=ops.device)

@@ -112,7 +112,7 @@ def test_dense_step(assert_close, tokens, weights):
     [
         (63, 0, True, "bounds", torch.float32),
         (300, 1, True, "mean", torch.float32),
-        (300, 0, False, "spread", torch.float32),
+        (300, 0, False, "mean", torch.float32),
         (2300, 0, False, "bounds", torch.float32),
         (2300, 0, True, "mean", torch.float32),
         (63, 0, False, "mean", torch.float16),
