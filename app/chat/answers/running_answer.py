@@ -1,8 +1,8 @@
 """An answer that belongs to the server: a thread makes it, and any number of followers watch.
 
-Who follows gets where the answer is now, then what comes. Of tokens a slow follower gets the newest, of everything
-else it misses nothing. Closing a follower stops nothing; only cancelling the answer does. Knows nothing of how an
-answer is made or kept.
+Who follows gets where the answer is now, then what comes. Of tokens, and of each kind of progress, a slow follower gets
+the newest; passages and the end it never misses. Closing a follower stops nothing; only cancelling the answer does.
+Knows nothing of how an answer is made or kept.
 """
 
 from __future__ import annotations
@@ -152,7 +152,10 @@ class AnswerFollower:
 
     def _put(self, event: AnswerEvent) -> None:
         with self._arrived:
-            if isinstance(event, TokenEvent) and self._waiting and isinstance(self._waiting[-1], TokenEvent):
+            # Each tells the whole of where the answer is. On a busy machine a page takes up to a second for an update,
+            # and would lag further behind with every one.
+            is_newer = self._waiting and type(self._waiting[-1]) is type(event)
+            if is_newer and not isinstance(event, PassagesFound):
                 self._waiting.pop()
             self._waiting.append(event)
             self._arrived.notify_all()

@@ -6,7 +6,14 @@ import threading
 
 import pytest
 
-from app.chat.answers.answer import Finished, PrefillEvent, Queued, TokenEvent
+from app.chat.answers.answer import (
+    DocumentReading,
+    Finished,
+    PassagesFound,
+    PrefillEvent,
+    Queued,
+    TokenEvent,
+)
 from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from quest_core.session_events import PrefillProgress
@@ -61,6 +68,24 @@ def test_two_followers_see_the_same_answer(script):
         # Nobody read meanwhile: of the tokens only the newest is there, with the whole text as new.
         (token,) = [event for event in events if isinstance(event, TokenEvent)]
         assert (token.text_delta, token.answer, token.step) == ("High above the city", "High above the city", 3)
+
+
+def test_a_slow_follower_does_not_lag_behind_progress():
+    found = [PassagesFound(()), PassagesFound(())]
+    read = [DocumentReading("a.pdf", share / 100) for share in range(100)]
+    prefilled = [PrefillEvent(PrefillProgress(0, done, 100, 0.1), None) for done in range(100)]
+    go = threading.Event()
+
+    def events(_):
+        go.wait(30)
+        yield from [*read, *found, *prefilled, END]
+
+    answer = RunningAnswer("Where?", "1", events)
+    answer.start()
+    follower = answer.follow()
+    go.set()
+    answer.join(30)
+    assert list(follower) == [read[-1], *found, prefilled[-1], END]
 
 
 def test_a_quick_follower_sees_each_token_and_the_deltas_make_the_answer(script):
