@@ -28,6 +28,7 @@ from app.evidence.support import AnswerSupport, support_answer
 from app.library import Document, read_document
 from app.measure.evaluation.source_questions import SourceQuestion, holds, plant_facts, written_questions
 from app.measure.machine import describe_machine
+from app.measure.policies.rivals import engine_config, open_session
 from app.measure.sample_text import BOOKS
 from app.settings import AppSettings
 from quest_core.config import QuestConfig, SamplingConfig
@@ -98,7 +99,7 @@ def measure_sources(
     machine = describe_machine(torch.device("cpu"))
     model = ""
     if reads_text:
-        engine = Engine.load(settings.model, settings.engine_config(settings.context_tokens), on_progress)
+        engine = Engine.load(settings.model, engine_config(settings, settings.context_tokens), on_progress)
         model, machine = engine.model_name, describe_machine(engine.device)
         try:
             reader = _Reader(settings, engine, budgets, on_progress)
@@ -137,6 +138,7 @@ class _Reader:
         self, settings: AppSettings, engine: Engine, budgets: Sequence[int], on_progress: Callable[[str], None]
     ) -> None:
         self._engine = engine
+        self._selection = settings.selection
         self._tokenizer = ChatTokenizer(engine.model_folder)
         self._planner = PromptPlanner(self._tokenizer, engine.context_tokens)
         self._baselines = ReadBaselines(lambda text: self._tokenizer.encode(text).token_ids)
@@ -145,7 +147,7 @@ class _Reader:
         self._on_progress = on_progress
 
     def work(self, cases: Sequence[_Case], cancellation: Cancellation) -> Iterator[None]:
-        session = self._engine.new_session()
+        session = open_session(self._engine, self._selection)
         for case in cases:
             document = self._fitting(case.document)
             asked = [
