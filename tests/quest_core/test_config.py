@@ -98,7 +98,6 @@ MODEL = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192))
 NO_NUMBERS = [math.nan, math.inf, -math.inf, "4", None, [4], True, 10**400]
 
 
-@pytest.mark.parametrize("value", NO_NUMBERS, ids=lambda value: str(value)[:8])
 @pytest.mark.parametrize(
     ("make", "name"),
     [
@@ -113,16 +112,17 @@ NO_NUMBERS = [math.nan, math.inf, -math.inf, "4", None, [4], True, 10**400]
         (lambda value: ModelConfig.from_json(_changed(rms_norm_epsilon=value)), "rms_norm_eps"),
     ],
 )
-def test_what_is_no_finite_number_is_refused(make, name, value):
-    with pytest.raises(ValueError, match=name):
-        make(value)
+def test_what_is_no_finite_number_is_refused(make, name):
+    for value in NO_NUMBERS:
+        with pytest.raises(ValueError, match=name):
+            make(value)
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf, 2.0, "4", [4], True, 0, -1, 10**30], ids=str)
 @pytest.mark.parametrize("name", [each.name for each in fields(ModelConfig) if each.type == "int"])
-def test_what_is_no_size_is_refused(name, value):
-    with pytest.raises(ValueError, match=name):
-        ModelConfig.from_json(_changed(**{name: value}))
+def test_what_is_no_size_is_refused(name):
+    for value in (math.nan, math.inf, 2.0, "4", [4], True, 0, -1, 10**30):
+        with pytest.raises(ValueError, match=name):
+            ModelConfig.from_json(_changed(**{name: value}))
 
 
 @pytest.mark.parametrize(

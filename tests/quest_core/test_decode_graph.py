@@ -21,13 +21,11 @@ from quest_core.session import Session
 DENSE = QuestConfig(attention="dense")
 QUEST = QuestConfig(token_budget=96, dense_layers=2)
 BOTH = pytest.mark.parametrize("quest", [DENSE, QUEST], ids=["dense", "quest"])
-SAMPLINGS = [
-    SamplingConfig(max_new_tokens=24),
-    SamplingConfig(max_new_tokens=24, repetition_penalty=1.7),
-    SamplingConfig(max_new_tokens=24, temperature=1.2, seed=3),
-    SamplingConfig(max_new_tokens=24, temperature=1.2, min_p=0.02, repetition_penalty=1.3, seed=4),
-    SamplingConfig(max_new_tokens=24, temperature=1.5, top_p=0.9, top_k=40, seed=5),
-]
+GREEDY = SamplingConfig(max_new_tokens=24)
+PENALTY = SamplingConfig(max_new_tokens=24, repetition_penalty=1.7)
+SAMPLED = SamplingConfig(max_new_tokens=24, temperature=1.2, seed=3)
+MIN_P = SamplingConfig(max_new_tokens=24, temperature=1.2, min_p=0.02, repetition_penalty=1.3, seed=4)
+TOP_P = SamplingConfig(max_new_tokens=24, temperature=1.5, top_p=0.9, top_k=40, seed=5)
 
 
 def warm_up(step):
@@ -72,9 +70,18 @@ def assert_same_steps(left, right):
             assert ours.reads.missed_mass == pytest.approx(theirs.reads.missed_mass, abs=1e-5)
 
 
-@BOTH
-@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "penalty", "sampled", "min-p", "top-p"])
-@pytest.mark.parametrize("length", [1, 95, 250])
+@pytest.mark.parametrize(
+    ("quest", "sampling", "length"),
+    [
+        (QUEST, GREEDY, 1),
+        (DENSE, GREEDY, 95),
+        (QUEST, GREEDY, 250),
+        (DENSE, PENALTY, 250),
+        (QUEST, SAMPLED, 95),
+        (DENSE, MIN_P, 1),
+        (QUEST, TOP_P, 250),
+    ],
+)
 def test_static_steps_equal_eager_ones(new_session, static_session, never, prompt, quest, sampling, length):
     steps, logits = [], []
     for session in (new_session(), static_session()):
@@ -91,12 +98,13 @@ def test_beyond_the_budget_bytes_are_the_same_too(new_session, static_session, n
     steps = []
     for session in (new_session(), static_session()):
         list(session.prefill(prompt(250), never))
-        steps.append([step.kv_bytes_read for step in session.decode(QUEST, SAMPLINGS[0], never)])
+        steps.append([step.kv_bytes_read for step in session.decode(QUEST, GREEDY, never)])
     assert steps[0] == steps[1]
 
 
-@pytest.mark.parametrize("look_ahead", [True, False])
-@pytest.mark.parametrize("sampling", SAMPLINGS, ids=["greedy", "penalty", "sampled", "min-p", "top-p"])
+@pytest.mark.parametrize(
+    ("sampling", "look_ahead"), [(GREEDY, True), (PENALTY, False), (MIN_P, True), (TOP_P, False)]
+)
 def test_answers_in_turns_do_not_disturb_each_other(static_session, new_session, never, prompt, sampling, look_ahead):
     """Forks that share a partly filled page, and a session of its own, one, two and three steps at a time."""
     settings = [(QUEST, 0), (DENSE, 0), (QuestConfig(token_budget=160), 1)]
@@ -127,7 +135,7 @@ def test_the_budget_may_change_between_answers(static_session, new_session, neve
         list(session.prefill(prompt(200), never))
         answers.append([])
         for budget in budgets:
-            answers[-1] += session.decode(QuestConfig(token_budget=budget), SAMPLINGS[0], never)
+            answers[-1] += session.decode(QuestConfig(token_budget=budget), GREEDY, never)
             list(session.prefill(session.tokens + [5, 6, 7], never))
     assert_same_steps(*answers)
 
@@ -198,14 +206,14 @@ def test_the_token_at_hand_counts_when_no_page_is_left_for_the_next(tiny_engine,
     assert next(session.decode(DENSE, SamplingConfig(), never)).context_tokens == 160
 
 
-@pytest.mark.parametrize("look_ahead", [True, False])
-@pytest.mark.parametrize("value", [float("nan"), float("-inf")])
-@BOTH
+@pytest.mark.parametrize(
+    ("quest", "value", "look_ahead"), [(QUEST, float("nan"), True), (DENSE, float("-inf"), False)]
+)
 def test_logits_that_are_no_numbers_end_the_answer_by_name(
     tiny_engine, new_session, static_session, generate, never, prompt, monkeypatch, quest, value, look_ahead
 ):
     """Static and eager steps alike, after the same token; what was there before them stays."""
-    expected = generate(new_session(), prompt(150), quest, SAMPLINGS[0])
+    expected = generate(new_session(), prompt(150), quest, GREEDY)
     decode, drawn = tiny_engine.decoder.decode, []
 
     def decode_badly(*arguments):
@@ -216,11 +224,11 @@ def test_logits_that_are_no_numbers_end_the_answer_by_name(
         list(session.prefill(prompt(150), never))
         with monkeypatch.context() as patch, pytest.raises(NotANumberError):
             patch.setattr(tiny_engine.decoder, "decode", decode_badly)
-            for step in session.decode(quest, SAMPLINGS[0], never, look_ahead=look_ahead):
+            for step in session.decode(quest, GREEDY, never, look_ahead=look_ahead):
                 drawn.append(step.token_id)
         assert drawn == expected[: len(drawn)] and 4 <= len(drawn) <= 5
         assert session.tokens == prompt(150) + drawn[: len(session.tokens) - 150]
-        assert generate(session, prompt(150), quest, SAMPLINGS[0]) == expected
+        assert generate(session, prompt(150), quest, GREEDY) == expected
 
 
 def test_logits_of_the_prompt_that_are_no_numbers_are_named(new_session, static_session, never, prompt):
@@ -228,7 +236,7 @@ def test_logits_of_the_prompt_that_are_no_numbers_are_named(new_session, static_
         list(session.prefill(prompt(150), never))
         session.adopt_cache(session.tokens, session.logits * float("nan"))
         with pytest.raises(NotANumberError):
-            next(session.decode(QUEST, SAMPLINGS[0], never))
+            next(session.decode(QUEST, GREEDY, never))
         with pytest.raises(NotANumberError):
             next(session.score([5], QUEST, never))
 
@@ -238,7 +246,7 @@ def test_the_trace_may_be_left_out(static_session, never, prompt):
     for trace_reads in (True, False):
         session = static_session()
         list(session.prefill(prompt(200), never))
-        steps.append(list(session.decode(QUEST, SAMPLINGS[0], never, trace_reads)))
+        steps.append(list(session.decode(QUEST, GREEDY, never, trace_reads)))
     assert [step.token_id for step in steps[0]] == [step.token_id for step in steps[1]]
     assert steps[0][-1].kv_bytes_read > 0 == steps[1][-1].kv_bytes_read
     assert steps[1][-1].reads is None

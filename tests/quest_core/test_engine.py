@@ -11,9 +11,9 @@ from quest_core.cache_layout import cache_layout
 from quest_core.config import SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.model_source import ModelError
+from tests.quest_core.conftest import FAMILIES
 
 DENSE = QuestConfig(attention="dense")
-PROMPT_LENGTHS = [1, 15, 16, 17, 250]
 
 
 def transformers_greedy(model: torch.nn.Module, token_ids: list[int], new_tokens: int) -> list[int]:
@@ -25,7 +25,12 @@ def transformers_greedy(model: torch.nn.Module, token_ids: list[int], new_tokens
     return output[0, len(token_ids) :].tolist()
 
 
-@pytest.mark.parametrize("length", PROMPT_LENGTHS)
+# Every family, and one at the ends of pages too.
+@pytest.mark.parametrize(
+    ("any_family", "length"),
+    [(family, length) for family in FAMILIES for length in (17, 250)] + [("smollm2", length) for length in (1, 15, 16)],
+    indirect=["any_family"],
+)
 def test_dense_greedy_equals_transformers_in_every_family(any_family, generate, prompt, length):
     reference, engine = any_family
     session = engine.new_session()

@@ -128,13 +128,13 @@ SIZES = [
 
 
 @pytest.mark.parametrize("name", SIZES)
-@pytest.mark.parametrize("value", [-1, 0, 7, 10**6, 10**7, 10**12, 10**40, 1.5, math.nan, "9", [9], {}, True], ids=str)
-def test_a_size_that_is_not_the_tensors_is_refused(folder, name, value):
-    if name == "max_position_embeddings" and value in (7, 10**6, 10**7):
-        return  # a window is the config's own affair
-    change_config(folder, **{name: value})
-    said = complaint(folder)
-    assert str(folder) in said or "window of" in said
+def test_a_size_that_is_not_the_tensors_is_refused(folder, name):
+    # Which window it has is for the config alone to say.
+    sizes = [] if name == "max_position_embeddings" else [7, 10**6, 10**7]
+    for value in (*sizes, -1, 0, 10**12, 10**40, 1.5, math.nan, "9", [9], {}, True):
+        change_config(folder, **{name: value})
+        said = complaint(folder)
+        assert str(folder) in said or "window of" in said
 
 
 def test_the_tensors_are_held_against_the_config(folder):

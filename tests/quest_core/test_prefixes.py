@@ -122,9 +122,20 @@ def test_pages_that_do_not_fit_are_refused(pool):
     assert pool.free_pages == 32
 
 
-@pytest.mark.parametrize("summary, kv_bits", [("bounds", 16), ("mean", 16), ("mean", 8)])
-@pytest.mark.parametrize("cut", [1, 15, 16, 17, 27, 250, 260])
-def test_sharing_changes_no_sequence_nor_its_superpages(summary, kv_bits, cut):
+@pytest.mark.parametrize(
+    ("cut", "summary", "kv_bits"),
+    [
+        (1, "mean", 8),
+        (15, "bounds", 16),
+        (16, "mean", 16),
+        (17, "bounds", 16),
+        (27, "mean", 8),
+        (250, "bounds", 16),
+        (250, "mean", 8),
+        (260, "mean", 16),
+    ],
+)
+def test_sharing_changes_no_sequence_nor_its_superpages(cut, summary, kv_bits):
     """Two sequences part in the middle of pages and superpages: both are as if they had been written alone."""
     page_size = 16
     dtype = FLOAT8 if kv_bits == 8 else torch.float32

@@ -32,10 +32,21 @@ def scales_in(request, monkeypatch):
     return request.param
 
 
-@pytest.mark.parametrize("bits", [8, 4])
-@pytest.mark.parametrize("group_size", [32, 64, 128])
-@pytest.mark.parametrize("shape", [(49, 576), (5, 80), (3, 1)], ids=str)
-@pytest.mark.parametrize(("offset", "size"), [(0.0, 1.0), (5.0, 1e-3), (-3.0, 0.1), (0.0, 1e-5), (0.0, 300.0)])
+# Rows of one group, of several, and with padding in the last one.
+@pytest.mark.parametrize(
+    ("bits", "group_size", "shape", "offset", "size"),
+    [
+        (8, 32, (49, 576), 0.0, 1.0),
+        (4, 32, (49, 576), 5.0, 1e-3),
+        (8, 64, (49, 576), 0.0, 1e-5),
+        (4, 128, (49, 576), -3.0, 0.1),
+        (8, 32, (5, 80), 0.0, 300.0),
+        (4, 64, (5, 80), 0.0, 1.0),
+        (8, 128, (3, 1), 5.0, 1e-3),
+        (4, 32, (3, 1), 0.0, 300.0),
+    ],
+    ids=str,
+)
 def test_each_weight_comes_back_within_half_a_step(scales_in, shape, group_size, bits, offset, size):
     weights = draw(shape, offset, size)
     matrix = quantize(weights, bits, group_size, ranges_kept=(1.0,))
