@@ -20,7 +20,6 @@ from quest_core.session import Session
 
 DENSE = QuestConfig(attention="dense")
 QUEST = QuestConfig(token_budget=96, dense_layers=2)
-BOTH = pytest.mark.parametrize("quest", [DENSE, QUEST], ids=["dense", "quest"])
 GREEDY = SamplingConfig(max_new_tokens=24)
 PENALTY = SamplingConfig(max_new_tokens=24, repetition_penalty=1.7)
 SAMPLED = SamplingConfig(max_new_tokens=24, temperature=1.2, seed=3)
@@ -295,21 +294,24 @@ def test_shapes():
     assert [table_pages_for(pages, 40) for pages in (1, 8, 9, 16, 17, 33, 40)] == [8, 8, 16, 16, 32, 40, 40]
 
 
-@BOTH
 @pytest.mark.slow
 @pytest.mark.parametrize("graphs", [run_eagerly], indirect=True)
-def test_the_gpus_kernels_take_the_static_buffers(tiny_engine, new_session, static_session, never, prompt, quest):
-    """In Triton's interpreter: tables longer than the sequence, lengths on the device alone."""
+def test_the_gpus_kernels_take_the_static_buffers(tiny_engine, new_session, static_session, never, prompt):
+    """In Triton's interpreter: tables longer than the sequence, lengths on the device alone; dense layers too."""
     triton = pytest.importorskip("triton")
     if not triton.knobs.runtime.interpret:
         pytest.skip("kernels are compiled where there is a GPU; test_on_gpu.py runs them there")
     import kernels.gpu
 
-    steps = []
-    for make, operators in ((new_session, tiny_engine.decoder.kernels), (static_session, kernels.gpu)):
+    decoder, steps = tiny_engine.decoder, []
+    for make, operators, whole_step in (
+        (new_session, decoder.kernels, decoder._whole_step),
+        (static_session, kernels.gpu, None),
+    ):
         session = make()
         list(session.prefill(prompt(157), never))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(tiny_engine.decoder, "kernels", operators)
-            steps.append(list(session.decode(quest, SamplingConfig(max_new_tokens=6), never)))
+            patch.setattr(decoder, "kernels", operators)
+            patch.setattr(decoder, "_whole_step", whole_step)
+            steps.append(list(session.decode(QUEST, SamplingConfig(max_new_tokens=2), never)))
     assert_same_steps(*steps)
