@@ -241,7 +241,7 @@ def take_launcher_pid(environment: MutableMapping[str, str] = os.environ) -> int
 
 
 # How long OpenMP's threads spin for the next parallel part before they sleep. By default they spin for milliseconds,
-# and where other programs want the same cores they spin while the others compute: kernels/NOTES.md has what it costs.
+# and where other programs want the same cores they spin while the others compute: docs/kernels.md has what it costs.
 # GNU's (torch on Linux) counts rounds, LLVM's and Intel's (macOS, Windows) milliseconds.
 _OPENMP_SPINNING = {"GOMP_SPINCOUNT": "20000", "KMP_BLOCKTIME": "1"}
 

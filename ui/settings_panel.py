@@ -110,7 +110,7 @@ def presets_markup() -> str:
         f"<dt>{html.escape(preset.title)}</dt><dd>{html.escape(preset.promise)}</dd>" for preset in PRESETS
     )
     losses = " ".join(html.escape(preset.small_print) for preset in PRESETS)
-    return f"<dl>{promises}</dl><p>{losses} On novels, with the embedded model; see EVALUATION.md.</p>"
+    return f"<dl>{promises}</dl><p>{losses} On novels, with the embedded model; see docs/evaluation.md.</p>"
 
 
 def preset_name(attention: str, token_budget: float) -> str:

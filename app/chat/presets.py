@@ -12,8 +12,8 @@ from quest_core.config import QuestConfig
 class Preset:
     """Attention and budget under one name.
 
-    `measured_loss` is perplexity over that of dense attention, with the default selection: EVALUATION.md, "Result".
-    `promise` says the same to somebody who reads a book.
+    `measured_loss` is perplexity over that of dense attention, with the default selection; docs/evaluation.md has it
+    under "Result". `promise` says the same to somebody who reads a book.
     """
 
     name: str

@@ -1,7 +1,7 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
 Among few pages, or those that superpages leave of many, every program that attends selects for itself, from keys in its
-registers, and goes on with its split of the list, which spares a launch (`kernels/NOTES.md`). Else selection among many
+registers, and goes on with its split of the list, which spares a launch (`docs/kernels.md`). Else selection among many
 pages is a launch, or several, of its own.
 """
 

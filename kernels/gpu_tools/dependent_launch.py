@@ -9,7 +9,7 @@ The next kernel may start when the programs of this one end, or as soon as all o
 places and registers from those that work (the kernels of attention took a tenth longer). It is called after the wait:
 called before, by one kernel after the other, it would let several kernels wait at once. Where the next kernel has much
 shared memory and this one little it can cost more than it brings: those that start early crowd onto a few
-multiprocessors (`kernels/NOTES.md`).
+multiprocessors (`docs/kernels.md`).
 
 The rule that keeps this right: every kernel so launched calls `wait_for_previous_kernel` before it writes anything, and
 before it reads anything that the kernel before it may have written. A kernel lets the next one start only after its own

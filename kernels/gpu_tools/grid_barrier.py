@@ -54,6 +54,6 @@ def programs_meet(grid: tuple[int, ...], device: torch.device) -> bool:
     """Whether the programs of a launch are to meet: those that have a multiprocessor each.
 
     They run at the same time whatever they need. Two on a multiprocessor would wait longer for the last of them than
-    it takes to do the work of all (`kernels/NOTES.md`).
+    it takes to do the work of all (`docs/kernels.md`).
     """
     return not triton.knobs.runtime.interpret and math.prod(grid) <= multiprocessors(device)

@@ -89,7 +89,7 @@ def load_tile(
 
     Addresses are a tile's, a thread's and a constant for each row, so that rows cost no arithmetic; nor masks, which
     would have each register cleared, where everything is there. A step reads a weight once: it is the first to leave
-    the L2 cache, to what the small kernels around it share (`kernels/NOTES.md`).
+    the L2 cache, to what the small kernels around it share (`docs/kernels.md`).
 
     Args:
         matrix: as `Weights`.

@@ -54,7 +54,7 @@ class Blocks(NamedTuple):
 
 
 # By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on H100 and H200, see
-# kernels/NOTES.md. The integers of `kernels.gpu_tools.integer_tiles` want more rows that share their preparation.
+# docs/kernels.md. The integers of `kernels.gpu_tools.integer_tiles` want more rows that share their preparation.
 BLOCKS = {
     4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 0))),
     8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 0))),

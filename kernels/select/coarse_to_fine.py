@@ -3,7 +3,7 @@
 A *superpage* is `SUPERPAGE_PAGES` consecutive logical pages. Beside its own summary a page keeps that of all keys from
 the start of its superpage to its own end, so that the last page of a superpage speaks for all of it, and sequences that
 share their first pages share these too. Scoring and selecting superpages first leaves a few pages to score, the
-*candidates*, however long the context is. What it costs in quality is in `EVALUATION.md`.
+*candidates*, however long the context is. What it costs in quality is in `docs/evaluation.md`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 SUPERPAGE_PAGES = 16
 # So many candidates for each page that is read, which by perplexity lose nothing; a power of two within these bounds.
 CANDIDATES_PER_PAGE, LEAST_CANDIDATES, MOST_CANDIDATES = 8, 512, 2048
-# Up to so many pages are scored sooner than narrowed down (`kernels/NOTES.md`).
+# Up to so many pages are scored sooner than narrowed down (`docs/kernels.md`).
 MOST_PAGES_SCORED = 4096
 # More of them would take as long to select among as pages do.
 MOST_SUPERPAGES = 8192

@@ -170,7 +170,7 @@ def page_grid(PAGES: tl.constexpr):
 def running_count(flags):
     """How many of the flags are set up to each, int32, in the order of the rows.
 
-    Counting along short rows, and then over the rows, measured faster than one long scan (`kernels/NOTES.md`).
+    Counting along short rows, and then over the rows, measured faster than one long scan (`docs/kernels.md`).
     """
     flags = flags.to(tl.int32)
     in_row = tl.sum(flags, 1)

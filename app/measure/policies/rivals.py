@@ -1,6 +1,6 @@
 """The rivals of Quest by name, and sessions that attend as one of them.
 
-`EVALUATION.md` has what each loses.
+`docs/evaluation.md` has what each loses.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What the app and EVALUATION.md say about the estimate of missed attention is what was measured."""
+"""What the app and docs/evaluation.md say about the estimate of missed attention is what was measured."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def test_the_constant_is_what_was_measured(measured):
 
 def test_the_evaluation_tells_that_range(measured):
     least, most = measured
-    text = " ".join((ROOT / "EVALUATION.md").read_text(encoding="utf-8").split())
+    text = " ".join((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
     ranges = re.findall(r"the true share was ([\d.]+) to ([\d.]+) times the estimate", text)
     assert ranges == [(f"{least:.2f}", f"{most:.2f}")]
 
