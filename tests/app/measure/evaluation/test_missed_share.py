@@ -28,7 +28,7 @@ def test_the_constant_is_what_was_measured(measured):
 def test_the_evaluation_tells_that_range(measured):
     least, most = measured
     text = " ".join((ROOT / "docs" / "evaluation.md").read_text(encoding="utf-8").split())
-    ranges = re.findall(r"the true share was ([\d.]+) to ([\d.]+) times the estimate", text)
+    ranges = re.findall(r"the true mass was ([\d.]+) to ([\d.]+) times the estimate", text)
     assert ranges == [(f"{least:.2f}", f"{most:.2f}")]
 
 
