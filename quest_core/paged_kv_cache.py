@@ -244,7 +244,7 @@ class SequenceCache:
         dtype = dtype or (torch.bfloat16 if layout.is_float8 else layout.dtype)
         table = self.page_table[: -(-length_tokens // layout.page_size)]
         if self.pool.device.type == "cpu":
-            from kernels.prefill import cpu as gather_pages
+            from kernels.prefill.cpu import gather_pages
 
             return tuple(tokens.transpose(0, 1) for tokens in gather_pages(cache, table, length_tokens, dtype))
         table = table.long()

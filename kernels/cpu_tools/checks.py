@@ -25,24 +25,36 @@ def require_query(query: torch.Tensor) -> None:
         raise ValueError(f"query must be on the CPU, of {PAGE_DTYPES}, got {query.dtype} on {query.device}")
 
 
-def require_cache(cache: LayerCache) -> None:
-    """Raises ValueError unless a cache, of one layer or of all, is what its layout says and what the loops read.
-
-    They read floating pages, and floating or int8 summaries of one level, contiguous on the CPU.
-    """
+def require_pages(cache: LayerCache) -> None:
+    """Raises ValueError unless a cache's keys and values, of one layer or of all, are floating and contiguous here."""
     layout = cache.layout
     if layout.is_float8:
         raise ValueError("8-bit KV pages are for the GPU: key_pages and value_pages must be floating on the CPU")
     if layout.dtype not in PAGE_DTYPES:
         raise ValueError(f"key_pages must be of {PAGE_DTYPES}, got {layout.dtype}")
+    _require(cache, "key_pages", "value_pages", "key_scales", "value_scales")
+
+
+def require_cache(cache: LayerCache) -> None:
+    """Raises ValueError unless a cache, of one layer or of all, is what its layout says and what the loops read.
+
+    They read floating pages, and floating or int8 summaries of one level, contiguous on the CPU.
+    """
+    require_pages(cache)
+    layout = cache.layout
     if layout.summary_dtype not in (*PAGE_DTYPES, torch.int8) or layout.summary_levels != 1:
         raise ValueError(
             f"summaries must be of one level, of {PAGE_DTYPES} or int8, got {layout.summary_levels} of "
             f"{layout.summary_dtype}"
         )
-    layers, specs = cache.key_pages.shape[:-4], layout.specs(cache.key_pages.shape[-4])
-    for name, tensor in zip(cache._fields[1:], cache[1:], strict=True):
-        spec = specs.get(name)
+    _require(cache, "summaries", "summary_scales")
+
+
+def _require(cache: LayerCache, *names: str) -> None:
+    """Raises ValueError unless these tensors are there, contiguous on the CPU, as the layout says."""
+    layers, specs = cache.key_pages.shape[:-4], cache.layout.specs(cache.key_pages.shape[-4])
+    for name in names:
+        tensor, spec = getattr(cache, name), specs.get(name)
         if spec is None or tensor is None:
             if spec is not tensor:
                 raise ValueError(f"{name} must be there if and only if the layout has it")

@@ -7,7 +7,7 @@ from torch.nn.functional import silu
 
 from kernels.contract import LayerCache, PartialAttention, RopeTables
 from kernels.cpu_tools.arrays import as_array
-from kernels.cpu_tools.checks import require_cache
+from kernels.cpu_tools.checks import require_pages
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.vectors import address_of, copy_elements
 from kernels.float8 import widen
@@ -71,7 +71,7 @@ def gather_pages(
     stores = ((cache.key_pages, cache.key_scales), (cache.value_pages, cache.value_scales))
     if layout.is_float8 or dtype not in (layout.dtype, torch.float32, torch.bfloat16):
         return tuple(_gather_in_torch(pages, scales, page_table, tokens, dtype) for pages, scales in stores)
-    require_cache(cache)
+    require_pages(cache)
     gathered = tuple(torch.empty((tokens, layout.kv_heads, layout.head_dim), dtype=dtype) for _ in range(2))
     for (pages, _), target in zip(stores, gathered, strict=True):
         _gather(as_array(pages), page_table.numpy(), as_array(target))
