@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import itertools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -304,14 +305,26 @@ def test_the_gpus_kernels_take_the_static_buffers(tiny_engine, new_session, stat
     import kernels.gpu
 
     decoder, steps = tiny_engine.decoder, []
+    # Those that read the cache; products would take minutes, and have tests of their own.
+    names, called = ("rotate_and_append", "dense_decode_attention", "choose_and_attend"), set()
+
+    def observed(name):
+        def operator(*arguments):
+            called.add(name)
+            return getattr(kernels.gpu, name)(*arguments)
+
+        return operator
+
+    mixed = vars(decoder.kernels) | {name: observed(name) for name in names}
     for make, operators, whole_step in (
         (new_session, decoder.kernels, decoder._whole_step),
-        (static_session, kernels.gpu, None),
+        (static_session, SimpleNamespace(**mixed), None),
     ):
         session = make()
         list(session.prefill(prompt(157), never))
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(decoder, "kernels", operators)
             patch.setattr(decoder, "_whole_step", whole_step)
-            steps.append(list(session.decode(QUEST, SamplingConfig(max_new_tokens=2), never)))
+            steps.append(list(session.decode(QUEST, SamplingConfig(max_new_tokens=6), never)))
+    assert called == set(names)
     assert_same_steps(*steps)
