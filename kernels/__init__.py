@@ -1,7 +1,7 @@
-"""Operators of the decoder: one folder an operator, with its specification in torch, and its GPU's and CPU's version.
+"""Operators of the decoder: a folder for each kind, with the specification in torch, and the GPU's and CPU's versions.
 
 `contract.py` names the data; `reference.py`, `gpu.py` and `cpu.py` list the operators of the specification and of each
-device, with the same names and signatures. Nothing here knows of models, sessions or text.
+device, with the same signatures. Nothing here knows of models, sessions or text.
 """
 
 # transformers probes a package of this name as if it were Hugging Face's `kernels` and parses its version.

@@ -1,8 +1,8 @@
 """All layers of one decode step and the head in one call, shared by a few threads; Numba.
 
 Between two operators lies no return to Python: a step of a small model would spend more time there than in its
-products. Vectors are float32 whatever the weights and the cache are. The phases of a step are in `step_phases`, what
-they work on in `step_data`.
+products. Vectors are float32 whatever the weights and the cache are. The phases of a step are in `cpu_phases.py`,
+what they work on in `cpu_data.py`.
 """
 
 from __future__ import annotations
