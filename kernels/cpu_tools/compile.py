@@ -14,7 +14,8 @@ from numba import njit
 
 from kernels.cpu_tools.shared_cache import share_cache
 
-_SOURCES = [path.stat() for path in sorted(Path(__file__).parent.glob("*.py"))]
+_KERNELS = Path(__file__).parents[1]
+_SOURCES = [path.stat() for path in _KERNELS.rglob("*.py") if "gpu" not in str(path.relative_to(_KERNELS))]
 _STAMP = max(source.st_mtime for source in _SOURCES), sum(source.st_size for source in _SOURCES)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -56,3 +57,24 @@ def test_processes_side_by_side_compile_a_version_once(tmp_path):
     assert [found for _, _, found in results] == [[totals[dtype] for dtype in order] for order in orders]
     assert sum(misses for misses, _, _ in results) == 3
     assert sum(hits for _, hits, _ in results) == 3
+
+
+def test_code_is_compiled_anew_after_a_change_of_any_other_file_that_it_may_call(tmp_path):
+    kernels = tmp_path / "kernels"
+    shutil.copytree(ROOT / "kernels" / "cpu_tools", kernels / "cpu_tools", ignore=shutil.ignore_patterns("__pycache__"))
+    (kernels / "step").mkdir()
+    callee = kernels / "step" / "cpu.py"
+    callee.touch()
+    (tmp_path / "slow_function.py").write_text(MODULE)
+    environment = os.environ | {"NUMBA_CACHE_DIR": str(tmp_path / "cache"), "PYTHONPATH": str(tmp_path)}
+
+    def count_compilations() -> int:
+        command = [sys.executable, "-c", PROGRAM]
+        result = subprocess.run(
+            command, cwd=tmp_path, env=environment, input="int32\n", stdout=-1, text=True, check=True
+        )
+        return json.loads(result.stdout.splitlines()[-1])[0]
+
+    assert [count_compilations(), count_compilations()] == [1, 0]
+    callee.write_text("CHANGED = True\n")
+    assert count_compilations() == 1
