@@ -25,8 +25,10 @@ EXPONENT_BIAS, EXPONENT_SHIFT = np.int32(127), np.int32(23)
 def exponentiate(logits, highest, weights):
     """Write `e^(logits - highest)` to `weights`, all float32 [n], and return the sum; below e^-87 it is e^-87."""
     # In place, since LLVM gives vectors up where what it reads and what it writes overlap, as callers like to have it.
+    # Copied in a loop, as `compile` says.
     if address_of(weights) != address_of(logits):
-        weights[:] = logits
+        for i in range(len(weights)):
+            weights[i] = logits[i]
     for i in range(len(weights)):
         x = max(weights[i] - highest, LOWEST)
         n = np.floor(x * LOG2_E + np.float32(0.5))

@@ -126,7 +126,9 @@ def _select_pages(scores, pages, budget, logits, page_ids, missed_mass):
                 factor = np.float32(1.0) / exponentiate(row_scores, highest, weights)
                 add_softmax_mass(weights, np.full(1, factor, np.float32), pages, importance)
             else:
-                importance[:] = scores[head, 0, :pages]
+                # A loop, as `compile` says.
+                for page in range(pages):
+                    importance[page] = scores[head, 0, page]
         read = select_best(importance, budget, ranks, candidates, page_ids[head])
         missed_mass[head] = np.float32(1.0) - read / np.float32(rows)
 

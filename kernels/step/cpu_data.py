@@ -9,7 +9,7 @@ import numpy as np
 from kernels.attend.cpu import SPLIT_TOKENS, PartialSoftmax
 from kernels.contract import PageBudget, RopeTables, SequenceView
 from kernels.cpu_tools.arrays import CacheArrays
-from kernels.cpu_tools.compile import compiled
+from kernels.cpu_tools.compile import inlined
 
 # Items are large enough that claiming them costs nothing, and small enough that threads end together.
 LAYER_ROWS, HEAD_ROWS, CHUNK_PAGES = 32, 512, 512
@@ -125,7 +125,7 @@ class StepWorkspace(NamedTuple):
     products: np.ndarray
 
 
-@compiled
+@inlined
 def make_workspace(shape, vectors, hidden_size, input_floats):
     """A `StepWorkspace` for summaries of so many vectors."""
     group = shape.query_heads // shape.kv_heads
