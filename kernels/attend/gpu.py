@@ -34,7 +34,7 @@ from kernels.gpu_tools.checks import (
     shared_memory_bytes,
 )
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
-from kernels.gpu_tools.grid_barrier import programs_meet
+from kernels.gpu_tools.grid_barrier import uses_grid_barrier
 
 # Beyond these a large block would not fit the registers.
 LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
@@ -248,7 +248,7 @@ def plan_attention(selected: bool, room: int, query: torch.Tensor, layout: Cache
         block_tokens=block_tokens,
         splits=splits,
         stages=blocks.stages,
-        meets=programs_meet((kv_heads, splits), device),
+        grid_barrier=uses_grid_barrier((kv_heads, splits), device),
     )
 
 

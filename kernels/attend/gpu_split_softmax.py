@@ -15,7 +15,7 @@ import triton.language as tl
 
 from kernels.gpu_tools.checks import MOST_GROUP
 from kernels.gpu_tools.float8 import WEIGHT_UNIT, widen_codes, widen_values
-from kernels.gpu_tools.grid_barrier import counters, find_meeting, meet
+from kernels.gpu_tools.grid_barrier import barrier_target, counters, wait_at_barrier
 from kernels.gpu_tools.rows import load_rows
 
 QUERY_ROWS = tl.constexpr(MOST_GROUP)
@@ -35,7 +35,7 @@ class AttentionShape(NamedTuple):
         block_tokens: that a program attends to at once.
         splits: programs of a kv head.
         stages: of the pipeline that loads page numbers, then keys and values.
-        meets: whether the programs of a kv head wait for each other, to combine their softmaxes together.
+        grid_barrier: whether the programs of a kv head wait for each other, to combine their softmaxes together.
     """
 
     selected: bool
@@ -44,7 +44,7 @@ class AttentionShape(NamedTuple):
     block_tokens: int
     splits: int
     stages: int
-    meets: bool
+    grid_barrier: bool
 
 
 class PartialSoftmax(NamedTuple):
@@ -126,14 +126,14 @@ def attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT: tl.conste
 
 @triton.jit
 def finish_split(head, split, softmax, splits, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Leave a program's `PartialSoftmax`, and combine those of all.
+    """Store a program's `PartialSoftmax`, and combine those of all programs of the head.
 
-    Each program of a head that meets the others combines its part of the elements; else the last one combines all.
+    With a grid barrier each program combines its part of the elements; without one the last program combines all.
     """
     counter_ptr = splits.counter_ptr + head
     attended = softmax.attended
-    if SHAPE.meets:
-        meeting = find_meeting(counter_ptr, SHAPE.splits)
+    if SHAPE.grid_barrier:
+        target = barrier_target(counter_ptr, SHAPE.splits)
     if LAYOUT.is_float8:
         attended *= 1.0 / WEIGHT_UNIT
     rows = tl.arange(0, QUERY_ROWS)
@@ -144,8 +144,8 @@ def finish_split(head, split, softmax, splits, LAYOUT: tl.constexpr, SHAPE: tl.c
     tl.store(splits.partial_ptr + out[:, None] * LAYOUT.head_dim + channels[None, :], attended, inside)
     tl.store(splits.highest_ptr + out, softmax.highest, in_group)
     tl.store(splits.total_ptr + out, softmax.total, in_group)
-    if SHAPE.meets:
-        meet(counter_ptr, meeting)
+    if SHAPE.grid_barrier:
+        wait_at_barrier(counter_ptr, target)
         ELEMENTS: tl.constexpr = SHAPE.group * LAYOUT.head_dim
         PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(ELEMENTS, SHAPE.splits))
         elements = split * PART + tl.arange(0, PART)[None, :]
@@ -155,7 +155,7 @@ def finish_split(head, split, softmax, splits, LAYOUT: tl.constexpr, SHAPE: tl.c
         SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SHAPE.splits)
         ROW_PARTS: tl.constexpr = triton.cdiv(LAYOUT.head_dim * SPLIT_ROWS, COMBINED_ELEMENTS)
         PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(LAYOUT.head_dim, ROW_PARTS))
-        # All threads have stored before one of them counts this program in, and what others stored is seen once it is.
+        # All threads have stored before one of them increments the counter; then what others stored can be read.
         tl.debug_barrier()
         finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
         if finished % SHAPE.splits == SHAPE.splits - 1:

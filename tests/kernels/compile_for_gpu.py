@@ -48,7 +48,7 @@ OF_HOPPER = {
     "multiprocessors": lambda device: 132,
     "shared_memory_bytes": lambda device: 227 * 1024,
     "as_codes": lambda pages: pages,
-    "programs_meet": lambda grid, device: math.prod(grid) <= 132,
+    "uses_grid_barrier": lambda grid, device: math.prod(grid) <= 132,
 }
 KV_HEADS, GROUP, HEAD_DIM, PAGE_SIZE = 2, 4, 128, 16
 DTYPE = torch.bfloat16
@@ -133,7 +133,7 @@ def run_paged_operators(float8: bool) -> None:
         for logical_pages in (700, 10000)[levels - 1 :]:
             ops.choose_and_attend(query, cache, SequenceView(integers(logical_pages), length), budget, 0.1)
     ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), length, PAGE_SIZE, budget, True)
-    # Of 8-bit pages two programs share a multiprocessor, and do not meet.
+    # Over 8-bit pages two programs share a multiprocessor, and use no grid barrier.
     ops.dense_decode_attention(query, cache, SequenceView(integers(1100), length), 0.1)
     ops.gather_pages(cache, integers(8), 100, DTYPE)
 
