@@ -90,7 +90,8 @@ class CompiledAtLaunch:
 def replace_kernels() -> set[str]:
     """Put a `CompiledAtLaunch` in the place of every kernel; returns their names."""
     names = set()
-    for path in sorted(Path(kernels.__file__).parent.glob("*/gpu*.py")):
+    root = Path(kernels.__file__).parent
+    for path in sorted((*root.glob("*/gpu*.py"), *root.glob("gpu_tools/[a-z]*.py"))):
         module = importlib.import_module(f"kernels.{path.parent.name}.{path.stem}")
         for name, value in vars(module).copy().items():
             if isinstance(value, triton.JITFunction) and name.endswith("_kernel") and name.startswith("_"):
