@@ -1,8 +1,8 @@
 """What the operators work on, and which operators there are: one vocabulary for specification, GPU and CPU.
 
 A *page* is `page_size` consecutive tokens of one sequence in one layer's cache. Pages lie anywhere in a pool; the page
-table of a sequence says where. Beside its keys and values a page keeps a *summary* of its keys, which is what selection
-scores. With two levels it also keeps one of all keys from the start of its *superpage*, a run of consecutive pages, to
+table of a sequence says where. Beside its keys and values a page keeps a *summary* of its keys, which selection scores.
+With two levels it also keeps a summary of all keys from the start of its *superpage*, a run of consecutive pages, to
 its own end.
 
 All tensors of a call are on one device. Lengths are tensors, so that a captured CUDA graph can be replayed as a
@@ -19,11 +19,11 @@ import torch
 
 from kernels.float8 import FLOAT8, widen
 
-# Of summaries in 8 bits: whole steps up to here.
+# Summaries in 8 bits are integers from minus this to this.
 INT8_LEVELS = 127
-# In steps: more than the error of a quotient, which must not be rounded inwards for having come out on the wrong side.
+# In steps: more than the error of a quotient, so that bounds are not rounded inwards because of that error.
 ROUNDING_MARGIN = 1e-4
-# Keeps INT8_LEVELS steps at least as long as the longest vector.
+# Makes INT8_LEVELS steps no smaller than the largest element of a vector.
 SCALE_MARGIN = 1e-6
 
 
@@ -33,8 +33,8 @@ class Summary(NamedTuple):
     Args:
         name: "bounds" is minimum and maximum (arXiv 2406.10774), "mean" the mean.
         vectors: how many.
-        scores_are_logits: whether a page's score is a logit for each query head, of which a softmax over the pages
-            makes attention; else it is one upper bound of logits for each kv head.
+        scores_are_logits: whether a page has one score for each query head, a logit, so that a softmax over the pages
+            estimates its attention. Otherwise it has one score for each kv head, an upper bound of its logits.
         is_bounds: whether vectors in 8 bits are rounded outwards, so that they stay bounds.
     """
 
@@ -66,7 +66,7 @@ class TensorSpec(NamedTuple):
 
 @dataclass(frozen=True)
 class CacheLayout:
-    """How one layer's keys and values are kept, the same for all layers of a model.
+    """How a layer's keys and values are kept; the same for all layers of a model.
 
     Args:
         page_size: tokens in a page.
@@ -100,7 +100,7 @@ class CacheLayout:
 
     @property
     def has_int8_summaries(self) -> bool:
-        """Whether summaries are whole steps with scales."""
+        """Whether summaries are int8 with scales."""
         return self.summary_dtype == torch.int8
 
     def specs(self, pages: int) -> dict[str, TensorSpec]:
@@ -120,10 +120,10 @@ class CacheLayout:
 
 
 class LayerCache(NamedTuple):
-    """The physical pages of one layer; or of all layers, then every tensor has a dimension of layers first.
+    """The physical pages of one layer; or those of all layers, with layers as the first dimension of every tensor.
 
     Args:
-        layout: of what follows.
+        layout: of the tensors that follow.
         key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim] in the layout's dtype.
         summaries: [physical_pages, kv_heads, vectors, head_dim], those of the page first, then those of its superpage.
         summary_scales: float32 [physical_pages, kv_heads, vectors], what a step of an int8 summary stands for; None for
@@ -142,15 +142,15 @@ class LayerCache(NamedTuple):
 
     @property
     def tensors(self) -> tuple[torch.Tensor, ...]:
-        """Those it has, in the order of the fields."""
+        """The tensors that it has, in the order of the fields."""
         return tuple(tensor for tensor in self[1:] if tensor is not None)
 
     def layer(self, index: int) -> LayerCache:
-        """One layer of all."""
+        """The cache of one layer."""
         return LayerCache(self.layout, *(None if tensor is None else tensor[index] for tensor in self[1:]))
 
     def keys_at(self, *index: torch.Tensor | int | slice) -> torch.Tensor:
-        """The keys at `index` (of pages, kv heads, slots), float32 [..., head_dim]."""
+        """The keys at `index` (pages, kv heads, slots), float32 [..., head_dim]."""
         return widen(self.key_pages[index], None if self.key_scales is None else self.key_scales[index])
 
     def values_at(self, *index: torch.Tensor | int | slice) -> torch.Tensor:
@@ -171,7 +171,7 @@ class SequenceView(NamedTuple):
 
     @property
     def logical_pages(self) -> int:
-        """Of the table."""
+        """How many pages the table has room for."""
         return len(self.page_table)
 
 
@@ -179,9 +179,9 @@ class PageBudget(NamedTuple):
     """How many pages of each kv head a token reads.
 
     Args:
-        pages: all of them, those that are always read included.
+        pages: the total, including those that are always read.
         sink_pages: the first pages of the sequence, which are always read.
-        recent_pages: full pages before the last token's page that are always read, as that page itself is.
+        recent_pages: full pages before the last token's page that are always read; that page itself always is, too.
     """
 
     pages: int
@@ -194,12 +194,12 @@ class PageBudget(NamedTuple):
             raise ValueError(f"a budget of {self.pages} pages is less than the pages that are always read")
 
     def reads_all(self, pages: int) -> bool:
-        """Whether so many pages are read whole: no score could leave any of them out."""
+        """Whether a sequence of so many pages is read whole: no score could leave any page out."""
         return pages <= self.pages
 
 
 def check_selection(scores: torch.Tensor, budget: PageBudget, logits: bool) -> None:
-    """Raises ValueError if the budget is smaller than what is always read, or several rows are no logits."""
+    """Raises ValueError if the budget is smaller than what is always read, or if several rows are no logits."""
     budget.check()
     if scores.shape[1] > 1 and not logits:
         raise ValueError(f"scores must have one row a kv head, got {scores.shape[1]}")
@@ -251,8 +251,8 @@ class PackedMatrix(NamedTuple):
     """A matrix of quantised weights, `scale * q + minimum` with a scale and a minimum for each group of inputs.
 
     A row is cut into runs of 16 bytes, what one thread of a GPU loads at once: four words with 32 / bits fields each.
-    Word j of a run holds the run's channels j, 4 + j, 8 + j ... from its lowest bits, so that field k of the four words
-    meets four neighbours of the input. A row's last group is padded to its full size.
+    Word j of a run holds the run's channels j, 4 + j, 8 + j ... from its lowest bits on, so that field k of the four
+    words belongs to four consecutive inputs. A row's last group is padded to its full size.
 
     Args:
         packed: int32 [out_channels, words], the unsigned q.
@@ -266,7 +266,7 @@ class PackedMatrix(NamedTuple):
     bits: int
 
 
-# What a step multiplies with: [out_channels, in_channels] in a floating dtype, or quantised.
+# A weight matrix of a step: [out_channels, in_channels] in a floating dtype, or quantised.
 Matrix = torch.Tensor | PackedMatrix
 
 
@@ -290,12 +290,12 @@ class LayerOperands(NamedTuple):
 
 
 class StepOutcome(NamedTuple):
-    """What a whole step gives.
+    """The results of a whole step.
 
     Args:
         logits: float32 [vocab_size].
-        selected: of each selecting layer; tensors with a dimension of layers first, except `page_counts`, which are the
-            same in all of them. None where no layer selects.
+        selected: the pages of each selecting layer, with layers as the first dimension, except of `page_counts`, which
+            are the same in all of them. None if no layer selects.
         first_layer: the first of the selecting layers.
     """
 
@@ -332,9 +332,9 @@ class WholeStep(Protocol):
 
 
 class Kernels(Protocol):
-    """The operators of a device, as `kernels.reference` specifies them; `kernels.gpu` and `kernels.cpu` are such.
+    """The operators of a device, as `kernels.reference` specifies them: the type of `kernels.gpu` and `kernels.cpu`.
 
-    `WholeStep` is None where a step is a CUDA graph of the other operators.
+    `WholeStep` is None if a step is a CUDA graph of the other operators.
     """
 
     WholeStep: type[WholeStep] | None

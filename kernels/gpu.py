@@ -1,4 +1,4 @@
-"""The operators for NVIDIA GPUs, in Triton, a `kernels.contract.Kernels`, specified in `kernels.reference`.
+"""The operators for NVIDIA GPUs, in Triton: a `kernels.contract.Kernels`, specified in `kernels.reference`.
 
 Grids depend on shapes alone and lengths are read on the device, so every launch can be captured in a CUDA graph.
 """

@@ -1,7 +1,7 @@
 """Every operator in plain torch: the specification that the fast versions are tested against.
 
-`naive_<op>` here, `<op>` in `kernels.gpu` and `kernels.cpu`, have one signature, on the data of `kernels.contract`.
-Arithmetic is float32. Never imports triton.
+`naive_<op>` here and `<op>` in `kernels.gpu` and `kernels.cpu` have the same signature, on the data of
+`kernels.contract`. Arithmetic is float32. Never imports triton.
 """
 
 from kernels.append.reference import naive_append_keys_values, naive_rotate_and_append
@@ -26,7 +26,7 @@ from kernels.prefill.reference import (
     naive_swiglu,
 )
 from kernels.score.reference import naive_page_scores
-from kernels.select.coarse_to_fine import SUPERPAGE_PAGES, candidate_pages, narrows, scored_summaries
+from kernels.select.coarse_to_fine import SUPERPAGE_PAGES, candidate_pages, is_coarse_to_fine, scored_summaries
 from kernels.select.reference import naive_choose_pages, naive_select_pages
 from kernels.step.reference import NaiveWholeStep
 
@@ -53,6 +53,6 @@ __all__ = [
     "naive_select_pages",
     "naive_sparse_decode_attention",
     "naive_swiglu",
-    "narrows",
+    "is_coarse_to_fine",
     "scored_summaries",
 ]

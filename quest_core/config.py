@@ -375,7 +375,7 @@ class EngineConfig:
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: what pages are chosen by.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
-        summary_levels: 2 narrows a long context down by summaries of superpages before pages are scored, on a GPU; 1
+        summary_levels: 2 selects coarse to fine in a long context on a GPU, by summaries of superpages first; 1
             scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 as float8 with a scale for each token and
             kv head, on a GPU only.

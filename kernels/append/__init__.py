@@ -1,1 +1,1 @@
-"""Append: new keys and values in their pages, and what sums up the keys of a page."""
+"""Append: write new keys and values to their pages, and refresh the summaries of these."""

@@ -57,12 +57,12 @@ def _append_keys_values_kernel(
         value_ptr + source * value_token_stride + head * value_head_stride + channels, is_new & inside, 0.0
     )
     page_of_head = page * LAYOUT.kv_heads + head
-    entries = page_of_head * PAGE_SIZE + slots
-    old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, entries, is_old, channels, LAYOUT)
+    indices = page_of_head * PAGE_SIZE + slots
+    old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, indices, is_old, channels, LAYOUT)
     new_keys = store_vectors(
-        pages.key_ptr, pages.key_scale_ptr, keys.to(tl.float32), entries, is_new, channels, LAYOUT
+        pages.key_ptr, pages.key_scale_ptr, keys.to(tl.float32), indices, is_new, channels, LAYOUT
     )
-    store_vectors(pages.value_ptr, pages.value_scale_ptr, values.to(tl.float32), entries, is_new, channels, LAYOUT)
+    store_vectors(pages.value_ptr, pages.value_scale_ptr, values.to(tl.float32), indices, is_new, channels, LAYOUT)
     page_keys = tl.where(is_new, new_keys, old_keys)
     tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
     for vector in tl.static_range(VECTORS):
@@ -75,7 +75,7 @@ def _append_keys_values_kernel(
 def _summarise_superpages_kernel(
     summary_ptr, summary_scale_ptr, page_table_ptr, length_ptr, new_tokens, LAYOUT: tl.constexpr
 ):
-    """One program brings up to date what one touched page of one kv head says of its superpage."""
+    """One program refreshes the summary that one touched page of one kv head keeps of its superpage."""
     PAGE_SIZE: tl.constexpr = LAYOUT.page_size
     BLOCK_DIM: tl.constexpr = triton.next_power_of_2(LAYOUT.head_dim)
     VECTORS: tl.constexpr = LAYOUT.summary.vectors

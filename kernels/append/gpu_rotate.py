@@ -15,7 +15,7 @@ from kernels.gpu_tools.checks import FLOATING, require, require_cache, require_c
 from kernels.gpu_tools.dependent_launch import launches_dependently, let_next_kernel_start, wait_for_previous_kernel
 from kernels.gpu_tools.float8 import load_vectors, store_vectors
 
-# Of the page that is summarised: 64 registers of a thread.
+# Elements of the page that is summarised: 64 registers of a thread.
 KEY_ELEMENTS_PER_WARP = 2048
 
 
@@ -30,12 +30,12 @@ class Rotation(NamedTuple):
 def _norm_and_rotate(
     vector_ptr, norm_ptr, epsilon, rotation, HEAD_DIM: tl.constexpr, HAS_NORM: tl.constexpr
 ):
-    """One head's vector, float32 [BLOCK_DIM]: normed if the model does so, and rotated."""
+    """One head's vector, float32 [BLOCK_DIM]: normed if the model norms it, and rotated."""
     BLOCK_DIM: tl.constexpr = triton.next_power_of_2(HEAD_DIM)
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < HEAD_DIM
     half = HEAD_DIM // 2
-    # The channel that this one is rotated with.
+    # The channel with which each channel is rotated.
     partner = tl.where(channels < half, channels + half, channels - half)
     own = tl.load(vector_ptr + channels, inside, 0.0).to(tl.float32)
     other = tl.load(vector_ptr + partner, inside, 0.0).to(tl.float32)
@@ -92,12 +92,12 @@ def _rotate_and_append_kernel(
         logical, slot = position // PAGE_SIZE, position % PAGE_SIZE
         page = tl.load(pages.table_ptr + logical).to(tl.int64)
         page_of_head = page * LAYOUT.kv_heads + head - query_heads
-        # One row, as what reads and writes pages takes it.
+        # One row, as `load_vectors` and `store_vectors` take it.
         row, columns = tl.arange(0, 1)[:, None], channels[None, :]
-        entry = page_of_head * PAGE_SIZE + slot + row
+        index = page_of_head * PAGE_SIZE + slot + row
         slots = tl.arange(0, PAGE_SIZE)[:, None]
-        entries = page_of_head * PAGE_SIZE + slots
-        old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, entries, slots < slot, columns, LAYOUT)
+        indices = page_of_head * PAGE_SIZE + slots
+        old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, indices, slots < slot, columns, LAYOUT)
         earlier = ()
         if LAYOUT.summary_levels == 2:
             for vector in tl.static_range(VECTORS):
@@ -108,8 +108,8 @@ def _rotate_and_append_kernel(
         let_next_kernel_start(DEPENDENT)
         value = tl.load(own_ptr + LAYOUT.kv_heads * HEAD_DIM + channels, inside, 0.0).to(tl.float32)
         key = _norm_and_rotate(own_ptr, key_norm_ptr, epsilon, rotation, HEAD_DIM, HAS_NORM)
-        store_vectors(pages.value_ptr, pages.value_scale_ptr, value[None, :], entry, row == 0, columns, LAYOUT)
-        key = store_vectors(pages.key_ptr, pages.key_scale_ptr, key[None, :], entry, row == 0, columns, LAYOUT)
+        store_vectors(pages.value_ptr, pages.value_scale_ptr, value[None, :], index, row == 0, columns, LAYOUT)
+        key = store_vectors(pages.key_ptr, pages.key_scale_ptr, key[None, :], index, row == 0, columns, LAYOUT)
         page_keys = tl.where(slots == slot, key, old_keys)
         for vector in tl.static_range(VECTORS):
             summary = summarise_keys(page_keys, (slots <= slot) & inside[None, :], slot + 1, vector, LAYOUT)

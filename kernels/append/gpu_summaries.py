@@ -1,4 +1,4 @@
-"""What stands for the keys of a page, and of a superpage up to the end of a page: made and stored vector by vector.
+"""Summaries of the keys of a page, and of a superpage up to the end of a page: made and stored vector by vector.
 
 LAYOUT is the `CacheLayout` throughout, and `vector` says which of a summary's vectors is meant.
 """
@@ -17,7 +17,7 @@ PAGES = tl.constexpr(SUPERPAGE_PAGES)
 
 @triton.jit
 def summarise_keys(page_keys, filled, tokens, vector: tl.constexpr, LAYOUT: tl.constexpr):
-    """One vector of the summary of the `filled` keys, so many `tokens`, of [page_size, BLOCK_DIM]."""
+    """One vector of the summary of the keys of a page, [page_size, BLOCK_DIM]: of the `filled` ones, `tokens` many."""
     if LAYOUT.summary.is_bounds:
         if vector == 0:
             return tl.min(tl.where(filled, page_keys, float("inf")), 0)
@@ -45,7 +45,7 @@ def load_earlier_summaries(logical, head, vector: tl.constexpr, summaries, LAYOU
 
 @triton.jit
 def summarise_superpage(own, earlier, logical, tokens, vector: tl.constexpr, LAYOUT: tl.constexpr):
-    """One vector of the summary of a superpage up to the end of page `logical`, which holds so many `tokens`.
+    """One vector of the summary of a superpage up to the end of page `logical`, which holds `tokens` tokens.
 
     Args:
         own: float32 [BLOCK_DIM], the same vector of the page itself.
@@ -65,7 +65,7 @@ def summarise_superpage(own, earlier, logical, tokens, vector: tl.constexpr, LAY
 
 @triton.jit
 def store_summary(summary, summaries, row, vector: tl.constexpr, LAYOUT: tl.constexpr):
-    """Write one vector, the `row`th of all; returns what it stands for as it is kept, float32 [BLOCK_DIM]."""
+    """Write one vector to index `row`; returns it as it is kept, float32 [BLOCK_DIM]."""
     BLOCK_DIM: tl.constexpr = triton.next_power_of_2(LAYOUT.head_dim)
     columns = tl.arange(0, BLOCK_DIM)
     present = columns < LAYOUT.head_dim

@@ -1,4 +1,4 @@
-"""New keys and values in their pages, with what stands for the keys of a page and of its superpage."""
+"""Write new keys and values to their pages, with the summaries of a page and of its superpage."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def naive_append_keys_values(
 
     The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
     sequence stays in it; and from keys as the page holds them, so that bounds are bounds of the logits they will give.
-    That of a superpage, all keys from its start up to the page's end, is made of its pages' summaries as they are kept.
-    Bounds in 8 bits are rounded outwards, other summaries to the nearest.
+    The summary of its superpage, of all keys from the superpage's start up to the page's end, is computed from the
+    pages' summaries as they are kept. Bounds in 8 bits are rounded outwards, other summaries to the nearest.
 
     Args:
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
@@ -64,13 +64,13 @@ def naive_append_keys_values(
             _store_summary(of_superpage, cache, page, slice(layout.summary.vectors, None))
 
 
-def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int, place: slice) -> None:
-    """Write [kv_heads, vectors, head_dim] at the `place` of a physical page's summary."""
+def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int, index: slice) -> None:
+    """Write [kv_heads, vectors, head_dim] to the vectors at `index` of a physical page's summary."""
     if cache.layout.has_int8_summaries:
         steps, scales = _round_to_int8(vectors, outwards=cache.layout.summary.is_bounds)
-        cache.summaries[page, :, place], cache.summary_scales[page, :, place] = steps, scales
+        cache.summaries[page, :, index], cache.summary_scales[page, :, index] = steps, scales
     else:
-        cache.summaries[page, :, place] = vectors.to(cache.layout.summary_dtype)
+        cache.summaries[page, :, index] = vectors.to(cache.layout.summary_dtype)
 
 
 def _summarise(page_keys: torch.Tensor, summary: Summary) -> torch.Tensor:
@@ -81,9 +81,9 @@ def _summarise(page_keys: torch.Tensor, summary: Summary) -> torch.Tensor:
 
 
 def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Whole steps int8 [kv_heads, vectors, head_dim], and what a step stands for [kv_heads, vectors].
+    """Round to int8 [kv_heads, vectors, head_dim] with scales [kv_heads, vectors], what a step of each stands for.
 
-    Outwards, the first vector is rounded down and the second up.
+    If `outwards`, the first vector is rounded down and the second up; otherwise all to the nearest.
     """
     scales = vectors.abs().amax(dim=2) / INT8_LEVELS * (1 + SCALE_MARGIN)
     steps = vectors / scales.clamp(min=1e-30).unsqueeze(2)

@@ -1,8 +1,8 @@
 """Attention of one token over KV pages, selected or all; Numba, over float32, bfloat16 or float16 pages.
 
 The pages are cut into splits of a fixed size, each with its own softmax, and these partial softmaxes are merged in
-order: what comes out does not depend on who computes which. A kv head's pages are read once for all query heads of its
-group, and asked for a few pages ahead: selected ones lie anywhere, where the processor does not foresee them.
+order, so that the result does not depend on which thread computes which. A kv head's pages are read once for all query
+heads of its group. They are prefetched a few pages ahead, since the processor cannot foresee where selected pages are.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ class Split(NamedTuple):
 
 
 class PartialSoftmax(NamedTuple):
-    """Attention of one kv head's group over some splits.
+    """Partial softmaxes: attention of one kv head's group over some splits.
 
     Args:
         maxima: float32 [..., group], the largest logit.

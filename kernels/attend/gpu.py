@@ -36,7 +36,7 @@ from kernels.gpu_tools.checks import (
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu_tools.grid_barrier import uses_grid_barrier
 
-# Beyond these a large block would not fit the registers.
+# With larger heads or elements a large block would not fit the registers.
 LARGE_BLOCK_MAX_DIM, LARGE_BLOCK_ELEMENT_BYTES = 128, 2
 
 
@@ -45,8 +45,8 @@ class Blocks(NamedTuple):
 
     Args:
         tokens: of a block.
-        programs: on each multiprocessor at most, which share all blocks.
-        stages: of the pipeline that loads page numbers, then keys and values.
+        programs: on each multiprocessor at most; all blocks are divided among them.
+        stages: of the pipeline that loads page indices, then keys and values.
     """
 
     tokens: int
@@ -54,23 +54,23 @@ class Blocks(NamedTuple):
     stages: int
 
 
-# Measured on an H200. With larger blocks fewer partial softmaxes are left to combine, which takes longer than
-# reading what is selected. A long context is read fastest by one program a multiprocessor that loads a block ahead.
+# Measured on an H200. Larger blocks leave fewer partial softmaxes to combine, which takes longer than reading the
+# selected pages. A long context is read fastest by one program a multiprocessor that loads a block ahead.
 LARGE_BLOCKS = {"selected": Blocks(128, 2, 2), "dense": Blocks(128, 2, 2), "dense ahead": Blocks(128, 1, 5)}
 SMALL_BLOCKS = {"selected": Blocks(64, 4, 2), "dense": Blocks(64, 2, 2)}
-# Blocks of keys and values in shared memory when one is loaded ahead, and what else a program keeps there.
+# Blocks of keys and values in shared memory when one is loaded ahead, and the bytes that a program needs beside them.
 BLOCKS_AHEAD, OTHER_SHARED_BYTES = 2, 1 << 14
-# Twice as many take 4 us longer to combine than they save: 32 programs of 64 tokens against 16 of 128.
+# Twice as many splits cost 4 us more than they save: 32 programs of 64 tokens against 16 of 128.
 MOST_SELECTED_SPLITS = 16
 
 
 class PageList(NamedTuple):
-    """The pages of one kv head that are read, among whose programs they are split.
+    """The pages that one kv head reads, split among its programs.
 
     Args:
-        page_id_ptr: of the list; not read where it is all of the sequence, in order.
+        page_id_ptr: of the list; not read if all pages of the sequence are read in order.
         room: pages that the list has room for, by which it is split.
-        page_count: of which so many are read.
+        page_count: how many of them are read.
         length_tokens: of the sequence.
         first_page: the sequence's first physical page.
     """
@@ -84,7 +84,7 @@ class PageList(NamedTuple):
 
 @triton.jit
 def split_pages(split, room, BLOCK_PAGES: tl.constexpr, SPLITS: tl.constexpr):
-    """The first page of a split of a list, which is whole blocks, and the one after its last."""
+    """The first page of a split, which consists of whole blocks, and the one after its last."""
     pages = tl.cdiv(tl.cdiv(room, BLOCK_PAGES), SPLITS) * BLOCK_PAGES
     first = split * pages
     return first, tl.minimum(first + pages, room)
@@ -105,20 +105,20 @@ def attend_split(head, split, query, listed, pages, scale, LAYOUT: tl.constexpr,
     PAGE_SIZE: tl.constexpr = LAYOUT.page_size
     BLOCK_PAGES: tl.constexpr = SHAPE.block_tokens // PAGE_SIZE
     tokens = tl.arange(0, SHAPE.block_tokens)
-    # A token that is always there stands for those that are not, so that loads need no mask.
+    # Tokens that do not exist are replaced by one that always does, so that loads need no mask.
     first_row = (listed.first_page * LAYOUT.kv_heads + head) * PAGE_SIZE
     softmax = start_softmax(SHAPE)
     first, end = split_pages(split, listed.room, BLOCK_PAGES, SHAPE.splits)
     for page in tl.range(first, end, BLOCK_PAGES, num_stages=SHAPE.stages):
-        entries = page + tokens // PAGE_SIZE
+        indices = page + tokens // PAGE_SIZE
         slots = tokens % PAGE_SIZE
         if SHAPE.selected:
-            # Past the L1 cache, which need not know what other multiprocessors wrote.
-            logical = tl.load(listed.page_id_ptr + entries, entries < listed.room, 0, cache_modifier=".cg")
-            visible = (entries < listed.page_count) & (logical * PAGE_SIZE + slots < listed.length_tokens)
+            # Past the L1 cache, which may not have what other multiprocessors wrote.
+            logical = tl.load(listed.page_id_ptr + indices, indices < listed.room, 0, cache_modifier=".cg")
+            visible = (indices < listed.page_count) & (logical * PAGE_SIZE + slots < listed.length_tokens)
         else:
-            logical = entries
-            visible = entries * PAGE_SIZE + slots < listed.length_tokens
+            logical = indices
+            visible = indices * PAGE_SIZE + slots < listed.length_tokens
         physical = tl.load(pages.table_ptr + logical, visible, 0)
         rows = tl.where(visible, (physical * LAYOUT.kv_heads + head) * PAGE_SIZE + slots, first_row)
         softmax = attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT, SHAPE)
@@ -155,10 +155,10 @@ def _attend_kernel(
     length = tl.load(length_ptr)
     query = load_query(query_ptr, head, LAYOUT, SHAPE)
     if SHAPE.selected:
-        # Split by what the list has room for, since the count takes as long to come as the list itself.
+        # Split by the room of the list, since its count would take as long to load as the list itself.
         room, page_count = budget_pages, tl.load(page_count_ptr + head)
     else:
-        # Split by what there is, so that a table longer than the sequence idles nobody.
+        # Split by the length of the sequence, so that no program is idle when the table is longer.
         page_count = tl.cdiv(length, LAYOUT.page_size)
         room = page_count
     listed = PageList(page_id_ptr + head * budget_pages, room, page_count, length, tl.load(page_table_ptr))
@@ -204,7 +204,7 @@ def require_attention(query: torch.Tensor, cache: LayerCache, sequence: Sequence
 def attend(
     query: torch.Tensor, cache: LayerCache, sequence: SequenceView, selected: SelectedPages | None, scale: float
 ) -> torch.Tensor:
-    """Attend, after all has been checked, to the `selected` pages or, without, to all of the sequence."""
+    """Attend to the `selected` pages or, without them, to the whole sequence; arguments have been checked."""
     layout = cache.layout
     query = query.contiguous()
     room = sequence.logical_pages if selected is None else selected.page_ids.shape[1]
@@ -229,7 +229,7 @@ def attend(
 
 
 def plan_attention(selected: bool, room: int, query: torch.Tensor, layout: CacheLayout) -> AttentionShape:
-    """How a list of so many selected pages, or a sequence of so many, is split among programs."""
+    """How selected pages, or a sequence, are split among programs; `room` pages at most."""
     kv_heads, device = layout.kv_heads, query.device
     widened = layout.dtype.itemsize < query.element_size()
     blocks = choose_blocks(selected, layout.head_dim, query.element_size(), widened, shared_memory_bytes(device))
@@ -237,7 +237,7 @@ def plan_attention(selected: bool, room: int, query: torch.Tensor, layout: Cache
     splits = triton.cdiv(room, block_tokens // layout.page_size)
     most_splits = max(1, multiprocessors(device) * blocks.programs // kv_heads)
     if selected:
-        # Budgets are many: few different numbers of splits, since each is compiled for.
+        # Budgets differ a lot, but each number of splits is compiled for: a power of two.
         splits = triton.next_power_of_2(splits)
         most_splits = min(triton.next_power_of_2(most_splits + 1) // 2, MOST_SELECTED_SPLITS)
     splits = min(splits, most_splits)
@@ -253,10 +253,11 @@ def plan_attention(selected: bool, room: int, query: torch.Tensor, layout: Cache
 
 
 def choose_blocks(selected: bool, head_dim: int, element_bytes: int, widened: bool, shared_bytes: int) -> Blocks:
-    """What measured fastest of that for which registers and a program's shared memory suffice.
+    """The blocks that measured fastest, as far as registers and a program's shared memory suffice.
 
     Args:
-        widened: pages hold 8-bit numbers, which take so many instructions that programs must hide each other's.
+        widened: whether pages hold 8-bit floats. Widening them takes so many instructions that several programs on a
+            multiprocessor must hide each other's.
     """
     kind = "selected" if selected else "dense"
     if head_dim > LARGE_BLOCK_MAX_DIM or element_bytes > LARGE_BLOCK_ELEMENT_BYTES:

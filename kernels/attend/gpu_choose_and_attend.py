@@ -1,8 +1,8 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
-Among few pages, or those that superpages leave of many, every program that attends selects for itself, from keys in its
-registers, and goes on with its split of the list, which spares a launch (`docs/kernels.md`). Else selection among many
-pages is a launch, or several, of its own.
+Among few pages, or the candidates of a coarse-to-fine selection, every program that attends selects for itself, from
+keys in its registers, and goes on with its split of the list, which saves a launch (`docs/kernels.md`). Otherwise
+selection among many pages is done by one or several launches of its own.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.gpu_tools.cache_pointers import Pages, page_pointers
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.score.gpu import score
-from kernels.select.coarse_to_fine import narrows
+from kernels.select.coarse_to_fine import is_coarse_to_fine
 from kernels.select.gpu import empty_selection
 from kernels.select.gpu_choose_pages import score_and_select
-from kernels.select.gpu_coarse_to_fine import list_pages, narrow_and_score
+from kernels.select.gpu_coarse_to_fine import list_pages, score_candidates
 from kernels.select.gpu_few import find_missed_mass, select_few
 from kernels.select.gpu_ranking import LOGIT_BLOCK_PAGES, RankingShape, Scores, fill_up_list, plan_selection
 
@@ -51,7 +51,7 @@ def _select_and_attend_kernel(
     attended_ptr,
     scale,
     logical_pages,
-    entries,
+    row_length,
     blocks,
     budget_pages,
     sink_pages,
@@ -63,31 +63,31 @@ def _select_and_attend_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """One program: one kv head, and its split of the pages that are read."""
-    scores = Scores(score_ptr, block_highest_ptr, block_total_ptr, entries, blocks)
+    scores = Scores(score_ptr, block_highest_ptr, block_total_ptr, row_length, blocks)
     budget = PageBudget(budget_pages, sink_pages, recent_pages)
     pages = Pages(key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr)
     splits = Splits(partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr)
     head, split = tl.program_id(0), tl.program_id(1)
-    # The kernel before this one makes the scores: all else is there before it ends.
+    # The kernel before this one computes the scores; everything else is there before it ends.
     length = tl.load(length_ptr)
     query = load_query(query_ptr, head, LAYOUT, SHAPE)
     first_page = tl.load(page_table_ptr)
     plan = plan_selection(length_ptr, logical_pages, budget, LAYOUT.page_size)
     wait_for_previous_kernel(DEPENDENT)
-    numbers, plan = list_pages(superpage_id_ptr, head, plan, RANKING)
-    selection = select_few(scores, head, numbers, plan, RANKING)
-    # Only this program's split of the list: no other reads it, nor does this one read another's.
+    page_ids, plan = list_pages(superpage_id_ptr, head, plan, RANKING)
+    selection = select_few(scores, head, page_ids, plan, RANKING)
+    # Only this program's split of the list: each program reads only what it wrote itself.
     page_id_ptr += head * budget_pages
     first, end = split_pages(split, budget_pages, SHAPE.block_tokens // LAYOUT.page_size, SHAPE.splits)
-    places = selection.places
-    tl.store(page_id_ptr + places, numbers, (places >= first) & (places < end))
+    list_indices = selection.list_indices
+    tl.store(page_id_ptr + list_indices, page_ids, (list_indices >= first) & (list_indices < end))
     fill_up_list(page_id_ptr, tl.maximum(plan.selected_pages, first), end, BLOCK_BUDGET)
     # All threads have stored before one of them reads.
     tl.debug_barrier()
     listed = PageList(page_id_ptr, budget_pages, plan.selected_pages, length, first_page)
     softmax = attend_split(head, split, query, listed, pages, scale, LAYOUT, SHAPE)
     finish_split(head, split, softmax, splits, LAYOUT, SHAPE)
-    # Last, so that the others of the head do not wait for this one.
+    # Last, so that the other programs of the head do not wait for this one.
     if split == 0:
         tl.store(page_count_ptr + head, plan.selected_pages)
         if RANKING.logits:
@@ -109,20 +109,20 @@ def choose_and_attend(
     require_attention(query, cache, sequence)
     layout, query = cache.layout, query.contiguous()
     logits = layout.summary.scores_are_logits
-    narrowed = narrows(layout.summary_levels, sequence.logical_pages, budget.pages)
-    if narrowed:
-        superpage_ids, scored = narrow_and_score(query, cache, sequence, budget, scale, early=True)
+    coarse_to_fine = is_coarse_to_fine(layout.summary_levels, sequence.logical_pages, budget.pages)
+    if coarse_to_fine:
+        superpage_ids, scored = score_candidates(query, cache, sequence, budget, scale, early=True)
     elif sequence.logical_pages > FEW_PAGES:
         selected = score_and_select(query, cache, sequence, budget, scale)
         return attend(query, cache, sequence, selected, scale), selected
     else:
         superpage_ids = sequence.page_table  # not read
         scored = score(query, cache, sequence, scale, sums_up=logits, early=True)
-    _, rows, entries = scored.scores.shape
+    _, rows, row_length = scored.scores.shape
     selected = empty_selection(layout.kv_heads, budget.pages, logits, query.device)
     shape = plan_attention(True, budget.pages, query, layout)
     splits = empty_splits(query, layout.kv_heads, shape.splits)
-    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(entries))
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(row_length))
     block_sums = triton.next_power_of_2(scored.blocks)
     dependent = launches_dependently(query.device)
     _select_and_attend_kernel[(layout.kv_heads, shape.splits)](
@@ -136,11 +136,11 @@ def choose_and_attend(
         *splits,
         scale,
         sequence.logical_pages,
-        entries,
+        row_length,
         scored.blocks,
         *budget,
         LAYOUT=layout,
-        RANKING=RankingShape(rows, logits, layout.page_size, block_pages, block_sums, narrowed),
+        RANKING=RankingShape(rows, logits, layout.page_size, block_pages, block_sums, coarse_to_fine),
         SHAPE=shape,
         BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
         DEPENDENT=dependent,

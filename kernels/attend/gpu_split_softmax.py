@@ -1,6 +1,6 @@
 """The softmax of one token's attention, split among programs: what each does with its tokens, and how all are combined.
 
-Each program of a kv head attends with all query heads of the group to its split of the tokens and leaves a partial
+Each program of a kv head attends with all query heads of the group to its split of the tokens and stores a partial
 softmax; when all have, each combines a part of them (flash-decoding; the online softmax is arXiv 2205.14135). Knows
 nothing of which tokens are read.
 """
@@ -31,10 +31,10 @@ class AttentionShape(NamedTuple):
     Args:
         selected: whether a list says which pages are read, not all of the sequence.
         group: query heads of a kv head.
-        block_dim: channels of a head, filled up.
+        block_dim: channels of a head, padded.
         block_tokens: that a program attends to at once.
         splits: programs of a kv head.
-        stages: of the pipeline that loads page numbers, then keys and values.
+        stages: of the pipeline that loads page indices, then keys and values.
         grid_barrier: whether the programs of a kv head wait for each other, to combine their softmaxes together.
     """
 
@@ -48,7 +48,7 @@ class AttentionShape(NamedTuple):
 
 
 class PartialSoftmax(NamedTuple):
-    """Attention to some of the tokens, whose logits are in units of log 2.
+    """A partial softmax: attention to some of the tokens; logits are in base 2.
 
     Args:
         highest, total: float32 [QUERY_ROWS], the highest logit and the sum of the weights relative to it.
@@ -79,7 +79,7 @@ class Splits(NamedTuple):
 
 @triton.jit
 def load_query(query_ptr, head, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """The queries of a kv head's group, [QUERY_ROWS, block_dim], filled up with zeros."""
+    """The queries of a kv head's group, [QUERY_ROWS, block_dim], padded with zeros."""
     rows = tl.arange(0, QUERY_ROWS)[:, None]
     channels = tl.arange(0, SHAPE.block_dim)[None, :]
     inside = (rows < SHAPE.group) & (channels < LAYOUT.head_dim)
@@ -98,10 +98,10 @@ def start_softmax(SHAPE: tl.constexpr):
 
 @triton.jit
 def attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Go on with a `PartialSoftmax`.
+    """Add tokens to a `PartialSoftmax`.
 
     Args:
-        rows: int32 [tokens], of keys and values of the head; all of them must be there.
+        rows: int32 [tokens], of keys and values of the head; all of them must exist.
         visible: [tokens], which of them count.
         pages: as `Pages`.
     """
@@ -112,7 +112,7 @@ def attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT: tl.conste
         logits *= tl.load(pages.key_scale_ptr + rows)[None, :]
     logits = tl.where(visible[None, :], logits, float("-inf"))
     highest = tl.maximum(softmax.highest, tl.max(logits, 1))
-    # Until a visible entry there is no logit to be above.
+    # Before the first visible token there is no highest logit.
     above = tl.where(highest == float("-inf"), 0.0, highest)
     weights = tl.exp2(logits - above[:, None])
     decay = tl.exp2(softmax.highest - above)
@@ -170,15 +170,15 @@ def _combine(head, row, elements, inside, splits, LAYOUT: tl.constexpr, SHAPE: t
     """Combine the softmaxes of all splits for some of a group's elements; those without a page weigh nothing.
 
     Args:
-        row: the query head of the group whose elements they are: one for all, so that each weight is loaded once, or
-            [1, elements], which takes no exchange between threads and is faster for few.
+        row: the query head of the group that the elements belong to: one for all, so that each weight is loaded once,
+            or [1, elements], which takes no exchange between threads and is faster for few.
         elements: [1, elements], their indices in [group, head_dim], where they are `inside`.
     """
     GROUP_ELEMENTS: tl.constexpr = SHAPE.group * LAYOUT.head_dim
     split = tl.arange(0, triton.next_power_of_2(SHAPE.splits))[:, None]
     there = split < SHAPE.splits
     rows = (head * SHAPE.splits + split) * SHAPE.group + row
-    # Past the L1 cache, which need not know what other multiprocessors wrote.
+    # Past the L1 cache, which may not have what other multiprocessors wrote.
     highs = tl.load(splits.highest_ptr + rows, there, float("-inf"), cache_modifier=".cg")
     totals = tl.load(splits.total_ptr + rows, there, 0.0, cache_modifier=".cg")
     indices = (head * SHAPE.splits + split) * GROUP_ELEMENTS + elements
@@ -191,7 +191,7 @@ def _combine(head, row, elements, inside, splits, LAYOUT: tl.constexpr, SHAPE: t
 
 
 def empty_splits(query: torch.Tensor, kv_heads: int, splits: int) -> Splits:
-    """Room for what `finish_split` leaves and, last, for what is attended, as the query is."""
+    """Uninitialised tensors for the partial softmaxes and, last, for the output, in the query's dtype and shape."""
     group, head_dim, device = query.shape[0] // kv_heads, query.shape[1], query.device
     partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=device)
     highest, total = torch.empty((2, kv_heads, splits, group), dtype=torch.float32, device=device)

@@ -1,4 +1,4 @@
-"""The data of `kernels.contract` as compiled code takes them: named tuples of arrays and numbers."""
+"""The data of `kernels.contract` as compiled code takes them: named tuples of arrays and scalars."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ class CacheArrays(NamedTuple):
     """A `LayerCache`, of one layer or of all.
 
     Args:
-        key_pages, value_pages, summaries: as there; of 16-bit floats the bits, as `vectors.KINDS` says.
-        summary_scales: as there; empty for none, so that there is one version of the code.
+        key_pages, value_pages, summaries: as there; 16-bit floats as their bits, see `vectors.KINDS`.
+        summary_scales: as there; empty if there are none, so that there is one version of the code.
         kind: of the summary, one of `KINDS`.
     """
 
@@ -31,7 +31,7 @@ class CacheArrays(NamedTuple):
 
 
 def as_array(store: torch.Tensor) -> np.ndarray:
-    """The same memory for compiled code, which takes the bits of 16-bit floats as `vectors.KINDS` says."""
+    """The same memory for compiled code, which takes 16-bit floats as their bits, see `vectors.KINDS`."""
     bits = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}.get(store.dtype)
     return (store if bits is None else store.view(bits)).numpy()
 
@@ -51,7 +51,7 @@ def cache_arrays(cache: LayerCache) -> CacheArrays:
 
 
 def sequence_arrays(sequence: SequenceView) -> SequenceView:
-    """The same view, its table an array and its length a number."""
+    """The same view, with an array as its table and an integer as its length."""
     return SequenceView(sequence.page_table.numpy(), int(sequence.length_tokens))
 
 

@@ -1,4 +1,4 @@
-"""What the operators refuse before compiled code reads memory that is not there."""
+"""What the operators check before compiled code reads memory that might not exist."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def require_pages(cache: LayerCache) -> None:
 
 
 def require_cache(cache: LayerCache) -> None:
-    """Raises ValueError unless a cache, of one layer or of all, is what its layout says and what the loops read.
+    """Raises ValueError unless a cache, of one layer or of all, is as its layout says and as the loops read it.
 
     They read floating pages, and floating or int8 summaries of one level, contiguous on the CPU.
     """

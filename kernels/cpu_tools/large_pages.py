@@ -1,7 +1,7 @@
 """Memory on large pages of the system, where it grants them.
 
-Reading through a hundred megabytes a step, a processor spends as long on finding the usual pages of 4 KiB as on some of
-the data. NumPy asks for large pages whenever it allocates several megabytes; torch does not.
+When a step reads a hundred megabytes, a noticeable part of its time goes into address translation for the usual pages
+of 4 KiB. NumPy asks for large pages whenever it allocates several megabytes; torch does not.
 """
 
 from __future__ import annotations

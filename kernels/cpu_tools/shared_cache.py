@@ -1,9 +1,9 @@
 """One process compiles a version of a function; the others wait and take it from the disk.
 
-Numba's cache expects one writer. Two that save at once give their files the same number, after which the index may lead
-to the code of another signature, and each spends the time that the other is spending already. Locks beside the files
-keep them apart: one for each signature while it is compiled, one for the index while it is written. A process that ends
-lets go of its locks.
+Numba's cache expects one writer. Two processes that save at once give their files the same number, after which the
+index may lead to the code of another signature; and both spend time on the same work. Locks beside the files keep them
+apart: one for each signature while it is compiled, one for the index while it is written. When a process ends, its
+locks are released.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from numba.core.compiler_lock import global_compiler_lock
 from numba.core.dispatcher import Dispatcher
 
-# Far beyond what any function takes: who holds a lock for longer has been stopped.
+# Far more than any function takes to compile: a process that holds a lock for longer has been stopped.
 PATIENCE_S = 300.0
 
 

@@ -1,9 +1,9 @@
-"""Loops over vectors in LLVM's own words, for what it makes poor code of when Numba compiles it.
+"""Loops over vectors written in LLVM's intermediate representation, where Numba's own code would be slow.
 
-Each function takes addresses, and lengths in elements: to hand an array on would count its references, which costs more
-than a short loop. A kind of elements is told by the dtype of the array they lie in. Lanes, and the order in which they
-are added up, are fixed here and not left to the compiler, so that every processor computes the same; LLVM maps the
-lanes on the registers there are (SSE, AVX, NEON).
+Each function takes addresses, and lengths in elements: passing an array would count its references, which costs more
+than a short loop. The dtype of an array gives the kind of its elements. Lanes, and the order in which they are added
+up, are fixed here and not left to the compiler, so that every processor computes the same; LLVM maps the lanes to the
+registers that there are (SSE, AVX, NEON).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ELEMENT_BYTES = {FLOAT32: 4, BFLOAT16: 2, FLOAT16: 2, INT8: 1}
 KINDS = {types.float32: FLOAT32, types.uint16: BFLOAT16, types.int16: FLOAT16, types.int8: INT8}
 
 _f32, _i8, _i16, _i32, _i64 = ir.FloatType(), ir.IntType(8), ir.IntType(16), ir.IntType(32), ir.IntType(64)
-# What a float16's bits are worth too little when they stand where a float32 has its own.
+# A float16's bits, moved to where a float32 has its own, stand for a number that is too small by this factor.
 FLOAT16_REBIAS = 2.0**112
 FLOAT16_LARGEST = 65504.0
 BFLOAT16_NAN = 0x7FC0
@@ -131,9 +131,9 @@ def _sum_lanes(builder, vector):
 
 
 def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
-    """Products of one vector with `rows` queries; `store_product(row, product)` is told each."""
+    """Products of one vector with `rows` queries; `store_product(row, product)` is called with each."""
     row_starts = [builder.mul(dims, _i64(row)) for row in range(rows)]
-    # Two sums a row, so that one need not wait for the other.
+    # Two sums a row, so that neither waits for the other.
     cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
     totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
     for cell in cells:
@@ -288,8 +288,8 @@ def make_page_scores(rows: int):
 def make_weighted_sums(rows: int):
     """Function (dtype, vectors, count, dims, weights, stride, sums): add weighted vectors of a page to float32 sums.
 
-    `count` vectors of `dims` elements follow each other; row r weighs them by the
-    float32 from `weights + r * stride` on and adds to `sums + r * dims`.
+    `count` vectors of `dims` elements follow each other; row r weighs them by the float32 from `weights + r * stride`
+    on and adds to `sums + r * dims`.
     """
 
     @intrinsic
@@ -453,10 +453,10 @@ def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
 def make_packed_dot(bits: int, scale_kind: int):
     """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
 
-    Takes two runs of a row (see `PackedMatrix`) at a time, eight words: a field of theirs is masked where it stands
-    and converted, which makes it too large by a power of two that `inputs` make up for. `inputs` are float32
+    It takes two runs of a row (see `PackedMatrix`) at a time, eight words: a field is masked where it is and converted,
+    which makes it too large by a power of two; `inputs` are scaled down by as much. `inputs` are float32
     [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group. Scales and minimums are of
-    `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. Of an odd number of runs, the last
+    `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. With an odd number of runs, the last one
     is taken alone.
     """
     fields = 32 // bits
@@ -505,10 +505,10 @@ def make_packed_dot(bits: int, scale_kind: int):
             pairs_end = builder.and_(runs, _i64(-2))
             with cgutils.for_range_slice(builder, block_end, pairs_end, _i64(step_runs)) as (run, _):
                 wide = ir.Constant(ir.VectorType(_f32, 2), ir.Undefined)
-                for place in range(2):
-                    group = builder.lshr(builder.add(run, _i64(place)), group_shift)
+                for lane in range(2):
+                    group = builder.lshr(builder.add(run, _i64(lane)), group_shift)
                     scale = _load_widened(builder, scale_kind, scales, 1, group)
-                    wide = builder.insert_element(wide, scale, _i32(place))
+                    wide = builder.insert_element(wide, scale, _i32(lane))
                 add(multiply(run, LANES), _shuffle(builder, wide, [0] * 4 + [1] * 4))
             groups_end = builder.and_(groups, _i64(-LANES))
 
@@ -568,7 +568,7 @@ def load_float(typingctx, address, index):
 
 @intrinsic
 def prefetch(typingctx, address):
-    """Ask for the cache line at `address`."""
+    """Prefetch the cache line at `address`."""
 
     def codegen(context, builder, signature, arguments):
         function_type = ir.FunctionType(ir.VoidType(), [_i8.as_pointer(), _i32, _i32, _i32])

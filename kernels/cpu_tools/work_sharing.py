@@ -1,9 +1,9 @@
 """Threads that share the items of a step's phases, without a pool that spins between steps.
 
-A step is a sequence of phases, and a phase a number of items. Whoever runs the step claims one item after the other,
-and goes on when all items of the phase are done, by whomever. So a thread that comes late, or that the system takes
-away, holds nobody up unless it holds an item; one thread alone runs the whole step. Results do not depend on who did
-what.
+A step is a sequence of phases, and a phase a number of items. Every thread that runs the step claims one item after the
+other, and goes on to the next phase when all items are done, no matter by which thread. So a thread that comes late, or
+that the system interrupts, delays the others only if it has claimed an item; a single thread can run the whole step.
+Results do not depend on which thread did what.
 """
 
 from __future__ import annotations
@@ -51,19 +51,19 @@ def _read_counter(typingctx, address):
 
 
 def new_progress(phases: int) -> np.ndarray:
-    """Counters of one run of a step; each has its own, so that a thread that comes too late harms nothing."""
+    """Counters of one run of a step; each run has its own, so that a thread that comes too late does no harm."""
     return np.zeros((phases, COUNTERS), dtype=np.int64)
 
 
 @compiled
 def claim(progress, phase):
-    """The number of the next item of `phase`; too large when none is left."""
+    """The index of the next item of `phase`; too large when none is left."""
     return _count_up(address_of(progress) + (phase * COUNTERS + CLAIMED) * 8)
 
 
 @compiled
 def finish(progress, phase):
-    """Tell that an item that was claimed is done."""
+    """Mark a claimed item as done."""
     _count_up(address_of(progress) + (phase * COUNTERS + DONE) * 8)
 
 
@@ -108,7 +108,7 @@ class StepThreads:
 
 def _help(calls: queue.SimpleQueue) -> None:
     while (call := calls.get()) is not None:
-        # Of steps that were missed, only the last is still worth joining.
+        # A helper that missed several steps joins only the last.
         while not calls.empty():
             newer = calls.get()
             if newer is None:

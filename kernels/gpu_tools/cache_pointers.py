@@ -1,7 +1,7 @@
 """A layer's cache as kernels take it.
 
-Kernels take flat pointers, and a `CacheLayout` as a constant of their compilation. Their first lines bundle the
-pointers into what the functions below them take.
+Kernels take flat pointers, and a `CacheLayout` as a compile-time constant. Their first lines bundle the pointers into
+the tuples that the functions they call take.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ class Summaries(NamedTuple):
 
 
 def page_pointers(cache: LayerCache) -> tuple[torch.Tensor, ...]:
-    """The first four of `Pages`; in the place of scales that there are not stands what is not read."""
+    """The first four of `Pages`; without scales, other tensors are passed in their stead and not read."""
     keys, values = as_codes(cache.key_pages), as_codes(cache.value_pages)
     if cache.key_scales is None:
         return keys, values, keys, values

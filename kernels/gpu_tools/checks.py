@@ -11,7 +11,7 @@ from kernels.contract import CacheLayout, LayerCache, PackedMatrix, SequenceView
 
 FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 MOST_VECTORS = 2**31 - 1
-# Query heads of a kv head: the rows that tl.dot wants at least, to which a group's few are padded for free.
+# Rows for the query heads of a kv head: tl.dot takes no fewer, and padding a smaller group to them costs nothing.
 MOST_GROUP = 16
 
 
@@ -40,7 +40,7 @@ def _require_gpu(tensor: torch.Tensor, name: str) -> None:
 
 
 def require_contiguous(tensor: torch.Tensor, name: str) -> None:
-    """Raise ValueError unless all of `tensor` lies in order."""
+    """Raise ValueError unless `tensor` is contiguous."""
     if not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
 
@@ -53,7 +53,7 @@ def require_cache(cache: LayerCache) -> None:
         if tensor is None or shape is None:
             if tensor is not shape:
                 raise ValueError(f"{name} must {'not ' if shape is None else ''}be given for {cache.layout}")
-        # One expression, as this is looked at in every layer of every step.
+        # One expression, since this runs in every layer of every step.
         elif not (
             tensor.shape == shape and tensor.dtype == dtype and tensor.device == device and tensor.is_contiguous()
         ):
@@ -75,7 +75,7 @@ def _expected_tensors(
     # The attention kernel takes whole pages in blocks of a power of two tokens.
     if layout.page_size < 1 or layout.page_size & (layout.page_size - 1):
         raise ValueError(f"page_size must be a power of two, got {layout.page_size}")
-    # Vectors are numbered in 32 bits; what they lie at is counted in 64.
+    # Vectors have 32-bit indices; their addresses are 64-bit.
     vectors = pages * layout.kv_heads * layout.page_size
     if vectors > MOST_VECTORS:
         raise ValueError(f"key_pages must hold no more than {MOST_VECTORS} vectors, got {vectors}")
@@ -128,5 +128,5 @@ def multiprocessors(device: torch.device) -> int:
 
 @lru_cache
 def shared_memory_bytes(device: torch.device) -> int:
-    """What one program may have of `device`'s shared memory; plenty where kernels are interpreted."""
+    """How much shared memory of `device` one program may have; plenty where kernels are interpreted."""
     return torch.cuda.get_device_properties(device).shared_memory_per_block_optin if device.type == "cuda" else 1 << 20

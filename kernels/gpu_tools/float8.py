@@ -1,7 +1,7 @@
 """Read and write the keys and values of KV pages, floating or as float8 e4m3 codes with a scale for each vector.
 
-The parts that kernels share; `kernels.float8` is the specification, which they meet to the last bit: scales
-are powers of two, and all that is done with them is exact. GPUs that know the format convert codes by themselves. To
+Functions that the kernels call. `kernels.float8` is the specification, and they agree with it to the last bit: scales
+are powers of two, and all arithmetic with them is exact. GPUs that know the format convert codes by themselves. To
 others, and to Triton's interpreter, codes are bytes: a code's bits, moved to where float16 has them, are the number
 divided by 2**8.
 """
@@ -18,7 +18,7 @@ from kernels.float8 import FLOAT8
 
 # Compute capability 8.9, Ada: the first with instructions for the format.
 FIRST_CAPABILITY = (8, 9)
-# float32's bits: the place of the exponent, and of it all.
+# In float32's bits: a step of the exponent, and the whole exponent.
 EXPONENT_UNIT = tl.constexpr(1 << 23)
 EXPONENT_BITS = tl.constexpr(0xFF << 23)
 # Added to a number's bits, it carries into the exponent when the mantissa is above 1.75, that of the largest code.
@@ -29,13 +29,13 @@ SMALLEST_NORMAL = tl.constexpr(2.0**-6)
 # The numbers that float32 has above this are a smallest code apart.
 SUBNORMAL_BASE = tl.constexpr(2.0**14)
 SUBNORMAL_BASE_BITS = tl.constexpr((127 + 14) << 23)
-# What the softmax weights of 8-bit values are multiplied with for the product: scales bring them near zero.
+# Softmax weights of 8-bit values are multiplied with this for the product, since the scales bring them near zero.
 WEIGHT_UNIT = tl.constexpr(2.0**8)
 
 
 @triton.jit
 def widen_codes(codes, dtype: tl.constexpr):
-    """What codes stand for at a scale of 1, in a floating `dtype`; floating numbers of that dtype stay as they are."""
+    """What codes stand for at a scale of 1, in a floating `dtype`; floats of that dtype are returned unchanged."""
     if codes.dtype == tl.uint8:
         bits = codes.to(tl.uint16)
         half = ((bits & 0x80) << 8) | ((bits & 0x7F) << 7)
@@ -49,9 +49,9 @@ def widen_codes(codes, dtype: tl.constexpr):
 
 @triton.jit
 def widen_values(codes, dtype: tl.constexpr):
-    """As `widen_codes`, where the compiler may not move it behind the exchange between threads that a product needs.
+    """As `widen_codes`, but the compiler may not move it after the exchange between threads that a product needs.
 
-    Values meet a product across their vectors: as codes, that exchange would read them byte by byte.
+    A product sums values across their vectors, and with codes that exchange would read them byte by byte.
     """
     if codes.dtype == tl.float8e4nv:
         # Four codes, in two halves.
@@ -88,22 +88,22 @@ def round_to_codes(vectors):
 
 
 @triton.jit
-def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, LAYOUT: tl.constexpr):
+def store_vectors(page_ptr, scale_ptr, vectors, indices, rows, channels, LAYOUT: tl.constexpr):
     """Write vectors, float32 [rows, channels], to the pages of a layer; returns them as the pages hold them, float32.
 
     Args:
         vectors: zero in the channels from the layout's `head_dim` on.
-        entries: int64 [rows, 1], which vector of `page_ptr` each is.
+        indices: int64 [rows, 1], of the vectors at `page_ptr`.
         rows: bool [rows, 1], which to write.
         channels: int32 [1, channels].
         LAYOUT: a `CacheLayout`.
     """
-    target = page_ptr + entries * LAYOUT.head_dim + channels
+    target = page_ptr + indices * LAYOUT.head_dim + channels
     mask = rows & (channels < LAYOUT.head_dim)
     if LAYOUT.is_float8:
         codes, scales = round_to_codes(vectors)
         tl.store(target, codes.to(page_ptr.dtype.element_ty, bitcast=True), mask)
-        tl.store(scale_ptr + entries, scales, rows)
+        tl.store(scale_ptr + indices, scales, rows)
         return widen_codes(codes, tl.float32) * scales
     else:
         kept = vectors.to(page_ptr.dtype.element_ty)
@@ -112,11 +112,11 @@ def store_vectors(page_ptr, scale_ptr, vectors, entries, rows, channels, LAYOUT:
 
 
 @triton.jit
-def load_vectors(page_ptr, scale_ptr, entries, rows, channels, LAYOUT: tl.constexpr):
+def load_vectors(page_ptr, scale_ptr, indices, rows, channels, LAYOUT: tl.constexpr):
     """Vectors of a layer's pages, float32 [rows, channels], zero where masked; arguments as for `store_vectors`."""
-    stored = tl.load(page_ptr + entries * LAYOUT.head_dim + channels, rows & (channels < LAYOUT.head_dim), 0.0)
+    stored = tl.load(page_ptr + indices * LAYOUT.head_dim + channels, rows & (channels < LAYOUT.head_dim), 0.0)
     if LAYOUT.is_float8:
-        return widen_codes(stored, tl.float32) * tl.load(scale_ptr + entries, rows, 0.0)
+        return widen_codes(stored, tl.float32) * tl.load(scale_ptr + indices, rows, 0.0)
     else:
         return stored.to(tl.float32)
 

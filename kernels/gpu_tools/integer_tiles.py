@@ -1,9 +1,9 @@
 """Tiles of packed weights times one vector of 16-bit floats, in integers: two weights an instruction and more.
 
-A run's inputs become 16-bit integers of a common step, which is finer than what bfloat16 keeps of all but the smallest
-of them. Their high bytes, signed, and low bytes, unsigned, stand in words as the weights do, so that one instruction
-multiplies four bytes with four weights and adds up: sum(x * (s * q + m)) = s * step * sum(i * q) + m * sum(x). The sum
-over a run is exact.
+A run's inputs become 16-bit integers with a common scale, the step, which is finer than bfloat16's precision for all
+but the smallest of them. Their high bytes, signed, and low bytes, unsigned, are packed in words as the weights are, so
+that one instruction multiplies four bytes with four weights and adds up:
+sum(x * (s * q + m)) = s * step * sum(i * q) + m * sum(x). The sum over a run is exact.
 
 Knows nothing of where vectors come from and products go to; layouts are those of `kernels.gpu_tools.matrix_tiles`.
 """
@@ -42,7 +42,7 @@ def _dot4(weights, inputs, total, SIGNED: tl.constexpr, INTERPRETED: tl.constexp
 
 @triton.jit
 def prepare_integers(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
-    """Make what `multiply_integers` takes of a vector, times `gains` if it has some.
+    """Prepare a vector, multiplied by `gains` if there are any, for `multiply_integers`.
 
     Returns:
         `Inputs`, their high bytes and then their low ones, int32 words; and the sum of `hidden`'s squares.
@@ -65,7 +65,7 @@ def prepare_integers(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr)
     integers = ()
     for part in tl.static_range(PARTS):
         integers = integers + ((wide[part] * inverse[:, None] + TO_INTEGER).to(tl.int32, bitcast=True),)
-    # Byte b of word w meets the weights of field b * WORDS + w.
+    # Byte b of word w is multiplied with the weights of field b * WORDS + w.
     WORDS: tl.constexpr = 8 // BITS
     high, low = (), ()
     for word in tl.static_range(WORDS):

@@ -19,7 +19,7 @@ import triton.language as tl
 
 # Inputs are multiplied by up to 2^96: those below 2^32 do not overflow, and products down to 2^-49 are not subnormal.
 SCALED_UP = tl.constexpr(96)
-# What takes that and the position of the lowest field out of a finished product again.
+# Finished products are multiplied with this, which undoes that scale and the position of the lowest field.
 UNSCALE_PACKED = tl.constexpr(2.0 ** (149 - 96))
 
 
@@ -87,9 +87,9 @@ def load_tile(
 ):
     """Load a `Tile`; rows past the last are undefined.
 
-    Addresses are a tile's, a thread's and a constant for each row, so that rows cost no arithmetic; nor masks, which
-    would have each register cleared, where everything is there. A step reads a weight once: it is the first to leave
-    the L2 cache, to what the small kernels around it share (`docs/kernels.md`).
+    An address is the sum of a tile's, a thread's and a constant for each row, so that rows cost no arithmetic. A tile
+    that is whole is loaded without masks, which would have each register cleared first. A step reads a weight once, so
+    weights are the first to leave the L2 cache, which the data of the small kernels stay in (`docs/kernels.md`).
 
     Args:
         matrix: as `Weights`.
@@ -110,7 +110,7 @@ def load_tile(
     if MATRIX.paired:
         first //= 2
         row = row // 2 + row % 2 * (out_channels // 2)
-    # Numbers that one load of a thread brings, and that a row has.
+    # Elements that a thread loads at once, and those of a row.
     WIDTH: tl.constexpr = RUN_CHANNELS if BITS >= 16 else 4
     GROUPS: tl.constexpr = (RUNS + GROUP_RUNS - 1) // GROUP_RUNS
     STRIDE: tl.constexpr = IN_CHANNELS if BITS >= 16 else GROUPS * GROUP_RUNS * 4
@@ -125,21 +125,21 @@ def load_tile(
     scales, minimums = 0.0, 0.0
     if BITS < 16:
         group = (first_run + tl.arange(0, BLOCK_RUNS)) // GROUP_RUNS
-        # Understated, or a thread would load the scales of neighbours and hand them on through shared memory.
-        entry = tl.multiple_of(tl.max_contiguous(row * GROUPS + group.to(tl.int64)[None, :], [1, 2]), [1, 1])
+        # Understated, since a thread would otherwise load its neighbours' scales and pass them through shared memory.
+        index = tl.multiple_of(tl.max_contiguous(row * GROUPS + group.to(tl.int64)[None, :], [1, 2]), [1, 1])
         if WHOLE:
-            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, eviction_policy="evict_first")
-            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, eviction_policy="evict_first")
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + index, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + index, eviction_policy="evict_first")
         else:
             mask = exists & (group < GROUPS)[None, :]
-            scales = tl.load(matrix.scale_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
-            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + entry, mask, 0.0, eviction_policy="evict_first")
+            scales = tl.load(matrix.scale_ptr + first * GROUPS + index, mask, 0.0, eviction_policy="evict_first")
+            minimums = tl.load(matrix.minimum_ptr + first * GROUPS + index, mask, 0.0, eviction_policy="evict_first")
     return Tile(weights, scales, minimums)
 
 
 @triton.jit
 def load_vector(vector_ptr, run, IN_CHANNELS: tl.constexpr, BITS: tl.constexpr):
-    """Load the channels of each run, in parts [BLOCK_RUNS, channels] that meet a tile's weights one after the other."""
+    """Load the channels of each run, in parts [BLOCK_RUNS, channels], in the order in which products need them."""
     PARTS: tl.constexpr = 1 if BITS >= 16 else 32 // BITS
     WIDTH: tl.constexpr = 128 // BITS // PARTS
     parts = ()
@@ -151,7 +151,7 @@ def load_vector(vector_ptr, run, IN_CHANNELS: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def prepare_inputs(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
-    """Make what `multiply_tile` takes of a vector, times `gains` if it has some.
+    """Prepare a vector, multiplied by `gains` if there are any, for `multiply_tile`.
 
     Returns:
         `Inputs`, float32, their sums scaled as products are; and the sum of `hidden`'s squares.
@@ -167,11 +167,12 @@ def prepare_inputs(hidden, gains, BITS: tl.constexpr, HAS_GAINS: tl.constexpr):
             wide = wide * gains[part].to(tl.float32)
         if BITS < 16:
             sums += tl.sum(wide, 1)
-            # Compile-time constants stay such only inside an expression.
+            # Compile-time constants stay constants only inside an expression.
             wide = wide * 2.0 ** (SCALED_UP - part % (24 // BITS) * BITS)
         inputs = inputs + (wide,)
     if BITS == 4:
-        # The two highest fields are met together, then the highest: x6 q6 + x7 q7 = x6 (q6 + 16 q7) + (x7 - 16 x6) q7.
+        # The two highest fields are multiplied together, then the highest:
+        # x6 q6 + x7 q7 = x6 (q6 + 16 q7) + (x7 - 16 x6) q7.
         inputs = inputs[:7] + (inputs[7] * 16.0 - inputs[6] * 16.0,)
     sums *= 2.0 ** (SCALED_UP - 149)
     return Inputs(inputs, sums, sums), squares
@@ -190,7 +191,7 @@ def multiply_tile(tile, inputs, BITS: tl.constexpr):
         words = tile.weights.to(tl.uint32, bitcast=True)
         totals = tl.zeros(tile.weights.shape, tl.float32)
         for field in tl.static_range(32 // BITS):
-            # Shifted down from where they would reach into the exponent, with all that is above them.
+            # Shifted down, with all bits above them, from where they would reach into the exponent.
             bits = words >> field * BITS if field >= 24 // BITS else words & (((1 << BITS) - 1) << field * BITS)
             totals += inputs.parts[field][None, :, :] * bits.to(tl.float32, bitcast=True)
         products = tile.scales.to(tl.float32) * tl.sum(totals, 2)

@@ -1,4 +1,4 @@
-"""Rows of a tensor picked by number, as kernels read pages: lean, since small kernels wait for their instructions."""
+"""Rows of a tensor by index, as kernels read pages; in few instructions, since small kernels are bound by these."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import triton.language as tl
 
 @triton.jit
 def load_rows(ptr, rows, ROW: tl.constexpr, BLOCK: tl.constexpr):
-    """Rows of ROW numbers each, [rows, BLOCK], filled up with zeros.
+    """Rows of ROW elements each, [rows, BLOCK], padded with zeros.
 
     Args:
         ptr: of the first row.
-        rows: int32 [rows]; all of them must be there, since a mask takes more instructions than the load.
+        rows: int32 [rows]; all of them must exist, since a mask takes more instructions than the load.
     """
     places = tl.arange(0, BLOCK)
-    # So written, an address takes one multiply-add, beyond 2**31 numbers too.
+    # Written like this an address takes one multiply-add, even beyond 2**31 elements.
     addresses = (ptr + places)[None, :] + rows.to(tl.int64)[:, None] * ROW
     if ROW == BLOCK:
         return tl.load(addresses)

@@ -1,4 +1,4 @@
-"""Products of a decode step on the CPU, each composed of a product and what stands before or after it."""
+"""Products of a decode step on the CPU, each composed of a product and what comes before or after it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Round a matrix to weights quantised in groups of input channels, fast enough to do it at every loading of a model."""
+"""Quantise a matrix in groups of input channels, fast enough to do it every time a model is loaded."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _pack_groups(weights, scales, minimums, bits, packed):
 
 
 def group_ranges(weights: torch.Tensor, group_size: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The least and the largest weight of each group.
+    """The smallest and the largest weight of each group.
 
     Args:
         weights: float32 [out_channels, in_channels].

@@ -1,7 +1,7 @@
-"""Products of one row with a matrix in any format, as numbers that compiled code reads.
+"""Products of one row with a matrix in any format, described by integers that compiled code reads.
 
-A matrix is one row of an int64 table (`describe_matrix`), so that a whole model is an array; each output channel is one
-dot product, computed by one thread in one fixed order.
+A matrix is one row of an int64 table (`describe_matrix`), so that a whole model is an array. Each output channel is one
+dot product, computed by one thread in a fixed order.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ RUN_BYTES = 16  # as `PackedMatrix` lays a row out
 
 dot_float32, dot_bfloat16, dot_float16 = (make_dot(kind) for kind in (FLOAT32, BFLOAT16, FLOAT16))
 packed_dot_4, packed_dot_8 = (make_packed_dot(bits, FLOAT16) for bits in (4, 8))
-# Of matrices whose scales are float32, as packed checkpoints have.
+# For matrices whose scales are float32, as packed checkpoints have them.
 wide_packed_dot_4, wide_packed_dot_8 = (make_packed_dot(bits, FLOAT32) for bits in (4, 8))
 
 
@@ -95,14 +95,14 @@ def check_packed(matrix: PackedMatrix) -> None:
 
 
 def input_floats(table: np.ndarray) -> int:
-    """Float32 that `order_inputs` needs for the largest matrix of a table."""
-    # Of an odd number of runs, the last stands with a gap.
+    """Elements, float32, that `order_inputs` needs for the largest matrix of a table."""
+    # With an odd number of runs there is a gap beside the last.
     return int((table[:, IN_CHANNELS] + table[:, GROUPS] + 2 * 8 * LANES).max())
 
 
 @compiled
 def order_inputs(matrix, hidden, inputs):
-    """Lay `hidden` out as the row products of `matrix` read it; of quantised ones, with its sums by group behind it."""
+    """Lay `hidden` out as the row products of `matrix` read it; its sums by group follow for a quantised matrix."""
     channels = matrix[IN_CHANNELS]
     if matrix[KIND] != PACKED_4 and matrix[KIND] != PACKED_8:
         for channel in range(channels):
@@ -117,7 +117,7 @@ def order_inputs(matrix, hidden, inputs):
         target = run // 2 * fields * LANES + run % 2 * 4
         weight = np.float32(1.0)
         for field in range(fields):
-            # The highest field of a word is shifted down, not masked.
+            # The highest field of a word is shifted down instead of masked.
             if field == fields - 1:
                 weight = np.float32(1.0)
             for word in range(min(4, length - channel)):
@@ -141,12 +141,12 @@ def _sums_start(matrix):
 
 @compiled
 def multiply_rows(matrix, first, end, inputs, out):
-    """Channels `first` to `end` of the product with what `order_inputs` wrote, to `out`."""
+    """Write channels `first` to `end` of a product to `out`; `inputs` are as `order_inputs` wrote them."""
     kind, row_bytes, groups, group_shift = matrix[KIND], matrix[ROW_BYTES], matrix[GROUPS], matrix[GROUP_SHIFT]
     channels, bias = matrix[IN_CHANNELS], matrix[BIAS]
     scales, minimums, scale_bytes = matrix[SCALES], matrix[MINIMUMS], matrix[SCALE_BYTES]
-    operand, runs = address_of(inputs), row_bytes // RUN_BYTES
-    sums = operand
+    ordered, runs = address_of(inputs), row_bytes // RUN_BYTES
+    sums = ordered
     if kind == PACKED_4 or kind == PACKED_8:
         sums += _sums_start(matrix) * 4
     for row in range(first, end):
@@ -154,19 +154,19 @@ def multiply_rows(matrix, first, end, inputs, out):
         if kind == PACKED_4 or kind == PACKED_8:
             scale_row, minimum_row = scales + row * groups * scale_bytes, minimums + row * groups * scale_bytes
             if kind == PACKED_4 and scale_bytes == 2:
-                product = packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+                product = packed_dot_4(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
             elif kind == PACKED_8 and scale_bytes == 2:
-                product = packed_dot_8(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+                product = packed_dot_8(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
             elif kind == PACKED_4:
-                product = wide_packed_dot_4(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+                product = wide_packed_dot_4(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
             else:
-                product = wide_packed_dot_8(weights, scale_row, minimum_row, operand, sums, runs, groups, group_shift)
+                product = wide_packed_dot_8(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
         elif kind == FLOAT32:
-            product = dot_float32(weights, operand, channels)
+            product = dot_float32(weights, ordered, channels)
         elif kind == BFLOAT16:
-            product = dot_bfloat16(weights, operand, channels)
+            product = dot_bfloat16(weights, ordered, channels)
         else:
-            product = dot_float16(weights, operand, channels)
+            product = dot_float16(weights, ordered, channels)
         if bias != 0:
             product += load_float(bias, row)
         out[row - first] = product

@@ -1,10 +1,11 @@
 """Products of one to eight rows with a matrix, with what comes before and after them fused in.
 
-Bound by the memory that holds the matrix, so all else must hide behind reading it. A program asks for its first tile of
+Reading the matrix from memory is the limit, so everything else must hide behind it. A program loads its first tile of
 weights before it waits for the kernel before it (programmatic dependent launch: this kernel starts when all programs of
-the one before work, and reads what that one writes only after a wait). While it works on a tile, the next one is on its
-way. The norm's factor is one number for a row and is applied to the finished products. Packed weights meet 16-bit
-inputs as integers (`kernels.gpu_tools.integer_tiles`), all else as floats (`kernels.gpu_tools.matrix_tiles`).
+the one before run, and reads what that one writes only after a wait). While it works on a tile, the next one is being
+loaded. The norm's factor is one for each row and is applied to the finished products. Packed weights are multiplied
+with 16-bit inputs as integers (`kernels.gpu_tools.integer_tiles`), all else as floats
+(`kernels.gpu_tools.matrix_tiles`).
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ from kernels.gpu_tools.matrix_tiles import (
     prepare_inputs,
 )
 
-# Up to here reading packed weights again for each row costs less than writing and reading a 16-bit copy.
+# Up to so many rows, reading packed weights again for each row costs less than writing and reading a 16-bit copy.
 FEW_ROWS = 8
 
 
@@ -41,9 +42,9 @@ class Blocks(NamedTuple):
         out: rows of a tile.
         runs: of 16 bytes, in a row of a tile.
         warps: of a program.
-        programs: on each multiprocessor, which share all tiles if these hold whole rows. Otherwise, or where this is
-            0, there is a program for each tile's rows, which goes along them.
-        tail_runs: of a smaller tile that holds what is left at the end of the rows; 0 where nothing is, or too much.
+        programs: on each multiprocessor, which share all tiles if these hold whole rows. Otherwise, or if this is 0,
+            there is a program for the rows of each tile, which goes along them.
+        tail_runs: of a smaller tile for the rest at the end of the rows; 0 if there is no rest, or a large one.
     """
 
     out: int
@@ -54,7 +55,7 @@ class Blocks(NamedTuple):
 
 
 # By the bits of a weight: (runs of a row up to which it applies, blocks). Measured on H100 and H200, see
-# docs/kernels.md. The integers of `kernels.gpu_tools.integer_tiles` want more rows that share their preparation.
+# docs/kernels.md. The integers of `kernels.gpu_tools.integer_tiles` need more rows that share their preparation.
 BLOCKS = {
     4: ((128, Blocks(4, 128, 4, 4)), (1 << 31, Blocks(8, 64, 2, 0))),
     8: ((256, Blocks(4, 256, 4, 3)), (1 << 31, Blocks(4, 128, 4, 0))),
@@ -69,7 +70,7 @@ LEAST_ROWS, LEAST_TAIL_RUNS = 4, 16
 
 
 def choose_blocks(runs: int, bits: int, integers: bool, out_channels: int, multiprocessors: int) -> Blocks:
-    """What measured fastest for matrices with rows of this many runs, in tiles small enough to busy all of a GPU."""
+    """The blocks that measured fastest for rows of so many runs, with tiles small enough to occupy the whole GPU."""
     blocks = next(blocks for up_to, blocks in (INTEGER_BLOCKS if integers else BLOCKS)[bits] if runs <= up_to)
     rows = blocks.out
     while rows > LEAST_ROWS and triton.cdiv(out_channels, rows) < multiprocessors:
@@ -79,7 +80,7 @@ def choose_blocks(runs: int, bits: int, integers: bool, out_channels: int, multi
 
 
 def cut_row(runs: int, most_runs: int, packed: bool) -> tuple[int, int]:
-    """Runs of the tiles that go along a row, and of a smaller one at its end: 80 runs are 64 and 16, not 80 of 128.
+    """Runs of the tiles along a row, and of a smaller tile at its end: 80 runs are 64 and 16, not padded to 128.
 
     A larger end measured slower, and so did any after several tiles of packed weights.
     """
@@ -96,11 +97,11 @@ class ProductShape(NamedTuple):
     """Constants of a product, beside those of its matrix.
 
     Args:
-        form: "plain", "swiglu" of the halves of a product, or "add" to what is there.
+        form: "plain", "swiglu" of the halves of a product, or "add" to what the output holds.
         has_norm, has_bias: which of these there are.
-        block_out, block_runs, tail_runs: as `Blocks` says.
+        block_out, block_runs, tail_runs: as in `Blocks`.
         even: whether the rows are whole tiles.
-        integers: whether weights meet integers.
+        integers: whether inputs are multiplied as integers.
     """
 
     form: str
@@ -159,7 +160,7 @@ def _store_product(product, tile, token, output, out_channels, SHAPE: tl.constex
 @triton.jit
 def _load_main(matrix, tile, first_run, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
     """A tile of whole runs."""
-    # Of a row whose end is not a tile of its own, the last tile reaches beyond it.
+    # Unless the end of a row is a tile of its own, the last tile reaches beyond the row.
     WHOLE_ROWS: tl.constexpr = MATRIX.in_channels * MATRIX.bits % (128 * SHAPE.block_runs) == 0
     WHOLE: tl.constexpr = SHAPE.even and (SHAPE.tail_runs > 0 or WHOLE_ROWS)
     return load_tile(matrix, tile, first_run, MATRIX, SHAPE.block_out, SHAPE.block_runs, WHOLE)
@@ -193,7 +194,7 @@ def _decode_linear_kernel(
     DEPENDENT: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """Programs of one row of hidden share the tiles; those of its other rows run beside them and find L2 filled."""
+    """The programs of one row of hidden share the tiles; those of other rows run at the same time and hit in L2."""
     IN_CHANNELS: tl.constexpr = MATRIX.in_channels
     BITS: tl.constexpr = MATRIX.bits
     HAS_NORM: tl.constexpr = SHAPE.has_norm
@@ -347,7 +348,7 @@ def _launch(
     out_channels = weights.shape[0]
     if bias is not None:
         require(bias, "bias", (out_channels,), FLOATING)
-    # 16-bit inputs lose less in integers than the largest of a run lost when it was rounded; float32 keeps to floats.
+    # In 16-bit inputs integers lose less than rounding the largest of a run lost; float32 inputs stay floats.
     integers = bits < 16 and hidden.element_size() == 2
     width = multiprocessors(hidden.device)
     blocks = choose_blocks(triton.cdiv(in_channels * bits, 128), bits, integers, out_channels, width)

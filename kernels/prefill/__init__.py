@@ -1,1 +1,1 @@
-"""Prefill: what many tokens at once need beside products and a dense attention kernel."""
+"""Prefill: operators on many tokens at once, beside products and a dense attention kernel."""

@@ -1,4 +1,4 @@
-"""What a prefill does beside products and a dense attention kernel, on the CPU."""
+"""Operators of a prefill, beside products and a dense attention kernel, on the CPU."""
 
 from __future__ import annotations
 
@@ -102,5 +102,5 @@ def merge_attention(
 
 
 def _weigh(part: PartialAttention, log_sums: torch.Tensor) -> torch.Tensor:
-    """What is attended times its weight among all keys, float32 [tokens, heads, head_dim]."""
+    """A part's output times its weight among all keys, float32 [tokens, heads, head_dim]."""
     return part.attended.float() * (part.log_sums - log_sums).exp().t().unsqueeze(2)

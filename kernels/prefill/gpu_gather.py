@@ -36,10 +36,10 @@ def _gather_pages_kernel(
     channels = tl.arange(0, BLOCK_DIM)[None, :]
     rows = present[:, None]
     inside = rows & (channels < LAYOUT.head_dim)
-    entries = ((page * LAYOUT.kv_heads + head) * LAYOUT.page_size + token % LAYOUT.page_size)[:, None]
+    indices = ((page * LAYOUT.kv_heads + head) * LAYOUT.page_size + token % LAYOUT.page_size)[:, None]
     target = (token * LAYOUT.kv_heads + head)[:, None] * LAYOUT.head_dim + channels
-    keys = load_vectors(key_page_ptr, key_scale_ptr, entries, rows, channels, LAYOUT)
-    values = load_vectors(value_page_ptr, value_scale_ptr, entries, rows, channels, LAYOUT)
+    keys = load_vectors(key_page_ptr, key_scale_ptr, indices, rows, channels, LAYOUT)
+    values = load_vectors(value_page_ptr, value_scale_ptr, indices, rows, channels, LAYOUT)
     tl.store(key_ptr + target, keys.to(key_ptr.dtype.element_ty), inside)
     tl.store(value_ptr + target, values.to(value_ptr.dtype.element_ty), inside)
 
@@ -61,7 +61,7 @@ def gather_pages(
         raise ValueError(f"dtype must be one of {FLOATING}, got {dtype}")
     shape = (tokens, layout.kv_heads, layout.head_dim)
     keys, values = (torch.empty(shape, dtype=dtype, device=page_table.device) for _ in range(2))
-    # In one dimension, as the others end at 65535 programs.
+    # A grid of one dimension, since the others are limited to 65535 programs.
     _gather_pages_kernel[(layout.kv_heads * triton.cdiv(tokens, BLOCK_TOKENS),)](
         *page_pointers(cache),
         page_table,

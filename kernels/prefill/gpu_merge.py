@@ -30,16 +30,16 @@ def _merge_attention_kernel(
     BLOCK_TOKENS: tl.constexpr,
     BLOCK_DIM: tl.constexpr,
 ):
-    """One program joins BLOCK_TOKENS tokens of one head; the heads of a token, which lie side by side, run so."""
+    """One program joins BLOCK_TOKENS tokens of one head; programs of a token's heads run side by side, as these lie."""
     head = tl.program_id(0) % heads
     token = (tl.program_id(0) // heads).to(tl.int64) * BLOCK_TOKENS + tl.arange(0, BLOCK_TOKENS)
     channels = tl.arange(0, BLOCK_DIM)[None, :]
     present = token < tokens
     inside = present[:, None] & (channels < head_dim)
-    # int64, as a million tokens of 32 heads of 128 channels are 2**32 elements.
-    place = head.to(tl.int64) * tokens + token
-    log_sum = tl.load(log_sum_ptr + place, present, 0.0)
-    other_log_sum = tl.load(other_log_sum_ptr + place, present, 0.0)
+    # int64, since a million tokens of 32 heads of 128 channels are 2**32 elements.
+    index = head.to(tl.int64) * tokens + token
+    log_sum = tl.load(log_sum_ptr + index, present, 0.0)
+    other_log_sum = tl.load(other_log_sum_ptr + index, present, 0.0)
     rows = token[:, None]
     attended = tl.load(attended_ptr + rows * token_stride + head * head_stride + channels, inside, 0.0)
     other = tl.load(other_ptr + rows * other_token_stride + head * other_head_stride + channels, inside, 0.0)
@@ -49,7 +49,7 @@ def _merge_attention_kernel(
     merged = attended.to(tl.float32) * (weight / total)[:, None]
     merged += other.to(tl.float32) * (other_weight / total)[:, None]
     tl.store(merged_ptr + (rows * heads + head) * head_dim + channels, merged.to(merged_ptr.dtype.element_ty), inside)
-    tl.store(merged_log_sum_ptr + place, largest + tl.log(total), present)
+    tl.store(merged_log_sum_ptr + index, largest + tl.log(total), present)
 
 
 def merge_attention(

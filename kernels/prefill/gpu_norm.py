@@ -26,7 +26,7 @@ def _rms_norm_kernel(
     inside = columns < width
     hidden = tl.load(hidden_ptr + row + columns, inside, 0.0)
     if HAS_RESIDUAL:
-        # Rounded before it is normed, so that it equals the sum that the next layer adds to.
+        # The sum is rounded before it is normed, so that it equals the residual that the next layer adds to.
         residual = tl.load(residual_ptr + row + columns, inside, 0.0)
         hidden = (hidden.to(tl.float32) + residual.to(tl.float32)).to(hidden.dtype)
         tl.store(residual_ptr + row + columns, hidden, inside)

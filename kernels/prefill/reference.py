@@ -1,4 +1,4 @@
-"""What a prefill does beside products and a dense attention kernel."""
+"""Operators of a prefill, beside products and a dense attention kernel."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def naive_merge_attention(
     """Join the attention of the same queries over two sets of keys (arXiv 2205.14135, section 3.1).
 
     Args:
-        part, other: of any floating dtypes; their `log_sums` finite, so that each query has met a key in each set.
+        part, other: of any floating dtypes; their `log_sums` finite: each query has attended to a key in each set.
         dtype: of what is attended.
         out: contiguous tensors to write the result to, which may be `part`; else it gets new ones.
 

@@ -1,1 +1,1 @@
-"""Score: what a page's summary says of the attention that its keys may get."""
+"""Score: from a page's summary, estimate the attention that its keys may get."""

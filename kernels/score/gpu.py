@@ -1,7 +1,7 @@
 """Score KV pages from their summaries, straight from the query.
 
-Both the vectors of the query and their dot products with the summary vectors are made in one kernel, on the matrix
-units: these stream the summaries at the speed of the memory, where products element by element reached half of it.
+One kernel makes the query vectors and their dot products with the summary vectors, the products on the matrix units:
+these stream the summaries at the speed of the memory, where products element by element reached half of it.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ from kernels.select.coarse_to_fine import SUPERPAGE_PAGES
 from kernels.select.gpu_ranking import LOGIT_BLOCK_PAGES, ScoredPages, Scores, sum_up_logits
 
 NUM_WARPS = 4
-# A pipeline keeps a block of summaries in shared memory, and up to so much else; where that does not fit there is none.
+# A pipeline keeps a block of summaries in shared memory, and up to so much else; if that does not fit there is none.
 NUM_STAGES, OTHER_SHARED_BYTES = 3, 1 << 15
-# Pages of a block at most, of 8-bit summaries twice as many, which are as many bytes; and at least, where larger ones
-# would be too few for all multiprocessors.
+# Pages of a block: at most, with 8-bit summaries twice as many, which are as many bytes; and at least, where larger
+# blocks would be too few for all multiprocessors.
 BLOCK_PAGES, LEAST_BLOCK_PAGES = {"int8": 128, "floating": 64}, 32
-# Programs hide each other's waits; each keeps its vectors of the query for several blocks.
+# Programs hide each other's waits; each keeps its query vectors for several blocks.
 PROGRAMS_PER_MULTIPROCESSOR = {1: 4, 2: 2}  # by the vectors of a summary
 # Of the L2 cache.
 LINE_BYTES = tl.constexpr(128)
@@ -66,12 +66,12 @@ class ScoredBlock(NamedTuple):
     """A block of pages that is scored.
 
     Args:
-        number: of the block.
-        physical: int32 [block_pages], where their summaries are; all of them must be there.
+        index: of the block.
+        physical: int32 [block_pages], where their summaries are; all of them must exist.
         visible: [1, block_pages], which of them are in the sequence.
     """
 
-    number: tl.tensor
+    index: tl.tensor
     physical: tl.tensor
     visible: tl.tensor
 
@@ -89,23 +89,23 @@ def _products(vectors, step, summaries, rows, LAYOUT: tl.constexpr, SHAPE: tl.co
 
 @triton.jit
 def _load_physical(
-    entries, page_table_ptr, total_pages, total_entries, logical_entries, SUPERPAGE_PAGES: tl.constexpr
+    indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES: tl.constexpr
 ):
-    """The physical pages that hold the summaries of pages, or of superpages, with these numbers; of those beyond the
-    sequence any that is there.
+    """The physical pages that hold the summaries of pages, or superpages, with these indices; for those beyond the
+    sequence any page that exists.
     """
     if SUPERPAGE_PAGES == 1:
         # All are loaded, since the length of the sequence takes as long to come as the table.
-        physical = tl.load(page_table_ptr + entries, entries < logical_entries, 0)
+        physical = tl.load(page_table_ptr + indices, indices < row_length, 0)
     else:
-        last_pages = tl.minimum((entries + 1) * SUPERPAGE_PAGES, total_pages) - 1
-        physical = tl.load(page_table_ptr + last_pages, entries < total_entries, 0)
-    return tl.where(entries < total_entries, physical, 0)
+        last_pages = tl.minimum((indices + 1) * SUPERPAGE_PAGES, total_pages) - 1
+        physical = tl.load(page_table_ptr + last_pages, indices < visible_length, 0)
+    return tl.where(indices < visible_length, physical, 0)
 
 
 @triton.jit
 def _first_vectors(physical, head, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Which of all vectors is the first that is scored of each page."""
+    """The index, among all vectors of the cache, of the first one that is scored of each page."""
     VECTORS: tl.constexpr = LAYOUT.summary.vectors
     FIRST: tl.constexpr = 0 if SHAPE.superpage_pages == 1 else VECTORS
     return (physical * LAYOUT.kv_heads + head) * (LAYOUT.summary_levels * VECTORS) + FIRST
@@ -123,32 +123,32 @@ def score_block(head, block, query_vectors, summaries, scores, LAYOUT: tl.conste
     BLOCK_PAGES: tl.constexpr = SHAPE.block_pages
     MEMBERS: tl.constexpr = SHAPE.members
     rows = _first_vectors(block.physical, head, LAYOUT, SHAPE)
-    places = block.number * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    indices = block.index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     values = _products(query_vectors.first, query_vectors.step, summaries, rows, LAYOUT, SHAPE)
     if LAYOUT.summary.vectors == 2:
         values += _products(query_vectors.last, query_vectors.step, summaries, rows + 1, LAYOUT, SHAPE)
-    there = (places < scores.entries)[None, :]
+    there = (indices < scores.row_length)[None, :]
     if LAYOUT.summary.is_bounds:
         values = tl.sum(values, 0)[None, :]
-        target = head.to(tl.int64) * scores.entries + places[None, :]
+        target = head.to(tl.int64) * scores.row_length + indices[None, :]
         tl.store(scores.score_ptr + target, tl.where(block.visible, values, float("-inf")), there)
     else:
         values = tl.sum(tl.reshape(values, [4, MEMBERS, BLOCK_PAGES]), 0)
         row = tl.arange(0, MEMBERS)
         in_group = row < SHAPE.group
-        target = (head * SHAPE.group + row[:, None]).to(tl.int64) * scores.entries + places[None, :]
+        target = (head * SHAPE.group + row[:, None]).to(tl.int64) * scores.row_length + indices[None, :]
         shown = tl.where(block.visible, values, float("-inf"))
         tl.store(scores.score_ptr + target, shown, in_group[:, None] & there)
         if SHAPE.sums_up:
             highest, total = sum_up_logits(values, block.visible)
-            entry = (head * SHAPE.group + row) * scores.blocks + block.number
-            tl.store(scores.highest_ptr + entry, highest, in_group)
-            tl.store(scores.total_ptr + entry, total, in_group)
+            block_index = (head * SHAPE.group + row) * scores.blocks + block.index
+            tl.store(scores.highest_ptr + block_index, highest, in_group)
+            tl.store(scores.total_ptr + block_index, total, in_group)
 
 
 @triton.jit
 def _prefetch(addresses):
-    """Ask for the lines at these addresses, so that the L2 cache has them when they are read."""
+    """Prefetch the lines at these addresses into the L2 cache."""
     tl.inline_asm_elementwise(
         "prefetch.global.L2 [$1]; mov.b32 $0, 0;", "=r,l", [addresses.to(tl.int64)], tl.int32, is_pure=False, pack=1
     )
@@ -156,16 +156,16 @@ def _prefetch(addresses):
 
 @triton.jit
 def _prefetch_block(head, physical, summaries, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Ask for the summaries of a block, so that the memory is busy while the vectors of the query are made."""
+    """Prefetch the summaries of a block, so that the memory is busy while the query vectors are made."""
     ELEMENTS: tl.constexpr = LAYOUT.summary.vectors * LAYOUT.head_dim
     LINE_ELEMENTS: tl.constexpr = LINE_BYTES * 8 // summaries.vector_ptr.dtype.element_ty.primitive_bitwidth
     LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(ELEMENTS, LINE_ELEMENTS))
-    # What is beyond a summary is never far: at its last number.
+    # Lines beyond a summary are replaced by that of its last element.
     lines = tl.minimum(tl.arange(0, LINES) * LINE_ELEMENTS, ELEMENTS - 1)
     rows = _first_vectors(physical, head, LAYOUT, SHAPE)
     _prefetch((summaries.vector_ptr + lines)[None, :] + rows.to(tl.int64)[:, None] * LAYOUT.head_dim)
     if LAYOUT.has_int8_summaries:
-        # Those of a summary's vectors lie side by side.
+        # The scales of a summary's vectors lie side by side.
         _prefetch(summaries.scale_ptr + rows)
 
 
@@ -187,29 +187,29 @@ def _page_scores_kernel(
     EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """One program scores its part of the blocks for one kv head; what is beyond the sequence becomes -inf.
+    """One program scores its part of the blocks for one kv head; scores beyond the sequence are -inf.
 
-    Scored are pages, or superpages by the latter half of their vectors.
+    It scores pages, or superpages by the second half of the vectors that a page keeps.
     """
     BLOCK_PAGES: tl.constexpr = SHAPE.block_pages
     SUPERPAGE_PAGES: tl.constexpr = SHAPE.superpage_pages
     wait_for_previous_kernel(DEPENDENT and not EARLY)
     head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(length_ptr), LAYOUT.page_size), logical_pages)
-    total_entries, entries = tl.cdiv(total_pages, SUPERPAGE_PAGES), tl.cdiv(logical_pages, SUPERPAGE_PAGES)
-    blocks = tl.cdiv(entries, BLOCK_PAGES)
+    visible_length, row_length = tl.cdiv(total_pages, SUPERPAGE_PAGES), tl.cdiv(logical_pages, SUPERPAGE_PAGES)
+    blocks = tl.cdiv(row_length, BLOCK_PAGES)
     summaries = Summaries(summary_ptr, summary_scale_ptr, page_table_ptr)
-    scores = Scores(score_ptr, highest_ptr, total_ptr, entries, blocks)
+    scores = Scores(score_ptr, highest_ptr, total_ptr, row_length, blocks)
     if PREFETCH:
-        places = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
+        indices = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES)
         _prefetch_block(head, physical, summaries, LAYOUT, SHAPE)
     wait_for_previous_kernel(DEPENDENT and EARLY)
     query_vectors = load_query_vectors(head, query_ptr, scale, summary_ptr.dtype.element_ty, LAYOUT, SHAPE)
-    for number in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=SHAPE.stages):
-        places = number * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        physical = _load_physical(places, page_table_ptr, total_pages, total_entries, entries, SUPERPAGE_PAGES)
-        block = ScoredBlock(number, physical, (places < total_entries)[None, :])
+    for index in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=SHAPE.stages):
+        indices = index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES)
+        block = ScoredBlock(index, physical, (indices < visible_length)[None, :])
         score_block(head, block, query_vectors, summaries, scores, LAYOUT, SHAPE)
 
 
@@ -242,22 +242,22 @@ def score(
     early: bool = False,
     of_superpages: bool = False,
 ) -> ScoredPages:
-    """The scores and, if it `sums_up`, what each block of logits sums up to, after all has been checked.
+    """The scores and, if it `sums_up`, the sums of each block of logits; arguments have been checked.
 
     Args:
-        of_superpages: score these in the place of pages.
+        of_superpages: score superpages instead of pages.
         early: the kernel launched before this one has written none of `sequence`, which may be read while it runs
             (`dependent_launch`).
     """
     layout, device = cache.layout, query.device
     superpage_pages = SUPERPAGE_PAGES if of_superpages else 1
-    entries = triton.cdiv(sequence.logical_pages, superpage_pages)
-    block_pages = choose_block_pages(layout, sums_up, entries, device)
-    blocks = triton.cdiv(entries, block_pages)
+    row_length = triton.cdiv(sequence.logical_pages, superpage_pages)
+    block_pages = choose_block_pages(layout, sums_up, row_length, device)
+    blocks = triton.cdiv(row_length, block_pages)
     programs = multiprocessors(device) * PROGRAMS_PER_MULTIPROCESSOR[layout.summary.vectors]
     parts = min(blocks, max(1, programs // layout.kv_heads))
     shape = plan_scoring(query, layout, block_pages, triton.cdiv(blocks, parts), sums_up, superpage_pages)
-    scored = empty_scores(query, layout, entries, blocks, sums_up)
+    scored = empty_scores(query, layout, row_length, blocks, sums_up)
     dependent = launches_dependently(device)
     _page_scores_kernel[(layout.kv_heads, parts)](
         query,
@@ -277,21 +277,21 @@ def score(
     return scored
 
 
-def choose_block_pages(layout: CacheLayout, sums_up: bool, entries: int, device: torch.device) -> int:
-    """Pages of a block, by what their summaries are and how many there are."""
+def choose_block_pages(layout: CacheLayout, sums_up: bool, row_length: int, device: torch.device) -> int:
+    """Pages of a block, for a row of so many scores."""
     if sums_up:
         return LOGIT_BLOCK_PAGES
-    pages = triton.next_power_of_2(triton.cdiv(entries * layout.kv_heads, multiprocessors(device)))
+    pages = triton.next_power_of_2(triton.cdiv(row_length * layout.kv_heads, multiprocessors(device)))
     return min(max(pages, LEAST_BLOCK_PAGES), BLOCK_PAGES["int8" if layout.has_int8_summaries else "floating"])
 
 
 def empty_scores(
-    query: torch.Tensor, layout: CacheLayout, entries: int, blocks: int, sums_up: bool
+    query: torch.Tensor, layout: CacheLayout, row_length: int, blocks: int, sums_up: bool
 ) -> ScoredPages:
-    """Room for what `score_block` stores."""
+    """Uninitialised tensors for what `score_block` stores."""
     rows = query.shape[0] // layout.kv_heads if layout.summary.scores_are_logits else 1
     shape, options = (layout.kv_heads, rows), {"dtype": torch.float32, "device": query.device}
-    scores = torch.empty((*shape, entries), **options)
+    scores = torch.empty((*shape, row_length), **options)
     if not sums_up:
         return ScoredPages(scores, None, None)
     return ScoredPages(scores, *torch.empty((2, *shape, blocks), **options))
@@ -305,7 +305,7 @@ def plan_scoring(
     sums_up: bool,
     superpage_pages: int = 1,
 ) -> ScoreShape:
-    """The constants of kernels whose programs score so many blocks of pages, or superpages, each."""
+    """The constants of kernels whose programs score `program_blocks` blocks of pages, or superpages, each."""
     group = query.shape[0] // layout.kv_heads
     # An int8 product sums over at least 32 channels.
     block_dim = max(32, triton.next_power_of_2(layout.head_dim))
@@ -324,5 +324,5 @@ def plan_scoring(
 
 
 def choose_stages(block_bytes: int, shared_bytes: int) -> int:
-    """Of the pipeline that loads blocks of so many bytes, where a program may have so many of shared memory."""
+    """Stages of the pipeline that loads blocks of `block_bytes`, with so much shared memory for a program."""
     return NUM_STAGES if block_bytes + OTHER_SHARED_BYTES <= shared_bytes else 1

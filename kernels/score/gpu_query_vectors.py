@@ -1,8 +1,8 @@
-"""The vectors of a query that summaries are dotted with, split into parts of the summaries' precision.
+"""The query vectors that summaries are multiplied with, split into parts of the summaries' precision.
 
-Summaries meet the matrix units as they lie in memory, int8 or 16-bit. So that no bits of the query are lost, it is
-split into three parts of that precision, each what rounding left of the one before: three quarters of the rows that the
-units have.
+The matrix units take summaries as they lie in memory, int8 or 16-bit. So that no bits of the query are lost, it is
+split into three parts of that precision, each the rounding error of the one before. With its parts a query takes three
+quarters of the rows that the units have.
 """
 
 from __future__ import annotations
@@ -12,20 +12,20 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-# Of an int8 part: the next part's step is half of what this one's may be off, in as many levels.
+# Of an int8 part: its rounding error is at most half a step, which the next part divides into as many levels.
 PART_LEVELS = tl.constexpr(127)
 PART_RATIO = tl.constexpr(254)
 
 
 class QueryVectors(NamedTuple):
-    """What the first and the last vector of a summary are dotted with.
+    """What the first and the last vector of a summary are multiplied with.
 
-    With bounds row r is part r of the one vector. Else it belongs to query head r % members of the group, and is part
-    r // members of its vector. Other rows are empty.
+    With bounds row r is part r of the one vector. Otherwise it is part r // members of the vector of query head
+    r % members of the group. Other rows are zero.
 
     Args:
         first, last: [4 * members, block_dim] in the dtype of the summaries.
-        step: float32 [4 * members, 1], what a step of each row is worth.
+        step: float32 [4 * members, 1], the scale of each row: what a step of an integer stands for.
     """
 
     first: tl.tensor
@@ -35,9 +35,9 @@ class QueryVectors(NamedTuple):
 
 @triton.jit
 def _choose_step(magnitudes, summary_dtype: tl.constexpr):
-    """What a step of the first part of vectors is worth, [rows, 1]; `magnitudes` [rows, channels] are none's above."""
+    """The scale of the first part of vectors, [rows, 1]; no element exceeds its `magnitudes` [rows, channels]."""
     if summary_dtype == tl.int8:
-        # Positive floats are in the order of their bits, and integers compared across a warp by one instruction.
+        # Positive floats order as their bits do, and integers are compared across a warp by one instruction.
         highest = tl.max(magnitudes.to(tl.int32, bitcast=True), 1).to(tl.float32, bitcast=True)
         return highest[:, None] / PART_LEVELS
     else:
@@ -46,10 +46,10 @@ def _choose_step(magnitudes, summary_dtype: tl.constexpr):
 
 @triton.jit
 def _split_rows(vectors, step, part, summary_dtype: tl.constexpr):
-    """Split vectors of the query into three parts.
+    """Split query vectors into three parts.
 
     Args:
-        vectors: float32 [rows, channels], each three times or more, once for each part; or one row for all.
+        vectors: float32 [rows, channels], each in three rows or more, one for each part; or one row for all.
         step: as `_choose_step` returns it.
         part: int32 [rows, 1], which part a row keeps; nothing from 3 on.
 
@@ -75,13 +75,13 @@ def _split_rows(vectors, step, part, summary_dtype: tl.constexpr):
 
 @triton.jit
 def _average_bounds(head, query_ptr, scale, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """What lower and upper bounds are dotted with, float32 [1, channels]: averaged over the group's queries."""
+    """What lower and upper bounds are multiplied with, float32 [1, channels]: averages over the group's queries."""
     BLOCK_DIM: tl.constexpr = SHAPE.block_dim
     GROUP: tl.constexpr = SHAPE.group
     channels = tl.arange(0, BLOCK_DIM)
     inside = channels < LAYOUT.head_dim
     low, high = tl.zeros([BLOCK_DIM], tl.float32), tl.zeros([BLOCK_DIM], tl.float32)
-    # One after the other, in each thread: their sums need no exchange between threads.
+    # One query after the other, in each thread, so that the sums need no exchange between threads.
     for member in tl.static_range(GROUP):
         query = tl.load(query_ptr + (head * GROUP + member) * LAYOUT.head_dim + channels, inside, 0.0)
         query = query.to(tl.float32) * (scale / GROUP)

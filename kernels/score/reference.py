@@ -1,4 +1,4 @@
-"""What a page's summary says of the attention that its keys may get."""
+"""Score pages: from their summaries, estimate the attention that their keys may get."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Choose the pages to read from their scores, without a sort.
 
-Scores become unsigned integers of the same order; wanted is the lowest that still gets in. Few pages stay in the
-registers of one program a kv head, which finds it by thirds (`kernels.select.gpu_few`); many are shared by
-several programs (`kernels.select.gpu_many`).
+Scores become unsigned integers in the same order, the keys; the threshold is the lowest key that still gets in. Few
+pages stay in the registers of one program for each kv head, which finds it by cutting the range of the keys in three
+(`kernels.select.gpu_few`); many are divided among several programs (`kernels.select.gpu_many`).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from kernels.select.gpu_ranking import (
 
 # Up to here one program selects.
 FEW_PAGES = 8192
-# Scores of a thread: with fewer a round waits longer for its threads, with more it counts longer.
+# With fewer scores a thread, a round waits longer for its threads; with more it counts longer.
 SCORES_PER_THREAD = 32
 
 
@@ -52,9 +52,9 @@ def _sum_up_kernel(
     visible = (pages < logical_pages) & (pages * PAGE_SIZE < tl.load(length_ptr))
     logits = tl.load(logit_ptr + row.to(tl.int64) * logical_pages + pages, visible, float("-inf"))
     highest, total = sum_up_logits(logits, visible)
-    entry = row * tl.num_programs(1) + block + tl.arange(0, 1)
-    tl.store(highest_ptr + entry, highest)
-    tl.store(total_ptr + entry, total)
+    index = row * tl.num_programs(1) + block + tl.arange(0, 1)
+    tl.store(highest_ptr + index, highest)
+    tl.store(total_ptr + index, total)
 
 
 @triton.jit
@@ -68,7 +68,7 @@ def _select_few_kernel(
     page_count_ptr,
     missed_mass_ptr,
     logical_pages,
-    entries,
+    row_length,
     blocks,
     budget_pages,
     sink_pages,
@@ -78,7 +78,7 @@ def _select_few_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """One program selects for one kv head, from keys in registers."""
-    scores = Scores(score_ptr, highest_ptr, total_ptr, entries, blocks)
+    scores = Scores(score_ptr, highest_ptr, total_ptr, row_length, blocks)
     budget = PageBudget(budget_pages, sink_pages, recent_pages)
     wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
@@ -86,7 +86,7 @@ def _select_few_kernel(
     pages, plan = list_pages(superpage_id_ptr, head, plan, SHAPE)
     selection = select_few(scores, head, pages, plan, SHAPE)
     page_id_ptr += head * budget_pages
-    tl.store(page_id_ptr + selection.places, pages, selection.places >= 0)
+    tl.store(page_id_ptr + selection.list_indices, pages, selection.list_indices >= 0)
     fill_up_list(page_id_ptr, plan.selected_pages, budget_pages, BLOCK_BUDGET)
     tl.store(page_count_ptr + head, plan.selected_pages)
     if SHAPE.logits:
@@ -128,7 +128,7 @@ def select_pages(
 
 
 def empty_selection(kv_heads: int, budget_pages: int, logits: bool, device: torch.device) -> SelectedPages:
-    """Room for the pages that are selected."""
+    """Uninitialised tensors for the pages that are selected."""
     page_ids = torch.empty((kv_heads, budget_pages), dtype=torch.int32, device=device)
     page_counts = torch.empty(kv_heads, dtype=torch.int32, device=device)
     return SelectedPages(
@@ -148,15 +148,15 @@ def select_from(
 
     Args:
         logical_pages: of the page table; None if all of them have scores.
-        superpage_ids: whose pages have scores, see `kernels.select.gpu_coarse_to_fine.Candidates`; None for all.
+        superpage_ids: whose pages have scores, as in `kernels.select.gpu_coarse_to_fine.Candidates`; None for all.
     """
-    kv_heads, rows, entries = scored.scores.shape
+    kv_heads, rows, row_length = scored.scores.shape
     logits, device = scored.highest is not None, scored.scores.device
     selected = empty_selection(kv_heads, budget.pages, logits, device)
-    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(entries))
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(row_length))
     blocks = triton.next_power_of_2(scored.blocks)
     shape = RankingShape(rows, logits, page_size, block_pages, blocks, superpage_ids is not None)
-    if entries > FEW_PAGES:
+    if row_length > FEW_PAGES:
         select_among_many(scored, length_tokens, budget, selected, shape)
         return selected
     dependent = launches_dependently(device)
@@ -166,8 +166,8 @@ def select_from(
         length_tokens,
         *selected[:2],
         selected.missed_mass if logits else scored.scores,
-        logical_pages or entries,
-        entries,
+        logical_pages or row_length,
+        row_length,
         scored.blocks,
         *budget,
         SHAPE=shape,

@@ -1,4 +1,4 @@
-"""Score pages and select the best of them; selection goes on with what scoring has summed up."""
+"""Score pages and select the best of them; selection starts from the block sums that scoring left."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import torch
 
 from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.score.gpu import require_scoring, score
-from kernels.select.coarse_to_fine import narrows
+from kernels.select.coarse_to_fine import is_coarse_to_fine
 from kernels.select.gpu import select_from
-from kernels.select.gpu_coarse_to_fine import narrow_and_score
+from kernels.select.gpu_coarse_to_fine import score_candidates
 
 
 def choose_pages(
@@ -31,8 +31,8 @@ def score_and_select(
     """As `choose_pages`, after all has been checked."""
     layout = cache.layout
     how = (sequence.length_tokens, layout.page_size, budget)
-    if narrows(layout.summary_levels, sequence.logical_pages, budget.pages):
-        superpage_ids, scored = narrow_and_score(query, cache, sequence, budget, scale, early=False)
+    if is_coarse_to_fine(layout.summary_levels, sequence.logical_pages, budget.pages):
+        superpage_ids, scored = score_candidates(query, cache, sequence, budget, scale, early=False)
         return select_from(scored, *how, sequence.logical_pages, superpage_ids)
     scored = score(query, cache, sequence, scale, sums_up=layout.summary.scores_are_logits)
     return select_from(scored, *how)

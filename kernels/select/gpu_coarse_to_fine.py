@@ -1,9 +1,9 @@
-"""Coarse to fine: leave of a long sequence's pages those of the best superpages, and score these.
+"""Coarse-to-fine selection: of a long sequence's pages, only those of the best superpages are scored.
 
-Superpages are scored as pages are (`kernels.score.gpu`). Then every program that scores pages selects the
-superpages by itself, from keys in its registers, and goes on with its part of their pages, the *candidates*: a launch
-of its own would cost more. Candidates stand in the order of their numbers, so that selecting among them is selecting
-among few pages, of which only the numbers must be looked up.
+Superpages are scored as pages are (`kernels.score.gpu`). Then every program that scores pages selects the superpages
+by itself, from keys in its registers, and goes on with its part of their pages, the *candidates*: a separate launch
+for the selection would cost more. Candidates are in ascending order, so that selecting among them is the same as
+selecting among few pages, except that their page indices have to be looked up.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from kernels.select.gpu_ranking import (
 )
 
 SUPERPAGE_PAGES = tl.constexpr(SUPERPAGE)
-# Stands for a page that is not there: later than any.
+# In place of a page that does not exist: later than any page.
 NO_PAGE = tl.constexpr(1 << 30)
 # Of selecting and scoring: so many keys fit their registers.
 KEYS_PER_WARP, LEAST_WARPS, MOST_WARPS = 512, 4, 16
@@ -43,7 +43,7 @@ PROGRAMS_PER_MULTIPROCESSOR = 2
 
 
 class Candidates(NamedTuple):
-    """What `narrow_and_score` leaves for a selection.
+    """What `score_candidates` returns, for a selection.
 
     Args:
         superpage_ids: int32 [kv_heads, candidates / SUPERPAGE_PAGES], ascending, then -1.
@@ -59,7 +59,7 @@ class CandidateShape(NamedTuple):
     """Constants of the kernel, beside those of its layout, scoring, and ranking of superpages.
 
     Args:
-        candidates: pages that are left.
+        candidates: how many there are.
         blocks: of block sums, one more than there are blocks of candidates.
         part_blocks: blocks of candidates that a program scores.
     """
@@ -71,7 +71,7 @@ class CandidateShape(NamedTuple):
 
 @triton.jit
 def list_pages(superpage_id_ptr, head, plan, SHAPE: tl.constexpr):
-    """The numbers of the pages of a head that have scores, as `page_grid` arranges them; and the plan among them.
+    """The pages of a head that have scores, as `page_grid` arranges them, and the plan for a selection among them.
 
     Args:
         superpage_id_ptr: of `Candidates`; not read where all pages have scores.
@@ -81,38 +81,38 @@ def list_pages(superpage_id_ptr, head, plan, SHAPE: tl.constexpr):
     Returns:
         pages, NO_PAGE where there are no more candidates; and a `SelectionPlan`.
     """
-    places = page_grid(SHAPE.block_pages)
-    if SHAPE.narrowed:
+    indices = page_grid(SHAPE.block_pages)
+    if SHAPE.coarse_to_fine:
         SUPERPAGES: tl.constexpr = SHAPE.block_pages // SUPERPAGE_PAGES
-        superpages = tl.load(superpage_id_ptr + head * SUPERPAGES + places // SUPERPAGE_PAGES)
-        pages = tl.where(superpages >= 0, superpages * SUPERPAGE_PAGES + places % SUPERPAGE_PAGES, NO_PAGE)
-        # Those that are no candidates lie in whole superpages.
+        superpages = tl.load(superpage_id_ptr + head * SUPERPAGES + indices // SUPERPAGE_PAGES)
+        pages = tl.where(superpages >= 0, superpages * SUPERPAGE_PAGES + indices % SUPERPAGE_PAGES, NO_PAGE)
+        # Pages that are no candidates come in whole superpages.
         left_out = tl.cdiv(plan.total_pages, SUPERPAGE_PAGES) - SUPERPAGES
         ranked_pages = plan.ranked_pages - tl.maximum(left_out, 0) * SUPERPAGE_PAGES
         return pages, SelectionPlan(
             plan.total_pages, plan.selected_pages, plan.sink_pages, plan.recent_from, ranked_pages, plan.wanted
         )
     else:
-        return places, plan
+        return indices, plan
 
 
 @triton.jit
 def _sum_up_others(superpage_scores, scores, head, superpages, others, ROWS: tl.constexpr):
-    """Leave the block sum of the `others` among the superpages, each of whose pages has its superpage's logit."""
+    """Store the block sum of the `others` among the superpages: each of their pages has its superpage's logit."""
     for row in tl.static_range(ROWS):
         row_of_head = head * ROWS + row
-        addresses = superpage_scores.score_ptr + row_of_head.to(tl.int64) * superpage_scores.entries + superpages
+        addresses = superpage_scores.score_ptr + row_of_head.to(tl.int64) * superpage_scores.row_length + superpages
         logits = tl.load(addresses, others, float("-inf"))
         highest = tl.max(logits)
-        # Where all are candidates there is no logit to be above.
+        # If all pages are candidates there is no highest logit.
         above = logits - tl.where(highest == float("-inf"), 0.0, highest)
-        entry = row_of_head * scores.blocks + scores.blocks - 1
-        tl.store(scores.highest_ptr + entry, highest)
-        tl.store(scores.total_ptr + entry, tl.sum(tl.exp(above)) * SUPERPAGE_PAGES)
+        index = row_of_head * scores.blocks + scores.blocks - 1
+        tl.store(scores.highest_ptr + index, highest)
+        tl.store(scores.total_ptr + index, tl.sum(tl.exp(above)) * SUPERPAGE_PAGES)
 
 
 @triton.jit
-def _narrow_and_score_kernel(
+def _score_candidates_kernel(
     superpage_score_ptr,
     superpage_highest_ptr,
     superpage_total_ptr,
@@ -143,11 +143,11 @@ def _narrow_and_score_kernel(
     PART_BLOCKS: tl.constexpr = CANDIDATES.part_blocks
     ROWS: tl.constexpr = RANKING.rows
     head, part = tl.program_id(0), tl.program_id(1)
-    # The kernel before this one makes the superpages' scores: all else is there before it ends.
+    # The kernel before this one computes the superpages' scores; everything else is there before it ends.
     total_pages = tl.minimum(tl.cdiv(tl.load(length_ptr), LAYOUT.page_size), logical_pages)
-    entries = tl.cdiv(logical_pages, SUPERPAGE_PAGES)
+    row_length = tl.cdiv(logical_pages, SUPERPAGE_PAGES)
     budget = PageBudget(SUPERPAGES, sink_superpages, recent_superpages)
-    plan = plan_selection(length_ptr, entries, budget, RANKING.page_size)
+    plan = plan_selection(length_ptr, row_length, budget, RANKING.page_size)
     query_vectors = load_query_vectors(head, query_ptr, scale, summary_ptr.dtype.element_ty, LAYOUT, SHAPE)
     wait_for_previous_kernel(DEPENDENT)
     let_next_kernel_start(DEPENDENT and LETS_NEXT_START)
@@ -155,8 +155,8 @@ def _narrow_and_score_kernel(
         superpage_score_ptr,
         superpage_highest_ptr,
         superpage_total_ptr,
-        entries,
-        tl.cdiv(entries, LOGIT_BLOCK_PAGES),
+        row_length,
+        tl.cdiv(row_length, LOGIT_BLOCK_PAGES),
     )
     summaries = Summaries(summary_ptr, summary_scale_ptr, page_table_ptr)
     scores = Scores(score_ptr, highest_ptr, total_ptr, CANDIDATES.candidates, CANDIDATES.blocks)
@@ -164,28 +164,28 @@ def _narrow_and_score_kernel(
     selection = select_few(superpage_scores, head, superpages, plan, RANKING)
     if RANKING.logits:
         if part == 0:
-            others = (selection.places < 0) & (superpages < plan.total_pages)
+            others = (selection.list_indices < 0) & (superpages < plan.total_pages)
             _sum_up_others(superpage_scores, scores, head, superpages, others, ROWS)
-    # Only this program's part of the list: no other reads it in this launch, nor does this one read another's.
+    # Only this program's part of the list: in this launch each program reads only what it wrote itself.
     superpage_id_ptr += head * SUPERPAGES
     first = part * (PART_BLOCKS * BLOCK_PAGES // SUPERPAGE_PAGES)
     end = first + PART_BLOCKS * BLOCK_PAGES // SUPERPAGE_PAGES
-    places = selection.places
-    tl.store(superpage_id_ptr + places, superpages, (places >= first) & (places < end))
+    list_indices = selection.list_indices
+    tl.store(superpage_id_ptr + list_indices, superpages, (list_indices >= first) & (list_indices < end))
     fill_up_list(superpage_id_ptr, tl.maximum(plan.selected_pages, first), end, SUPERPAGES)
     # All threads have stored before one of them reads.
     tl.debug_barrier()
-    for number in tl.range(part * PART_BLOCKS, (part + 1) * PART_BLOCKS, num_stages=SHAPE.stages):
-        candidates = number * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+    for index in tl.range(part * PART_BLOCKS, (part + 1) * PART_BLOCKS, num_stages=SHAPE.stages):
+        candidates = index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
         superpage = tl.load(superpage_id_ptr + candidates // SUPERPAGE_PAGES, cache_modifier=".cg")
         pages = superpage * SUPERPAGE_PAGES + candidates % SUPERPAGE_PAGES
         visible = (superpage >= 0) & (pages < total_pages)
         physical = tl.load(page_table_ptr + pages, visible, 0)
-        block = ScoredBlock(number, physical, visible[None, :])
+        block = ScoredBlock(index, physical, visible[None, :])
         score_block(head, block, query_vectors, summaries, scores, LAYOUT, SHAPE)
 
 
-def narrow_and_score(
+def score_candidates(
     query: torch.Tensor,
     cache: LayerCache,
     sequence: SequenceView,
@@ -212,7 +212,7 @@ def narrow_and_score(
     padded = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(superpage_count))
     superpage_blocks = triton.next_power_of_2(triton.cdiv(superpage_count, LOGIT_BLOCK_PAGES))
     dependent = launches_dependently(device)
-    _narrow_and_score_kernel[(kv_heads, parts)](
+    _score_candidates_kernel[(kv_heads, parts)](
         *superpages.pointers,
         query,
         *summary_pointers(cache),
@@ -229,7 +229,7 @@ def narrow_and_score(
         CANDIDATES=CandidateShape(candidates, blocks + 1, blocks // parts),
         LOGIT_BLOCK_PAGES=LOGIT_BLOCK_PAGES,
         DEPENDENT=dependent,
-        # Places are free where each program has a multiprocessor; elsewhere those that only wait would take some.
+        # Only if each program has a multiprocessor: else programs that wait would take room from those that work.
         LETS_NEXT_START=kv_heads * parts <= multiprocessors(device),
         num_warps=min(max(padded // KEYS_PER_WARP, LEAST_WARPS), MOST_WARPS),
         launch_pdl=dependent,

@@ -1,10 +1,10 @@
 """Select among few pages: one program, from scores in its registers.
 
 The range from the lowest score to the highest is cut in three, until a cut is reached by exactly as many scores as are
-wanted, or until nothing is left to cut, among equal ones; in three, because one sum counts for two cuts. Cuts are made
-by the bits of the scores (`kernels.select.gpu_ranking.order_keys`), of which there are only so many. Scores are
-compared with them, and counted, as floats: an integer takes a comparison and a selection, at half the rate each, where
-a float becomes 1.0 or 0.0 by one instruction.
+wanted, or until the range holds only equal scores. It is cut in three because one sum counts for two cuts. Cuts are
+made in the integer keys of the scores (`kernels.select.gpu_ranking.order_keys`), so their number is bounded. Scores
+are compared with the cuts, and counted, as floats: an integer takes a comparison and a selection, at half the rate
+each, where a float becomes 1.0 or 0.0 by one instruction.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import NamedTuple
 import triton
 import triton.language as tl
 
-from kernels.select.gpu_ranking import load_importance, order_keys, page_grid, place_chosen, scores_of
+from kernels.select.gpu_ranking import index_chosen, load_importance, order_keys, page_grid, scores_of
 
-# Of float32: what overflowed, and what is no number, still ranks above pages that are not ranked.
+# The lowest float32: pages whose score overflowed or is no number still rank above pages that are not ranked.
 LOWEST_SCORE = tl.constexpr(-3.4028234663852886e38)
 
 
@@ -24,13 +24,13 @@ class Selection(NamedTuple):
     """What `select_few` finds.
 
     Args:
-        places: int32, of the pages in the list of those that are read, -1 elsewhere.
+        list_indices: int32, each page's index in the list of pages that are read; -1 if it is not read.
         ranks: float32, what pages are ranked by, -inf for those that do not compete.
         chosen: which pages are read for their ranks.
-        always_read: float32, the importance of the pages that are read anyway.
+        always_read: float32, the importance of the pages that are always read.
     """
 
-    places: tl.tensor
+    list_indices: tl.tensor
     ranks: tl.tensor
     chosen: tl.tensor
     always_read: tl.tensor
@@ -49,25 +49,25 @@ def _find_range(ranks):
 @triton.jit
 def _count_reaching(ranks, low, high):
     """How many ranks reach each of two scores; fewer than 65,536."""
-    # First in each row, which one thread has: so few floats are added up exactly.
+    # First within each row, which one thread has: the sum of so few floats is exact.
     both = tl.sum((ranks >= low).to(tl.float32) + (ranks >= high).to(tl.float32) * 65536.0, 1)
-    # Above 2**23 a float's bits count on as an integer's. Were it converted, the compiler would count integers instead.
+    # Above 2**23 a float's bits count on like an integer's. If converted, the compiler would count integers instead.
     counts = tl.sum((both + 8388608.0).to(tl.int32, bitcast=True) - 0x4B000000)
     return counts & 0xFFFF, (counts >> 16) & 0xFFFF
 
 
 @triton.jit
 def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
-    """The score that `wanted` of the ranks reach, by thirds of the range from the lowest to the highest.
+    """The score that `wanted` of the ranks reach, found by cutting the range from the lowest to the highest in three.
 
     Args:
-        ranks: of `ranked_pages` pages finite scores, or inf; of others -inf.
+        ranks: for `ranked_pages` pages finite scores, or inf; for others -inf.
 
     Returns:
-        the threshold, and how many of the ranks at it get in: PAGES, which is all of them, unless more reach it than
-        are wanted, since equal scores do.
+        the threshold, and how many of the ranks at it get in: PAGES, that is all of them, unless equal scores let more
+        reach it than are wanted.
     """
-    # At least `wanted` ranks reach the score of this key, and fewer that of what lies `width` above it.
+    # At least `wanted` ranks reach the score of `key`, and fewer than that the score of `key + width`.
     key, highest = _find_range(ranks)
     width = highest - key + 1
     reaching = ranked_pages
@@ -75,13 +75,13 @@ def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
         third = width // 3 + 1
         low, high = key + third, key + tl.minimum(2 * third, width - 1)
         reach_low, reach_high = _count_reaching(ranks, scores_of(low), scores_of(high))
-        # Chosen, not branched to: a round is a chain of few instructions.
+        # By selection, not branches, so that a round is a chain of few instructions.
         at_high, at_low = reach_high >= wanted, reach_low >= wanted
         width = tl.where(at_high, width - (high - key), tl.where(at_low, high - low, third))
         key = tl.where(at_high, high, tl.where(at_low, low, key))
         reaching = tl.where(at_high, reach_high, tl.where(at_low, reach_low, reaching))
     threshold = scores_of(key)
-    # More reach the threshold than are wanted only if equal scores do: of these the earlier pages get in.
+    # More ranks than wanted reach the threshold only if scores are equal: of these the earlier pages get in.
     ties = PAGES
     if reaching > wanted:
         ties = wanted - tl.sum((ranks > threshold).to(tl.int32))
@@ -102,12 +102,12 @@ def select_few(scores, head, pages, plan, SHAPE: tl.constexpr):
     """
     importance = load_importance(scores, head, page_grid(SHAPE.block_pages), pages < plan.total_pages, SHAPE)
     ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
-    # Ranks alone need registers from here on: they hold the importance of all pages but those that are read anyway.
+    # From here on only the ranks need registers: they hold the importance of all pages that are not always read.
     always_read = tl.sum(tl.where(ranked, 0.0, importance))
     ranks = tl.where(ranked, tl.where(importance > LOWEST_SCORE, importance, LOWEST_SCORE), float("-inf"))
     threshold, ties = _find_threshold(ranks, plan.ranked_pages, plan.wanted, SHAPE.block_pages)
-    places, chosen = place_chosen(ranks, pages, threshold, ties, 0, plan, SHAPE.block_pages)
-    return Selection(places, ranks, chosen, always_read)
+    list_indices, chosen = index_chosen(ranks, pages, threshold, ties, 0, plan, SHAPE.block_pages)
+    return Selection(list_indices, ranks, chosen, always_read)
 
 
 @triton.jit

@@ -1,8 +1,8 @@
 """Select among many pages: several programs a kv head, and a radix select over three launches.
 
-One multiprocessor would count for long. Each launch looks at eleven bits of the keys: all programs count how many keys
-have each value of them, among those that share the threshold's bits above, and whichever program of a kv head ends last
-finds the threshold's value. A fourth launch stores the pages in order.
+One multiprocessor would take long to count. Each launch is a radix pass over eleven bits of the keys: of the keys whose
+higher bits equal the threshold's, all programs count how many have each value of these bits, and the last program of a
+kv head finds the threshold's value. A fourth launch stores the pages in order.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ from kernels.select.gpu_ranking import (
     ScoredPages,
     Scores,
     fill_up_list,
+    index_chosen,
     load_importance,
     order_keys,
     page_grid,
-    place_chosen,
     plan_selection,
     scores_of,
 )
@@ -34,7 +34,7 @@ PART_PAGES, NUM_WARPS = 2048, 8
 DIGITS = ((21, 11), (10, 11), (0, 10))
 BINS = 1 << 11
 # What a kv head's programs tell each other beside how many keys have each digit: programs done, bits found, pages still
-# wanted among those that share these bits.
+# wanted among those with these bits.
 STATES = tl.constexpr(3)
 
 
@@ -76,7 +76,7 @@ def _radix_pass_kernel(
     found = tl.full([], 0, tl.uint32)
     if SHIFT + BITS == 32:
         importance = load_importance(scores, head, pages, pages < plan.total_pages, SHAPE)
-        # 0 for pages that are read anyway or lie beyond the sequence.
+        # 0 for pages that are always read or lie beyond the sequence.
         ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
         keys = tl.where(ranked, order_keys(importance), tl.full([1], 0, tl.uint32))
         tl.store(key_ptr + pages, keys.to(tl.int32, bitcast=True), pages < logical_pages)
@@ -89,7 +89,7 @@ def _radix_pass_kernel(
         counted = (keys > 0) & ((keys >> (SHIFT + BITS)) == (found >> (SHIFT + BITS)))
     digits = ((keys >> SHIFT) & ((1 << BITS) - 1)).to(tl.int32)
     tl.atomic_add(bin_ptr + digits, 1, counted, sem="relaxed", scope="gpu")
-    # All threads have counted before one of them counts this program in, and what others counted is seen once it is.
+    # All threads have counted before one of them counts this program as done; then what others counted can be read.
     tl.debug_barrier()
     finished = tl.atomic_add(state_ptr, 1, sem="acq_rel", scope="gpu")
     if finished == tl.num_programs(1) - 1:
@@ -146,8 +146,8 @@ def _collect_kernel(
         taken += above + tl.minimum(tied, ties)
     pages = first + page_grid(PART_PAGES)
     keys = tl.load(key_ptr + pages, pages < logical_pages, 0).to(tl.uint32, bitcast=True)
-    places, chosen = place_chosen(keys, pages, threshold, ties - tied, taken, plan, PART_PAGES)
-    tl.store(page_id_ptr + places, pages, places >= 0)
+    list_indices, chosen = index_chosen(keys, pages, threshold, ties - tied, taken, plan, PART_PAGES)
+    tl.store(page_id_ptr + list_indices, pages, list_indices >= 0)
     if SHAPE.logits:
         mass = tl.sum(tl.where(chosen, scores_of(keys), 0.0))
         parts = tl.num_programs(1)
@@ -226,6 +226,6 @@ def select_among_many(
 
 @lru_cache
 def _exchange(kv_heads: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-    """Zeros in which the programs of a kv head count, and which they put back; launches of one stream share them."""
+    """Zeros in which the programs of a kv head count, and which they reset; launches of one stream share them."""
     bins = torch.zeros((kv_heads, BINS), dtype=torch.int32, device=device)
     return bins, torch.zeros((kv_heads, int(STATES)), dtype=torch.int32, device=device)

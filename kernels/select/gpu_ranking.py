@@ -1,7 +1,7 @@
-"""What pages are ranked by when some are to be selected, and which places the chosen ones take.
+"""What pages are ranked by when some are to be selected, and where in the list the chosen ones are written.
 
 Logits become softmax mass in two steps: each block of pages finds its highest logit and the sum of the exponentials
-above it (`kernels.score.gpu` does so as it scores), and the selection makes one softmax of these. Knows nothing
+relative to it (`kernels.score.gpu` does so as it scores), and the selection makes one softmax of these. Knows nothing
 of how the lowest score that gets in is found.
 """
 
@@ -15,15 +15,15 @@ import triton.language as tl
 
 # Pages of a block that sums up its own logits.
 LOGIT_BLOCK_PAGES = 128
-# Pages of a row in which a selection arranges them: as many as a thread loads at once.
+# Pages in a row of the grid in which a selection arranges them: as many as a thread loads at once.
 ROW_PAGES = tl.constexpr(4)
 
 
 class ScoredPages(NamedTuple):
-    """Scores of pages, and sums of their blocks where they are logits.
+    """Scores of pages and, if they are logits, the sums of their blocks.
 
     Args:
-        scores: float32 [kv_heads, rows, entries].
+        scores: float32 [kv_heads, rows, row_length].
         highest, total: float32 [kv_heads, rows, blocks], as `sum_up_logits` gives them; None for scores that are no
             logits.
     """
@@ -34,22 +34,22 @@ class ScoredPages(NamedTuple):
 
     @property
     def pointers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The first three of `Scores`; in the place of sums that there are not stands what is not read."""
+        """The first three of `Scores`; without sums, the scores are passed in their stead and not read."""
         return self if self.highest is not None else (self.scores, self.scores, self.scores)
 
     @property
     def blocks(self) -> int:
-        """That have sums; one where none has."""
+        """How many blocks have sums; 1 if none has."""
         return 1 if self.highest is None else self.highest.shape[2]
 
 
 class Scores(NamedTuple):
-    """Where `ScoredPages` are, and how many entries and blocks a row has."""
+    """Where `ScoredPages` are, and how many scores and blocks a row has."""
 
     score_ptr: tl.tensor
     highest_ptr: tl.tensor
     total_ptr: tl.tensor
-    entries: tl.tensor
+    row_length: tl.tensor
     blocks: tl.tensor
 
 
@@ -62,7 +62,7 @@ class RankingShape(NamedTuple):
         page_size: tokens in a page.
         block_pages: pages that a program has room for.
         blocks: blocks of logits that it has room for.
-        narrowed: whether the pages are those of some superpages (`kernels.select.gpu_coarse_to_fine`).
+        coarse_to_fine: whether only pages of some superpages have scores (`kernels.select.gpu_coarse_to_fine`).
     """
 
     rows: int
@@ -70,11 +70,11 @@ class RankingShape(NamedTuple):
     page_size: int
     block_pages: int
     blocks: int
-    narrowed: bool = False
+    coarse_to_fine: bool = False
 
 
 class SelectionPlan(NamedTuple):
-    """What is known of a selection before a score is.
+    """What is known of a selection before there is a score.
 
     Args:
         total_pages: of the sequence.
@@ -95,41 +95,41 @@ class SelectionPlan(NamedTuple):
 
 @triton.jit
 def sum_up_logits(logits, visible):
-    """The highest of a block's logits and the sum of exponentials above it, for each row of [rows, pages]."""
+    """The highest of a block's logits and the sum of the exponentials relative to it, for each row of [rows, pages]."""
     highest = tl.max(tl.where(visible, logits, float("-inf")), 1)
-    # A block beyond the context has no logit to be above.
+    # A block beyond the context has no highest logit.
     above = logits - tl.where(highest == float("-inf"), 0.0, highest)[:, None]
     return highest, tl.sum(tl.where(visible, tl.exp(above), 0.0), 1)
 
 
 @triton.jit
-def load_importance(scores, head, places, visible, SHAPE: tl.constexpr):
+def load_importance(scores, head, indices, visible, SHAPE: tl.constexpr):
     """What pages of a head are ranked by: their one score, or their rows' mean softmax mass, 0 where not `visible`.
 
     Args:
         scores: as `Scores`.
-        places: of the pages' scores in a row.
+        indices: the pages' indices in a row of scores.
         visible: which pages are in the sequence.
         SHAPE: a `RankingShape`.
     """
     ROWS: tl.constexpr = SHAPE.rows
-    # Scores beyond the sequence are loaded, and returned, too: its length need not have come before.
-    score_ptr = scores.score_ptr + head.to(tl.int64) * ROWS * scores.entries
+    # Scores beyond the sequence are loaded and returned too, so that this need not wait for its length.
+    score_ptr = scores.score_ptr + head.to(tl.int64) * ROWS * scores.row_length
     if SHAPE.logits:
         block = tl.arange(0, SHAPE.blocks)
         used = block < scores.blocks
-        importance = places * 0.0
+        importance = indices * 0.0
         for row in tl.static_range(ROWS):
-            entry = (head * ROWS + row) * scores.blocks + block
-            highs = tl.load(scores.highest_ptr + entry, used, float("-inf"))
-            totals = tl.load(scores.total_ptr + entry, used, 0.0)
+            index = (head * ROWS + row) * scores.blocks + block
+            highs = tl.load(scores.highest_ptr + index, used, float("-inf"))
+            totals = tl.load(scores.total_ptr + index, used, 0.0)
             highest = tl.max(highs, 0)
             factor = 1.0 / (tl.sum(totals * tl.exp(highs - highest), 0) * ROWS)
-            logits = tl.load(score_ptr + row * scores.entries + places, places < scores.entries, float("-inf"))
+            logits = tl.load(score_ptr + row * scores.row_length + indices, indices < scores.row_length, float("-inf"))
             importance += tl.where(visible, tl.exp(logits - highest) * factor, 0.0)
         return importance
     else:
-        return tl.load(score_ptr + places, places < scores.entries, 0.0)
+        return tl.load(score_ptr + indices, indices < scores.row_length, 0.0)
 
 
 @triton.jit
@@ -144,7 +144,7 @@ def order_keys(scores):
 
 @triton.jit
 def scores_of(keys):
-    """The scores that `order_keys` made keys of."""
+    """The scores of keys made by `order_keys`."""
     sign, all_bits = tl.full([], 0x80000000, tl.uint32), tl.full([], 0xFFFFFFFF, tl.uint32)
     return tl.where((keys & sign) != 0, keys ^ sign, keys ^ all_bits).to(tl.float32, bitcast=True)
 
@@ -162,7 +162,7 @@ def plan_selection(length_ptr, logical_pages, budget, PAGE_SIZE: tl.constexpr):
 
 @triton.jit
 def page_grid(PAGES: tl.constexpr):
-    """The numbers of so many pages in rows, [PAGES / ROW_PAGES, ROW_PAGES], which `running_count` wants."""
+    """The indices of PAGES pages in rows, [PAGES / ROW_PAGES, ROW_PAGES], as `running_count` takes them."""
     return tl.arange(0, PAGES // ROW_PAGES)[:, None] * ROW_PAGES + tl.arange(0, ROW_PAGES)[None, :]
 
 
@@ -178,32 +178,32 @@ def running_count(flags):
 
 
 @triton.jit
-def place_chosen(ranks, pages, threshold, ties, taken, plan, PAGES: tl.constexpr):
-    """The places of pages in the list of those that are read: of pages above the threshold, the first `ties` at it, and
+def index_chosen(ranks, pages, threshold, ties, taken, plan, PAGES: tl.constexpr):
+    """The indices of pages in the list of those that are read: pages above the threshold, the first `ties` at it, and
     those always read.
 
     Args:
-        ranks: of ranked pages scores or keys, lower ones than any of theirs for others.
+        ranks: scores or keys of the pages that compete; something lower than any of these for the others.
         ranks, pages: as `page_grid` arranges PAGES of them.
-        taken: how many places are taken by earlier pages.
+        taken: how many pages before these are in the list.
         plan: as `plan_selection` returns it.
 
     Returns:
-        int32 places, in the order of the pages, -1 for those not read; and which pages are chosen by their ranks.
+        int32 indices, in the order of the pages, -1 for those not read; and which pages are chosen by their ranks.
     """
     chosen = (ranks >= threshold) & (plan.wanted > 0)
-    # Mostly all that are tied get in.
+    # Usually all pages at the threshold get in.
     if ties < PAGES:
         tied = ranks == threshold
         late = tied & (running_count(tied) > ties)
         chosen = chosen & (late == 0)
     always = ((pages < plan.sink_pages) | (pages >= plan.recent_from)) & (pages < plan.total_pages)
-    places = taken + running_count(chosen | always) - 1
-    return tl.where((chosen | always) & (places < plan.selected_pages), places, -1), chosen
+    list_indices = taken + running_count(chosen | always) - 1
+    return tl.where((chosen | always) & (list_indices < plan.selected_pages), list_indices, -1), chosen
 
 
 @triton.jit
 def fill_up_list(page_id_ptr, first, end, BLOCK_BUDGET: tl.constexpr):
-    """Write -1 to the places of a list of up to BLOCK_BUDGET pages from `first` up to `end`."""
-    places = tl.arange(0, BLOCK_BUDGET)
-    tl.store(page_id_ptr + places, -1, (places >= first) & (places < end))
+    """Write -1 to a list of up to BLOCK_BUDGET pages, from index `first` up to `end`."""
+    list_indices = tl.arange(0, BLOCK_BUDGET)
+    tl.store(page_id_ptr + list_indices, -1, (list_indices >= first) & (list_indices < end))

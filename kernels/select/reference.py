@@ -8,7 +8,7 @@ import torch
 
 from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView, check_selection
 from kernels.score.reference import naive_page_scores, score_summaries
-from kernels.select.coarse_to_fine import SUPERPAGE_PAGES, candidate_pages, narrows
+from kernels.select.coarse_to_fine import SUPERPAGE_PAGES, candidate_pages, is_coarse_to_fine
 
 
 def naive_select_pages(
@@ -23,8 +23,8 @@ def naive_select_pages(
         length_tokens: int32 [1].
         page_size: tokens in a page.
         budget: pages to read per kv head.
-        logits: the scores are logits, of which a softmax over the pages makes each row's attention; a page is ranked by
-            its softmax mass, averaged over the rows. Otherwise there must be one row, and it ranks as it is.
+        logits: whether the scores are logits. If so, a softmax over the pages gives each row's attention, and a page is
+            ranked by its softmax mass, averaged over the rows. Otherwise there must be one row, which ranks the pages.
 
     Raises:
         ValueError: if the budget is smaller than what is always read, or several rows are no logits.
@@ -66,18 +66,19 @@ def naive_choose_pages(
 ) -> SelectedPages:
     """Score pages and select the best; arguments as for `naive_page_scores` and `naive_select_pages`.
 
-    Where `narrows` says so, only pages of the best superpages are scored. These are selected as pages are, with those
-    of pages that are always read; the other superpages' pages get softmax mass as if all their keys were its mean.
+    Where `is_coarse_to_fine` says so, only the pages of the best superpages are scored. Superpages are selected as
+    pages are; those with pages that are always read are always among them. For the softmax mass, every page of the
+    other superpages has its superpage's logit.
 
     Raises:
         ValueError: if the budget is smaller than what is always read.
     """
     layout, logits = cache.layout, cache.layout.summary.scores_are_logits
     scores = naive_page_scores(query, cache, sequence, scale)
-    if not narrows(layout.summary_levels, sequence.logical_pages, budget.pages):
+    if not is_coarse_to_fine(layout.summary_levels, sequence.logical_pages, budget.pages):
         return naive_select_pages(scores, sequence.length_tokens, layout.page_size, budget, logits)
     check_selection(scores, budget, logits)
-    ranked, others = _narrow(scores, query, cache, sequence, budget, scale)
+    ranked, others = _keep_candidates(scores, query, cache, sequence, budget, scale)
     if not logits:
         page_ids, page_counts, _ = _take_best(ranked[:, 0], budget)
         return SelectedPages(page_ids, page_counts)
@@ -86,7 +87,7 @@ def naive_choose_pages(
     return SelectedPages(page_ids, page_counts, 1.0 - importance.gather(1, best).sum(dim=1))
 
 
-def _narrow(
+def _keep_candidates(
     scores: torch.Tensor,
     query: torch.Tensor,
     cache: LayerCache,
@@ -94,11 +95,11 @@ def _narrow(
     budget: PageBudget,
     scale: float,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Leave the scores of the candidates, the pages of the best superpages.
+    """Keep the scores of the candidates, the pages of the best superpages.
 
     Returns:
         float32 [kv_heads, rows, pages of the sequence], -inf for pages that are no candidates; and [kv_heads, rows, 1],
-        the logit of all these together, each with its superpage's.
+        one logit for all of those together, each taken with its superpage's logit.
     """
     summary = cache.layout.summary
     pages = -(-int(sequence.length_tokens) // cache.layout.page_size)

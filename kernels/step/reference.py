@@ -25,7 +25,7 @@ class NaiveWholeStep:
     """The layers of one model, run on one token.
 
     Args:
-        layers: operands of each layer.
+        layers: weights of each layer.
         final_norm: [hidden_size].
         head: [vocab_size, hidden_size].
         epsilon: of all norms.

@@ -140,21 +140,21 @@ def test_a_context_whose_pages_are_all_candidates_is_selected_from_as_a_whole(ma
         summaries=case.cache.summaries[:, :, :vectors],
         summary_scales=case.cache.summary_scales[:, :, :vectors],
     )
-    narrowed, whole = (
+    coarse_to_fine, whole = (
         reference.naive_choose_pages(case.query, cache, case.sequence, PageBudget(256, 1, 1), 0.125)
         for cache in (case.cache, one_level)
     )
-    assert narrowed.page_ids.tolist() == whole.page_ids.tolist()
-    if narrowed.missed_mass is not None:
-        torch.testing.assert_close(narrowed.missed_mass, whole.missed_mass)
+    assert coarse_to_fine.page_ids.tolist() == whole.page_ids.tolist()
+    if coarse_to_fine.missed_mass is not None:
+        torch.testing.assert_close(coarse_to_fine.missed_mass, whole.missed_mass)
 
 
-def test_pages_are_narrowed_down_in_long_contexts_of_two_levels():
-    assert not reference.narrows(1, 1 << 15, 64)
-    assert not reference.narrows(2, 4096, 64)
-    assert reference.narrows(2, 4097, 64)
+def test_selection_is_coarse_to_fine_in_long_contexts_of_two_levels():
+    assert not reference.is_coarse_to_fine(1, 1 << 15, 64)
+    assert not reference.is_coarse_to_fine(2, 4096, 64)
+    assert reference.is_coarse_to_fine(2, 4097, 64)
     assert [reference.candidate_pages(budget) for budget in (3, 64, 65, 100, 256)] == [512, 512, 1024, 1024, 2048]
-    assert not reference.narrows(2, 1 << 15, 257)
+    assert not reference.is_coarse_to_fine(2, 1 << 15, 257)
     assert reference.scored_summaries(2, 1 << 15, 64) == 2048 + 512
     assert reference.scored_summaries(1, 1 << 15, 64) == 1 << 15
 

@@ -12,7 +12,7 @@ import torch
 
 from app.measure.benchmarks.kernel_cases import KernelCase
 from kernels.contract import Kernels, SelectedPages
-from kernels.reference import narrows
+from kernels.reference import is_coarse_to_fine
 from quest_core.attention import page_budget
 from quest_core.config import QuestConfig
 
@@ -37,7 +37,7 @@ class QuestStep:
 
         Where superpages are scored first, scoring and selecting are no parts that could run alone.
         """
-        if self._narrows:
+        if self._is_coarse_to_fine:
             chosen = [self.run(layer)[1] for layer in range(len(self._case.layers))]
             return {"attend": lambda layer: self._attend(layer, chosen[layer]), "total": self.run}
         layers = range(len(self._case.layers))
@@ -51,8 +51,9 @@ class QuestStep:
         }
 
     @property
-    def _narrows(self) -> bool:
-        return narrows(self._case.layout.summary_levels, self._case.sequence.logical_pages, self._budget.pages)
+    def _is_coarse_to_fine(self) -> bool:
+        case = self._case
+        return is_coarse_to_fine(case.layout.summary_levels, case.sequence.logical_pages, self._budget.pages)
 
     def _score(self, layer: int) -> torch.Tensor:
         case = self._case

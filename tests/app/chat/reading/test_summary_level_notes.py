@@ -8,7 +8,7 @@ import pytest
 
 from app.chat.reading.summary_level_notes import idle_levels_note, levels_scope_note
 from app.settings import AppSettings
-from kernels.reference import narrows
+from kernels.reference import is_coarse_to_fine
 
 LONG = 131072
 
@@ -37,7 +37,7 @@ def test_it_says_what_the_kernels_do(page_size):
     for budget_pages in (256, 257):
         for pages in (4096, 4097):
             budgets, context = (budget_pages * page_size,), pages * page_size
-            works = narrows(2, pages, budget_pages)
+            works = is_coarse_to_fine(2, pages, budget_pages)
             assert bool(note(budgets=budgets, context_tokens=context, page_size=page_size)) != works
 
 

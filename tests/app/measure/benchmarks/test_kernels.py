@@ -62,7 +62,7 @@ def test_the_triton_kernels_interpreted():
 
 
 @pytest.mark.gpu
-def test_pages_that_are_narrowed_down_are_timed_as_a_whole():
+def test_a_coarse_to_fine_selection_is_timed_as_a_whole():
     layout = PageLayout("quest", 16, 8, summary_levels=2)
     shapes = [AttentionShape(32, 8, 128)]
     result = measure_kernels(shapes=shapes, contexts=[131072], budgets=[1024], rounds=1, layout=layout)
