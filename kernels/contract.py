@@ -270,7 +270,7 @@ class PackedMatrix(NamedTuple):
 Matrix = torch.Tensor | PackedMatrix
 
 
-class LayerOperands(NamedTuple):
+class LayerDecodeWeights(NamedTuple):
     """One layer's weights as a decode step takes them; None for what the model does not have."""
 
     attention_norm: torch.Tensor
@@ -309,7 +309,7 @@ class WholeStep(Protocol):
 
     def __init__(
         self,
-        layers: Sequence[LayerOperands],
+        layers: Sequence[LayerDecodeWeights],
         final_norm: torch.Tensor,
         head: Matrix,
         epsilon: float,

@@ -142,7 +142,7 @@ class Decoder:
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None
     ) -> torch.Tensor:
         if isinstance(matrix, QuantizedMatrix):
-            return self.kernels.quantized_linear(hidden, matrix.operand, bias)
+            return self.kernels.quantized_linear(hidden, matrix.packed_matrix, bias)
         return linear(hidden, matrix, bias)
 
     def _norm(self, branch: torch.Tensor | None, residual: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

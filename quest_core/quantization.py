@@ -48,13 +48,13 @@ class QuantizedMatrix(nn.Module):
         self.group_size = packed.shape[1] * 32 // bits // scales.shape[1]
 
     @property
-    def operand(self) -> PackedMatrix:
+    def packed_matrix(self) -> PackedMatrix:
         """As the kernels take it."""
         return PackedMatrix(self.packed, self.scales, self.minimums, self.bits)
 
     def dequantize(self) -> torch.Tensor:
         """float32 [out_channels, in_channels]."""
-        return naive_dequantize(self.operand, self.in_channels, torch.float32)
+        return naive_dequantize(self.packed_matrix, self.in_channels, torch.float32)
 
     @classmethod
     def from_groups(

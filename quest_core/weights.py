@@ -72,7 +72,7 @@ class DecoderWeights(nn.Module):
     def head(self) -> Matrix:
         """What gives the logits."""
         if isinstance(self.lm_head, QuantizedMatrix):
-            return self.lm_head.operand
+            return self.lm_head.packed_matrix
         return self.embedding if self.lm_head is None else self.lm_head
 
     def quantize_head(self) -> None:

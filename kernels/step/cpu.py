@@ -16,7 +16,7 @@ import torch
 from kernels.attend.cpu import SPLIT_TOKENS, PartialSoftmax, require_splits
 from kernels.contract import (
     LayerCache,
-    LayerOperands,
+    LayerDecodeWeights,
     Matrix,
     PageBudget,
     RopeTables,
@@ -87,7 +87,7 @@ class WholeStep:
 
     def __init__(
         self,
-        layers: Sequence[LayerOperands],
+        layers: Sequence[LayerDecodeWeights],
         final_norm: torch.Tensor,
         head: Matrix,
         epsilon: float,
@@ -212,7 +212,7 @@ def _rope_arrays(rope: RopeTables) -> RopeTables:
     return RopeTables(*(table.numpy() for table in rope))
 
 
-def _in_float32(layer: LayerOperands) -> LayerOperands:
+def _in_float32(layer: LayerDecodeWeights) -> LayerDecodeWeights:
     """Norms and biases as the kernels read them; matrices stay."""
     vectors = ("attention_norm", "query_norm", "key_norm", "mlp_norm", "qkv_bias", "output_bias")
     wide = {name: getattr(layer, name) for name in vectors}

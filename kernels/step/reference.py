@@ -10,7 +10,7 @@ from kernels.append.reference import naive_rotate_and_append
 from kernels.attend.reference import naive_choose_and_attend, naive_dense_decode_attention
 from kernels.contract import (
     LayerCache,
-    LayerOperands,
+    LayerDecodeWeights,
     Matrix,
     PageBudget,
     RopeTables,
@@ -34,7 +34,7 @@ class NaiveWholeStep:
 
     def __init__(
         self,
-        layers: Sequence[LayerOperands],
+        layers: Sequence[LayerDecodeWeights],
         final_norm: torch.Tensor,
         head: Matrix,
         epsilon: float,

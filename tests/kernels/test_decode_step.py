@@ -23,7 +23,7 @@ def draw(ops, dtype, *shape):
 
 def draw_matrix(ops, dtype, bits, out_channels, in_channels):
     weights = draw(ops, dtype, out_channels, in_channels) * in_channels**-0.5
-    return weights if bits == 16 else quantize(weights, bits).operand
+    return weights if bits == 16 else quantize(weights, bits).packed_matrix
 
 
 # The CPU composes these of `quantized_linear` and torch's product, in float32.
@@ -179,10 +179,10 @@ def test_rows_are_cut_where_their_end_is_small(runs, most_runs, packed, cut):
     assert decode_linear.cut_row(runs, most_runs, packed) == cut
 
 
-def test_a_quantised_matrix_is_an_operand(ops):
+def test_a_quantised_matrix_has_a_packed_matrix(ops):
     matrix = quantize(draw(ops, torch.float32, 8, 64), 4)
-    assert isinstance(matrix.operand, PackedMatrix)
-    assert matrix.operand.bits == 4
+    assert isinstance(matrix.packed_matrix, PackedMatrix)
+    assert matrix.packed_matrix.bits == 4
 
 
 @cases(

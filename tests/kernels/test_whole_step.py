@@ -6,7 +6,15 @@ import pytest
 import torch
 
 import kernels.cpu
-from kernels.contract import SUMMARIES, CacheLayout, LayerCache, LayerOperands, PageBudget, RopeTables, SequenceView
+from kernels.contract import (
+    SUMMARIES,
+    CacheLayout,
+    LayerCache,
+    LayerDecodeWeights,
+    PageBudget,
+    RopeTables,
+    SequenceView,
+)
 from kernels.reference import NaiveWholeStep
 from quest_core.quantization import quantize
 
@@ -22,13 +30,13 @@ def draw_matrix(weights, out_channels, in_channels, seed):
     matrix = draw(out_channels, in_channels, seed=seed) * in_channels**-0.5
     if isinstance(weights, torch.dtype):
         return matrix.to(weights)
-    return quantize(matrix, weights).operand
+    return quantize(matrix, weights).packed_matrix
 
 
 def make_layers(weights, group, head_dim, qk_norm=False, bias=False):
     query_rows, qkv_rows = group * KV_HEADS * head_dim, (group + 2) * KV_HEADS * head_dim
     return [
-        LayerOperands(
+        LayerDecodeWeights(
             1 + 0.1 * draw(HIDDEN, seed=layer),
             draw_matrix(weights, qkv_rows, HIDDEN, layer),
             draw_matrix(weights, HIDDEN, query_rows, layer),

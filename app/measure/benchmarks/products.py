@@ -137,7 +137,7 @@ def _contestants(device: torch.device) -> dict[tuple[str, int, int | None], Call
         def build(weights, hidden):
             matrix = quantize(weights, bits, group_size, (1.0,))
             tensors = (matrix.packed.data, matrix.scales.data, matrix.minimums.data)
-            stands_for = kernels.dequantize(matrix.operand, weights.shape[1], torch.float32)
+            stands_for = kernels.dequantize(matrix.packed_matrix, weights.shape[1], torch.float32)
             call = _Rotation(lambda *copy: kernels.quantized_linear(hidden, PackedMatrix(*copy, bits)), tensors)
             return call, linear(hidden.float(), stands_for), sum(tensor.nbytes for tensor in tensors)
 
