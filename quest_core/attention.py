@@ -179,9 +179,9 @@ class DecodeAttention:
         if outcome.selected is None:
             return
         page_ids, page_counts, missed_mass = outcome.selected
-        for place, of_layer in enumerate(page_ids):
-            missed = None if missed_mass is None else missed_mass[place]
-            self.trace.note(outcome.first_layer + place, SelectedPages(of_layer, page_counts, missed))
+        for index, of_layer in enumerate(page_ids):
+            missed = None if missed_mass is None else missed_mass[index]
+            self.trace.note(outcome.first_layer + index, SelectedPages(of_layer, page_counts, missed))
 
     def finish_step(self, num_pages: int) -> StepReads:
         """See `AnswerAttention.finish_step`."""

@@ -205,8 +205,8 @@ class ModelConfig:
         return self.ropes[0][0]
 
     @property
-    def stretch_factor(self) -> float:
-        """By how much `rope` stretches the model's own positions; 1 if it is its own."""
+    def rope_factor(self) -> float:
+        """By how much `rope` stretches the model's positions; 1 if it is the model's own RoPE."""
         own = self.ropes[0][1]
         return 1.0 if self.rope == own else self.rope.factor
 

@@ -36,7 +36,7 @@ class StepShape:
 
     Args:
         quest: what is read; the same for all settings that read the same, see `read_shape`.
-        table_pages: entries of the page table that are looked at, those beyond the context in vain.
+        table_pages: how many elements of the page table a step looks at, including those beyond the context.
         sampling: how the token is drawn.
         trace_reads: count which pages are read.
     """

@@ -146,9 +146,9 @@ class Engine:
         return self.model_config.trained_tokens
 
     @property
-    def stretch_factor(self) -> float:
+    def rope_factor(self) -> float:
         """By how much positions in a sequence as long as the window are stretched; 1 if they are the model's own."""
-        return self.model_config.stretch_factor
+        return self.model_config.rope_factor
 
     @property
     def device_name(self) -> str:

@@ -246,7 +246,7 @@ class _Header:
 
         if not isinstance(alignment, int) or alignment < 1 or alignment & (alignment - 1):
             raise ValueError(f"{self._name} has general.alignment {alignment!r}, which is no power of two")
-        places = {}
+        descriptions = {}
         for _ in range(count):
             name = self._take_text()
             dimensions = self._take_number("<I")
@@ -254,15 +254,15 @@ class _Header:
                 raise ValueError(f"{self._name} has {name} with {dimensions} dimensions")
             shape = struct.unpack(f"<{dimensions}Q", self._take(8 * dimensions))
             kind, offset = self._take_number("<I"), self._take_number("<Q")
-            if name in places:
+            if name in descriptions:
                 raise ValueError(f"{self._name} has the tensor {name} twice")
             if kind not in iter(GGMLQuantizationType):
                 raise ValueError(f"{self._name} has {name} in the unknown type {kind}")
-            places[name] = (shape, GGMLQuantizationType(kind), offset)
+            descriptions[name] = (shape, GGMLQuantizationType(kind), offset)
         start = -(-self._at // alignment) * alignment
         bytes_left = len(self._data) - start
         tensors, total_bytes = {}, 0
-        for name, (shape, kind, offset) in places.items():
+        for name, (shape, kind, offset) in descriptions.items():
             block_length, block_bytes = GGML_QUANT_SIZES[kind]
             if math.prod(shape) == 0 or shape[0] % block_length:
                 raise ValueError(f"{self._name} has {name} of the shape {shape}, which {kind.name} cannot have")

@@ -24,12 +24,12 @@ from quest_core.weights import QUANTIZED, DecoderWeights, planned_bytes
 PREFILL_CHUNK_TOKENS = {"cuda": 8192, "cpu": 512}
 MIN_PREFILL_CHUNK_TOKENS = 512
 # Of what the pool leaves free; the rest is for graphs and what the kernels need to work in.
-PREFILL_SHARE_OF_FREE_MEMORY = 0.5
+PREFILL_FRACTION_OF_FREE_MEMORY = 0.5
 # Left free when the pool is planned: activations, the page's server and the rest of the system.
-POOL_SHARE_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
-# A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this or that share of what is
-# free, except that one window must fit: the embedded model should leave a small machine usable.
-CPU_POOL_BYTES, CPU_POOL_SHARE = 3 << 29, 1 / 16
+POOL_FRACTION_OF_FREE_MEMORY = {"cuda": 0.85, "cpu": 0.5}
+# A GPU has nothing better to do with its memory. On the CPU the pool takes no more than this, or this fraction of the
+# free memory, except that one window must fit: the embedded model should leave a small machine usable.
+CPU_POOL_BYTES, CPU_POOL_FRACTION = 3 << 29, 1 / 16
 # Measured on a CPU with 2 cores and windows of 4,096 to 16,384 tokens: what threads and allocators keep for themselves,
 # and how often the keys and values of a layer, brought in order for a prefill, are there at once.
 CPU_WORK_BYTES, CPU_GATHERS = 8 << 20, 2
@@ -175,7 +175,7 @@ def plan_pages(model: ModelConfig, config: EngineConfig, device: str, page_bytes
         ModelError: if one window does not fit.
     """
     window_pages = -(-model.context_tokens // config.page_size)
-    free_bytes = int(unused_bytes * POOL_SHARE_OF_FREE_MEMORY[device])
+    free_bytes = int(unused_bytes * POOL_FRACTION_OF_FREE_MEMORY[device])
     # One page more than the window, for the copy that a fork's first write makes.
     if (window_pages + 1) * page_bytes > free_bytes:
         fitting_tokens = max(0, free_bytes // page_bytes - 1) * config.page_size
@@ -186,7 +186,7 @@ def plan_pages(model: ModelConfig, config: EngineConfig, device: str, page_bytes
         )
     pages = (window_pages + 1) * config.cached_contexts
     if device == "cpu":
-        several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_SHARE))
+        several_bytes = max(CPU_POOL_BYTES, int(unused_bytes * CPU_POOL_FRACTION))
         pages = min(pages, max(window_pages + 1, several_bytes // page_bytes))
     return min(pages, free_bytes // page_bytes)
 
@@ -196,7 +196,7 @@ def plan_chunk(model: ModelConfig, device: str, dtype: torch.dtype, unused_bytes
     chunk_tokens = PREFILL_CHUNK_TOKENS[device]
     # In an MLP: residual stream, its norm and the block's result; gate, up and their product.
     token_bytes = 3 * (model.hidden_size + model.intermediate_size) * dtype.itemsize
-    free_bytes = unused_bytes * PREFILL_SHARE_OF_FREE_MEMORY
+    free_bytes = unused_bytes * PREFILL_FRACTION_OF_FREE_MEMORY
     while chunk_tokens > MIN_PREFILL_CHUNK_TOKENS and chunk_tokens * token_bytes > free_bytes:
         chunk_tokens //= 2
     return chunk_tokens

@@ -156,11 +156,11 @@ def checkpoint_files(folder: Path) -> list[str]:
 def check_inside(folder: Path, path: Path) -> None:
     try:
         inside = folder.resolve()
-        places = [inside]
+        folders = [inside]
         if inside.parent.name == "snapshots":  # the hub's cache
-            places.append(inside.parent.parent / "blobs")
+            folders.append(inside.parent.parent / "blobs")
         target = path.resolve()
     except (OSError, RuntimeError) as error:  # a link to itself
         raise ModelError(f"{path} is a link that leads nowhere.") from error
-    if not any(target.is_relative_to(place) for place in places):
+    if not any(target.is_relative_to(allowed) for allowed in folders):
         raise ModelError(f"{path} is a link to {target}, outside the model's folder. Put the file itself there.")

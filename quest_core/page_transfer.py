@@ -24,7 +24,7 @@ _KINDS = {
     torch.int8: "I8",
     torch.float8_e4m3fn: "F8_E4M3",
 }
-# Whose pages have a place for each token; the others sum a page up.
+# Tensors with an element for each token of a page; the others have one for the page.
 _BY_TOKEN = ("keys", "values", "key_scales", "value_scales")
 # A file's names for the fields of a `LayerCache`, in its order among tensors of elements of one size.
 _NAMES = {
@@ -39,7 +39,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Piece:
-    """One layer of one tensor of a snapshot: its place among the file's tensors, and its bytes."""
+    """One layer of one tensor of a snapshot: its index among the file's tensors, and its bytes."""
 
     tensor: int
     layer: int

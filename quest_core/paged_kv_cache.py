@@ -116,7 +116,7 @@ class SequenceCache:
         self._pages: list[int] = []
         max_pages = -(-max_tokens // pool.page_size)
         self._page_table = torch.zeros(max_pages, dtype=torch.int32, device=pool.device)
-        self.table_version = 0  # grows whenever an entry of the table changes
+        self.table_version = 0  # grows whenever an element of the table changes
 
     @property
     def num_pages(self) -> int:
@@ -129,7 +129,7 @@ class SequenceCache:
 
     @property
     def whole_page_table(self) -> torch.Tensor:
-        """int32 [pages of the window] on the device; entries beyond `num_pages` are of no meaning, but in the pool."""
+        """int32 [pages of the window] on the device; elements beyond `num_pages` mean nothing, but are valid pages."""
         return self._page_table
 
     def view(self, new_tokens: int) -> SequenceView:

@@ -25,7 +25,7 @@ class Prefill:
 
     Within prefixes chunks end where their segments do, so that the pages are the same wherever they come from; what the
     sequence holds that was computed otherwise is computed again. Keys are cached rotated, so that nothing is kept of a
-    cache that was stretched otherwise.
+    cache under another RoPE variant.
 
     Args:
         sequence: of the session.
@@ -57,7 +57,7 @@ class Prefill:
         self._sharing = sharing
         self._method = method
         self._chunk_tokens = chunk_tokens
-        self._stretch_changed = variant is not sequence.variant and len(sequence) > 0
+        self._variant_changed = variant is not sequence.variant and len(sequence) > 0
         if variant is not sequence.variant:
             self._truncate(0)
             sequence.variant = variant
@@ -161,7 +161,7 @@ class Prefill:
             total_tokens=len(self._token_ids),
             elapsed_s=time.perf_counter() - self._start,
             stretch_factor=self._sequence.variant.factor,
-            stretch_changed=self._stretch_changed,
+            stretch_changed=self._variant_changed,
             restored_tokens=self._restored_tokens,
             restored_bytes=self._restored_bytes,
         )

@@ -22,7 +22,7 @@ CHUNK_WEIGHTS = 1 << 22
 CHUNK_WEIGHTS_FAST = 1 << 19
 # Rows that tell whether a matrix has been in 4 bits before.
 PROBED_ROWS = 16
-# With few levels it pays to let a group's outliers be cut off: the share of the range that is kept.
+# With few levels it pays to let a group's outliers be cut off: the fraction of the range that is kept.
 RANGES_KEPT = {4: (1.0, 0.95, 0.9, 0.85, 0.8), 8: (1.0,)}
 
 
@@ -85,8 +85,8 @@ def quantize(
         weights: floating [out_channels, in_channels]; the result is on its device.
         bits: 4 or 8.
         group_size: input channels that share a scale and a minimum.
-        ranges_kept: shares of a group's range to try; the one with the least squared error is taken. With (1.0,) every
-            weight comes back within half a step. None takes what suits `bits`.
+        ranges_kept: fractions of a group's range to try; the one with the least squared error is taken. With (1.0,)
+            every weight comes back within half a step. None takes what suits `bits`.
 
     Raises:
         ValueError: for other bits or groups, or weights that are not finite.

@@ -30,4 +30,4 @@ class RopeVariant:
     @property
     def factor(self) -> float:
         """By how much positions are stretched here, 1 as the model was made (which may stretch them by itself)."""
-        return self.decoder.config.stretch_factor
+        return self.decoder.config.rope_factor

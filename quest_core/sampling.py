@@ -15,7 +15,7 @@ import torch
 
 from quest_core.config import SamplingConfig
 
-# That a GPU looks through at once for the highest of many numbers.
+# Parts that a GPU searches at once for the largest of many values.
 MOST_PARTS = 128
 # Nobody can tell a draw at such a temperature from a greedy one, and logits divided by less overflow.
 GREEDY_TEMPERATURE = 1e-6
@@ -62,7 +62,7 @@ class SamplingTensors:
     Args:
         vocab_size: length of the logits.
         device: of the logits.
-        highest: float32 [], where each draw notes the highest of the numbers it chose from; made if None.
+        highest: float32 [], where each draw notes the largest of the values it chose from; made if None.
     """
 
     def __init__(self, vocab_size: int, device: torch.device, highest: torch.Tensor | None = None) -> None:
@@ -118,14 +118,14 @@ def draw_token(
         penalty = tensors.repetition_penalty
         logits = torch.where(tensors.drawn, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
     if kind.greedy:
-        numbers = logits
+        values = logits
     else:
         probabilities = filter_probabilities(logits / tensors.temperature, kind, tensors)
         # Noise of 0 would let a token win that is excluded.
-        numbers = probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny)
-    highest, place = find_highest(numbers)
+        values = probabilities / tensors.noise.clamp(min=torch.finfo(torch.float32).tiny)
+    highest, index = find_highest(values)
     tensors.highest.copy_(highest[0])
-    return place
+    return index
 
 
 def read_token(token_id: torch.Tensor, highest: torch.Tensor) -> int:
@@ -143,24 +143,24 @@ def read_token(token_id: torch.Tensor, highest: torch.Tensor) -> int:
     return int(token_id)
 
 
-def find_highest(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def find_highest(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """The highest of floating [vocab_size], the first of equal ones; NaN is higher than any number.
 
     Returns:
-        Its value, [1], and its place, int64 [1].
+        Its value, [1], and its index, int64 [1].
     """
-    if numbers.device.type != "cpu":
-        return find_highest_in_parts(numbers)
-    place = numbers.argmax(keepdim=True)
-    return numbers.gather(0, place), place
+    if values.device.type != "cpu":
+        return find_highest_in_parts(values)
+    index = values.argmax(keepdim=True)
+    return values.gather(0, index), index
 
 
-def find_highest_in_parts(numbers: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `find_highest`, in two steps: of one long row torch leaves most of a GPU idle (28 us, of 128,256 numbers)."""
-    parts = math.gcd(len(numbers), MOST_PARTS)
-    highest, places = numbers.view(parts, -1).max(dim=1)
+def find_highest_in_parts(values: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `find_highest`, in two steps: on one long row torch leaves most of a GPU idle (28 us, of 128,256 elements)."""
+    parts = math.gcd(len(values), MOST_PARTS)
+    highest, indices = values.view(parts, -1).max(dim=1)
     value, part = highest.max(dim=0, keepdim=True)
-    return value, part * (len(numbers) // parts) + places.gather(0, part)
+    return value, part * (len(values) // parts) + indices.gather(0, part)
 
 
 def filter_probabilities(logits: torch.Tensor, kind: SamplingKind, tensors: SamplingTensors) -> torch.Tensor:

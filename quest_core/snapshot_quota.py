@@ -13,7 +13,7 @@ from pathlib import Path
 
 from quest_core.snapshot_files import header_of, sized_files
 
-SLACK_SHARE = 0.05
+SLACK_FRACTION = 0.05
 
 
 @dataclass
@@ -42,7 +42,7 @@ def make_room(snapshot_dir: Path, folder: Path, parent: str, size: int, quota_by
     if excess <= 0:
         return True
     # Some more, so that not every file that follows has to look through all of them.
-    wanted = excess + int(quota_bytes * SLACK_SHARE)
+    wanted = excess + int(quota_bytes * SLACK_FRACTION)
     files: dict[tuple[Path, str], _File] = {}
     for path, file_bytes in found:
         with suppress(OSError):

@@ -38,8 +38,8 @@ from quest_core.snapshot_quota import make_room
 
 # While somebody waits for an answer the writer rests so many times as long as it worked.
 REST_FOR_WORK = 60
-# Left free on a disk, or this share of a small one: others, who keep what cannot be made again, write there too.
-LEAVE_FREE_BYTES, LEAVE_FREE_SHARE = 64 << 20, 0.02
+# Left free on a disk, or this fraction of a small one: others, who keep what cannot be made again, write there too.
+LEAVE_FREE_BYTES, LEAVE_FREE_FRACTION = 64 << 20, 0.02
 # How long pages that are being copied are waited for when the pool has no others.
 COPY_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 10.0
@@ -240,7 +240,7 @@ class SnapshotWriter:
         ):
             return False
         disk = shutil.disk_usage(self._folder)
-        if disk.free - size < min(LEAVE_FREE_BYTES, disk.total * LEAVE_FREE_SHARE):
+        if disk.free - size < min(LEAVE_FREE_BYTES, disk.total * LEAVE_FREE_FRACTION):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._folder))
         return True
 

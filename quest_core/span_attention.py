@@ -50,8 +50,8 @@ class SpanAttention:
         folded = queries.view(tokens, kv_heads, -1, head_dim).permute(1, 2, 0, 3).reshape(kv_heads, -1, head_dim)
         logits = torch.matmul(folded, keys.to(folded.dtype).transpose(1, 2)).float().mul_(self._scale)
         logits = logits.view(query_heads, tokens, context_tokens)
-        places = torch.arange(context_tokens, device=logits.device)
-        is_later = places[None, :] > torch.arange(position, position + tokens, device=logits.device)[:, None]
+        context = torch.arange(context_tokens, device=logits.device)
+        is_later = context[None, :] > torch.arange(position, position + tokens, device=logits.device)[:, None]
         mass = logits.masked_fill_(is_later, float("-inf")).softmax(dim=2).mean(dim=0)  # [tokens, context]
         return torch.stack([mass[:, start:end].sum(dim=1) for start, end in self._spans], dim=1)
 

@@ -255,8 +255,8 @@ class ModelLoader:
         device_type = engine.device.type
         idle_note = idle_levels_note(settings, device_type, (settings.token_budget,), window)
         levels_note = levels_scope_note(settings, device_type, window)
-        note = f"{window_note(engine.trained_tokens, window, engine.stretch_factor)} {levels_note}".strip()
-        warning = f"{stretch_warning(engine.stretch_factor)} {idle_note}".strip()
+        note = f"{window_note(engine.trained_tokens, window, engine.rope_factor)} {levels_note}".strip()
+        warning = f"{stretch_warning(engine.rope_factor)} {idle_note}".strip()
         status = replace(
             self._described("ready", f"{name} is ready on {device}.", settings),
             model=name,

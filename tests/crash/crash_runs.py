@@ -34,8 +34,8 @@ sys.path.insert(0, str(ROOT))
 PATIENCE_S = 120.0
 # How long a server works before it is killed, at most; and how often it is killed while it still starts.
 WORKING_S = 1.0
-KILLED_STARTING_SHARE = 0.1
-DAMAGED_SHARE = 0.3
+KILLED_STARTING_FRACTION = 0.1
+DAMAGED_FRACTION = 0.3
 DATABASE = "quest-chat.sqlite3"
 # What has been answered is looked for in the run after it, and some of all that came before.
 RECHECKED = 10
@@ -120,7 +120,7 @@ class CrashRuns:
         """Start, look, let the user work, kill, look at what is left, and perhaps damage a snapshot."""
         self.report.runs += 1
         port, seed = _free_port(), self._random.getrandbits(32)
-        kill_starting = self._random.random() < KILLED_STARTING_SHARE
+        kill_starting = self._random.random() < KILLED_STARTING_FRACTION
         reader, writer = os.pipe()
         child = os.fork()
         if child == 0:
@@ -247,7 +247,7 @@ class CrashRuns:
         """Cut one off or flip a bit of it; the answers of the runs to come must not change."""
         snapshots = sorted(self._data_dir.glob("snapshots/**/*.safetensors"))
         self.report.snapshots_seen += len(snapshots)
-        if not snapshots or self._random.random() > DAMAGED_SHARE:
+        if not snapshots or self._random.random() > DAMAGED_FRACTION:
             return
         path = self._random.choice(snapshots)
         size = path.stat().st_size

@@ -65,17 +65,17 @@ def test_a_longer_window_is_stretched_no_further_than_needed():
 
 def test_shorter_sequences_of_a_stretched_window_are_stretched_less():
     model = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192))
-    assert (model.trained_tokens, model.stretch_factor, len(model.ropes)) == (8192, 1.0, 1)
+    assert (model.trained_tokens, model.rope_factor, len(model.ropes)) == (8192, 1.0, 1)
     stretched = model.with_context(20000)
     assert [(tokens, rope.factor) for tokens, rope in stretched.ropes] == [
         (8192, 1.0), (16384, 2.0), (20000, 20000 / 8192),
     ]  # fmt: skip
     assert stretched.ropes[0][1] == model.rope
-    assert (stretched.trained_tokens, stretched.stretch_factor) == (8192, 20000 / 8192)
+    assert (stretched.trained_tokens, stretched.rope_factor) == (8192, 20000 / 8192)
     # What a sequence of a length sees.
     assert stretched.with_context(8192) == model
     middle = stretched.with_context(8193)
-    assert (middle.context_tokens, middle.stretch_factor, middle.trained_tokens) == (8193, 2.0, 8192)
+    assert (middle.context_tokens, middle.rope_factor, middle.trained_tokens) == (8193, 2.0, 8192)
     assert model.with_context(4096).trained_tokens == 4096
 
 
@@ -91,7 +91,7 @@ def test_a_config_survives_json():
 def test_a_model_that_stretches_itself_is_taken_as_it_is():
     rope = {"rope_type": "yarn", "rope_theta": 1e4, "factor": 4.0, "original_max_position_embeddings": 1024}
     model = ModelConfig.from_transformers(Qwen2Config(max_position_embeddings=4096, rope_parameters=rope))
-    assert (model.trained_tokens, model.stretch_factor) == (4096, 1.0)
+    assert (model.trained_tokens, model.rope_factor) == (4096, 1.0)
 
 
 MODEL = ModelConfig.from_transformers(LlamaConfig(max_position_embeddings=8192))

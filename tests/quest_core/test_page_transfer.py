@@ -51,24 +51,24 @@ def test_what_is_read_is_written_bit_by_bit(device, pages, layout):
     assert [piece.start for piece in pieces[1:]] == [piece.end for piece in pieces[:-1]]
     assert pieces[-1].end == sum(tensor.bytes for tensor in tensors)
     after = writer.mark()
-    places = [page + 1 if page < 22 else 1 for page in pages]
+    target_pages = [page + 1 if page < 22 else 1 for page in pages]
     for piece in pieces:
         data = np.full(piece.end - piece.start, 255, np.uint8)
         reader.read(piece, pages, 5, data)
-        writer.write(piece, places, data, after)
+        writer.write(piece, target_pages, data, after)
     for name, left, right in zip(LayerCache._fields[1:], source.cache[1:], target.cache[1:], strict=True):
         if left is None:
             assert right is None
             continue
         left, right = left.view(torch.uint8).cpu(), right.view(torch.uint8).cpu()
         by_token = name not in ("summaries", "summary_scales")
-        if by_token:  # the last page has five tokens, and what lies beyond them is nobody's business
+        if by_token:  # the last page has five tokens, and what lies beyond them is undefined
             left = left.clone().unflatten(3, (16, -1)) if "scales" in name else left.clone()
             right = right.unflatten(3, (16, -1)) if "scales" in name else right
             left[:, pages[-1], :, 5:] = 0
-        for page, place in zip(pages, places, strict=True):
-            assert torch.equal(left[:, page], right[:, place]), name
-        others = sorted(set(range(23)) - set(places))
+        for page, target_page in zip(pages, target_pages, strict=True):
+            assert torch.equal(left[:, page], right[:, target_page]), name
+        others = sorted(set(range(23)) - set(target_pages))
         assert not right[:, others].any()
 
 

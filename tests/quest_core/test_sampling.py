@@ -77,9 +77,9 @@ def test_a_penalty_may_start_from_tokens_already_drawn():
 
 @pytest.mark.parametrize("count", [1, 7, 128, 384, 50257, 49152])
 def test_the_highest_is_found_and_the_first_of_equal_ones(count):
-    numbers = torch.randn(count, generator=torch.Generator().manual_seed(count)).round(decimals=1)
-    highest, place = find_highest_in_parts(numbers)
-    assert (highest.tolist(), place.tolist()) == ([float(numbers.max())], [int(numbers.argmax())])
+    values = torch.randn(count, generator=torch.Generator().manual_seed(count)).round(decimals=1)
+    highest, index = find_highest_in_parts(values)
+    assert (highest.tolist(), index.tolist()) == ([float(values.max())], [int(values.argmax())])
     assert find_highest_in_parts(torch.zeros(count))[1].tolist() == [0]
 
 

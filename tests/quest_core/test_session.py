@@ -131,12 +131,12 @@ def test_the_papers_setting_keeps_only_the_current_page(new_session, never, prom
 def test_the_budget_may_change_between_turns(new_session, never, prompt):
     session = new_session()
     list(session.prefill(prompt(300), never))
-    shares = []
+    fractions = []
     for budget in (64, 128, 640):
         step = list(session.decode(QuestConfig(token_budget=budget), SamplingConfig(max_new_tokens=2), never))[-1]
-        shares.append(step.kv_bytes_read / step.kv_bytes_dense)
+        fractions.append(step.kv_bytes_read / step.kv_bytes_dense)
         list(session.prefill(session.tokens + [5], never))
-    assert shares[0] < shares[1] < shares[2] == 1.0
+    assert fractions[0] < fractions[1] < fractions[2] == 1.0
 
 
 def test_too_small_a_budget_is_refused(new_session, never, prompt):

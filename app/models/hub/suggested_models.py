@@ -110,14 +110,14 @@ def find_fit(shape: ModelConfig, memory: DeviceMemory, config: EngineConfig) -> 
         memory: there is.
         config: what the engine is loaded with, but for the window and the weights.
     """
-    from quest_core.memory_plan import POOL_SHARE_OF_FREE_MEMORY
+    from quest_core.memory_plan import POOL_FRACTION_OF_FREE_MEMORY
 
     windows = dict.fromkeys(min(shape.context_tokens, tokens) for tokens in REASONABLE_TOKENS)
     for tokens, bits in product(windows, WEIGHT_BITS):
         plan = _plan(shape, replace(config, context_tokens=tokens, weight_bits=bits), memory.device)
         beside_weights = memory.usable_bytes - plan.weights - plan.copies
         if plan.with_one_window <= memory.usable_bytes and plan.window <= (
-            beside_weights * POOL_SHARE_OF_FREE_MEMORY[memory.device]
+            beside_weights * POOL_FRACTION_OF_FREE_MEMORY[memory.device]
         ):
             return Fit(bits, tokens, plan.with_one_window)
     return None
