@@ -99,7 +99,7 @@ def attend_split(query, cache, sequence, split, scale, logits, partial):
 
     Args:
         query: float32 [group, head_dim].
-        cache: `CacheArrays` of the layer; `sequence` with its length as a number.
+        cache: `CacheArrays` of the layer; `sequence` with its length as an integer.
         split: a `Split` of at most SPLIT_TOKENS tokens.
         logits: float32 [group, SPLIT_TOKENS] to work in.
         partial: a `PartialSoftmax` of this split, written.

@@ -1,1 +1,1 @@
-"""What the GPU's operators are made of: checks, pointers, launches, a grid barrier, tiles, number formats."""
+"""What the GPU's operators are made of: checks, pointers, launches, a grid barrier, tiles, float8."""

@@ -34,7 +34,7 @@ class Summaries(NamedTuple):
 
 
 def page_pointers(cache: LayerCache) -> tuple[torch.Tensor, ...]:
-    """The first four of `Pages`; without scales, other tensors are passed in their stead and not read."""
+    """The first four of `Pages`; without scales, other tensors are passed instead and not read."""
     keys, values = as_codes(cache.key_pages), as_codes(cache.value_pages)
     if cache.key_scales is None:
         return keys, values, keys, values

@@ -3,7 +3,7 @@
 A *run* is the 16 bytes that one thread loads at once: 8 weights of 16 bits, 16 of 8 or 32 of 4. A tile is BLOCK_OUT
 rows of BLOCK_RUNS runs. A packed q is never converted to float: the bits of its field, left where they are in the word,
 read as a float32, which is q * 2^(position - 149) as long as they reach no further than the exponent's lowest bit. Its
-product with an input that was scaled up is an ordinary number, so that a weight costs a bit operation and a
+product with an input that was scaled up is a normal float, so that a weight costs a bit operation and a
 multiply-add. Scale and minimum are taken out of the sum over a group:
 sum(x * (s * q + m)) = s * sum(x * q) + m * sum(x).
 
@@ -103,10 +103,10 @@ def load_tile(
     out_channels = matrix.out_channels
     RUN_CHANNELS: tl.constexpr = 128 // BITS
     RUNS: tl.constexpr = (IN_CHANNELS + RUN_CHANNELS - 1) // RUN_CHANNELS
-    place = tl.arange(0, BLOCK_OUT)
-    exists = (place < out_channels - tile * BLOCK_OUT)[:, None]
+    tile_row = tl.arange(0, BLOCK_OUT)
+    exists = (tile_row < out_channels - tile * BLOCK_OUT)[:, None]
     first = tile.to(tl.int64) * BLOCK_OUT
-    row = place.to(tl.int64)[:, None]
+    row = tile_row.to(tl.int64)[:, None]
     if MATRIX.paired:
         first //= 2
         row = row // 2 + row % 2 * (out_channels // 2)

@@ -14,10 +14,10 @@ def load_rows(ptr, rows, ROW: tl.constexpr, BLOCK: tl.constexpr):
         ptr: of the first row.
         rows: int32 [rows]; all of them must exist, since a mask takes more instructions than the load.
     """
-    places = tl.arange(0, BLOCK)
+    elements = tl.arange(0, BLOCK)
     # Written like this an address takes one multiply-add, even beyond 2**31 elements.
-    addresses = (ptr + places)[None, :] + rows.to(tl.int64)[:, None] * ROW
+    addresses = (ptr + elements)[None, :] + rows.to(tl.int64)[:, None] * ROW
     if ROW == BLOCK:
         return tl.load(addresses)
     else:
-        return tl.load(addresses, (places < ROW)[None, :], 0.0)
+        return tl.load(addresses, (elements < ROW)[None, :], 0.0)

@@ -207,12 +207,12 @@ def _decode_linear_kernel(
     matrix = Weights(weight_ptr, scale_ptr, minimum_ptr, out_channels)
     output = Output(bias_ptr, product_ptr)
     token = (tl.program_id(0) % rows).to(tl.int64)
-    number = tl.program_id(0) // rows
+    first_tile = tl.program_id(0) // rows
     programs = tl.num_programs(0) // rows
 
     run = tl.arange(0, BLOCK_RUNS)
-    tile = _load_main(matrix, number, 0, MATRIX, SHAPE)
-    tail = _load_tail(matrix, number, TAIL_RUN, MATRIX, SHAPE)
+    tile = _load_main(matrix, first_tile, 0, MATRIX, SHAPE)
+    tail = _load_tail(matrix, first_tile, TAIL_RUN, MATRIX, SHAPE)
     gains, tail_gains = (), ()
     if HAS_NORM:
         gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
@@ -234,7 +234,7 @@ def _decode_linear_kernel(
         factor = UNSCALE
         if HAS_NORM:
             factor = tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon) * UNSCALE
-        for this in range(number, tiles, programs):
+        for this in range(first_tile, tiles, programs):
             next_tile, next_tail = tile, tail
             if this + programs < tiles:
                 next_tile = _load_main(matrix, this + programs, 0, MATRIX, SHAPE)
@@ -248,7 +248,7 @@ def _decode_linear_kernel(
         total = _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
         for first_run in range(BLOCK_RUNS, TILES_END, BLOCK_RUNS):
             run = first_run + tl.arange(0, BLOCK_RUNS)
-            tile = _load_main(matrix, number, first_run, MATRIX, SHAPE)
+            tile = _load_main(matrix, first_tile, first_run, MATRIX, SHAPE)
             if HAS_NORM:
                 gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
             hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
@@ -261,7 +261,7 @@ def _decode_linear_kernel(
         product *= UNSCALE
         if HAS_NORM:
             product *= tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon)
-        _store_product(product, number, token, output, out_channels, SHAPE)
+        _store_product(product, first_tile, token, output, out_channels, SHAPE)
 
 
 def linear_of_few_rows(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:

@@ -34,7 +34,7 @@ class ScoredPages(NamedTuple):
 
     @property
     def pointers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """The first three of `Scores`; without sums, the scores are passed in their stead and not read."""
+        """The first three of `Scores`; without sums, the scores are passed instead and not read."""
         return self if self.highest is not None else (self.scores, self.scores, self.scores)
 
     @property

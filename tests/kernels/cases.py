@@ -61,9 +61,9 @@ def cases(
             continue
         dtypes = cpu_dtypes if implementation == "cpu" else DTYPES[implementation]
         rows = {"cpu": [*chosen, *compiled], "interpreter": chosen, "cuda": full}[implementation]
-        for place, row in enumerate(rows):
+        for index, row in enumerate(rows):
             if len(row) < len(columns):
-                row = (*row, dtypes[place % len(dtypes)])
+                row = (*row, dtypes[index % len(dtypes)])
             if columns[-1] != "dtype" or row[-1] in dtypes:
                 parameters.append(_parameter(implementation, row))
     return pytest.mark.parametrize(["ops", *columns], parameters, indirect=["ops"])

@@ -70,16 +70,16 @@ class CompiledAtLaunch:
         options = {name: named.pop(name) for name in OPTIONS & named.keys()}
         values = dict(zip(self._kernel.arg_names, arguments, strict=False)) | named
         signature, constants, attributes = {}, {}, {}
-        for place, parameter in enumerate(self._kernel.params):
+        for index, parameter in enumerate(self._kernel.params):
             value = values[parameter.name]
             if parameter.is_constexpr or (isinstance(value, int) and value == 1):
-                signature[parameter.name], constants[place,] = "constexpr", value
+                signature[parameter.name], constants[index,] = "constexpr", value
             elif isinstance(value, torch.Tensor):
-                signature[parameter.name], attributes[place,] = TYPES[value.dtype], [["tt.divisibility", 16]]
+                signature[parameter.name], attributes[index,] = TYPES[value.dtype], [["tt.divisibility", 16]]
             elif isinstance(value, int):
                 signature[parameter.name] = "i32"
                 if value % 16 == 0:
-                    attributes[place,] = [["tt.divisibility", 16]]
+                    attributes[index,] = [["tt.divisibility", 16]]
             else:
                 signature[parameter.name] = "fp32"
         source = ASTSource(self._kernel, signature, constants, attributes)

@@ -82,7 +82,7 @@ def test_linear_add(ops, assert_close, rows, in_channels, out_channels, bias, bi
     assert_close(residual, expected)
 
 
-# 16-bit inputs meet packed weights as integers, which are shared like others.
+# Packed weights are multiplied with 16-bit inputs as integers; their tiles are shared like others.
 FLOATING = [torch.float32, torch.float16]
 
 

@@ -57,10 +57,10 @@ def test_the_cpu_rounds_every_number_as_torch_does(stored):
     from kernels import cpu
 
     bits = torch.arange(-(2**15), 2**15, dtype=torch.int32)
-    numbers = bits.to(torch.int16).view(torch.float16)
+    values = bits.to(torch.int16).view(torch.float16)
     if stored == torch.float32:
-        numbers = (bits << 16 | torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]).int()[:, None]).view(stored)
-    pages = numbers.reshape(-1, 2, 16, 64)
+        values = (bits << 16 | torch.tensor([0, 1, 0x7FFF, 0x8000, 0x8001, 0xFFFF]).int()[:, None]).view(stored)
+    pages = values.reshape(-1, 2, 16, 64)
     table = torch.arange(len(pages), dtype=torch.int32)
     layout = CacheLayout(16, 2, 64, stored, SUMMARIES["mean"], stored)
     cache = LayerCache(layout, pages, pages.flip(0), torch.zeros(len(pages), 2, 1, 64, dtype=stored))

@@ -80,9 +80,9 @@ def test_dequantize(ops, assert_close, in_channels, bits, dtype):
 def test_a_word_holds_every_fourth_channel_of_its_run(bits):
     fields = 32 // bits
     for channel in (0, 1, 4, 4 * fields - 1, 4 * fields + 6):
-        run, place = divmod(channel, 4 * fields)
+        run, in_run = divmod(channel, 4 * fields)
         packed = torch.zeros((1, 64 * bits // 32), dtype=torch.int32)
-        packed[0, run * 4 + place % 4] = 5 << place // 4 * bits
+        packed[0, run * 4 + in_run % 4] = 5 << in_run // 4 * bits
         matrix = PackedMatrix(packed, torch.ones(1, 2), torch.zeros(1, 2), bits)
         unpacked = reference.naive_dequantize(matrix, 64, torch.float32)
         assert unpacked[0].nonzero().flatten().tolist() == [channel]
