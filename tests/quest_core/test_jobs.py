@@ -8,11 +8,11 @@ from collections.abc import Iterator
 import pytest
 
 from quest_core.engine import Engine
-from quest_core.jobs import Priority
+from quest_core.jobs import JobQueue, Priority
 
 
 class Steps:
-    """Background work that waits for permission before each event."""
+    """Background work that waits for permission before each event, but not for ever."""
 
     def __init__(self, count: int) -> None:
         self.count = count
@@ -25,13 +25,28 @@ class Steps:
             if cancellation.requested:
                 self.cancelled_after = number
                 return
-            self.go.acquire()
+            if not self.go.acquire(timeout=10):
+                raise TimeoutError("nobody permits the next event")
             self.threads.add(threading.get_ident())
             yield number
 
     def release(self, count: int = 1) -> None:
         for _ in range(count):
             self.go.release()
+
+
+def test_the_oldest_of_the_highest_priority_goes_first():
+    """Without an engine, whose thread would wait for ever where the wrong job goes."""
+    jobs = JobQueue()
+    order = (Priority.BACKGROUND, Priority.ANSWER, Priority.BACKGROUND, Priority.ANSWER)
+    first, second, third, fourth = (jobs.submit(iter, priority) for priority in order)
+    for expected in (second, fourth, first, third):
+        assert jobs.wait() is expected
+        assert jobs.jobs_ahead(expected) == 0
+        assert not jobs.must_pause(expected)
+        jobs.remove(expected)
+    jobs.close()
+    assert jobs.wait() is None
 
 
 def test_a_background_job_is_paused_while_an_answer_waits_and_goes_on_afterwards(tiny_engine):
