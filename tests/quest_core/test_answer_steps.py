@@ -105,6 +105,8 @@ def test_in_flight_steps_do_not_count(answer):
     assert steps.finish().token_id == expected[1]
     assert (steps.launched, made.cache.length_tokens) == (1, LENGTH + 1)
     steps.launch()
+    # It begins a page, for which there is room before the one at hand is counted.
+    assert made.cache.num_pages == 11
     finished = [steps.finish() for _ in range(2)]
     assert [step.token_id for step in finished] == expected[2:]
     # Each keeps its own logits, whatever ran on the buffers since.
