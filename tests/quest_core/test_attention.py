@@ -29,8 +29,8 @@ def score(selection: str, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Te
     cache = LayerCache(layout, **{name: torch.full(spec.shape, float("nan")) for name, spec in specs})
     page_table = torch.tensor([4, 0, 5, 2, 1], dtype=torch.int32)
     sequence = SequenceView(page_table, torch.tensor([CONTEXT], dtype=torch.int32))
-    kernels.append.cpu(keys, keys, cache, sequence)
-    scores = kernels.score.cpu(queries.flatten(0, 1), cache, sequence, MODEL.softmax_scale)
+    kernels.cpu.append_keys_values(keys, keys, cache, sequence)
+    scores = kernels.cpu.page_scores(queries.flatten(0, 1), cache, sequence, MODEL.softmax_scale)
     return keys, scores.softmax(dim=2).mean(dim=1) if layout.summary.scores_are_logits else scores[:, 0] * 8.0
 
 
