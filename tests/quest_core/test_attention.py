@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import kernels.cpu
-from kernels.contract import LayerCache, PageBudget, SequenceView
-from quest_core.attention import DecodeAttention
+from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
+from quest_core.attention import DecodeAttention, QuestMethod
 from quest_core.cache_layout import SUMMARY_OF, cache_layout
 from quest_core.config import SELECTIONS, EngineConfig, ModelConfig, QuestConfig, RopeConfig, SamplingConfig
 from quest_core.engine import Engine
@@ -77,6 +77,37 @@ def test_where_pages_are_selected(quest, layer, pages, budget):
 def test_a_budget_below_what_is_always_read_is_refused():
     with pytest.raises(ValueError, match="holds 2 pages of 16 tokens, but 3 pages"):
         DecodeAttention(QuestConfig(token_budget=32), layout_of("mean"), 3, 0.125, kernels.cpu)
+
+
+class RecordingOperators:
+    """Stands for a device's operators: notes which of the two was asked, and with what."""
+
+    def __init__(self) -> None:
+        self.asked: list[tuple] = []
+        ids = torch.tensor([[0, 2, 5, 6, 7, 8], [0, 1, 5, 6, 7, 8]], dtype=torch.int32)
+        self.selected = SelectedPages(ids, torch.tensor([6, 6], dtype=torch.int32), torch.tensor([0.1, 0.3]))
+
+    def dense_decode_attention(self, query, cache, sequence, scale) -> torch.Tensor:
+        self.asked.append(("dense", cache, scale))
+        return query + 1.0
+
+    def choose_and_attend(self, query, cache, sequence, budget, scale) -> tuple[torch.Tensor, SelectedPages]:
+        self.asked.append((budget, cache, scale))
+        return query + 2.0, self.selected
+
+
+def test_each_layer_asks_the_operator_that_it_needs_and_what_it_selects_is_traced():
+    operators, layout, query = RecordingOperators(), layout_of("mean"), torch.zeros(6, 64)
+    quest = QuestConfig(token_budget=100, dense_layers=1)
+    attention = QuestMethod(operators, layout, MODEL.num_layers, MODEL.softmax_scale).begin_answer(quest)
+    sequence = SequenceView(torch.arange(9, dtype=torch.int32), torch.tensor([140], dtype=torch.int32))
+    attended = [attention(layer, query, f"cache {layer}", sequence) for layer in range(MODEL.num_layers)]
+    budget, scale = PageBudget(6, 1, 1), MODEL.softmax_scale
+    assert operators.asked == [("dense", "cache 0", scale), (budget, "cache 1", scale), (budget, "cache 2", scale)]
+    assert [float(one.mean()) for one in attended] == [1.0, 2.0, 2.0]
+    reads = attention.finish_step(9)
+    assert reads.page_reads.tolist() == [[2] * 9, *[[2, 1, 1, 0, 0, 2, 2, 2, 2]] * 2]
+    assert reads.missed_mass == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("selection", SELECTIONS)
