@@ -74,7 +74,7 @@ class WholeStep:
     """As `kernels.reference.NaiveWholeStep`, prepared once for a model's weights.
 
     Args:
-        layers: operands of each layer.
+        layers: decode weights of each layer.
         final_norm: [hidden_size].
         head: [vocab_size, hidden_size].
         epsilon: of the norms.
@@ -94,10 +94,10 @@ class WholeStep:
         rope: RopeTables,
         threads: int | None = None,
     ) -> None:
-        self._operands = [_in_float32(layer) for layer in layers]  # keeps alive what the tables point to
+        self._layers = [_in_float32(layer) for layer in layers]  # keeps alive what the tables point to
         self._final_norm, self._head = final_norm.float().contiguous(), head
         matrices, norms = [], []
-        for layer in self._operands:
+        for layer in self._layers:
             matrices.append(describe_matrix(layer.qkv, layer.qkv_bias))
             matrices.append(describe_matrix(layer.output, layer.output_bias))
             matrices.append(describe_matrix(layer.gate_up))
@@ -141,7 +141,7 @@ class WholeStep:
         require_splits(cache)
         if budget is not None:
             budget.check()
-        layers = len(self._operands)
+        layers = len(self._layers)
         first_layer = layers if budget is None else min(dense_layers, layers)
         read = budget or PageBudget(0, 0, 0)
         arrays, view = cache_arrays(cache), sequence_arrays(sequence)
@@ -165,7 +165,7 @@ class WholeStep:
         query_heads = int(self._weights.matrices[QKV, OUT_CHANNELS]) // layout.head_dim - 2 * layout.kv_heads
         pages = -(-attention.sequence.length_tokens // layout.page_size)
         return StepShape(
-            layers=len(self._operands),
+            layers=len(self._layers),
             query_heads=query_heads,
             kv_heads=layout.kv_heads,
             head_dim=layout.head_dim,
