@@ -65,6 +65,7 @@ _JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to late
 # With its word: Gradio draws a button that was never seen before without any, now and then.
 # By it the style sheets show Stop in place of Ask. A button that Gradio makes anew each time may come without its word.
 _ANSWERING = '<span class="is-answering"></span>'
+_UNCHANGED = (gr.skip(), gr.skip(), gr.skip())
 # Of so many chats the questions to begin with are remembered: making them reads the texts' first pages.
 _KEPT_EXAMPLES = 64
 
@@ -142,7 +143,10 @@ class ChatPanel:
                 **plain,
             ),
             self._edited.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
-            self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **plain),
+            # Also while Gradio has not heard of the end of the one before: what was typed would be lost.
+            self._edited.click(
+                self._ask_edited, [conversation_id, *option_inputs], None, trigger_mode="multiple", **plain
+            ),
             self._edited.submit(self._continue, [conversation_id, *option_inputs], None, **plain),
             self._edited.select(self._select_turn, conversation_id, None, **plain),
         )
@@ -223,11 +227,13 @@ class ChatPanel:
         """
         number = event.number if isinstance(event.number, int) else 0
         with self._tabs.enter(str(request.session_hash), number) as tab:
-            if tab is None:
-                return
-            with shown_to_user():
-                conversation = self._conversation(str(event.conversation_id))
-            yield from self._shown(conversation, tab)
+            if tab is not None:
+                with shown_to_user():
+                    conversation = self._conversation(str(event.conversation_id))
+                yield from self._shown(conversation, tab)
+        # Gradio sends a handler's last outputs once more when it has ended, and empty ones if there were none: by then
+        # a later handler may have written.
+        yield _UNCHANGED
 
     def _shown(self, conversation: Conversation, tab: TabFollower) -> Iterator[tuple[Any, ...]]:
         failure: UserFacingError | None = None

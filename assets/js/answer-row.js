@@ -48,7 +48,8 @@ export class AnswerRow extends HTMLElement {
       root.innerHTML = MARKUP;
       this.parts = Object.fromEntries([...root.querySelectorAll("[data-part]")].map((part) => [part.dataset.part, part]));
       this.parts.copy.addEventListener("click", () => this.copy());
-      this.parts.retry.addEventListener("click", () => this.retry());
+      // The second of a double click would be refused, with a notice.
+      this.parts.retry.addEventListener("click", ({ detail }) => detail < 2 && this.retry());
       this.parts.race.addEventListener("click", () => this.race());
       this.parts.continue.addEventListener("click", () => this.goOn());
       this.parts.info.addEventListener("click", () => this.toggleDetails());

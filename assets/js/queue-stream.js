@@ -1,9 +1,13 @@
-// The messages of this tab's Gradio events, none of them lost.
+// The messages of this tab's Gradio events: none of them lost, and all in the order in which the server wrote them.
 //
 // Gradio's server ends the stream of a tab's messages when none of its events is pending, and tells so in a last message,
 // "close_stream"; its client asks for another stream with the next event, unless it believes that the last one is open.
 // An event that the server takes after that end, and of which the client hears before it hears of the end, is told to
 // nobody. So to the client the stream never ends here, and below it there is a connection whenever an event is pending.
+//
+// Messages may also be quicker than the answer to the request that began their event. Gradio's client keeps those until
+// it has the answer, and then draws them over what later events have drawn meanwhile. So they wait here, and all that
+// come after them.
 
 const PREFIX = "data:";
 const OK = 200;
@@ -20,9 +24,9 @@ export class QueueStream {
   #listeners = null;
   #hasStarted = false;
   #connection = null; // { close }
-  #pending = new Set();
-  // Events that have ended before the answer to their request was here.
-  #ended = new Set();
+  #requests = 0; // that ask for an event and are not answered
+  #pending = new Set(); // events that the client knows of and that have not ended
+  #waiting = []; // messages of the connection, and null for its end
 
   constructor(open) {
     this.#open = open;
@@ -41,11 +45,23 @@ export class QueueStream {
     };
   }
 
-  /** The server has taken an event. */
+  /** Gradio's client asks the server for an event; `taken` or `refused` is called when it has the answer. */
+  asked() {
+    this.#requests++;
+  }
+
+  /** The server has taken an event, and Gradio's client knows its id. */
   taken(eventId) {
-    if (this.#ended.delete(eventId)) return;
+    this.#requests--;
     this.#pending.add(eventId);
     this.#connect();
+    this.#handOn();
+  }
+
+  /** The server has not taken an event. */
+  refused() {
+    this.#requests--;
+    this.#handOn();
   }
 
   #connect() {
@@ -59,9 +75,13 @@ export class QueueStream {
       onText: heard((text) => {
         const messages = (rest + text).split(BETWEEN);
         rest = messages.pop();
-        for (const message of messages) if (connection === this.#connection) this.#handOn(message);
+        this.#waiting.push(...messages);
+        this.#handOn();
       }),
-      onEnd: heard(() => this.#broken()),
+      onEnd: heard(() => {
+        this.#waiting.push(null);
+        this.#handOn();
+      }),
     });
   }
 
@@ -74,19 +94,28 @@ export class QueueStream {
   #disconnect() {
     const connection = this.#connection;
     this.#connection = null;
+    this.#waiting = [];
     connection?.close();
   }
 
-  #handOn(message) {
-    const { msg: kind, event_id: eventId } = JSON.parse(message.slice(PREFIX.length));
-    if (kind === "close_stream") {
-      this.#disconnect();
-      // What the server has taken since waits there for the next connection.
-      if (this.#pending.size) this.#connect();
-      return;
+  /** Hand on what has come, up to a message whose event the client may not know yet. */
+  #handOn() {
+    while (this.#waiting.length) {
+      const [message] = this.#waiting;
+      if (message === null) return this.#broken();
+      const { msg: kind, event_id: eventId } = JSON.parse(message.slice(PREFIX.length));
+      if (eventId && this.#requests && !this.#pending.has(eventId)) return;
+      if (kind === "close_stream") return this.#closed();
+      this.#waiting.shift();
+      if (kind === "process_completed") this.#pending.delete(eventId);
+      this.#listeners.onText(message + BETWEEN);
     }
-    if (kind === "process_completed" && !this.#pending.delete(eventId)) this.#ended.add(eventId);
-    this.#listeners.onText(message + BETWEEN);
+  }
+
+  /** The server has closed the connection. What it has taken since waits there for the next one. */
+  #closed() {
+    this.#disconnect();
+    if (this.#pending.size) this.#connect();
   }
 
   /** The connection has ended without a word. The server has forgotten what was pending; of that the client is told. */

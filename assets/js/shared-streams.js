@@ -87,18 +87,37 @@ export function shareGradioStreams() {
     if (address.pathname === UPLOAD_PROGRESS_PATH) {
       return fetchStream((listeners) => openStream(address, listeners), signal);
     }
-    const response = await nativeFetch(resource, options);
-    if (address.pathname === JOIN_PATH && response.ok) tellTaken(response.clone());
-    return response;
+    if (address.pathname === JOIN_PATH) return askForEvent(resource, options);
+    return nativeFetch(resource, options);
   };
 }
 
-async function tellTaken(response) {
+/** Gradio's client asks for an event; the queue is told once it has read the answer. */
+async function askForEvent(resource, options) {
+  queue.asked();
   try {
-    queue.taken((await response.json()).event_id);
-  } catch {
-    // Gradio's client reads the same answer, and says so.
+    const response = await nativeFetch(resource, options);
+    const text = await response.text();
+    const answer = new Response(text, response);
+    const read = answer.json.bind(answer);
+    answer.json = async () => {
+      try {
+        return await read();
+      } finally {
+        // The client does the rest without waiting for anything else.
+        setTimeout(tellAnswer, 0, response.ok, text);
+      }
+    };
+    return answer;
+  } catch (error) {
+    queue.refused();
+    throw error;
   }
+}
+
+function tellAnswer(isTaken, text) {
+  if (isTaken) queue.taken(JSON.parse(text).event_id);
+  else queue.refused();
 }
 
 function fetchStream(open, signal) {

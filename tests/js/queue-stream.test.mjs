@@ -26,12 +26,18 @@ function streamed() {
   return { stream, connections, heard, leave };
 }
 
+/** An event is asked for, and the answer is there at once. */
+function take(stream, eventId) {
+  stream.asked();
+  stream.taken(eventId);
+}
+
 test("an event taken after the server closed the stream, and before that is heard, is told of", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("first");
+  take(stream, "first");
   connections[0].onText(message("process_completed", "first"));
   // Here the server closes the stream and takes another; its answer is quicker.
-  stream.taken("second");
+  take(stream, "second");
   connections[0].onText(CLOSE);
   assert.equal(connections.length, 2);
   assert.equal(connections[1].address, "/queue/data?session_hash=a");
@@ -42,7 +48,7 @@ test("an event taken after the server closed the stream, and before that is hear
 
 test("the client never hears that the server has closed the stream", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   connections[0].onText(message("process_completed", "one") + CLOSE);
   connections[0].onEnd(false);
   assert.equal(heard.text, message("process_completed", "one"));
@@ -52,27 +58,73 @@ test("the client never hears that the server has closed the stream", () => {
 
 test("there is no connection while nothing is pending, and one with the next event", () => {
   const { stream, connections } = streamed();
-  stream.taken("one");
-  stream.taken("two");
+  take(stream, "one");
+  take(stream, "two");
   assert.equal(connections.length, 1);
   connections[0].onText(message("process_completed", "one") + message("process_completed", "two") + CLOSE);
   assert.equal(connections.length, 1);
-  stream.taken("three");
+  take(stream, "three");
   assert.equal(connections.length, 2);
 });
 
-test("an event that has ended before its request was answered is not waited for", () => {
-  const { stream, connections } = streamed();
-  stream.taken("one");
-  connections[0].onText(message("process_completed", "two") + message("process_completed", "one"));
+test("messages that are quicker than the answer to their request wait, and so do all after them", () => {
+  const { stream, connections, heard } = streamed();
+  take(stream, "one");
+  stream.asked();
+  stream.asked();
+  const [first, early, last] = ["one", "two", "three"].map((id) => message("process_generating", id));
+  connections[0].onText(first + early + last);
+  assert.equal(heard.text, first);
+  stream.taken("three");
+  assert.equal(heard.text, first);
+  connections[0].onText(message("process_completed", "two"));
   stream.taken("two");
-  connections[0].onText(CLOSE);
+  assert.equal(heard.text, first + early + last + message("process_completed", "two"));
+});
+
+test("an event that has ended before its request was answered is not waited for afterwards", () => {
+  const { stream, connections } = streamed();
+  take(stream, "one");
+  stream.asked();
+  connections[0].onText(message("process_completed", "two") + message("process_completed", "one") + CLOSE);
+  stream.taken("two");
+  assert.ok(connections[0].isClosed);
   assert.equal(connections.length, 1);
+});
+
+test("nobody waits for a request that was refused", () => {
+  const { stream, connections, heard } = streamed();
+  take(stream, "one");
+  stream.asked();
+  const other = message("process_generating", "of nobody here");
+  connections[0].onText(other);
+  assert.equal(heard.text, "");
+  stream.refused();
+  assert.equal(heard.text, other);
+});
+
+test("the end of a connection comes after its messages that wait", () => {
+  const { stream, connections, heard } = streamed();
+  take(stream, "one");
+  stream.asked();
+  connections[0].onText(message("process_generating", "two"));
+  connections[0].onEnd(true);
+  assert.deepEqual(heard.ends, []);
+  stream.taken("two");
+  assert.equal(heard.text, message("process_generating", "two"));
+  assert.deepEqual(heard.ends, [true]);
+});
+
+test("without an event there is nothing to wait for", () => {
+  const { stream, connections, heard } = streamed();
+  stream.asked();
+  connections[0].onText(message("heartbeat", null));
+  assert.equal(heard.text, message("heartbeat", null));
 });
 
 test("messages come whole, wherever the connection cuts them", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   const words = message("process_generating", "one", { output: { data: ["a\n\nb", "}"] } });
   const text = words + message("process_completed", "one") + CLOSE;
   const parts = [];
@@ -88,7 +140,7 @@ test("messages come whole, wherever the connection cuts them", () => {
 
 test("words of an answer are no end of the stream", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   const words = message("process_generating", "one", { output: { data: ['{"msg":"close_stream"}'] } });
   connections[0].onText(words);
   assert.equal(heard.text, words);
@@ -97,7 +149,7 @@ test("words of an answer are no end of the stream", () => {
 
 test("a connection that breaks with an event pending is broken to the client, once", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   connections[0].onEnd(true);
   connections[0].onEnd(true);
   assert.deepEqual(heard.ends, [true]);
@@ -105,7 +157,7 @@ test("a connection that breaks with an event pending is broken to the client, on
 
 test("a connection that ends without a word is a broken one", () => {
   const { stream, connections, heard } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   connections[0].onEnd(false);
   assert.deepEqual(heard.ends, [true]);
 });
@@ -114,19 +166,19 @@ test("a connection that breaks with nothing pending is replaced with the next ev
   const { stream, connections, heard } = streamed();
   connections[0].onEnd(true);
   assert.deepEqual(heard.ends, []);
-  stream.taken("one");
+  take(stream, "one");
   connections[1].onText(message("process_completed", "one"));
   assert.equal(heard.text, message("process_completed", "one"));
 });
 
 test("of a connection that was given up nothing is heard any more", () => {
   const { stream, connections, heard, leave } = streamed();
-  stream.taken("one");
+  take(stream, "one");
   leave();
   assert.ok(connections[0].isClosed);
   connections[0].onText(message("process_completed", "one"));
   connections[0].onEnd(true);
-  stream.taken("two");
+  take(stream, "two");
   assert.equal(connections.length, 1);
   assert.equal(heard.text, "");
   assert.deepEqual(heard.ends, []);
@@ -135,9 +187,9 @@ test("of a connection that was given up nothing is heard any more", () => {
 test("to the client the stream begins once", () => {
   const { stream, connections, heard } = streamed();
   connections[0].onStart(200);
-  stream.taken("one");
+  take(stream, "one");
   connections[0].onText(message("process_completed", "one") + CLOSE);
-  stream.taken("two");
+  take(stream, "two");
   connections[1].onStart(200);
   assert.deepEqual(heard.status, [200]);
   assert.deepEqual(heard.ends, []);
@@ -146,9 +198,9 @@ test("to the client the stream begins once", () => {
 test("a later connection that is refused is a broken one", () => {
   const { stream, connections, heard } = streamed();
   connections[0].onStart(200);
-  stream.taken("one");
+  take(stream, "one");
   connections[0].onText(message("process_completed", "one") + CLOSE);
-  stream.taken("two");
+  take(stream, "two");
   connections[1].onStart(404);
   assert.deepEqual(heard.ends, [true]);
 });

@@ -20,6 +20,7 @@ from ui.documents_panel import DocumentsPanel
 from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
 
 REQUEST = SimpleNamespace(session_hash="tab")
+UNCHANGED = (gr.skip(), gr.skip(), gr.skip())
 OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
 
 
@@ -48,9 +49,22 @@ def wait_until_idle(conversation):
 
 
 def follow(panel, conversation, tab: str = "tab", number: int = 0):
-    """A tab's messages: yields (messages, Stop button, meter, unanswered question)."""
+    """A tab's messages: yields (messages, meter, unanswered question), and holds that nothing is written at its end."""
     event = SimpleNamespace(number=number, conversation_id=conversation.conversation_id)
-    return panel._follow(event, SimpleNamespace(session_hash=tab))
+    is_written = True
+    for update in panel._follow(event, SimpleNamespace(session_hash=tab)):
+        is_written = update != UNCHANGED
+        if is_written:
+            yield update
+    assert not is_written
+
+
+def test_a_look_ends_without_writing_whatever_became_of_it(panel, conversation):
+    event = SimpleNamespace(number=7, conversation_id=conversation.conversation_id)
+    assert list(panel._follow(event, REQUEST))[-1] == UNCHANGED
+    # Begun after a later one: Gradio would empty the outputs of a handler that writes nothing at all.
+    event.number = 6
+    assert list(panel._follow(event, REQUEST)) == [UNCHANGED]
 
 
 def shown(panel, conversation):

@@ -1,6 +1,7 @@
-"""Every update is shown, also when the page hears late that Gradio's server has closed its stream.
+"""Every update is shown, and none over a later one, also where the page hears late of what the server has done.
 
-On a busy machine the last message of a stream takes longer than the answer to the next request; here it always does.
+On a busy machine the last message of a stream takes longer than the answer to the next request, and that answer longer
+than the messages of what it began; here they always do.
 """
 
 from __future__ import annotations
@@ -14,6 +15,17 @@ from app.web import shared_streams
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LATE_S = 0.5
+# Answers of the server to the requests that begin Gradio's events come so much later.
+LATE_ANSWERS = """
+const fetchAtOnce = window.fetch, delays = [0, 700, 30, 400];
+let number = 0;
+window.fetch = async (resource, options) => {
+  const response = await fetchAtOnce(resource, options);
+  const isLate = String(resource.url ?? resource).includes("/queue/join");
+  if (isLate) await new Promise((resolve) => setTimeout(resolve, delays[number++ % delays.length]));
+  return response;
+};
+"""
 
 
 @pytest.fixture
@@ -42,4 +54,27 @@ def test_all_that_is_asked_and_opened_is_drawn(open_page, late_ends):
         other.goto(page.url)
         other.locator("quest-question[turn]", has_text="Question 5?").wait_for()
         other.close()
+    assert open_page.complaints == []
+
+
+def test_what_is_shown_is_the_last_that_was_written(open_page, served):
+    page = open_page()
+    page.context.add_init_script(LATE_ANSWERS)
+    page.reload()
+    page.locator("#messages .start").wait_for()
+    for number in range(8):
+        page.fill("#question textarea", f"Question {number}?")
+        page.press("#question textarea", "Enter")
+        page.locator("quest-question[turn]", has_text=f"Question {number}?").wait_for()
+        page.wait_for_selector("#question button:has-text('Ask')")
+    first = page.url
+    for _ in range(4):
+        page.click("#new-chat")
+        page.locator("#messages .start").wait_for()
+        page.go_back()
+        page.locator("quest-question[turn]", has_text="Question 7?").wait_for()
+        assert page.url == first
+    # What was late has come by now.
+    page.wait_for_timeout(1500)
+    assert page.locator("quest-question[turn]").count() == 8
     assert open_page.complaints == []
