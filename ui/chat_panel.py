@@ -133,22 +133,22 @@ class ChatPanel:
         """
         option_inputs = self._settings_panel.inputs
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        quick = plain | {"js": WITH_CONVERSATION}
+        # Also while Gradio has not heard of the end of the one before: none is dropped.
+        each: dict[str, Any] = plain | {"trigger_mode": "multiple"}
         asking = (
             asked := self.question.submit(
                 self._ask,
                 [conversation_id, self.question, *option_inputs],
                 None,
                 js=call_script("question", "takeQuestion"),
-                **plain,
+                **each,
             ),
-            self._edited.example_select(self._ask_example, [conversation_id, *option_inputs], None, **quick),
-            # Also while Gradio has not heard of the end of the one before: what was typed would be lost.
-            self._edited.click(
-                self._ask_edited, [conversation_id, *option_inputs], None, trigger_mode="multiple", **plain
+            self._edited.example_select(
+                self._ask_example, [conversation_id, *option_inputs], None, js=WITH_CONVERSATION, **each
             ),
-            self._edited.submit(self._continue, [conversation_id, *option_inputs], None, **plain),
-            self._edited.select(self._select_turn, conversation_id, None, **plain),
+            self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **each),
+            self._edited.submit(self._continue, [conversation_id, *option_inputs], None, **each),
+            self._edited.select(self._select_turn, conversation_id, None, **each),
         )
         for event in asking:
             # The server tells all tabs that the conversation has changed; this one need not wait for it.
@@ -160,16 +160,16 @@ class ChatPanel:
             self._follow,
             None,
             [self.messages, self._documents_panel.meter, self._unanswered],
-            # Each ends the one before; see `ui.tab_follower`.
-            trigger_mode="multiple",
-            **plain,
+            # A later one ends the one before; see `ui.tab_follower`.
+            **each,
             **_FOLLOWERS_QUEUE,
         )
 
-    def _ask(self, request: gr.Request, conversation_id: str, question: str, *option_values: Any) -> None:
-        """Ask; the browser has emptied the box already (`assets/js/question.js`)."""
-        # Whoever calls without a browser may send nothing at all.
-        question = (question or "").strip()
+    def _ask(self, request: gr.Request, conversation_id: str, question: str | None, *option_values: Any) -> None:
+        """Ask; the browser has emptied the box already, and sends None to say nothing (`assets/js/question.js`)."""
+        if question is None:
+            return
+        question = question.strip()
         if not question:
             warn("Write a question first.")
             return

@@ -79,7 +79,9 @@ class SettingsPanel:
         for slider in (self._token_budget, self._max_new_tokens, self._temperature, self._top_p):
             _pass_on_what_is_no_number(slider)
         # `input` is a person's doing only, so that the three controls never chase each other.
+        # Gradio would drop a choice that is quicker than the one before.
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        plain["trigger_mode"] = "always_last"
         self.preset.input(apply_preset, self.preset, [self._attention, self._token_budget], **plain)
         for control in (self._attention, self._token_budget):
             control.input(preset_name, [self._attention, self._token_budget], self.preset, **plain)

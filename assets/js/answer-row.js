@@ -51,7 +51,7 @@ export class AnswerRow extends HTMLElement {
       // The second of a double click would be refused, with a notice.
       this.parts.retry.addEventListener("click", ({ detail }) => detail < 2 && this.retry());
       this.parts.race.addEventListener("click", () => this.race());
-      this.parts.continue.addEventListener("click", () => this.goOn());
+      this.parts.continue.addEventListener("click", ({ detail }) => detail < 2 && this.goOn());
       this.parts.info.addEventListener("click", () => this.toggleDetails());
     }
     this.show();

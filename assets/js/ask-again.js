@@ -18,7 +18,7 @@ export class AskAgain extends HTMLElement {
   show() {
     this.querySelector("button")?.remove();
     const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Ask again" });
-    button.addEventListener("click", () => this.ask());
+    button.addEventListener("click", ({ detail }) => detail < 2 && this.ask());
     this.append(" ", button);
   }
 

@@ -6,6 +6,8 @@
 import { setQuestion, typedQuestion } from "./drafts.js";
 import { withConversation } from "./conversation.js";
 
+// The second press of what is meant as one.
+const TWICE_MS = 1000;
 const SIDE_BY_SIDE = "(min-width: 761px)";
 
 /** Let typing begin a question. */
@@ -14,10 +16,16 @@ export function focusQuestion() {
 }
 
 let asked = "";
+let askedAt = -Infinity;
 
-/** The values of the event that asks: the conversation's id, the question, and others; the box is empty from now on. */
+/**
+ * The values of the event that asks: the conversation's id, the question, and others; the box is empty from now on.
+ *
+ * The question is null where a quick hand has pressed twice.
+ */
 export function takeQuestion(conversationId, question, ...values) {
-  asked = question;
+  if (!question.trim() && performance.now() - askedAt < TWICE_MS) return [conversationId, null, ...values];
+  [asked, askedAt] = [question, performance.now()];
   setQuestion("");
   // The Ask button is about to be hidden, and would take the focus with it.
   if (document.activeElement?.closest("#question")) focusBox();

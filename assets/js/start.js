@@ -7,9 +7,10 @@ import { duration } from "./wording.js";
 
 /** Ask a question to begin with when it is pressed. */
 export function askFromStart() {
-  document.addEventListener("click", ({ target }) => {
+  document.addEventListener("click", ({ target, detail }) => {
     const button = target.closest?.("#messages .start button[data-ask]");
-    if (!button) return;
+    // Of a double click, the first.
+    if (!button || detail > 1) return;
     window.dispatchEvent(new CustomEvent("quest-ask", { detail: { question: button.textContent } }));
   });
 }

@@ -19,10 +19,14 @@ ANSWER = "Hi, [a link](https://example.org) `code`\n\nGold.\n\n```py\nx = 1\n```
 RUN_AXE = "rules => axe.run(document, { resultTypes: ['violations'], preload: false, ...rules })"
 # What can be wrong in one theme and right in the other; all else is the same in both.
 OF_COLOURS = {"runOnly": ["color-contrast", "link-in-text-block"]}
+# What comes into view, as the row below an answer that grows, has not moved.
 WATCH_SHIFTS = """
 window.layoutShift = 0;
 new PerformanceObserver((list) => {
-  for (const entry of list.getEntries()) if (!entry.hadRecentInput) window.layoutShift += entry.value;
+  for (const entry of list.getEntries()) {
+    const hasMoved = entry.sources.some(({ previousRect }) => previousRect.height > 0);
+    if (hasMoved && !entry.hadRecentInput) window.layoutShift += entry.value;
+  }
 }).observe({ type: "layout-shift", buffered: true });
 """
 
@@ -146,11 +150,17 @@ def test_nothing_jumps_and_the_page_never_scrolls(open_page, served, width, heig
     assert page.evaluate("window.layoutShift") < 0.05
     question = page.locator("#question").bounding_box()
     served.words = tuple(f"Line {number} of a long answer.\n\n" for number in range(60))
+    served.pause.clear()
     page.fill("#question textarea", "Where?")
     page.press("#question textarea", "Enter")
+    page.locator("#messages .md", has_text="Line 0").wait_for()
+    # What is asked takes the place of the start: that is what the reader has asked for, however late it comes.
+    page.evaluate("window.layoutShift = 0")
+    served.pause.set()
     page.locator("#messages .md", has_text="Line 59").wait_for()
+    page.locator("quest-question[turn]").wait_for()
     page.wait_for_timeout(300)
-    assert page.evaluate("window.layoutShift") < 0.05
+    assert page.evaluate("window.layoutShift") < 0.01
     assert page.locator("#question").bounding_box() == question
     # Settings scroll by themselves.
     page.get_by_role("button", name="Settings").click()

@@ -167,11 +167,15 @@ def test_a_failed_question_comes_back_to_the_box(panel, conversation, assistant,
     assert shown(panel, conversation)[2] == ""
 
 
-@pytest.mark.parametrize("question", ["   ", None])
-def test_an_empty_question_asks_nothing(panel, conversation, assistant, question):
+def test_an_empty_question_asks_nothing(panel, conversation, assistant):
     with pytest.warns(UserWarning, match="Write a question first"):
-        ask(panel, conversation, question)
+        ask(panel, conversation, "   ")
     assert assistant.asked == []
+
+
+def test_the_second_press_of_a_quick_hand_says_nothing(panel, conversation, assistant, recwarn):
+    ask(panel, conversation, None)
+    assert assistant.asked == [] and not recwarn.list
 
 
 @pytest.mark.parametrize("place", range(1, 5))

@@ -7,6 +7,8 @@ than the messages of what it began; here they always do.
 from __future__ import annotations
 
 import asyncio
+import time
+from types import SimpleNamespace
 
 import pytest
 
@@ -15,6 +17,7 @@ from app.web import shared_streams
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 LATE_S = 0.5
+EMPTY = SimpleNamespace(turns=[])
 # Answers of the server to the requests that begin Gradio's events come so much later.
 LATE_ANSWERS = """
 const fetchAtOnce = window.fetch, delays = [0, 700, 30, 400];
@@ -78,3 +81,33 @@ def test_what_is_shown_is_the_last_that_was_written(open_page, served):
     page.wait_for_timeout(1500)
     assert page.locator("quest-question[turn]").count() == 8
     assert open_page.complaints == []
+
+
+def test_what_is_asked_quickly_is_asked_once_and_never_dropped(open_page, served):
+    page = open_page()
+    page.context.add_init_script(LATE_ANSWERS)
+    page.reload()
+    page.locator("#messages .start").wait_for()
+    asked = [f"Question {number}?" for number in range(5)]
+    for question in asked:
+        page.fill("#question textarea", question)
+        # A quick hand presses twice.
+        page.press("#question textarea", "Enter")
+        page.press("#question textarea", "Enter")
+        page.wait_for_function("document.querySelector('#question textarea').value === ''")
+        deadline = time.monotonic() + 20
+        # As quick as the server, which the page hears of only later.
+        while len(open_conversation(served).turns) < asked.index(question) + 1:
+            assert time.monotonic() < deadline, f"{question} was never asked"
+            time.sleep(0.01)
+    page.locator("quest-question[turn]", has_text=asked[-1]).wait_for()
+    page.locator("#messages button[aria-label=Retry]").last.dblclick()
+    page.locator("quest-question", has_text=asked[-1]).locator("[data-part=place]", has_text="2/2").wait_for()
+    assert [question for question, _ in served.asked] == [*asked, asked[-1]]
+    assert page.locator("#notice-at-question").inner_text() == ""
+    assert open_page.complaints == []
+
+
+def open_conversation(served):
+    (conversation,) = [one for one in served.conversations.values() if one.turns or one.running] or [EMPTY]
+    return conversation
