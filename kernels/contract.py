@@ -293,7 +293,7 @@ class StepOutcome(NamedTuple):
     """The results of a whole step.
 
     Args:
-        logits: float32 [vocab_size].
+        logits: float32 [rows, vocab_size].
         selected: the pages of each selecting layer, with layers as the first dimension, except of `page_counts`, which
             are the same in all of them. None if no layer selects.
         first_layer: the first of the selecting layers.
@@ -305,7 +305,7 @@ class StepOutcome(NamedTuple):
 
 
 class WholeStep(Protocol):
-    """All layers of a model and its head, run on one token."""
+    """All layers of a model and its head, run on the next token, or on a few that are known."""
 
     def __init__(
         self,

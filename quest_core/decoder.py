@@ -127,7 +127,7 @@ class Decoder:
             budget = attention.budget_for(dense_layers, sequence)
             outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers)
             attention.note(outcome)
-            return outcome.logits
+            return outcome.logits[0]
         for index, layer in enumerate(self._decode_weights.layers):
             cache, norms = pool.layers[index], layer.head_norms(epsilon)
             projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
@@ -137,6 +137,26 @@ class Decoder:
             gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
             kernels.linear_add(gated, layer.down, residual)
         return kernels.norm_linear(residual, weights.final_norm, epsilon, self._decode_weights.head)[0].float()
+
+    @property
+    def can_verify(self) -> bool:
+        """Whether `verify` is there."""
+        return self._whole_step is not None
+
+    @torch.inference_mode()
+    def verify(self, token_ids: torch.Tensor, pool: PagePool, sequence: SequenceView) -> torch.Tensor:
+        """Run a few tokens that are known in one dense pass, each with the bits that a dense `decode` of it gives.
+
+        Args:
+            token_ids: int64 [rows] on the device.
+            pool: holds the sequence's pages; keys and values are written there, whoever calls counts them.
+            sequence: the tokens included.
+
+        Returns:
+            float32 [rows, vocab_size], the logits after each.
+        """
+        hidden = embedding(token_ids, self._weights.embedding)
+        return self._whole_step(hidden, pool.cache, sequence, None, self.config.softmax_scale).logits
 
     def _linear(
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None

@@ -1,8 +1,9 @@
-"""Attention of one token over KV pages, selected or all; Numba, over float32, bfloat16 or float16 pages.
+"""Attention of the last tokens over KV pages, selected or all; Numba, over float32, bfloat16 or float16 pages.
 
 The pages are cut into splits of a fixed size, each with its own softmax, and these partial softmaxes are merged in
 order, so that the result does not depend on which thread computes which. A kv head's pages are read once for all query
-heads of its group. They are prefetched a few pages ahead, since the processor cannot foresee where selected pages are.
+heads of its group, and for all tokens that attend to every page: what a token gets does not depend on how many others
+there are, to the bit. Pages are prefetched a few ahead, since the processor cannot foresee where selected ones are.
 """
 
 from __future__ import annotations
@@ -17,11 +18,19 @@ from kernels.cpu_tools.arrays import cache_arrays, sequence_arrays
 from kernels.cpu_tools.checks import require_cache, require_query
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.exponentials import exponentiate
+from kernels.cpu_tools.tiles import (
+    LINE_BYTES,
+    PAGES_AHEAD,
+    TILE_LANES,
+    TILE_QUERIES,
+    PageRun,
+    tile_dots,
+    tile_sums,
+)
 from kernels.cpu_tools.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
 from kernels.select.cpu import choose_pages
 
 SPLIT_TOKENS = 256
-PAGES_AHEAD, LINE_BYTES = 4, 64
 
 _dots_1, _dots_2, _dots_3, _dots_4 = (make_page_dots(rows) for rows in (1, 2, 3, 4))
 _sums_1, _sums_2, _sums_3, _sums_4 = (make_weighted_sums(rows) for rows in (1, 2, 3, 4))
@@ -94,17 +103,20 @@ class PartialSoftmax(NamedTuple):
 
 
 @compiled
-def attend_split(query, cache, sequence, split, scale, logits, partial):
-    """Attend with a group's queries to one split of a layer's pages.
+def attend_split(query, rows, cache, sequence, split, scale, logits, partial):
+    """Attend with a group's queries of the sequence's last tokens to one split of a layer's pages.
 
     Args:
-        query: float32 [group, head_dim].
-        cache: `CacheArrays` of the layer; `sequence` with its length as an integer.
+        query: float32 [rows * group, head_dim]; each token's do not see the tokens after it.
+        rows: how many tokens; one, if pages are listed.
+        cache: `CacheArrays` of the layer; `sequence` with its length as an integer, the rows included.
         split: a `Split` of at most SPLIT_TOKENS tokens.
-        logits: float32 [group, SPLIT_TOKENS] to work in.
-        partial: a `PartialSoftmax` of this split, written.
+        logits: float32 [rows * group, SPLIT_TOKENS] to work in.
+        partial: a `PartialSoftmax` of this split for all queries, written; of those that see nothing of it, one that
+            adds nothing.
     """
-    group, head_dim = query.shape
+    members, head_dim = query.shape
+    group = members // rows
     key_pages, value_pages, page_table = cache.key_pages, cache.value_pages, sequence.page_table
     page_ids, first, end, head = split
     maxima, totals, attended = partial
@@ -114,32 +126,54 @@ def attend_split(query, cache, sequence, split, scale, logits, partial):
     keys, values = address_of(key_pages) + head * head_bytes, address_of(value_pages) + head * head_bytes
     query_address, logits_address, attended_address = address_of(query), address_of(logits), address_of(attended)
     stride = logits.shape[1]
+    # Of the full pages, all but the last few queries are multiplied in tiles; of the last page, none.
+    tiled, full_end = 0, end
+    if not listed and head_dim % TILE_LANES == 0:
+        tiled = members - members % TILE_QUERIES
+        full_end = min(end, sequence.length_tokens // page_size)
+    table, lines = address_of(page_table), head_bytes // LINE_BYTES
+    for member in range(0, tiled, TILE_QUERIES):
+        run = PageRun(keys, page_bytes, table, first, full_end, page_size, lines if member == 0 else 0)
+        queries, out = query_address + member * head_dim * 4, logits_address + member * stride * 4
+        tile_dots(key_pages.dtype, run, queries, head_dim, stride, out)
     tokens = 0
     for index in range(first, end):
         ahead = index + PAGES_AHEAD
-        if ahead < end:
+        if tiled == 0 and ahead < end:
             _prefetch_lines(keys + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
         logical = page_ids[index] if listed else index
         count = min(page_size, sequence.length_tokens - logical * page_size)
-        page_keys, out = keys + page_table[logical] * page_bytes, logits_address + tokens * 4
-        page_dots(key_pages.dtype, page_keys, count, head_dim, query_address, group, stride, out)
+        page_keys, done = keys + page_table[logical] * page_bytes, tiled if index < full_end else 0
+        queries, out = query_address + done * head_dim * 4, logits_address + (done * stride + tokens) * 4
+        page_dots(key_pages.dtype, page_keys, count, head_dim, queries, members - done, stride, out)
         tokens += count
-    for member in range(group):
-        for token in range(tokens):
+    for member in range(members):
+        hidden = rows - 1 - member // group
+        visible = tokens
+        if hidden > 0:
+            visible = max(0, min(tokens, sequence.length_tokens - hidden - first * page_size))
+        for token in range(visible):
             logits[member, token] *= scale
-        highest = largest_of(logits_address + member * stride * 4, tokens)
+        highest = largest_of(logits_address + member * stride * 4, visible)
         maxima[member] = highest
-        totals[member] = exponentiate(logits[member, :tokens], highest, logits[member, :tokens])
+        totals[member] = exponentiate(logits[member, :visible], highest, logits[member, :visible])
+        for token in range(visible, tokens):
+            logits[member, token] = 0.0
     attended[:] = 0.0
+    for member in range(0, tiled, TILE_QUERIES):
+        run = PageRun(values, page_bytes, table, first, full_end, page_size, lines if member == 0 else 0)
+        weights, sums = logits_address + member * stride * 4, attended_address + member * head_dim * 4
+        tile_sums(value_pages.dtype, run, head_dim, weights, stride, sums)
     token = 0
     for index in range(first, end):
         ahead = index + PAGES_AHEAD
-        if ahead < end:
+        if tiled == 0 and ahead < end:
             _prefetch_lines(values + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
         logical = page_ids[index] if listed else index
         count = min(page_size, sequence.length_tokens - logical * page_size)
-        page_values, weights = values + page_table[logical] * page_bytes, logits_address + token * 4
-        _weighted_sums(value_pages.dtype, page_values, count, head_dim, weights, stride, group, attended_address)
+        page_values, done = values + page_table[logical] * page_bytes, tiled if index < full_end else 0
+        weights, sums = logits_address + (done * stride + token) * 4, attended_address + done * head_dim * 4
+        _weighted_sums(value_pages.dtype, page_values, count, head_dim, weights, stride, members - done, sums)
         token += count
 
 
@@ -186,7 +220,7 @@ def _attend(query, cache, sequence, page_ids, page_counts, scale, attended):
             split = Split(page_ids[head], index * split_pages, min((index + 1) * split_pages, count), head)
             partial = PartialSoftmax(partials.maxima[index], partials.totals[index], partials.attended[index])
             queries = query[head * group : (head + 1) * group]
-            attend_split(queries, cache, sequence, split, scale, logits, partial)
+            attend_split(queries, 1, cache, sequence, split, scale, logits, partial)
         for member in range(group):
             merge_splits(partials, splits, member, attended[head * group + member])
 

@@ -33,7 +33,7 @@ def _vector(element, lanes):
     return element if lanes == 1 else ir.VectorType(element, lanes)
 
 
-def _splat(element, lanes, value):
+def splat(element, lanes, value):
     return ir.Constant(_vector(element, lanes), value if lanes == 1 else [value] * lanes)
 
 
@@ -42,7 +42,7 @@ def _shuffle(builder, vector, order):
     return builder.shuffle_vector(vector, undefined, ir.Constant(ir.VectorType(_i32, len(order)), order))
 
 
-def _broadcast(builder, scalar, lanes):
+def broadcast(builder, scalar, lanes):
     if lanes == 1:
         return scalar
     vector = builder.insert_element(ir.Constant(ir.VectorType(scalar.type, lanes), ir.Undefined), scalar, _i32(0))
@@ -54,13 +54,13 @@ def _pointer(builder, address, value_type, element_bytes, offset):
     return builder.inttoptr(address, value_type.as_pointer())
 
 
-def _load(builder, address, element, lanes, offset):
+def load(builder, address, element, lanes, offset):
     """`lanes` elements from the one at `offset`; no alignment is assumed."""
     element_bytes = 4 if element is _f32 else element.width // 8
     return builder.load(_pointer(builder, address, _vector(element, lanes), element_bytes, offset), align=1)
 
 
-def _store(builder, value, address, offset):
+def store(builder, value, address, offset):
     """float32, one or a vector."""
     builder.store(value, _pointer(builder, address, value.type, 4, offset), align=1)
 
@@ -81,20 +81,20 @@ def _widen_float16(builder, halves, lanes):
     """int16 bits of float16 -> float32; by bit operations, infinities and NaN are not kept."""
     if HAS_FLOAT16_CONVERSIONS:
         return builder.fpext(builder.bitcast(halves, _vector(ir.HalfType(), lanes)), _vector(_f32, lanes))
-    bits = builder.shl(builder.sext(halves, _vector(_i32, lanes)), _splat(_i32, lanes, 13))
-    bits = builder.and_(bits, _splat(_i32, lanes, 0x8FFFFFFF - (1 << 32)))
-    return builder.fmul(builder.bitcast(bits, _vector(_f32, lanes)), _splat(_f32, lanes, FLOAT16_REBIAS))
+    bits = builder.shl(builder.sext(halves, _vector(_i32, lanes)), splat(_i32, lanes, 13))
+    bits = builder.and_(bits, splat(_i32, lanes, 0x8FFFFFFF - (1 << 32)))
+    return builder.fmul(builder.bitcast(bits, _vector(_f32, lanes)), splat(_f32, lanes, FLOAT16_REBIAS))
 
 
-def _load_widened(builder, kind, address, lanes, offset):
+def load_widened(builder, kind, address, lanes, offset):
     if kind == FLOAT32:
-        return _load(builder, address, _f32, lanes, offset)
+        return load(builder, address, _f32, lanes, offset)
     if kind == INT8:
-        return builder.sitofp(_load(builder, address, _i8, lanes, offset), _vector(_f32, lanes))
-    bits = _load(builder, address, _i16, lanes, offset)
+        return builder.sitofp(load(builder, address, _i8, lanes, offset), _vector(_f32, lanes))
+    bits = load(builder, address, _i16, lanes, offset)
     if kind == FLOAT16:
         return _widen_float16(builder, bits, lanes)
-    bits = builder.shl(builder.zext(bits, _vector(_i32, lanes)), _splat(_i32, lanes, 16))
+    bits = builder.shl(builder.zext(bits, _vector(_i32, lanes)), splat(_i32, lanes, 16))
     return builder.bitcast(bits, _vector(_f32, lanes))
 
 
@@ -103,14 +103,14 @@ def _round_bits(builder, bits, dropped):
     lanes = bits.type.count if isinstance(bits.type, ir.VectorType) else 1
 
     def constant(value):
-        return _splat(_i32, lanes, value)
+        return splat(_i32, lanes, value)
 
     odd = builder.and_(builder.lshr(bits, constant(dropped)), constant(1))
     half = builder.add(bits, constant((1 << dropped - 1) - 1))
     return builder.lshr(builder.add(half, odd), constant(dropped))
 
 
-def _multiply_add(builder, a, b, c):
+def multiply_add(builder, a, b, c):
     suffix = "f32" if isinstance(a.type, ir.FloatType) else f"v{a.type.count}f32"
     function_type = ir.FunctionType(a.type, [a.type] * 3)
     function = cgutils.get_or_insert_function(builder.module, function_type, f"llvm.fmuladd.{suffix}")
@@ -130,20 +130,20 @@ def _sum_lanes(builder, vector):
     return _combine_lanes(builder, vector, builder.fadd)
 
 
-def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
-    """Products of one vector with `rows` queries; `store_product(row, product)` is called with each."""
-    row_starts = [builder.mul(dims, _i64(row)) for row in range(rows)]
+def _emit_dots(builder, kind, rows, vector, queries, stride, dims, store_product):
+    """Products of one vector with `rows` queries, `stride` elements apart; calls `store_product(row, product)`."""
+    row_starts = [builder.mul(stride, _i64(row)) for row in range(rows)]
     # Two sums a row, so that neither waits for the other.
     cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
     totals = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
     for cell in cells:
-        builder.store(_splat(_f32, LANES, 0.0), cell)
+        builder.store(splat(_f32, LANES, 0.0), cell)
 
     def add(d, lanes, sums):
-        element = _load_widened(builder, kind, vector, lanes, d)
+        element = load_widened(builder, kind, vector, lanes, d)
         for start, cell in zip(row_starts, sums, strict=True):
-            query = _load(builder, queries, _f32, lanes, builder.add(d, start))
-            builder.store(_multiply_add(builder, element, query, builder.load(cell)), cell)
+            query = load(builder, queries, _f32, lanes, builder.add(d, start))
+            builder.store(multiply_add(builder, element, query, builder.load(cell)), cell)
 
     pairs = builder.and_(dims, _i64(-2 * LANES))
     whole = builder.and_(dims, _i64(-LANES))
@@ -161,19 +161,27 @@ def _emit_dots(builder, kind, rows, vector, queries, dims, store_product):
         store_product(row, builder.load(total))
 
 
-def make_dot(kind: int):
-    """Function (vector, query, dims): the dot product of a vector of `kind` and a float32 one."""
+def make_dots(kind: int, rows: int):
+    """Function (vector, inputs, dims, stride, products, product_stride): products of a vector of `kind` with float32.
+
+    Row r of the inputs begins `r * stride` elements from `inputs`; its product is written to
+    `products + r * product_stride`. A row's product has the same bits whatever the number of rows.
+    """
 
     @intrinsic
-    def dot(typingctx, vector, query, dims):
+    def dots(typingctx, vector, inputs, dims, stride, products, product_stride):
         def codegen(context, builder, signature, arguments):
-            result = cgutils.alloca_once(builder, _f32)
-            _emit_dots(builder, kind, 1, *arguments, lambda row, product: builder.store(product, result))
-            return builder.load(result)
+            vector, inputs, dims, stride, products, product_stride = arguments
 
-        return types.float32(*[types.int64] * 3), codegen
+            def store_product(row, product):
+                store(builder, product, products, builder.mul(product_stride, _i64(row)))
 
-    return dot
+            _emit_dots(builder, kind, rows, vector, inputs, stride, dims, store_product)
+            return context.get_dummy_value()
+
+        return types.void(*[types.int64] * 6), codegen
+
+    return dots
 
 
 def make_page_dots(rows: int):
@@ -194,9 +202,9 @@ def make_page_dots(rows: int):
                 vector = builder.add(vectors, builder.mul(builder.mul(v, dims), size))
 
                 def store_product(row, product):
-                    _store(builder, product, products, builder.add(v, builder.mul(stride, _i64(row))))
+                    store(builder, product, products, builder.add(v, builder.mul(stride, _i64(row))))
 
-                _emit_dots(builder, kind, rows, vector, queries, dims, store_product)
+                _emit_dots(builder, kind, rows, vector, queries, dims, dims, store_product)
             return context.get_dummy_value()
 
         return types.void(dtype, *[types.int64] * 6), codegen
@@ -253,7 +261,7 @@ def make_page_scores(rows: int):
             step = cgutils.alloca_once(builder, _f32)
             has_scales = builder.icmp_signed("!=", summary_run.scales, _i64(0))
             with cgutils.for_range_slice(builder, summary_run.first, summary_run.end, _i64(1)) as (logical, _):
-                page = builder.sext(_load(builder, summary_run.table, _i32, 1, logical), _i64)
+                page = builder.sext(load(builder, summary_run.table, _i32, 1, logical), _i64)
                 page_summaries = builder.add(
                     summary_run.summaries, builder.mul(page, summary_run.summary_bytes)
                 )
@@ -269,15 +277,15 @@ def make_page_scores(rows: int):
                     builder.store(_f32(1.0), step)
                     with builder.if_then(has_scales):
                         page_scales = builder.add(summary_run.scales, builder.mul(page, summary_run.scale_bytes))
-                        builder.store(_load(builder, page_scales, _f32, 1, v), step)
+                        builder.store(load(builder, page_scales, _f32, 1, v), step)
 
                     def add_product(row, product):
-                        total = _multiply_add(builder, product, builder.load(step), builder.load(totals[row]))
+                        total = multiply_add(builder, product, builder.load(step), builder.load(totals[row]))
                         builder.store(total, totals[row])
 
-                    _emit_dots(builder, kind, rows, vector, query, dims, add_product)
+                    _emit_dots(builder, kind, rows, vector, query, dims, dims, add_product)
                 for row, total in enumerate(totals):
-                    _store(builder, builder.load(total), scores, builder.add(logical, builder.mul(stride, _i64(row))))
+                    store(builder, builder.load(total), scores, builder.add(logical, builder.mul(stride, _i64(row))))
             return context.get_dummy_value()
 
         return types.void(dtype, run, queries, types.int64, types.int64), codegen
@@ -307,26 +315,26 @@ def make_weighted_sums(rows: int):
                 ]
                 cells = [cgutils.alloca_once(builder, _vector(_f32, lanes)) for _ in cells_at]
                 for cell, (_, _, offset) in zip(cells, cells_at, strict=True):
-                    builder.store(_load(builder, sums, _f32, lanes, offset), cell)
+                    builder.store(load(builder, sums, _f32, lanes, offset), cell)
                 with cgutils.for_range_slice(builder, _i64(0), count, _i64(1)) as (token, _):
                     first = builder.add(d, builder.mul(dims, token))
                     values = [
-                        _load_widened(builder, kind, vectors, lanes, builder.add(first, _i64(block * lanes)))
+                        load_widened(builder, kind, vectors, lanes, builder.add(first, _i64(block * lanes)))
                         for block in range(blocks)
                     ]
                     factors = [
-                        _broadcast(
+                        broadcast(
                             builder,
-                            _load(builder, weights, _f32, 1, builder.add(token, builder.mul(stride, _i64(row)))),
+                            load(builder, weights, _f32, 1, builder.add(token, builder.mul(stride, _i64(row)))),
                             lanes,
                         )
                         for row in range(rows)
                     ]
                     for cell, (block, row, _) in zip(cells, cells_at, strict=True):
-                        total = _multiply_add(builder, values[block], factors[row], builder.load(cell))
+                        total = multiply_add(builder, values[block], factors[row], builder.load(cell))
                         builder.store(total, cell)
                 for cell, (_, _, offset) in zip(cells, cells_at, strict=True):
-                    _store(builder, builder.load(cell), sums, offset)
+                    store(builder, builder.load(cell), sums, offset)
 
             pairs = builder.and_(dims, _i64(-2 * LANES))
             with cgutils.for_range_slice(builder, _i64(0), pairs, _i64(2 * LANES)) as (d, _):
@@ -345,7 +353,7 @@ def load_element(typingctx, dtype, address, index):
     """The element at `index` from `address`, widened to float32."""
 
     def codegen(context, builder, signature, arguments):
-        return _load_widened(builder, KINDS[dtype.dtype], arguments[1], 1, arguments[2])
+        return load_widened(builder, KINDS[dtype.dtype], arguments[1], 1, arguments[2])
 
     return types.float32(dtype, types.int64, types.int64), codegen
 
@@ -353,14 +361,14 @@ def load_element(typingctx, dtype, address, index):
 def _emit_reduction(builder, address, count, combine, start):
     """All floats from `address` on, combined in a fixed order."""
     lanes = cgutils.alloca_once(builder, _vector(_f32, LANES))
-    builder.store(_splat(_f32, LANES, start), lanes)
+    builder.store(splat(_f32, LANES, start), lanes)
     result = cgutils.alloca_once(builder, _f32)
     whole = builder.and_(count, _i64(-LANES))
     with cgutils.for_range_slice(builder, _i64(0), whole, _i64(LANES)) as (i, _):
-        builder.store(combine(builder.load(lanes), _load(builder, address, _f32, LANES, i)), lanes)
+        builder.store(combine(builder.load(lanes), load(builder, address, _f32, LANES, i)), lanes)
     builder.store(_combine_lanes(builder, builder.load(lanes), combine), result)
     with cgutils.for_range_slice(builder, whole, count, _i64(1)) as (i, _):
-        builder.store(combine(builder.load(result), _load(builder, address, _f32, 1, i)), result)
+        builder.store(combine(builder.load(result), load(builder, address, _f32, 1, i)), result)
     return builder.load(result)
 
 
@@ -395,7 +403,7 @@ def store_element(typingctx, dtype, address, index, value):
     def codegen(context, builder, signature, arguments):
         _, address, index, value = arguments
         if kind == FLOAT32:
-            _store(builder, value, address, index)
+            store(builder, value, address, index)
             return context.get_dummy_value()
         if kind == FLOAT16:
             largest = _f32(FLOAT16_LARGEST)
@@ -427,15 +435,15 @@ def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
 
         def copy(offset, lanes):
             if same and source_kind != FLOAT32:
-                value = _load(builder, source, _i16, lanes, offset)
+                value = load(builder, source, _i16, lanes, offset)
             else:
-                value = _load_widened(builder, source_kind, source, lanes, offset)
+                value = load_widened(builder, source_kind, source, lanes, offset)
             if not same and target_kind == BFLOAT16:
                 bits = builder.bitcast(value, _vector(_i32, lanes))
                 rounded = builder.trunc(_round_bits(builder, bits, 16), _vector(_i16, lanes))
                 # Rounding the bits of a NaN might carry into its sign.
                 value = builder.select(
-                    builder.fcmp_unordered("uno", value, value), _splat(_i16, lanes, BFLOAT16_NAN), rounded
+                    builder.fcmp_unordered("uno", value, value), splat(_i16, lanes, BFLOAT16_NAN), rounded
                 )
             element_bytes = ELEMENT_BYTES[target_kind]
             builder.store(value, _pointer(builder, target, value.type, element_bytes, offset), align=1)
@@ -450,14 +458,16 @@ def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
     return types.void(source_dtype, types.int64, target_dtype, types.int64, types.int64), codegen
 
 
-def make_packed_dot(bits: int, scale_kind: int):
-    """Function (words, scales, minimums, inputs, input_sums, runs, groups, group_shift): a row times inputs.
+def make_packed_dots(bits: int, scale_kind: int, rows: int):
+    """Function (words, scales, minimums, shape, inputs, stride, products, product_stride): a matrix row times inputs.
 
     It takes two runs of a row (see `PackedMatrix`) at a time, eight words: a field is masked where it is and converted,
-    which makes it too large by a power of two; `inputs` are scaled down by as much. `inputs` are float32
-    [runs / 2, fields, 8] as `order_inputs` makes them, `input_sums` their sums by group. Scales and minimums are of
-    `scale_kind`; `group_shift` is the base-2 logarithm of the runs of a group. With an odd number of runs, the last one
-    is taken alone.
+    which makes it too large by a power of two; inputs are scaled down by as much. Scales and minimums are of
+    `scale_kind`. `shape` is (runs, groups, group_shift, sums): of the row, the base-2 logarithm of the runs of a group,
+    and where in a row of inputs their sums by group begin. Row r of the inputs begins `r * stride` elements from
+    `inputs`, float32 [runs / 2, fields, 8] and the sums, as `order_inputs` makes them; its product is written to
+    `products + r * product_stride`. With an odd number of runs, the last one is taken alone. A row's product has the
+    same bits whatever the number of rows.
     """
     fields = 32 // bits
     step_runs = 2
@@ -466,39 +476,48 @@ def make_packed_dot(bits: int, scale_kind: int):
     block_runs = step_runs * LANES // step_groups
 
     @intrinsic
-    def packed_dot(typingctx, words, scales, minimums, inputs, input_sums, runs, groups, group_shift):
+    def packed_dots(typingctx, words, scales, minimums, shape, inputs, stride, products, product_stride):
         def codegen(context, builder, signature, arguments):
-            words, scales, minimums, inputs, input_sums, runs, groups, group_shift = arguments
-            total, offset = (cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2))
-            builder.store(_splat(_f32, LANES, 0.0), total)
-            builder.store(_splat(_f32, LANES, 0.0), offset)
+            words, scales, minimums, shape, inputs, stride, products, product_stride = arguments
+            runs, groups, group_shift, sums = cgutils.unpack_tuple(builder, shape)
+            row_starts = [builder.mul(stride, _i64(row)) for row in range(rows)]
+            cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
+            totals, offsets = cells[:rows], cells[rows:]
+            for cell in cells:
+                builder.store(splat(_f32, LANES, 0.0), cell)
 
             def multiply(run, lanes):
-                row_words = _load(builder, words, _i32, lanes, builder.mul(run, _i64(4)))
+                """For each row of inputs, the products with the fields of `lanes` words, summed up over the fields."""
+                row_words = load(builder, words, _i32, lanes, builder.mul(run, _i64(4)))
                 first_input = builder.mul(run, _i64(4 * fields))
-                parts = [None, None]  # two chains of sums, so that one need not wait for the other
+                parts = [[None, None] for _ in range(rows)]  # two chains of sums: one need not wait for the other
                 for field in range(fields):
                     if field == fields - 1:
-                        value = builder.lshr(row_words, _splat(_i32, lanes, bits * field))
+                        value = builder.lshr(row_words, splat(_i32, lanes, bits * field))
                     else:
-                        value = builder.and_(row_words, _splat(_i32, lanes, ((1 << bits) - 1) << bits * field))
+                        value = builder.and_(row_words, splat(_i32, lanes, ((1 << bits) - 1) << bits * field))
                     value = builder.sitofp(value, _vector(_f32, lanes))
-                    operand = _load(builder, inputs, _f32, lanes, builder.add(first_input, _i64(field * LANES)))
-                    part = parts[field % 2]
-                    parts[field % 2] = (
-                        builder.fmul(value, operand) if part is None else _multiply_add(builder, value, operand, part)
-                    )
-                return builder.fadd(*parts)
+                    of_field = builder.add(first_input, _i64(field * LANES))
+                    for start, chains in zip(row_starts, parts, strict=True):
+                        operand = load(builder, inputs, _f32, lanes, builder.add(of_field, start))
+                        part = chains[field % 2]
+                        chains[field % 2] = (
+                            builder.fmul(value, operand)
+                            if part is None
+                            else multiply_add(builder, value, operand, part)
+                        )
+                return [builder.fadd(*chains) for chains in parts]
 
-            def add(product, scale):
-                builder.store(_multiply_add(builder, product, scale, builder.load(total)), total)
+            def add(of_rows, scale):
+                for product, total in zip(of_rows, totals, strict=True):
+                    builder.store(multiply_add(builder, product, scale, builder.load(total)), total)
 
             # Of the usual groups, eight scales at once.
             usual = builder.icmp_signed("==", group_shift, _i64(usual_shift))
             block_end = builder.select(usual, builder.and_(runs, _i64(-block_runs)), _i64(0))
             with cgutils.for_range_slice(builder, _i64(0), block_end, _i64(block_runs)) as (run, _):
                 first_group = builder.lshr(run, _i64(usual_shift))
-                wide = _load_widened(builder, scale_kind, scales, LANES, first_group)
+                wide = load_widened(builder, scale_kind, scales, LANES, first_group)
                 for step in range(LANES // step_groups):
                     order = [step * step_groups + lane * step_groups // LANES for lane in range(LANES)]
                     add(multiply(builder.add(run, _i64(step * step_runs)), LANES), _shuffle(builder, wide, order))
@@ -507,32 +526,38 @@ def make_packed_dot(bits: int, scale_kind: int):
                 wide = ir.Constant(ir.VectorType(_f32, 2), ir.Undefined)
                 for lane in range(2):
                     group = builder.lshr(builder.add(run, _i64(lane)), group_shift)
-                    scale = _load_widened(builder, scale_kind, scales, 1, group)
+                    scale = load_widened(builder, scale_kind, scales, 1, group)
                     wide = builder.insert_element(wide, scale, _i32(lane))
                 add(multiply(run, LANES), _shuffle(builder, wide, [0] * 4 + [1] * 4))
             groups_end = builder.and_(groups, _i64(-LANES))
 
-            def add_minimums(group, lanes, cell):
-                sums = _load(builder, input_sums, _f32, lanes, group)
-                wide = _load_widened(builder, scale_kind, minimums, lanes, group)
-                builder.store(_multiply_add(builder, wide, sums, builder.load(cell)), cell)
+            def add_minimums(group, lanes, sums_of_rows):
+                wide = load_widened(builder, scale_kind, minimums, lanes, group)
+                of_group = builder.add(sums, group)
+                for start, cell in zip(row_starts, sums_of_rows, strict=True):
+                    row_sums = load(builder, inputs, _f32, lanes, builder.add(of_group, start))
+                    builder.store(multiply_add(builder, wide, row_sums, builder.load(cell)), cell)
 
             with cgutils.for_range_slice(builder, _i64(0), groups_end, _i64(LANES)) as (group, _):
-                add_minimums(group, LANES, offset)
-            result = cgutils.alloca_once(builder, _f32)
-            both = builder.fadd(builder.load(total), builder.load(offset))
-            builder.store(_sum_lanes(builder, both), result)
+                add_minimums(group, LANES, offsets)
+            results = [cgutils.alloca_once(builder, _f32) for _ in range(rows)]
+            for result, total, offset in zip(results, totals, offsets, strict=True):
+                both = builder.fadd(builder.load(total), builder.load(offset))
+                builder.store(_sum_lanes(builder, both), result)
             with cgutils.for_range_slice(builder, groups_end, groups, _i64(1)) as (group, _):
-                add_minimums(group, 1, result)
+                add_minimums(group, 1, results)
             with builder.if_then(builder.icmp_signed("<", pairs_end, runs)):
-                scale = _load_widened(builder, scale_kind, scales, 1, builder.lshr(pairs_end, group_shift))
-                rest = builder.fmul(_sum_lanes(builder, multiply(pairs_end, 4)), scale)
-                builder.store(builder.fadd(builder.load(result), rest), result)
-            return builder.load(result)
+                scale = load_widened(builder, scale_kind, scales, 1, builder.lshr(pairs_end, group_shift))
+                for result, product in zip(results, multiply(pairs_end, 4), strict=True):
+                    rest = builder.fmul(_sum_lanes(builder, product), scale)
+                    builder.store(builder.fadd(builder.load(result), rest), result)
+            for row, result in enumerate(results):
+                store(builder, builder.load(result), products, builder.mul(product_stride, _i64(row)))
+            return context.get_dummy_value()
 
-        return types.float32(*[types.int64] * 8), codegen
+        return types.void(*[types.int64] * 3, shape, *[types.int64] * 4), codegen
 
-    return packed_dot
+    return packed_dots
 
 
 @intrinsic
@@ -561,9 +586,16 @@ def load_float(typingctx, address, index):
     """The float32 at `index` from `address`."""
 
     def codegen(context, builder, signature, arguments):
-        return _load(builder, arguments[0], _f32, 1, arguments[1])
+        return load(builder, arguments[0], _f32, 1, arguments[1])
 
     return types.float32(types.int64, types.int64), codegen
+
+
+def emit_prefetch(builder, address):
+    """As `prefetch`, in LLVM's intermediate representation."""
+    function_type = ir.FunctionType(ir.VoidType(), [_i8.as_pointer(), _i32, _i32, _i32])
+    function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
+    builder.call(function, (builder.inttoptr(address, _i8.as_pointer()), _i32(0), _i32(3), _i32(1)))
 
 
 @intrinsic
@@ -571,10 +603,7 @@ def prefetch(typingctx, address):
     """Prefetch the cache line at `address`."""
 
     def codegen(context, builder, signature, arguments):
-        function_type = ir.FunctionType(ir.VoidType(), [_i8.as_pointer(), _i32, _i32, _i32])
-        function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
-        pointer = builder.inttoptr(arguments[0], _i8.as_pointer())
-        builder.call(function, (pointer, _i32(0), _i32(3), _i32(1)))
+        emit_prefetch(builder, arguments[0])
         return context.get_dummy_value()
 
     return types.void(types.int64), codegen

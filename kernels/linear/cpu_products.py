@@ -1,7 +1,7 @@
-"""Products of one row with a matrix in any format, described by integers that compiled code reads.
+"""Products of a few rows with a matrix in any format, described by integers that compiled code reads.
 
 A matrix is one row of an int64 table (`describe_matrix`), so that a whole model is an array. Each output channel is one
-dot product, computed by one thread in a fixed order.
+dot product, computed by one thread in a fixed order, whatever the number of rows: weights are widened once for four.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from kernels.cpu_tools.vectors import (
     LANES,
     address_of,
     load_float,
-    make_dot,
-    make_packed_dot,
+    make_dots,
+    make_packed_dots,
 )
 
 # Columns of the table.
@@ -30,10 +30,15 @@ PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 RUN_BYTES = 16  # as `PackedMatrix` lays a row out
 
-dot_float32, dot_bfloat16, dot_float16 = (make_dot(kind) for kind in (FLOAT32, BFLOAT16, FLOAT16))
-packed_dot_4, packed_dot_8 = (make_packed_dot(bits, FLOAT16) for bits in (4, 8))
+# Rows that are multiplied at once; see `_multiply_block`.
+BLOCK_ROWS = 4
+dot_float32, _dot_bfloat16, _dot_float16 = (make_dots(kind, 1) for kind in (FLOAT32, BFLOAT16, FLOAT16))
+_dots_float32, _dots_bfloat16, _dots_float16 = (make_dots(kind, BLOCK_ROWS) for kind in (FLOAT32, BFLOAT16, FLOAT16))
+_packed_dot_4, _packed_dot_8 = (make_packed_dots(bits, FLOAT16, 1) for bits in (4, 8))
+_packed_dots_4, _packed_dots_8 = (make_packed_dots(bits, FLOAT16, BLOCK_ROWS) for bits in (4, 8))
 # For matrices whose scales are float32, as packed checkpoints have them.
-wide_packed_dot_4, wide_packed_dot_8 = (make_packed_dot(bits, FLOAT32) for bits in (4, 8))
+_wide_packed_dot_4, _wide_packed_dot_8 = (make_packed_dots(bits, FLOAT32, 1) for bits in (4, 8))
+_wide_packed_dots_4, _wide_packed_dots_8 = (make_packed_dots(bits, FLOAT32, BLOCK_ROWS) for bits in (4, 8))
 
 
 def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[int]:
@@ -135,49 +140,98 @@ def order_inputs(matrix, hidden, inputs):
 
 @compiled
 def _sums_start(matrix):
+    """Where in its inputs the sums by group begin; 0 where there are none."""
+    if matrix[KIND] != PACKED_4 and matrix[KIND] != PACKED_8:
+        return 0
     runs = matrix[ROW_BYTES] // RUN_BYTES
     return (runs + 1) // 2 * (32 // matrix[KIND]) * LANES
 
 
 @compiled
 def multiply_rows(matrix, first, end, inputs, out):
-    """Write channels `first` to `end` of a product to `out`; `inputs` are as `order_inputs` wrote them."""
-    kind, row_bytes, groups, group_shift = matrix[KIND], matrix[ROW_BYTES], matrix[GROUPS], matrix[GROUP_SHIFT]
+    """Write channels `first` to `end` of the products of some rows.
+
+    Args:
+        matrix: a row of the table.
+        inputs: float32 [rows, ...], each as `order_inputs` wrote it.
+        out: float32 [rows, end - first]; the last dimension contiguous.
+    """
     channels, bias = matrix[IN_CHANNELS], matrix[BIAS]
-    scales, minimums, scale_bytes = matrix[SCALES], matrix[MINIMUMS], matrix[SCALE_BYTES]
-    ordered, runs = address_of(inputs), row_bytes // RUN_BYTES
-    sums = ordered
-    if kind == PACKED_4 or kind == PACKED_8:
-        sums += _sums_start(matrix) * 4
-    for row in range(first, end):
-        weights = matrix[DATA] + row * row_bytes
-        if kind == PACKED_4 or kind == PACKED_8:
-            scale_row, minimum_row = scales + row * groups * scale_bytes, minimums + row * groups * scale_bytes
-            if kind == PACKED_4 and scale_bytes == 2:
-                product = packed_dot_4(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
-            elif kind == PACKED_8 and scale_bytes == 2:
-                product = packed_dot_8(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
-            elif kind == PACKED_4:
-                product = wide_packed_dot_4(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
+    shape = (matrix[ROW_BYTES] // RUN_BYTES, matrix[GROUPS], matrix[GROUP_SHIFT], _sums_start(matrix))
+    scale_row_bytes = matrix[GROUPS] * matrix[SCALE_BYTES]
+    rows, stride, out_stride = len(inputs), inputs.shape[1], out.strides[0] // 4
+    input_address, out_address = address_of(inputs), address_of(out)
+    for channel in range(first, end):
+        addresses = (
+            matrix[DATA] + channel * matrix[ROW_BYTES],
+            matrix[SCALES] + channel * scale_row_bytes,
+            matrix[MINIMUMS] + channel * scale_row_bytes,
+        )
+        product = out_address + (channel - first) * 4
+        row = 0
+        while row < rows:
+            block, target = input_address + row * stride * 4, product + row * out_stride * 4
+            if rows - row >= BLOCK_ROWS:
+                _multiply_block(matrix, addresses, shape, channels, block, stride, target, out_stride)
+                row += BLOCK_ROWS
             else:
-                product = wide_packed_dot_8(weights, scale_row, minimum_row, ordered, sums, runs, groups, group_shift)
-        elif kind == FLOAT32:
-            product = dot_float32(weights, ordered, channels)
-        elif kind == BFLOAT16:
-            product = dot_bfloat16(weights, ordered, channels)
-        else:
-            product = dot_float16(weights, ordered, channels)
+                _multiply_row(matrix, addresses, shape, channels, block, stride, target, out_stride)
+                row += 1
         if bias != 0:
-            product += load_float(bias, row)
-        out[row - first] = product
+            added = load_float(bias, channel)
+            for row in range(rows):
+                out[row, channel - first] += added
+
+
+@compiled
+def _multiply_row(matrix, addresses, shape, channels, inputs, stride, products, product_stride):
+    """One channel's product with one row of inputs; arguments as of `make_dots` and `make_packed_dots`."""
+    weights, scales, minimums = addresses
+    kind, wide = matrix[KIND], matrix[SCALE_BYTES] == 4
+    if kind == PACKED_4 and not wide:
+        _packed_dot_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_8 and not wide:
+        _packed_dot_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_4:
+        _wide_packed_dot_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_8:
+        _wide_packed_dot_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == FLOAT32:
+        dot_float32(weights, inputs, channels, stride, products, product_stride)
+    elif kind == BFLOAT16:
+        _dot_bfloat16(weights, inputs, channels, stride, products, product_stride)
+    else:
+        _dot_float16(weights, inputs, channels, stride, products, product_stride)
+
+
+@compiled
+def _multiply_block(matrix, addresses, shape, channels, inputs, stride, products, product_stride):
+    """As `_multiply_row`, with BLOCK_ROWS rows."""
+    weights, scales, minimums = addresses
+    kind, wide = matrix[KIND], matrix[SCALE_BYTES] == 4
+    if kind == PACKED_4 and not wide:
+        _packed_dots_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_8 and not wide:
+        _packed_dots_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_4:
+        _wide_packed_dots_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == PACKED_8:
+        _wide_packed_dots_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+    elif kind == FLOAT32:
+        _dots_float32(weights, inputs, channels, stride, products, product_stride)
+    elif kind == BFLOAT16:
+        _dots_bfloat16(weights, inputs, channels, stride, products, product_stride)
+    else:
+        _dots_float16(weights, inputs, channels, stride, products, product_stride)
 
 
 @compiled
 def _multiply(matrix, hidden, input_length, out):
-    inputs = np.empty(input_length, np.float32)
+    inputs = np.empty((len(hidden), input_length), np.float32)
     for token in range(len(hidden)):
-        order_inputs(matrix, hidden[token], inputs)
-        multiply_rows(matrix, 0, out.shape[1], inputs, out[token])
+        order_inputs(matrix, hidden[token], inputs[token])
+    # A slice, as a step's threads pass: compiled for one layout.
+    multiply_rows(matrix, 0, out.shape[1], inputs, out[:, : out.shape[1]])
 
 
 def multiply(hidden: torch.Tensor, matrix: Matrix) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""All layers of one decode step and the head in one call, shared by a few threads; Numba.
+"""All layers of a decode step and the head in one call, shared by a few threads; Numba.
 
 Between two operators lies no return to Python: a step of a small model would spend more time there than in its
 products. Vectors are float32 whatever the weights and the cache are. The phases of a step are in `cpu_phases.py`,
@@ -59,7 +59,7 @@ SHARED_WEIGHT_BYTES = 1 << 22
 def _run_layers(weights, attention, shape, shared, input_length):
     """One thread's part of a step; `input_length` is what `input_floats` says."""
     vectors = attention.cache.summaries.shape[3]
-    workspace = make_workspace(shape, vectors, len(shared.residual), input_length)
+    workspace = make_workspace(shape, vectors, shared.residual.shape[1], input_length)
     for layer in range(shape.layers):
         project(weights, layer, shared, workspace)
         has_queries = append_and_score(weights, layer, attention, shape, shared, workspace)
@@ -135,21 +135,24 @@ class WholeStep:
         """As `kernels.reference.NaiveWholeStep.__call__`.
 
         Raises:
-            ValueError: for another dtype, device or layout of the cache, or a budget smaller than what is always read.
+            ValueError: for another dtype, device or layout of the cache, a budget smaller than what is always read, or
+                a budget for several tokens.
         """
         require_cache(cache)
         require_splits(cache)
         if budget is not None:
             budget.check()
+            if len(hidden) > 1:
+                raise ValueError(f"several tokens read every page, got a budget for {len(hidden)}")
         layers = len(self._layers)
         first_layer = layers if budget is None else min(dense_layers, layers)
         read = budget or PageBudget(0, 0, 0)
         arrays, view = cache_arrays(cache), sequence_arrays(sequence)
         attention = StepAttention(arrays, view, read, np.float32(scale), first_layer)
-        shape = self._shape(cache, attention)
+        shape = self._shape(len(hidden), cache, attention)
         page_ids = torch.empty((layers - first_layer, shape.kv_heads, attention.budget.pages), dtype=torch.int32)
         missed_mass = torch.empty(page_ids.shape[:2])
-        logits = torch.empty(int(self._weights.matrices[-1, OUT_CHANNELS]))
+        logits = torch.empty(len(hidden), int(self._weights.matrices[-1, OUT_CHANNELS]))
         results = page_ids.numpy(), missed_mass.numpy(), logits.numpy()
         shared = self._allocate(hidden, attention, shape, results)
         self._threads.run(_run_layers, self._weights, attention, shape, shared, self._input_length)
@@ -160,11 +163,12 @@ class WholeStep:
         selected = SelectedPages(page_ids, page_counts, missed_mass if has_mass else None)
         return StepOutcome(logits, selected, first_layer)
 
-    def _shape(self, cache: LayerCache, attention: StepAttention) -> StepShape:
+    def _shape(self, rows: int, cache: LayerCache, attention: StepAttention) -> StepShape:
         layout = cache.layout
         query_heads = int(self._weights.matrices[QKV, OUT_CHANNELS]) // layout.head_dim - 2 * layout.kv_heads
         pages = -(-attention.sequence.length_tokens // layout.page_size)
         return StepShape(
+            rows=rows,
             layers=len(self._layers),
             query_heads=query_heads,
             kv_heads=layout.kv_heads,
@@ -183,18 +187,19 @@ class WholeStep:
         results: tuple[np.ndarray, np.ndarray, np.ndarray],
     ) -> StepShared:
         """What the threads of a step write, with room for the layer that needs most."""
-        selecting, group = attention.dense_layers < shape.layers, shape.query_heads // shape.kv_heads
+        selecting = attention.dense_layers < shape.layers
+        members = shape.rows * shape.query_heads // shape.kv_heads
         pages_read = shape.pages
         if selecting and not attention.dense_layers:
             pages_read = min(attention.budget.pages, shape.pages)
-        splits = (shape.kv_heads, -(-pages_read // (SPLIT_TOKENS // shape.page_size)), group)
+        splits = (shape.kv_heads, -(-pages_read // (SPLIT_TOKENS // shape.page_size)), members)
         chunks = (shape.kv_heads, shape.score_rows, shape.chunks)
         matrices = self._weights.matrices
         return StepShared(
             new_progress(count_phases.py_func(shape.layers, shape.kv_heads)),
-            hidden.flatten().float().clone().numpy(),
-            np.empty(int(matrices[QKV, OUT_CHANNELS]), np.float32),
-            np.empty(int(matrices[GATE_UP, OUT_CHANNELS]) // 2, np.float32),
+            hidden.float().clone(memory_format=torch.contiguous_format).numpy(),
+            np.empty((shape.rows, int(matrices[QKV, OUT_CHANNELS])), np.float32),
+            np.empty((shape.rows, int(matrices[GATE_UP, OUT_CHANNELS]) // 2), np.float32),
             PartialSoftmax(
                 np.empty(splits, np.float32),
                 np.empty(splits, np.float32),

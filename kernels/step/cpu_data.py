@@ -41,7 +41,7 @@ class StepAttention(NamedTuple):
 
     Args:
         cache: of all layers.
-        sequence: its length, a number, counts the token of the step.
+        sequence: its length, a number, counts the tokens of the step.
         budget: of the layers that select.
         scale: float32, of the logits.
         dense_layers: the first layers, which read every page.
@@ -55,8 +55,12 @@ class StepAttention(NamedTuple):
 
 
 class StepShape(NamedTuple):
-    """The numbers that arrays are allocated and loops run by; `pages` and `chunks` of them are the sequence's."""
+    """The numbers that arrays are allocated and loops run by; `pages` and `chunks` of them are the sequence's.
 
+    `rows` are the tokens of the step, the last of the sequence.
+    """
+
+    rows: int
     layers: int
     query_heads: int
     kv_heads: int
@@ -72,15 +76,15 @@ class StepShared(NamedTuple):
 
     Args:
         progress: counters of the phases, see `work_sharing`.
-        residual: [hidden_size]; at first the token's embedding.
-        projected: [(query_heads + 2 * kv_heads) * head_dim], queries, keys and values before norm and rotation.
-        gated: [intermediate_size].
-        partials: [kv_heads, splits, ...] of the layer's attention.
+        residual: [rows, hidden_size]; at first the tokens' embeddings.
+        projected: [rows, (query_heads + 2 * kv_heads) * head_dim], queries, keys and values before norm and rotation.
+        gated: [rows, intermediate_size].
+        partials: [kv_heads, splits, ...] of the layer's attention, for each row and query head of a group.
         scores: [kv_heads, score_rows, pages]; if they are logits, their exponentials over a chunk's maximum.
         chunk_maxima, chunk_totals: [kv_heads, score_rows, chunks], of these exponentials.
         page_ids: int32 [selecting layers, kv_heads, budget], a result.
         missed_mass: [selecting layers, kv_heads], a result.
-        logits: [vocab_size], the result.
+        logits: [rows, vocab_size], the result.
     """
 
     progress: np.ndarray
@@ -100,21 +104,22 @@ class StepWorkspace(NamedTuple):
     """What one thread works in; float32 where nothing else is said.
 
     Args:
-        inputs: as `products.order_inputs` lays them out.
+        inputs: [rows, ...], each as `products.order_inputs` lays it out.
         normed: [hidden_size].
-        queries: [query_heads, head_dim], rotated; `keys` [1, kv_heads, head_dim] likewise.
+        queries: [kv_heads, rows * group, head_dim], rotated; `keys` and `values` [rows, kv_heads, head_dim] likewise.
         attended: [query_heads * head_dim].
         query_vectors: [kv_heads, vectors, score_rows, head_dim], see `page_scores.make_query_vectors`.
-        split_logits: [group, SPLIT_TOKENS].
+        split_logits: [rows * group, SPLIT_TOKENS].
         importance: [pages]; `ranks` uint32 and `candidates` int32 of the same length, see `select_pages.select_best`.
         factors: [chunks].
-        products: [3, LAYER_ROWS].
+        products: [3, rows, LAYER_ROWS].
     """
 
     inputs: np.ndarray
     normed: np.ndarray
     queries: np.ndarray
     keys: np.ndarray
+    values: np.ndarray
     attended: np.ndarray
     query_vectors: np.ndarray
     split_logits: np.ndarray
@@ -130,16 +135,17 @@ def make_workspace(shape, vectors, hidden_size, input_floats):
     """A `StepWorkspace` for summaries of so many vectors."""
     group = shape.query_heads // shape.kv_heads
     return StepWorkspace(
-        np.empty(input_floats, np.float32),
+        np.empty((shape.rows, input_floats), np.float32),
         np.empty(hidden_size, np.float32),
-        np.empty((shape.query_heads, shape.head_dim), np.float32),
-        np.empty((1, shape.kv_heads, shape.head_dim), np.float32),
+        np.empty((shape.kv_heads, shape.rows * group, shape.head_dim), np.float32),
+        np.empty((shape.rows, shape.kv_heads, shape.head_dim), np.float32),
+        np.empty((shape.rows, shape.kv_heads, shape.head_dim), np.float32),
         np.empty(shape.query_heads * shape.head_dim, np.float32),
         np.empty((shape.kv_heads, vectors, shape.score_rows, shape.head_dim), np.float32),
-        np.empty((group, SPLIT_TOKENS), np.float32),
+        np.empty((shape.rows * group, SPLIT_TOKENS), np.float32),
         np.empty(shape.pages, np.float32),
         np.empty(shape.pages, np.uint32),
         np.empty(shape.pages, np.int32),
         np.empty(shape.chunks, np.float32),
-        np.empty((3, LAYER_ROWS), np.float32),
+        np.empty((3, shape.rows, LAYER_ROWS), np.float32),
     )

@@ -71,11 +71,12 @@ def _multiply_normed(matrix, norm, epsilon, phase, item_rows, shared, workspace,
     item = claim(progress, phase)
     while item < items:
         if not ready:
-            _norm(residual, norm, epsilon, normed)
-            order_inputs(matrix, normed, inputs)
+            for row in range(len(residual)):
+                _norm(residual[row], norm, epsilon, normed)
+                order_inputs(matrix, normed, inputs[row])
             ready = True
-        first, end = item * item_rows, min((item + 1) * item_rows, len(out))
-        multiply_rows(matrix, first, end, inputs, out[first:end])
+        first, end = item * item_rows, min((item + 1) * item_rows, out.shape[1])
+        multiply_rows(matrix, first, end, inputs, out[:, first:end])
         finish(progress, phase)
         item = claim(progress, phase)
     wait(progress, phase, items)
@@ -97,15 +98,16 @@ def append_and_score(weights, layer, attention, shape, shared, workspace):
     item = claim(progress, phase)
     while item < items:
         if not ready:
-            _rotate_queries(weights, layer, sequence, shared.projected, workspace.queries)
+            _rotate_queries(weights, layer, sequence, shape, shared.projected, workspace.queries)
+            # Of the only row: several read every page.
             for head in range(shape.kv_heads):
-                queries = workspace.queries[head * group : (head + 1) * group]
+                queries = workspace.queries[head, :group]
                 make_query_vectors(queries, cache.kind, attention.scale, workspace.query_vectors[head])
             ready = True
         # The longest item first: it holds the new key's page, and alone also appends.
         item = items - 1 - item
         if item == items - 1:
-            _append(weights, layer, cache, sequence, shared.projected, workspace.keys)
+            _append(weights, layer, cache, sequence, shared.projected, workspace)
         if sparse:
             first, end = item * CHUNK_PAGES, min((item + 1) * CHUNK_PAGES, shape.pages)
             score_pages(workspace.query_vectors, cache, sequence.page_table, first, end, shared.scores)
@@ -118,23 +120,33 @@ def append_and_score(weights, layer, attention, shape, shared, workspace):
 
 
 @inlined
-def _append(weights, layer, cache, sequence, projected, keys):
+def _append(weights, layer, cache, sequence, projected, workspace):
     """Norm and rotate the new keys, which lie with the values behind the queries, and append both."""
-    kv_heads, _, head_dim = cache.key_pages.shape[1:]
-    heads = projected[len(projected) - 2 * kv_heads * head_dim :].reshape(2 * kv_heads, head_dim)
-    position = sequence.length_tokens - 1
-    cosines, sines = weights.rope.cosines[position], weights.rope.sines[position]
-    _norm_and_rotate(heads[:kv_heads], weights.norms[layer, KEY_NORM], weights.epsilon, cosines, sines, keys[0])
-    append_tokens(keys, heads[kv_heads:].reshape(1, kv_heads, head_dim), cache, sequence)
+    keys, values = workspace.keys, workspace.values
+    rows, kv_heads, head_dim = keys.shape
+    first_position, queries = sequence.length_tokens - rows, projected.shape[1] - 2 * kv_heads * head_dim
+    for row in range(rows):
+        heads = projected[row, queries:].reshape(2 * kv_heads, head_dim)
+        cosines, sines = weights.rope.cosines[first_position + row], weights.rope.sines[first_position + row]
+        _norm_and_rotate(heads[:kv_heads], weights.norms[layer, KEY_NORM], weights.epsilon, cosines, sines, keys[row])
+        # A loop, as `compile` says.
+        for head in range(kv_heads):
+            for d in range(head_dim):
+                values[row, head, d] = heads[kv_heads + head, d]
+    append_tokens(keys, values, cache, sequence)
 
 
 @inlined
-def _rotate_queries(weights, layer, sequence, projected, queries):
+def _rotate_queries(weights, layer, sequence, shape, projected, queries):
     """Norm and rotate the queries."""
-    heads = projected[: queries.size].reshape(queries.shape)
-    position = sequence.length_tokens - 1
-    cosines, sines = weights.rope.cosines[position], weights.rope.sines[position]
-    _norm_and_rotate(heads, weights.norms[layer, QUERY_NORM], weights.epsilon, cosines, sines, queries)
+    norm, group = weights.norms[layer, QUERY_NORM], shape.query_heads // shape.kv_heads
+    first_position = sequence.length_tokens - shape.rows
+    for row in range(shape.rows):
+        heads = projected[row, : shape.query_heads * shape.head_dim].reshape(shape.query_heads, shape.head_dim)
+        cosines, sines = weights.rope.cosines[first_position + row], weights.rope.sines[first_position + row]
+        for head in range(shape.kv_heads):
+            of_group, rotated = heads[head * group : (head + 1) * group], queries[head, row * group : (row + 1) * group]
+            _norm_and_rotate(of_group, norm, weights.epsilon, cosines, sines, rotated)
 
 
 @inlined
@@ -159,7 +171,7 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
     progress, phase = shared.progress, layer * PHASES + ATTEND_PHASE
     first_selection = shape.layers * PHASES + 1 + layer * shape.kv_heads
     sequence, cache = attention.sequence, layer_of(attention.cache, layer)
-    group, selected = shape.query_heads // shape.kv_heads, layer - attention.dense_layers
+    selected = layer - attention.dense_layers
     sparse = selected >= 0
     count, splits = _count_pages_read(layer, attention, shape)
     split_pages = SPLIT_TOKENS // shape.page_size
@@ -176,7 +188,7 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
             finish(progress, first_selection + item)
         else:
             if not has_queries:
-                _rotate_queries(weights, layer, sequence, shared.projected, workspace.queries)
+                _rotate_queries(weights, layer, sequence, shape, shared.projected, workspace.queries)
                 has_queries = True
             head, index = (item - selections) // splits, (item - selections) % splits
             page_ids = every_page
@@ -187,8 +199,8 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
             partial = PartialSoftmax(
                 partials.maxima[head, index], partials.totals[head, index], partials.attended[head, index]
             )
-            queries = workspace.queries[head * group : (head + 1) * group]
-            attend_split(queries, cache, sequence, split, attention.scale, workspace.split_logits, partial)
+            queries, logits = workspace.queries[head], workspace.split_logits
+            attend_split(queries, shape.rows, cache, sequence, split, attention.scale, logits, partial)
         finish(progress, phase)
         item = claim(progress, phase)
     wait(progress, phase, items)
@@ -231,8 +243,9 @@ def add_output(weights, layer, attention, shape, shared, workspace):
     while item < items:
         if not ready:
             _, splits = _count_pages_read(layer, attention, shape)
-            _merge_heads(shared.partials, splits, attended.reshape(shape.query_heads, shape.head_dim))
-            order_inputs(matrix, attended, inputs)
+            for row in range(shape.rows):
+                _merge_heads(shared.partials, splits, row, attended.reshape(shape.query_heads, shape.head_dim))
+                order_inputs(matrix, attended, inputs[row])
             ready = True
         _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
         finish(progress, phase)
@@ -241,14 +254,14 @@ def add_output(weights, layer, attention, shape, shared, workspace):
 
 
 @inlined
-def _merge_heads(partials, splits, attended):
-    """Merge the first splits of all query heads, to `attended` [query_heads, head_dim]."""
+def _merge_heads(partials, splits, row, attended):
+    """Merge the first splits of a row's query heads, to `attended` [query_heads, head_dim]."""
     maxima, totals, sums = partials
-    group = maxima.shape[2]
-    for head in range(maxima.shape[0]):
+    group = len(attended) // len(maxima)
+    for head in range(len(maxima)):
         of_head = PartialSoftmax(maxima[head], totals[head], sums[head])
         for member in range(group):
-            merge_splits(of_head, splits, member, attended[head * group + member])
+            merge_splits(of_head, splits, row * group + member, attended[head * group + member])
 
 
 @inlined
@@ -256,13 +269,14 @@ def gate_and_up(weights, layer, shared, workspace):
     """`silu(gate) * up`."""
     matrix, phase = weights.matrices[layer * MATRICES + GATE_UP], layer * PHASES + GATE_UP_PHASE
     progress, inputs, normed, gated = shared.progress, workspace.inputs, workspace.normed, shared.gated
-    items = (len(gated) + LAYER_ROWS - 1) // LAYER_ROWS
+    items = (gated.shape[1] + LAYER_ROWS - 1) // LAYER_ROWS
     ready = False
     item = claim(progress, phase)
     while item < items:
         if not ready:
-            _norm(shared.residual, weights.norms[layer, MLP_NORM], weights.epsilon, normed)
-            order_inputs(matrix, normed, inputs)
+            for row in range(len(gated)):
+                _norm(shared.residual[row], weights.norms[layer, MLP_NORM], weights.epsilon, normed)
+                order_inputs(matrix, normed, inputs[row])
             ready = True
         _gate_rows(matrix, item, inputs, workspace.products, gated)
         finish(progress, phase)
@@ -280,7 +294,8 @@ def add_down(weights, layer, shared, workspace):
     item = claim(progress, phase)
     while item < items:
         if not ready:
-            order_inputs(matrix, shared.gated, inputs)
+            for row in range(len(inputs)):
+                order_inputs(matrix, shared.gated[row], inputs[row])
             ready = True
         _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
         finish(progress, phase)
@@ -291,8 +306,9 @@ def add_down(weights, layer, shared, workspace):
 @compiled
 def _norm(hidden, weights, epsilon, normed):
     """`naive_rms_norm` of a vector; `weights` is an address."""
-    square = dot_float32(address_of(hidden), address_of(hidden), len(hidden))
-    inverse = np.float32(1.0) / np.sqrt(square / np.float32(len(hidden)) + epsilon)
+    address, length = address_of(hidden), len(hidden)
+    dot_float32(address, address, length, length, address_of(normed), 1)
+    inverse = np.float32(1.0) / np.sqrt(normed[0] / np.float32(length) + epsilon)
     for i in range(len(hidden)):
         normed[i] = hidden[i] * inverse * load_float(weights, i)
 
@@ -319,24 +335,27 @@ def _norm_and_rotate(heads, norm, epsilon, cosines, sines, rotated):
 
 @compiled
 def _add_rows(matrix, item, inputs, products, residual):
-    """Add an item's rows of a product to the residual."""
-    first, end = item * LAYER_ROWS, min((item + 1) * LAYER_ROWS, len(residual))
-    multiply_rows(matrix, first, end, inputs, products)
-    for row in range(first, end):
-        residual[row] += products[row - first]
+    """Add an item's channels of a product to the residual."""
+    first, end = item * LAYER_ROWS, min((item + 1) * LAYER_ROWS, residual.shape[1])
+    multiply_rows(matrix, first, end, inputs, products[:, : end - first])
+    for row in range(len(residual)):
+        for channel in range(first, end):
+            residual[row, channel] += products[row, channel - first]
 
 
 @compiled
 def _gate_rows(matrix, item, inputs, products, gated):
     """An item's channels of `silu(gate) * up`."""
+    rows, channels = gated.shape
     first = item * LAYER_ROWS
-    count = min(first + LAYER_ROWS, len(gated)) - first
-    gates, ups, negated = products[0, :count], products[1, :count], products[2, :count]
-    multiply_rows(matrix, first, first + count, inputs, gates)
-    multiply_rows(matrix, len(gated) + first, len(gated) + first + count, inputs, ups)
-    for row in range(count):
-        # Beyond, e^-gate is no float32; the gate is 0 there in any case.
-        negated[row] = min(-gates[row], np.float32(87.0))
-    exponentiate(negated, np.float32(0.0), negated)
-    for row in range(count):
-        gated[first + row] = gates[row] / (np.float32(1.0) + negated[row]) * ups[row]
+    count = min(first + LAYER_ROWS, channels) - first
+    multiply_rows(matrix, first, first + count, inputs, products[0, :, :count])
+    multiply_rows(matrix, channels + first, channels + first + count, inputs, products[1, :, :count])
+    for row in range(rows):
+        gates, ups, negated = products[0, row, :count], products[1, row, :count], products[2, row, :count]
+        for channel in range(count):
+            # Beyond, e^-gate is no float32; the gate is 0 there in any case.
+            negated[channel] = min(-gates[channel], np.float32(87.0))
+        exponentiate(negated, np.float32(0.0), negated)
+        for channel in range(count):
+            gated[row, first + channel] = gates[channel] / (np.float32(1.0) + negated[channel]) * ups[channel]

@@ -1,4 +1,4 @@
-"""All layers of one decode step and the head as one operator."""
+"""All layers of a decode step and the head as one operator."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from kernels.linear.reference import naive_linear_add, naive_norm_linear, naive_
 
 
 class NaiveWholeStep:
-    """The layers of one model, run on one token.
+    """The layers of one model, run on the next token, or on a few that are known.
 
     Args:
         layers: weights of each layer.
@@ -55,13 +55,13 @@ class NaiveWholeStep:
         scale: float,
         dense_layers: int = 0,
     ) -> StepOutcome:
-        """Run one token, and write its keys and values to the pages.
+        """Run the last tokens of a sequence, each as if it were the last, and write their keys and values to the pages.
 
         Args:
-            hidden: [1, hidden_size], its embedding.
+            hidden: [rows, hidden_size], their embeddings.
             cache: of all layers.
-            sequence: the token included.
-            budget: of the layers that select; None where all layers read every page.
+            sequence: the tokens included.
+            budget: of the layers that select, for a single token; None where all layers read every page.
             scale: of the attention's logits.
             dense_layers: the first layers, which read every page.
         """
@@ -72,16 +72,20 @@ class NaiveWholeStep:
             own = cache.layer(index)
             projected = naive_norm_linear(residual, layer.attention_norm, self._epsilon, layer.qkv, layer.qkv_bias)
             norms = layer.head_norms(self._epsilon)
-            query = naive_rotate_and_append(projected, norms, self._rope, own, sequence)
-            if index < first_layer:
-                attended = naive_dense_decode_attention(query, own, sequence, scale)
-            else:
-                attended, selected = naive_choose_and_attend(query, own, sequence, budget, scale)
-                selections.append(selected)
-            naive_linear_add(attended.view(1, -1), layer.output, residual, layer.output_bias)
+            rows = []
+            for row in range(len(hidden)):
+                up_to_row = sequence._replace(length_tokens=sequence.length_tokens - (len(hidden) - 1 - row))
+                query = naive_rotate_and_append(projected[row : row + 1], norms, self._rope, own, up_to_row)
+                if index < first_layer:
+                    attended = naive_dense_decode_attention(query, own, up_to_row, scale)
+                else:
+                    attended, selected = naive_choose_and_attend(query, own, up_to_row, budget, scale)
+                    selections.append(selected)
+                rows.append(attended.flatten())
+            naive_linear_add(torch.stack(rows), layer.output, residual, layer.output_bias)
             gated = naive_norm_swiglu(residual, layer.mlp_norm, self._epsilon, layer.gate_up)
             naive_linear_add(gated, layer.down, residual)
-        logits = naive_norm_linear(residual, self._final_norm, self._epsilon, self._head)[0].float()
+        logits = naive_norm_linear(residual, self._final_norm, self._epsilon, self._head).float()
         return StepOutcome(logits, _stack(selections), first_layer)
 
 

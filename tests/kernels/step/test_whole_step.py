@@ -70,13 +70,13 @@ def make_cache(tokens, head_dim, page_size, dtype, summary, int8):
     return cache, SequenceView(table, torch.tensor([tokens], dtype=torch.int32))
 
 
-def run(make_step, layers, cache, sequence, budget, weights, dense_layers=0, **options):
-    """The outcome of a step, and the cache that it has written to; the one it gets stays as it is."""
+def run(make_step, layers, cache, sequence, budget, weights, dense_layers=0, rows=1, **options):
+    """The outcome of a step of the last `rows` tokens, and a copy of the cache, which it has written to."""
     angles = draw(int(sequence.length_tokens) + 1, cache.layout.head_dim // 2)
     head, rope = draw_matrix(weights, VOCABULARY, HIDDEN, 7), RopeTables(angles.cos(), angles.sin())
     step = make_step(layers, 1 + 0.1 * draw(HIDDEN), head, EPSILON, rope, **options)
     own = LayerCache(cache.layout, *(None if tensor is None else tensor.clone() for tensor in cache[1:]))
-    outcome = step(draw(1, HIDDEN), own, sequence, budget, SCALE, dense_layers)
+    outcome = step(draw(rows, HIDDEN), own, sequence, budget, SCALE, dense_layers)
     if options:
         step.close()
     return outcome, own
@@ -161,6 +161,45 @@ def test_the_same_bits_with_any_number_of_threads(budget):
             shared, _ = run(kernels.cpu.WholeStep, *arguments, threads=threads)
             assert torch.equal(shared.logits, alone.logits)
             assert budget is None or torch.equal(shared.selected.page_ids, alone.selected.page_ids)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "rows", "weights", "page_size"),
+    [(2, 2, 4, 4), (3, 3, torch.float32, 4), (26, 4, 8, 8), (257, 2, 4, 4), (259, 5, 4, 4), (515, 8, torch.float16, 4),
+     (2300, 9, torch.bfloat16, 16)],
+    ids=str,
+)  # fmt: skip
+def test_several_tokens(assert_close, tokens, rows, weights, page_size):
+    cache, sequence = make_cache(tokens, 16, page_size, torch.float32, "mean", True)
+    arguments = (make_layers(weights, 3, 16, qk_norm=True, bias=True), cache, sequence, None, weights, 0, rows)
+    actual, expected = run(kernels.cpu.WholeStep, *arguments, threads=2), run(NaiveWholeStep, *arguments)
+    assert actual[0].logits.shape == (rows, VOCABULARY)
+    assert_same_step(actual, expected, assert_close, 1e-5)
+
+
+@pytest.mark.parametrize("weights", [4, 8, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(("tokens", "rows"), [(6, 5), (258, 3), (1030, 8)])
+def test_several_tokens_get_the_bits_that_they_get_alone(tokens, rows, weights):
+    cache, sequence = make_cache(tokens, 64, 4, torch.float16, "mean", True)
+    layers, head = make_layers(weights, 3, 64), draw_matrix(weights, VOCABULARY, HIDDEN, 7)
+    angles, hidden = draw(tokens, 32), draw(rows, HIDDEN)
+    step = kernels.cpu.WholeStep(layers, torch.ones(HIDDEN), head, EPSILON, RopeTables(angles.cos(), angles.sin()))
+    together, alone = (
+        LayerCache(cache.layout, *(None if each is None else each.clone() for each in cache[1:])) for _ in range(2)
+    )
+    logits = step(hidden, together, sequence, None, SCALE).logits
+    for row in range(rows):
+        up_to_row = sequence._replace(length_tokens=sequence.length_tokens - (rows - 1 - row))
+        assert torch.equal(logits[row], step(hidden[row : row + 1], alone, up_to_row, None, SCALE).logits[0])
+    step.close()
+    for tensor, other in zip(together.tensors, alone.tensors, strict=True):
+        assert torch.equal(tensor, other)
+
+
+def test_several_tokens_read_every_page():
+    cache, sequence = make_cache(20, 16, 4, torch.float32, "mean", True)
+    with pytest.raises(ValueError, match="several tokens read every page"):
+        run(kernels.cpu.WholeStep, make_layers(8, 3, 16), cache, sequence, PageBudget(4, 1, 1), 8, rows=2)
 
 
 def test_a_table_longer_than_the_sequence(assert_close):
