@@ -30,6 +30,22 @@ from quest_core.sampling import Sampler, read_token
 
 
 @dataclass(frozen=True)
+class RoundShare:
+    """A token's part of a round of speculative decoding, which gives several tokens.
+
+    Args:
+        step_s, kv_bytes: the round's seconds and bytes of the cache read, divided by its tokens.
+        drafted: tokens drafted in the round, if this is its first token; else 0.
+        accepted: how many of these were what dense decoding gives.
+    """
+
+    step_s: float
+    kv_bytes: int
+    drafted: int
+    accepted: int
+
+
+@dataclass(frozen=True)
 class FinishedStep:
     """A step whose token is on the host.
 
@@ -37,11 +53,13 @@ class FinishedStep:
         token_id: drawn by it.
         logits: float32 [vocab_size] on the device, from which it was drawn.
         reads: which pages; None with dense attention, and where they are not traced.
+        share: its part of a round of speculative decoding; None for other steps.
     """
 
     token_id: int
     logits: torch.Tensor
     reads: StepReads | None
+    share: RoundShare | None = None
 
 
 def append_token(decoder: Decoder, cache: SequenceCache, token_id: torch.Tensor, attention: Attention) -> torch.Tensor:

@@ -23,6 +23,7 @@ SUPPORTED_FAMILIES = {
 
 # What pages are chosen by: the mean of their keys, or the bounds of the Quest paper.
 SELECTIONS = ("mean", "quest")
+ATTENTIONS = ("quest", "dense", "exact")
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)
@@ -297,7 +298,8 @@ class QuestConfig:
     """How attention reads the KV cache while decoding; may change between turns.
 
     Args:
-        attention: "quest" reads the selected pages, "dense" reads all.
+        attention: "quest" reads the selected pages, "dense" reads all. "exact" gives what "dense" gives, drafted with
+            "quest" where that is faster and the device can.
         token_budget: tokens attended per layer and kv head; rounded down to whole pages.
         dense_layers: the first layers, which always read everything (2 in the paper, for larger models; with this
             selection the embedded one needs none).
@@ -305,15 +307,15 @@ class QuestConfig:
         recent_pages: full pages before the current one that are always read (0 is the paper).
     """
 
-    attention: Literal["quest", "dense"] = "quest"
+    attention: Literal["quest", "dense", "exact"] = "quest"
     token_budget: int = 1024
     dense_layers: int = 0
     sink_pages: int = 1
     recent_pages: int = 1
 
     def __post_init__(self) -> None:
-        if self.attention not in ("quest", "dense"):
-            raise ValueError(f"attention must be 'quest' or 'dense', got {self.attention!r}")
+        if self.attention not in ATTENTIONS:
+            raise ValueError(f"attention must be one of {', '.join(ATTENTIONS)}, got {self.attention!r}")
         check_whole("token_budget", self.token_budget, 1)
         for name in ("dense_layers", "sink_pages", "recent_pages"):
             check_whole(name, getattr(self, name), 0)

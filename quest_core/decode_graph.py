@@ -54,7 +54,7 @@ def read_shape(quest: QuestConfig, page_size: int) -> QuestConfig:
         ValueError: if the budget cannot hold the pages that are always read.
     """
     budget_pages = quest.budget_pages(page_size)
-    if quest.attention == "dense":
+    if quest.attention != "quest":
         return QuestConfig(attention="dense")
     return QuestConfig("quest", budget_pages * page_size, quest.dense_layers, quest.sink_pages, quest.recent_pages)
 

@@ -8,6 +8,7 @@ are numbers on the device, and chance comes in as noise that is drawn before.
 
 from __future__ import annotations
 
+import copy
 import math
 from dataclasses import dataclass
 
@@ -86,6 +87,12 @@ class SamplingTensors:
         self.drawn.zero_()
         if config.repetition_penalty != 1.0 and drawn_token_ids:
             self.drawn[torch.tensor(drawn_token_ids, device=self.drawn.device)] = True
+
+    def fork(self) -> SamplingTensors:
+        """The same for draws that these tensors shall not know of."""
+        other = copy.copy(self)
+        other.highest, other.noise, other.drawn = self.highest.clone(), self.noise.clone(), self.drawn.clone()
+        return other
 
     def draw_noise(self, kind: SamplingKind, generator: torch.Generator) -> None:
         """Chance for the next draw; the only part of it that cannot be captured."""
@@ -205,6 +212,14 @@ class Sampler:
         self._tensors = SamplingTensors(vocab_size, device)
         self._tensors.set(config, [])
         self._previous: torch.Tensor | None = None
+
+    def fork(self) -> Sampler:
+        """One that draws, from the same logits, what this one will draw next."""
+        other = copy.copy(self)
+        other.generator = torch.Generator(self.generator.device)
+        other.generator.set_state(self.generator.get_state())
+        other._tensors = self._tensors.fork()
+        return other
 
     def draw(self, logits: torch.Tensor) -> torch.Tensor:
         """Draw one token.

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import replace
 
 import torch
 
@@ -28,6 +29,7 @@ from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
 from quest_core.span_attention import SpanAttention
+from quest_core.speculation import SpeculativeSteps
 from quest_core.token_sequence import TokenSequence
 
 # Between two looks at the time; long enough to use the device well.
@@ -176,7 +178,7 @@ class Session:
             if cancellation.requested:
                 return
             start = arrived if steps.launched else time.perf_counter()
-            reads = None
+            reads = share = None
             if step == 0:
                 token_id = steps.begin(sequence.logits)
             else:
@@ -189,14 +191,23 @@ class Session:
                         steps.launch()
                 finished = steps.finish()
                 sequence.append_decoded(token_id, finished.logits)
-                token_id, reads = finished.token_id, finished.reads
+                token_id, reads, share = finished.token_id, finished.reads, finished.share
             arrived = time.perf_counter()
             finish_reason = self._finish_reason(step, token_id, sampling)
             bytes_read, bytes_dense = (0, 0) if step == 0 else self._kv_bytes(quest, reads)
             context_tokens = len(sequence)
-            yield DecodeStep(
+            decoded = DecodeStep(
                 step, token_id, arrived - start, context_tokens, bytes_read, bytes_dense, reads, finish_reason
             )
+            if share is not None:
+                decoded = replace(
+                    decoded,
+                    step_s=share.step_s,
+                    kv_bytes_read=share.kv_bytes,
+                    drafted=share.drafted,
+                    accepted=share.accepted,
+                )
+            yield decoded
             if finish_reason:
                 return
             if len(sequence) < context_tokens:
@@ -288,12 +299,17 @@ class Session:
             watched += len(chunk)
         return attention.mass() if watched else None
 
-    def _open_steps(self, quest: QuestConfig, sampling: SamplingConfig, traced: bool) -> EagerSteps | StaticSteps:
+    def _open_steps(
+        self, quest: QuestConfig, sampling: SamplingConfig, traced: bool
+    ) -> EagerSteps | StaticSteps | SpeculativeSteps:
         attention = self._begin_answer(quest)
         decoder, graphs = self._sequence.variant.decoder, self._sequence.variant.graphs
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, quest, attention.trace if traced else None, sampler)
+        if quest.attention == "exact" and decoder.can_verify and isinstance(attention, DecodeAttention):
+            drafting = self._method.begin_answer(replace(quest, attention="quest"))
+            return SpeculativeSteps(decoder, self.cache, drafting, sampler, self.max_tokens)
         return EagerSteps(decoder, self.cache, attention, traced, sampler)
 
     def _begin_answer(self, quest: QuestConfig) -> AnswerAttention:
@@ -305,7 +321,7 @@ class Session:
         """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
         pool = self.cache.pool
         dense = len(pool.layers) * dense_bytes(pool.layout, -(-self.context_tokens // pool.page_size))
-        if quest.attention == "dense":
+        if quest.attention != "quest":
             return dense, dense
         return (0 if reads is None else reads.kv_bytes), dense
 

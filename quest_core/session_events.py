@@ -37,7 +37,7 @@ class DecodeStep:
         step: 0 for the token drawn from the prefill's logits.
         token_id: the token; it enters the cache in the next step.
         step_s: seconds from the start of the step to the token id on the host; of a step that was launched ahead, since
-            the token id before.
+            the token id before; of one of several tokens of a round of speculative decoding, its part of the round.
         context_tokens: tokens attended in this step.
         kv_bytes_read: bytes of the cache this step read, summaries included; 0 in step 0, and where reads are not
             traced.
@@ -45,6 +45,9 @@ class DecodeStep:
         reads: which pages; None in step 0, with dense attention, and where they are not traced.
         finish_reason: None while it goes on; "stop" with a stop token, "length" at max_new_tokens, "context" at the
             end of the window.
+        drafted: with "exact" attention, tokens drafted in the round of speculative decoding that this token begins; 0
+            for a round's other tokens.
+        accepted: how many of them were what dense attention gives, so that they count.
     """
 
     step: int
@@ -55,6 +58,8 @@ class DecodeStep:
     kv_bytes_dense: int
     reads: StepReads | None
     finish_reason: FinishReason | None
+    drafted: int = 0
+    accepted: int = 0
 
 
 @dataclass(frozen=True)

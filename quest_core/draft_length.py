@@ -1,0 +1,132 @@
+"""How many tokens a round of speculative decoding drafts, by what drafts cost and how many of them are accepted.
+
+A round drafts some tokens, and one dense pass over them verifies all. One more is drafted while the tokens it is
+expected to bring are more than the answer's usual rate brings in the time that it takes: the rule that makes tokens
+over time largest. Where even the first is not worth its time, a round is a plain dense step. All figures are this
+answer's own. Knows nothing of models or caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+MOST_DRAFTS = 7
+# Drafted in a round that only finds out what drafts cost and how many are accepted.
+TRIAL_DRAFTS = 2
+# Dense steps between two such rounds, where drafting does not pay: few enough that a change is noticed within an
+# answer, and enough that a round in vain is below one step in fifty.
+STEPS_BETWEEN_TRIALS = 64
+# Weight of the newest round in a running mean, and the most that one round may be taken for, over the mean.
+NEWEST_WEIGHT, MOST_OVER_MEAN = 0.2, 2.0
+# Draft probabilities between which acceptance is counted apart, and what is assumed of each before anything was seen.
+CONFIDENCE_EDGES = (0.0, 0.3, 0.5, 0.7, 0.9, 1.0)
+ASSUMED_DRAFTS = 4.0
+ASSUMED_ACCEPTANCE = 0.85
+# What was seen so many drafts ago counts half.
+HALF_LIFE_DRAFTS = 100
+
+
+@dataclass
+class RunningMean:
+    """Of times in seconds, the newest weighing most."""
+
+    value: float | None = None
+
+    def add(self, sample: float) -> None:
+        if self.value is None:
+            self.value = sample
+        else:
+            # The first may have been an outlier, which must not stay the mean for long.
+            self.value += NEWEST_WEIGHT * (min(sample, MOST_OVER_MEAN * self.value) - self.value)
+
+
+class Acceptance:
+    """The fraction of drafts that are accepted, from an assumption on.
+
+    Args:
+        assumed: before any was seen.
+    """
+
+    def __init__(self, assumed: float) -> None:
+        self._accepted, self._drafted = assumed * ASSUMED_DRAFTS, ASSUMED_DRAFTS
+
+    @property
+    def fraction(self) -> float:
+        return self._accepted / self._drafted
+
+    def count(self, accepted: bool) -> None:
+        keep = 0.5 ** (1 / HALF_LIFE_DRAFTS)
+        self._accepted = self._accepted * keep + accepted
+        self._drafted = self._drafted * keep + 1
+
+
+@dataclass(frozen=True)
+class FinishedRound:
+    """What a round took and brought.
+
+    Args:
+        confidences: of each draft, the draft's own probability of its likeliest token.
+        accepted: how many of the first drafts were.
+        draft_s: seconds that drafting took.
+        verify_s: seconds of the dense pass.
+    """
+
+    confidences: Sequence[float]
+    accepted: int
+    draft_s: float
+    verify_s: float
+
+
+class DraftLength:
+    """Decides, draft by draft, for one answer."""
+
+    def __init__(self) -> None:
+        self._draft_s = RunningMean()
+        self._dense_s = RunningMean()  # of a pass over one token
+        self._row_s = RunningMean()  # of each token more in a pass
+        self._round_s, self._round_tokens = RunningMean(), RunningMean()
+        self._any = Acceptance(ASSUMED_ACCEPTANCE)
+        self._by_confidence = [Acceptance(sum(edges) / 2) for edges in pairwise(CONFIDENCE_EDGES)]
+        self._steps_to_trial = 0
+
+    def wants_another(self, confidences: Sequence[float]) -> bool:
+        """Whether to draft one more in this round.
+
+        Args:
+            confidences: of the drafts so far.
+        """
+        if len(confidences) == MOST_DRAFTS or self._dense_s.value is None:
+            return False
+        if self._draft_s.value is None or self._steps_to_trial < 0:
+            return len(confidences) < TRIAL_DRAFTS
+        expected_tokens = self._any.fraction
+        for confidence in confidences:
+            expected_tokens *= self._of(confidence).fraction
+        return expected_tokens > (self._draft_s.value + self._row_s.value) * self._tokens_per_s()
+
+    def _tokens_per_s(self) -> float:
+        """The answer's rate, or that of dense steps, if that is higher."""
+        dense = 1 / self._dense_s.value
+        return dense if self._round_s.value is None else max(dense, self._round_tokens.value / self._round_s.value)
+
+    def finish(self, finished: FinishedRound) -> None:
+        """Learn from a round."""
+        drafted = len(finished.confidences)
+        self._steps_to_trial = STEPS_BETWEEN_TRIALS if drafted else self._steps_to_trial - 1
+        if not drafted:
+            self._dense_s.add(finished.verify_s)
+            return
+        self._draft_s.add(finished.draft_s / drafted)
+        self._row_s.add(max(0.0, finished.verify_s - self._dense_s.value) / drafted)
+        self._round_s.add(finished.draft_s + finished.verify_s)
+        self._round_tokens.add(finished.accepted + 1)
+        # Whether drafts after the first refused one would have been right is not known.
+        for index, confidence in enumerate(finished.confidences[: finished.accepted + 1]):
+            for acceptance in (self._any, self._of(confidence)):
+                acceptance.count(index < finished.accepted)
+
+    def _of(self, confidence: float) -> Acceptance:
+        upper = next(index for index, edge in enumerate(CONFIDENCE_EDGES[1:]) if confidence <= edge or edge == 1.0)
+        return self._by_confidence[upper]
