@@ -177,6 +177,8 @@ def _summary(report: AnswerReport) -> str:
     parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s, {report.attention} attention"]
     if report.is_empty:
         parts.insert(0, "the model ended its answer before its first word")
+    if report.drafted_tokens:
+        parts.append(f"{report.accepted_tokens} of {report.drafted_tokens} drafted tokens accepted")
     if report.stretch_factor != 1.0:
         parts.append(f"positions stretched {report.stretch_factor:.3g} times")
     parts.extend(passage_notes(report))

@@ -14,7 +14,7 @@ from typing import Any
 
 from app.errors import UserFacingError
 from app.settings import AppSettings, default_data_dir_text, environment_variable
-from quest_core.config import DTYPES, PAGE_SIZES, SELECTIONS
+from quest_core.config import ATTENTIONS, DTYPES, PAGE_SIZES, SELECTIONS
 
 ALL_INTERFACES = "0.0.0.0"
 _TRUE = ("1", "true", "yes", "on")
@@ -158,8 +158,8 @@ OFFLINE = Flag("offline", AppSettings.offline, "never ask the Hugging Face hub",
 ATTENTION = Flag(
     "attention",
     AppSettings.attention,
-    "how answers read the KV cache (default: %(default)s)",
-    choices=("quest", "dense"),
+    "how answers read the KV cache; exact: as dense, drafted with quest where that is faster (default: %(default)s)",
+    choices=ATTENTIONS,
     group="attention",
 )
 TOKEN_BUDGET = Flag(

@@ -45,7 +45,7 @@ class AppSettings:
         summary_levels: 2 scores long contexts from coarse to fine on a GPU, superpages first; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
-        attention: "quest" or "dense".
+        attention: "quest", "dense" or "exact".
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
         weight_bits: 16, 8 or 4; of the model's matrices.

@@ -98,6 +98,8 @@ def _details(report: AnswerReport) -> list[str]:
     parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} tokens were read before{restored}")
     if report.stretch_factor != 1.0:
         parts.append(f"the window was stretched {report.stretch_factor:.3g} times")
+    if report.drafted_tokens:
+        parts.append(f"{report.accepted_tokens:,} of {report.drafted_tokens:,} drafted tokens accepted")
     line = " · ".join(parts)
     lines = [f"{line[0].upper()}{line[1:]}"]
     if report.passages is not None and report.passages.found_words:

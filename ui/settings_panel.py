@@ -47,10 +47,12 @@ class SettingsPanel:
             raw_html(_HEAD, js_on_load=None, elem_id="settings-head")
             raw_html(presets_markup(), js_on_load=None, elem_id="settings-presets")
             self._attention = gr.Radio(
-                [("What matters to it", "quest"), ("Everything", "dense")],
-                value=defaults.attention,
+                [("What matters to it", "quest"), ("Everything", "exact")],
+                # What dense attention gives, "exact" gives too.
+                value="quest" if defaults.attention == "quest" else "exact",
                 label="For each word, the model looks at",
-                info="Quest chooses KV pages for each token; dense attention reads all of them.",
+                info="Quest chooses KV pages for each token. With everything, all pages are read; where that is "
+                "faster, Quest drafts tokens ahead, and those that reading everything confirms stay.",
                 elem_id="attention",
             )
             self._token_budget = gr.Slider(
@@ -125,7 +127,7 @@ def apply_preset(name: str) -> tuple:
     """What the attention and budget controls become; "Custom" leaves them as they are."""
     for preset in PRESETS:
         if preset.name == name:
-            return preset.attention, gr.skip() if preset.attention == "dense" else preset.token_budget
+            return preset.attention, preset.token_budget if preset.attention == "quest" else gr.skip()
     return gr.skip(), gr.skip()
 
 

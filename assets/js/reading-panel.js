@@ -8,7 +8,7 @@ import { hearAgain } from "./live-stream.js";
 import { openPage } from "./open-page.js";
 import { PageStrip } from "./page-strip.js";
 import { factors, reading, shownState } from "./reading-state.js";
-import { readingSentence, smallPrint } from "./reading-words.js";
+import { readingSentence, readsAll, smallPrint } from "./reading-words.js";
 import { counted, pageName } from "./wording.js";
 
 const STYLE_SHEET = new URL("../css/reading-panel.css", import.meta.url);
@@ -118,7 +118,7 @@ export class ReadingPanel extends HTMLElement {
     if (!reading.pages.length) return "none";
     if (found) return reading.heatOf;
     if (!reading.step) return "none";
-    if (reading.step.attention === "dense") return "dense";
+    if (readsAll(reading.step)) return "dense";
     return reading.step.attended_tokens >= reading.step.context_tokens ? "short" : "waits";
   }
 

@@ -33,8 +33,8 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
   if (attended == null) return "Answering.";
   const tokens = figures.mode === "passages" ? "tokens of the passages that it was given" : "tokens";
   if (attended >= ALMOST_ALL * all) {
-    const why = figures.attention === "dense" ? "" : ": the text is short enough for that";
-    return `For each word the model ${looks} at all ${number(all)} ${tokens}${why}.`;
+    const why = readsAll(figures) ? "" : ": the text is short enough for that";
+    return `For each word the model ${looks} at all ${number(all)} ${tokens}${why}.${drafts(figures)}`;
   }
   const share = `${number(Math.round(attended))} of ${number(all)} ${tokens} (${percent(attended / all)})`;
   const part = `For each word the model ${looks} at ${share}`;
@@ -44,10 +44,20 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
 /** What the sentence leaves out. @param factor how many times the estimate the truth was, "1.19 to 1.51". */
 export function smallPrint({ step, end }, factor) {
   const figures = step ?? end;
-  if (!figures || figures.attention === "dense") return "A token is a word or part of one; the model looks anew for each.";
+  if (!figures || readsAll(figures)) return "A token is a word or part of one; the model looks anew for each.";
   const chooses = step ? `each of ${number(step.layers * step.kv_heads)} heads chooses its own${denseText(step)}` : "each head chooses its own";
   const estimate = (end ?? step).mean_missed_share == null ? "" : ` On novels the true share was ${factor} times the estimate.`;
   return `A token is a word or part of one; ${chooses}.${estimate}`;
+}
+
+/** Whether it reads everything whatever the length. */
+export function readsAll({ attention }) {
+  return attention === "dense" || attention === "exact";
+}
+
+/** Of speculative decoding, "" where nothing was drafted. */
+function drafts({ drafted_tokens: drafted, accepted_tokens: accepted }) {
+  return drafted ? ` ${number(accepted)} of ${number(drafted)} drafted tokens accepted.` : "";
 }
 
 function denseText({ layers, dense_layers: dense }) {

@@ -64,6 +64,16 @@ test("almost all is all, and dense attention needs no reason", () => {
   );
 });
 
+test("of speculative decoding it is told how many drafts were accepted", () => {
+  const exact = { ...STEP, attention: "exact", attended_tokens: 10000, mean_missed_share: null };
+  const looks = "For each word the model looks at all 10,000 tokens.";
+  const drafted = { ...exact, drafted_tokens: 1091, accepted_tokens: 73 };
+  assert.equal(readingSentence({ state: "answering", step: drafted }), `${looks} 73 of 1,091 drafted tokens accepted.`);
+  const none = { ...exact, drafted_tokens: 0, accepted_tokens: 0 };
+  assert.equal(readingSentence({ state: "answering", step: none }), looks);
+  assert.equal(smallPrint({ step: drafted }, "1.2"), "A token is a word or part of one; the model looks anew for each.");
+});
+
 test("the end of an answer is called by its reason", () => {
   take({ type: "finished", finish_reason: "cancelled" });
   assert.deepEqual([reading.state, reading.stateText, isRunning()], ["idle", "Stopped", false]);

@@ -28,7 +28,7 @@ class AnswerOptions:
     """What may change from one answer to the next.
 
     Args:
-        attention: "quest" or "dense".
+        attention: "quest", "dense" or "exact", see `quest_core.config.QuestConfig`.
         token_budget: tokens attended per layer and kv head with Quest.
         temperature: 0 is greedy.
         top_p, top_k, min_p, repetition_penalty, seed: as in `quest_core.config.SamplingConfig`.
@@ -37,7 +37,7 @@ class AnswerOptions:
         stop: texts that end the answer and are not part of it.
     """
 
-    attention: Literal["quest", "dense"] = QuestConfig.attention
+    attention: Literal["quest", "dense", "exact"] = QuestConfig.attention
     token_budget: int = QuestConfig.token_budget
     temperature: float = SamplingConfig.temperature
     top_p: float = SamplingConfig.top_p
@@ -57,7 +57,7 @@ class AnswerOptions:
         """
         try:
             quest = QuestConfig(attention=self.attention, token_budget=self.token_budget, dense_layers=dense_layers)
-            if self.attention == "quest":
+            if self.attention != "dense":
                 quest.budget_pages(page_size)
         except ValueError as error:
             raise UserFacingError(f"{error}".rstrip(".") + ". Change the setting.") from error
@@ -169,6 +169,7 @@ class AnswerReport:
             conversation cannot be read; "" if all is well.
         passages_found: those of the whole documents that bear on the question, best first.
         citations: what supports the answer's sentences, in their order; `unsupported` are those without support.
+        drafted_tokens: that speculative decoding drafted; `accepted_tokens` of them were what dense attention gives.
         options, document_ids, thinking_token_ids: what the answer was asked with, the documents in its prompt, and the
             tokens of the thought before it: with these it can go on; None and () of an older version's.
     """
@@ -202,6 +203,8 @@ class AnswerReport:
     options: AnswerOptions | None = None
     document_ids: tuple[str, ...] = ()
     thinking_token_ids: tuple[int, ...] = ()
+    drafted_tokens: int = 0
+    accepted_tokens: int = 0
 
     @property
     def is_empty(self) -> bool:
@@ -213,7 +216,8 @@ class AnswerReport:
 
         `context` is there only if passages were used, its `searched_for` only if the question was translated,
         `thinking` and `thinking_tokens` only if the model thought first,
-        `left_out` and `warning` only if they say something.
+        `left_out` and `warning` only if they say something, `drafted_tokens` and `accepted_tokens` only if any were
+        drafted.
         """
         values = {**asdict(self), "document": self.document.to_json()}
         passages = values.pop("passages")
@@ -221,6 +225,8 @@ class AnswerReport:
             del values[name]
         if not self.thinking_tokens:
             del values["thinking"], values["thinking_tokens"]
+        if not self.drafted_tokens:
+            del values["drafted_tokens"], values["accepted_tokens"]
         for name in ("left_out", "warning"):
             if not values[name]:
                 del values[name]

@@ -366,6 +366,7 @@ class AnswerRun:
             options=self._options,
             document_ids=tuple(document.document_id for document in plan.documents),
             thinking_token_ids=tuple(self.token_ids[: self._thinking_tokens]),
+            **self._live.drafts,
         )
         self._publish_end(report.finish_reason)
         return report if self._begun is None else self._begun.whole_report(report)

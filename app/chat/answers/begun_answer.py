@@ -85,6 +85,8 @@ class BegunAnswer:
             pages_read=_joined_shares(first, piece),
             options=piece.options,
             warning="",
+            drafted_tokens=first.drafted_tokens + piece.drafted_tokens,
+            accepted_tokens=first.accepted_tokens + piece.accepted_tokens,
         )
 
 

@@ -73,7 +73,7 @@ class LiveReading:
 
     Args:
         plan: its prompt.
-        attention: "quest" or "dense".
+        attention: "quest", "dense" or "exact".
         page_size: tokens of a KV page.
     """
 
@@ -87,6 +87,7 @@ class LiveReading:
         self._usual: UsualLevels | None = None
         self._heat: str | None = None
         self._heat_at = -math.inf
+        self._drafted = self._accepted = 0
         self._attended, self._missed, self._bytes, self._share = _Mean(), _Mean(), _Mean(), _Mean()
         self._context_tokens: int | None = None
 
@@ -103,13 +104,13 @@ class LiveReading:
 
         `attended_tokens` as the function tells it, `mean_missed_share` over the steps so far, `kv_bytes_read` with the
         pages' summaries, `attention`, the prompt's `mode`, and the `heat` of the document pages in the order of
-        `placed_pages`, as `heat_levels` makes it.
+        `placed_pages`, as `heat_levels` makes it. `drafted_tokens` and `accepted_tokens` are of all steps so far.
 
         None in step 0, whose token comes from the prefill, and what is not known.
         """
         attended = None
-        # Without a trace nothing is known of what Quest read.
-        if step.step > 0 and (step.reads is not None or self._attention == "dense"):
+        # Without a trace nothing is known of what Quest read. With "exact" every token is verified against all.
+        if step.step > 0 and (step.reads is not None or self._attention != "quest"):
             attended = attended_tokens(step.reads, step.context_tokens, self._page_size)
             self._context_tokens = step.context_tokens
             self._bytes.add(step.kv_bytes_read)
@@ -119,7 +120,10 @@ class LiveReading:
             self._selected.add(step.reads)
             self._refresh_heat()
         self._attended.add(attended)
+        self._drafted += step.drafted
+        self._accepted += step.accepted
         return {
+            **self.drafts,
             "attention": self._attention,
             "mode": self._mode,
             "attended_tokens": attended,
@@ -127,6 +131,11 @@ class LiveReading:
             "kv_bytes_read": step.kv_bytes_read if step.step > 0 else None,
             "heat": self._heat,
         }
+
+    @property
+    def drafts(self) -> dict[str, int]:
+        """How many tokens were drafted so far, and how many of them accepted; see `DecodeStep`."""
+        return {"drafted_tokens": self._drafted, "accepted_tokens": self._accepted}
 
     def _refresh_heat(self) -> None:
         now = time.monotonic()
@@ -149,6 +158,7 @@ class LiveReading:
             keys = [(page.document.document_id, page.page_index) for page in self._pages]
             heat, heat_of = heat_levels([scores.get(key) for key in keys]), "attention"
         return {
+            **self.drafts,
             "attention": self._attention,
             "mode": self._mode,
             "attended_tokens": self._attended.value,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -84,5 +85,12 @@ def test_dense_attention_looks_at_everything(plan):
     live = LiveReading(plan, "dense", PAGE_SIZE)
     told = live.of_step(step(1, None))
     assert (told["attended_tokens"], told["mean_missed_share"], told["heat"]) == (31, None, None)
+    # Each token of "exact" was verified against everything.
+    exact = LiveReading(plan, "exact", PAGE_SIZE)
+    told = exact.of_step(replace(step(1, None), drafted=4, accepted=3))
+    assert (told["attended_tokens"], told["drafted_tokens"], told["accepted_tokens"]) == (31, 4, 3)
+    exact.of_step(replace(step(5, None), drafted=2, accepted=0))
+    end = exact.at_end(None)
+    assert (end["attended_tokens"], end["drafted_tokens"], end["accepted_tokens"]) == (31, 6, 3)
     # Without a trace nobody knows what Quest read.
     assert LiveReading(plan, "quest", PAGE_SIZE).of_step(step(1, None))["attended_tokens"] is None
