@@ -1,4 +1,4 @@
-"""`bench cpu`: ours dense, ours Quest, Transformers and, where asked for, llama.cpp on the CPU, in one process.
+"""`bench cpu`: ours dense, Exact and Quest, Transformers and, where asked for, llama.cpp on the CPU, in one process.
 
 At each context length every contestant is loaded, prefills the same book once, and then decodes in turn with the
 others, so that a machine that slows down slows all of them. Before anything is timed, one short context is run and
@@ -21,7 +21,7 @@ from typing import Any
 
 import torch
 
-from app.measure.benchmarks.cpu_contender import Contender, decode_llamacpp, decode_ours
+from app.measure.benchmarks.cpu_contender import Contender, DraftCount, decode_exact, decode_llamacpp, decode_ours
 from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_transformers
 from app.measure.benchmarks.kernels import relative_error
 from app.measure.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
@@ -143,6 +143,9 @@ class CpuComparison:
             decode = partial(decode_ours, session, quest)
             of_row = memory.copy()
             yield Contender("quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode)
+        exact, drafts = replace(self._quest(QuestConfig.token_budget), attention="exact"), DraftCount()
+        decode, of_row = partial(decode_exact, session, exact, drafts), memory.copy()
+        yield Contender("quest-chat", "exact", _dtype_name(engine.dtype), None, of_row, prefill_s, decode, drafts)
         ours = session.logits
         for name in self.rivals:
             if (expected_s := self._token_s.get(name, 0.0) * context) > MAX_PREFILL_S:
@@ -225,9 +228,9 @@ def measure_cpu(
 
     Returns:
         `rows` (engine, attention, dtype, context_tokens, token_budget, prefill_tokens_per_s, decode_tokens_per_s,
-        peak_memory_bytes), `agreement` (perplexity of the context's last tokens both ways; `text_repeats` where they
-        were read before, which makes them easy), `checks`, `skipped` (what did not fit the memory, or would have taken
-        too long) and `machine`.
+        peak_memory_bytes, accepted_share: of the tokens that "exact" drafted), `agreement` (perplexity of the context's
+        last tokens both ways; `text_repeats` where they were read before, which makes them easy), `checks`, `skipped`
+        (what did not fit the memory, or would have taken too long) and `machine`.
 
     Raises:
         UserFacingError: if ours does not give Transformers' logits, or llama.cpp is asked for and not there.

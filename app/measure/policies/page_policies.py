@@ -171,7 +171,7 @@ class PagePolicyMethod:
     def begin_answer(self, quest: QuestConfig) -> DecodeAttention | PagePolicyAttention:
         """See `AttentionMethod.begin_answer`."""
         attention = self._quest.begin_answer(quest)
-        if quest.attention == "dense":
+        if quest.attention != "quest":
             return attention
         budget = page_budget(quest, self._quest.layout.page_size)
         return PagePolicyAttention(attention, self._policy, budget)

@@ -73,7 +73,7 @@ class TokenEviction:
         self._budget_tokens = quest.token_budget
         self._kept = {}
         attention = self.quest.begin_answer(quest)
-        return attention if quest.attention == "dense" else TokenEvictionAttention(self, attention)
+        return attention if quest.attention != "quest" else TokenEvictionAttention(self, attention)
 
     def attend(
         self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView
