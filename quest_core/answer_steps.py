@@ -7,13 +7,12 @@ so that one too many leaves no trace. Knows nothing of stop tokens, of limits, o
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from quest_core.attention import AnswerAttention, Attention, page_budget
-from quest_core.config import QuestConfig
+from quest_core.attention import AnswerAttention, Attention, DecodeAttention, page_budget
 from quest_core.decode_graph import (
     REPORT_HEADER_BYTES,
     StaticStep,
@@ -25,7 +24,7 @@ from quest_core.decode_graph import (
 )
 from quest_core.decoder import Decoder
 from quest_core.paged_kv_cache import SequenceCache
-from quest_core.read_trace import ReadTrace, StepReads
+from quest_core.read_trace import StepReads
 from quest_core.sampling import Sampler, read_token
 
 
@@ -130,24 +129,23 @@ class StaticSteps:
     Args:
         graphs: shared by all sessions.
         cache: of the sequence.
-        quest: what is read.
-        trace: describes what was read; None if it need not be brought to the host.
+        attention: of all steps: what each is to read; the steps themselves attend with their own.
+        traced: whether what they read is brought to the host.
         sampler: draws the first token; its parameters and chance serve the others.
-
-    Raises:
-        ValueError: if the budget is smaller than what is always read.
     """
 
     looks_ahead = True
 
     def __init__(
-        self, graphs: StepGraphs, cache: SequenceCache, quest: QuestConfig, trace: ReadTrace | None, sampler: Sampler
+        self, graphs: StepGraphs, cache: SequenceCache, attention: DecodeAttention, traced: bool, sampler: Sampler
     ) -> None:
         self._graphs = graphs
         self._cache = cache
-        self._quest = read_shape(quest, cache.pool.page_size)
-        self._budget = page_budget(self._quest, cache.pool.page_size)
-        self._trace = trace
+        self._attention = attention
+        self._traced = traced
+        quest, page_size = attention.quest, cache.pool.page_size
+        self._read_shapes = {each: read_shape(replace(quest, attention=each), page_size) for each in ("dense", "quest")}
+        self._budget = page_budget(self._read_shapes["quest"], page_size)
         self._sampler = sampler
         self._token_ids: list[int] = []  # the answer's, as far as they have reached the host
         self._in_flight: deque[_InFlightStep] = deque()  # launched, not finished
@@ -174,7 +172,9 @@ class StaticSteps:
         cache.reserve(len(self._in_flight) + 1)
         num_pages = -(-(cache.length_tokens + len(self._in_flight) + 1) // cache.pool.page_size)
         table_pages = table_pages_for(num_pages, buffers.window_pages)
-        shape = StepShape(self._quest, table_pages, sampler.kind, self._trace is not None)
+        # A captured step knows no length: here alone it is known whether the step had better read everything.
+        quest = self._read_shapes[self._attention.attention_for(num_pages, table_pages)]
+        shape = StepShape(quest, table_pages, sampler.kind, self._traced)
         step = self._graphs.find(shape)
         if step is None:
             self._take_buffers()
@@ -220,15 +220,15 @@ class StaticSteps:
                 self._token_ids.append(in_flight.token_id())
 
     def _describe(self, in_flight: _InFlightStep) -> StepReads | None:
-        if self._trace is None:
+        if not self._traced:
             return None
-        step = in_flight.step
+        step, trace = in_flight.step, self._attention.trace
         if not step.traced_layers:
-            return self._trace.describe(in_flight.num_pages)
+            return trace.describe(in_flight.num_pages)
         # The step itself knows no length: the table it scores may be longer than what is read whole.
         reads_all = self._budget.reads_all(in_flight.num_pages)
         missed_mass = None if reads_all or not step.knows_missed_mass else in_flight.missed_mass()
-        return self._trace.describe(in_flight.num_pages, step.traced_layers, in_flight.page_reads(), missed_mass)
+        return trace.describe(in_flight.num_pages, step.traced_layers, in_flight.page_reads(), missed_mass)
 
 
 class _InFlightStep:

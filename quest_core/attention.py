@@ -1,18 +1,21 @@
 """What a decode step attends with: the whole sequence, or the pages of it that Quest selects (arXiv 2406.10774).
 
-`DecodeAttention.budget_for` is the one place that decides, for a layer of a step, whether everything is read. How pages
-are scored, selected and attended is the kernels' work. What an evaluation compares with Quest takes the place of
+`DecodeAttention.budget_for` is the one place that decides, for a layer of a step, whether everything is read. Of steps
+that are captured only the host knows the length: there `DecodeAttention.attention_for` decides before. How pages are
+scored, selected and attended is the kernels' work. What an evaluation compares with Quest takes the place of
 `QuestMethod`; nothing here knows of it.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 
 from kernels.contract import CacheLayout, Kernels, LayerCache, PageBudget, SelectedPages, SequenceView, StepOutcome
+from quest_core.cache_layout import dense_bytes, scored_bytes
 from quest_core.config import QuestConfig
+from quest_core.read_costs import ChoosingCosts, LayerBytes, reading_all_is_not_slower
 from quest_core.read_trace import ReadTrace, StepReads
 
 
@@ -97,22 +100,26 @@ class QuestMethod:
         layout: of the cache.
         num_layers: of the model.
         scale: of the logits.
+        costs: of choosing pages on the device.
     """
 
     observes_prefill = False
 
-    def __init__(self, kernels: Kernels, layout: CacheLayout, num_layers: int, scale: float) -> None:
+    def __init__(
+        self, kernels: Kernels, layout: CacheLayout, num_layers: int, scale: float, costs: ChoosingCosts
+    ) -> None:
         self.kernels = kernels
         self.layout = layout
         self.num_layers = num_layers
         self.scale = scale
+        self.costs = costs
 
     def observe_prefill(self, layer: int, queries: torch.Tensor, keys: torch.Tensor) -> None:
         """Nothing is remembered."""
 
     def begin_answer(self, quest: QuestConfig) -> DecodeAttention:
         """See `AttentionMethod.begin_answer`."""
-        return DecodeAttention(quest, self.layout, self.num_layers, self.scale, self.kernels)
+        return DecodeAttention(quest, self.layout, self.num_layers, self.scale, self.kernels, self.costs)
 
     def fork(self) -> QuestMethod:
         """The same: sessions share nothing by it."""
@@ -131,8 +138,10 @@ class DecodeAttention:
         num_layers: of the model.
         scale: of the logits.
         kernels: the device's operators.
+        costs: of choosing pages on the device.
 
     Attributes:
+        quest: what to read.
         dense_layers: the first layers, which read everything.
         trace: of the pages that were selected.
 
@@ -141,17 +150,43 @@ class DecodeAttention:
     """
 
     def __init__(
-        self, quest: QuestConfig, layout: CacheLayout, num_layers: int, scale: float, kernels: Kernels
+        self,
+        quest: QuestConfig,
+        layout: CacheLayout,
+        num_layers: int,
+        scale: float,
+        kernels: Kernels,
+        costs: ChoosingCosts,
     ) -> None:
+        self.quest = quest
         self.dense_layers = quest.dense_layers
         self.scale = scale
         self.kernels = kernels
         self.trace = ReadTrace(quest, layout, num_layers)
-        self._budget = page_budget(quest, layout.page_size) if quest.attention == "quest" else None
+        self._layout = layout
+        self._costs = costs
+        self._budget = page_budget(quest, layout.page_size) if quest.selects else None
+
+    def attention_for(self, pages: int, table_pages: int) -> Literal["dense", "quest"]:
+        """What "auto" is for a step over a sequence of `pages` pages; any other setting is what it says.
+
+        Args:
+            pages: of the sequence.
+            table_pages: of the page table, all of which are ranked; no fewer.
+        """
+        if self.quest.attention != "auto":
+            return self.quest.attention
+        if self._budget.reads_all(pages):
+            return "dense"
+        layout, budget_pages = self._layout, self._budget.pages
+        summary_bytes = layout.kv_heads * scored_bytes(layout, pages, budget_pages)
+        read = LayerBytes(dense_bytes(layout, pages), dense_bytes(layout, budget_pages), summary_bytes)
+        return "dense" if reading_all_is_not_slower(self._costs, read, table_pages) else "quest"
 
     def budget_for(self, layer: int, sequence: SequenceView) -> PageBudget | None:
         """How many pages a layer is to select; None if it reads everything."""
-        if self._budget is None or layer < self.dense_layers or self._budget.reads_all(sequence.logical_pages):
+        pages = sequence.logical_pages
+        if layer < self.dense_layers or self.attention_for(pages, pages) == "dense" or self._budget.reads_all(pages):
             return None
         return self._budget
 

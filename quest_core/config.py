@@ -10,7 +10,7 @@ import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from quest_core.value_checks import check_number, check_whole
 
@@ -21,9 +21,11 @@ SUPPORTED_FAMILIES = {
     "qwen3": "Qwen3 (dense)",
 }
 
+# How a step reads the cache, see `QuestConfig`.
+AttentionSetting = Literal["auto", "quest", "dense", "exact"]
+ATTENTIONS: tuple[AttentionSetting, ...] = get_args(AttentionSetting)
 # What pages are chosen by: the mean of their keys, or the bounds of the Quest paper.
 SELECTIONS = ("mean", "quest")
-ATTENTIONS = ("quest", "dense", "exact")
 PAGE_SIZES = (4, 8, 16, 32, 64)
 DTYPES = ("auto", "float32", "bfloat16", "float16")
 WEIGHT_BITS = (16, 8, 4)
@@ -298,8 +300,8 @@ class QuestConfig:
     """How attention reads the KV cache while decoding; may change between turns.
 
     Args:
-        attention: "quest" reads the selected pages, "dense" reads all. "exact" gives what "dense" gives, drafted with
-            "quest" where that is faster and the device can.
+        attention: "quest" reads the selected pages, "dense" reads all, "auto" all while that is not slower. "exact"
+            gives what "dense" gives, drafted with "quest" where that is faster and the device can.
         token_budget: tokens attended per layer and kv head; rounded down to whole pages.
         dense_layers: the first layers, which always read everything (2 in the paper, for larger models; with this
             selection the embedded one needs none).
@@ -307,7 +309,7 @@ class QuestConfig:
         recent_pages: full pages before the current one that are always read (0 is the paper).
     """
 
-    attention: Literal["quest", "dense", "exact"] = "quest"
+    attention: AttentionSetting = "quest"
     token_budget: int = 1024
     dense_layers: int = 0
     sink_pages: int = 1
@@ -319,6 +321,11 @@ class QuestConfig:
         check_whole("token_budget", self.token_budget, 1)
         for name in ("dense_layers", "sink_pages", "recent_pages"):
             check_whole(name, getattr(self, name), 0)
+
+    @property
+    def selects(self) -> bool:
+        """Whether a step may read selected pages alone."""
+        return self.attention in ("auto", "quest")
 
     def budget_pages(self, page_size: int) -> int:
         """Pages read per layer and kv head.

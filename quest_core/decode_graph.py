@@ -20,6 +20,7 @@ from quest_core.attention import DecodeAttention
 from quest_core.config import ModelConfig, QuestConfig
 from quest_core.decoder import Decoder
 from quest_core.paged_kv_cache import PagePool
+from quest_core.read_costs import costs_for
 from quest_core.sampling import SamplingKind, SamplingTensors, draw_token
 
 MAX_GRAPHS = 8
@@ -35,7 +36,7 @@ class StepShape:
     """What decides a step's launches.
 
     Args:
-        quest: what is read; the same for all settings that read the same, see `read_shape`.
+        quest: what is read, dense or Quest; the same for all settings that read the same, see `read_shape`.
         table_pages: how many elements of the page table a step looks at, including those beyond the context.
         sampling: how the token is drawn.
         trace_reads: count which pages are read.
@@ -115,8 +116,9 @@ class StaticStep:
         self._pool = pool
         self._sequence = SequenceView(buffers.page_table[: shape.table_pages], buffers.length_tokens)
         model = decoder.config
+        costs = costs_for(pool.device.type, model.num_query_heads // model.num_kv_heads)
         self._attention = DecodeAttention(
-            shape.quest, pool.layout, model.num_layers, model.softmax_scale, decoder.kernels
+            shape.quest, pool.layout, model.num_layers, model.softmax_scale, decoder.kernels, costs
         )
 
     @property

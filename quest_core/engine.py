@@ -29,6 +29,7 @@ from quest_core.page_transfer import PageTransfer
 from quest_core.paged_kv_cache import PagePool, SequenceCache
 from quest_core.prefix_sharing import PrefixSharing
 from quest_core.prefixes import PrefixIndex
+from quest_core.read_costs import costs_for
 from quest_core.rope_variant import RopeVariant
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
@@ -73,7 +74,11 @@ class Engine:
         self.pool = _plan_pool(model_config, config, self.device, self.kv_dtype)
         self.decoder = Decoder(model_config, weights, self.decode_weights)
         self.quest_method = QuestMethod(
-            self.decoder.kernels, self.pool.layout, model_config.num_layers, model_config.softmax_scale
+            self.decoder.kernels,
+            self.pool.layout,
+            model_config.num_layers,
+            model_config.softmax_scale,
+            costs_for(self.device.type, model_config.num_query_heads // model_config.num_kv_heads),
         )
         self.rope_variants = self._plan_rope_variants()
         self._registry = SessionRegistry()

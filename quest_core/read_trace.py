@@ -26,7 +26,7 @@ class StepReads:
             layers read all.
         kv_heads: the most a count can be.
         always_read_pages: pages that every step reads whatever the query: sink, recent and current.
-        dense_layers: the first layers, which read every page.
+        dense_layers: the first layers, which read every page; all of them where no layer chose any.
         kv_bytes: of the keys and values that were read and, where pages were scored, of the summaries.
         missed_mass: the estimate by the summaries of the softmax mass that the step did not read, from 0 to 1, averaged
             over the layers that left anything out; None where none did, or where scores are no logits.
@@ -115,8 +115,9 @@ class ReadTrace:
         page_bytes = 2 * layout.page_size * vector_bytes(layout)
         summary_bytes = scored_bytes(layout, num_pages, quest.token_budget // layout.page_size)
         kv_bytes = int(all_reads.sum(dtype=np.int64)) * page_bytes + len(layers) * layout.kv_heads * summary_bytes
+        dense_layers = quest.dense_layers if layers else self._num_layers
         always_read = self._always_read(num_pages)
-        return StepReads(all_reads, layout.kv_heads, always_read, quest.dense_layers, kv_bytes, missed_mass)
+        return StepReads(all_reads, layout.kv_heads, always_read, dense_layers, kv_bytes, missed_mass)
 
     def _always_read(self, num_pages: int) -> tuple[int, ...]:
         recent_from = max(0, num_pages - 1 - self._quest.recent_pages)

@@ -18,6 +18,7 @@ from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
 from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention
 from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decode_graph import table_pages_for
 from quest_core.jobs import Cancellation
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.prefill import Prefill
@@ -171,7 +172,7 @@ class Session:
             PoolExhausted: if the page pool is full.
             RuntimeError: if the session was emptied while its job was paused.
         """
-        steps = self._open_steps(quest, sampling, trace_reads and quest.attention == "quest")
+        steps = self._open_steps(quest, sampling, trace_reads and quest.selects)
         sequence = self._sequence
         token_id, arrived = -1, 0.0
         for step in range(sampling.max_new_tokens):
@@ -252,8 +253,15 @@ class Session:
             decoder = sequence.variant.decoder
             fed = torch.tensor([token_id], device=decoder.device)
             sequence.append_decoded(token_id, append_token(decoder, self.cache, fed, watched))
-            reads = attention.finish_step(self.cache.num_pages) if quest.attention == "quest" else None
+            reads = attention.finish_step(self.cache.num_pages) if quest.selects else None
             yield ScoredToken(log_probability, self._kv_bytes(quest, reads)[0], reads, is_likeliest)
+
+    def reads_all(self, quest: QuestConfig) -> bool:
+        """Whether the next decode step would read everything, as "dense" does, or "auto" at this length."""
+        attention, graphs = self._method.begin_answer(quest), self._sequence.variant.graphs
+        pages = -(-(self.context_tokens + 1) // self.cache.pool.page_size)
+        table_pages = pages if graphs is None else table_pages_for(pages, graphs.buffers.window_pages)
+        return isinstance(attention, DecodeAttention) and attention.attention_for(pages, table_pages) == "dense"
 
     def watch_attention(
         self,
@@ -306,7 +314,7 @@ class Session:
         decoder, graphs = self._sequence.variant.decoder, self._sequence.variant.graphs
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         if graphs is not None and isinstance(attention, DecodeAttention):
-            return StaticSteps(graphs, self.cache, quest, attention.trace if traced else None, sampler)
+            return StaticSteps(graphs, self.cache, attention, traced, sampler)
         if quest.attention == "exact" and decoder.can_verify and isinstance(attention, DecodeAttention):
             drafting = self._method.begin_answer(replace(quest, attention="quest"))
             return SpeculativeSteps(decoder, self.cache, drafting, sampler, self.max_tokens)
@@ -318,10 +326,10 @@ class Session:
         return self._method.begin_answer(quest)
 
     def _kv_bytes(self, quest: QuestConfig, reads: StepReads | None) -> tuple[int, int]:
-        """Bytes that the last step read, 0 if it was Quest's and not traced, and that a dense one would have read."""
+        """Bytes that the last step read, 0 if it may have chosen pages and was not traced, and those of a dense one."""
         pool = self.cache.pool
         dense = len(pool.layers) * dense_bytes(pool.layout, -(-self.context_tokens // pool.page_size))
-        if quest.attention != "quest":
+        if not quest.selects:
             return dense, dense
         return (0 if reads is None else reads.kv_bytes), dense
 

@@ -6,15 +6,18 @@ Eager steps, and static ones without a graph, over the tiny model; `test_decode_
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
 from quest_core import decode_graph
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
+from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decode_graph import StepGraphs, run_eagerly
 from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
+from quest_core.read_costs import ChoosingCosts
 from quest_core.sampling import NotANumberError, Sampler
 
 LENGTH = 158  # ten pages of 16, of which the last holds 14: the third step begins the eleventh
@@ -32,6 +35,7 @@ class Answer:
 
     def __init__(self, engine, token_ids: list[int]) -> None:
         self.engine = engine
+        self.token_ids = token_ids
         self.cache = SequenceCache(engine.pool, 640)
         self.logits = engine.decoder.prefill(torch.tensor(token_ids), self.cache)
 
@@ -43,9 +47,9 @@ class Answer:
         return EagerSteps(self.engine.decoder, self.cache, attention, traced, self.sampler())
 
     def static(self, quest: QuestConfig = QUEST, traced: bool = True) -> StaticSteps:
-        trace = self.engine.quest_method.begin_answer(quest).trace if traced else None
+        attention = self.engine.quest_method.begin_answer(quest)
         graphs = StepGraphs(self.engine.decoder, self.engine.pool, run_eagerly)
-        return StaticSteps(graphs, self.cache, quest, trace, self.sampler())
+        return StaticSteps(graphs, self.cache, attention, traced, self.sampler())
 
 
 @pytest.fixture
@@ -157,6 +161,34 @@ def test_within_the_budget_a_static_step_misses_nothing(answer):
     assert [bool((step.page_reads < step.kv_heads).any()) for step in reads] == [False, False, True]
 
 
+def test_reading_all_gives_way_to_choosing_within_an_answer(answer, monkeypatch):
+    """Ten pages are read whole because that is not slower; the third step has eleven, and chooses six."""
+    layout = (method := answer().engine.quest_method).layout
+    monkeypatch.setattr(method, "costs", ChoosingCosts(dense_bytes(layout, 4), summary_factor=0.0))
+    auto = replace(QUEST, attention="auto")
+    dense = drawn((made := answer()).eager(QuestConfig(attention="dense")), made.logits, 3)
+    # Quest over the same tokens, all of them prefilled: what dense steps appended must be as good to choose from.
+    fresh = Answer(made.engine, [*made.token_ids, *dense[:2]])
+    chosen = EagerSteps(made.engine.decoder, fresh.cache, method.begin_answer(QUEST), True, fresh.sampler())
+    chosen.begin(torch.nn.functional.one_hot(torch.tensor(dense[2]), made.logits.numel()).float())
+    chosen.launch()
+    expected = chosen.finish()
+    fresh.cache.truncate(0)
+    for name in ("eager", "static"):
+        steps = getattr(made := answer(), name)(auto)
+        assert steps.begin(made.logits) == dense[0]
+        finished = []
+        for _ in range(3):
+            steps.launch()
+            finished.append(steps.finish())
+        assert [step.token_id for step in finished[:2]] == dense[1:]
+        layers = made.engine.model_config.num_layers
+        assert [step.reads.dense_layers for step in finished] == [layers, layers, 0]
+        assert [step.reads.missed_mass is None for step in finished] == [True, True, False]
+        assert finished[2].reads.page_reads.tolist() == expected.reads.page_reads.tolist()
+        torch.testing.assert_close(finished[2].logits, expected.logits, rtol=1e-4, atol=1e-4)
+
+
 def test_a_full_pool_changes_nothing(tiny_engine, prompt):
     pool = PagePool(tiny_engine.pool.layout, tiny_engine.model_config.num_layers, 2, torch.device("cpu"))
     cache = SequenceCache(pool, 640)
@@ -168,7 +200,7 @@ def test_a_full_pool_changes_nothing(tiny_engine, prompt):
     assert (cache.length_tokens, cache.num_pages) == (32, 2)
     graphs = StepGraphs(tiny_engine.decoder, pool, run_eagerly)
     sampler = Sampler(SamplingConfig(), tiny_engine.model_config.vocab_size, tiny_engine.device)
-    steps = StaticSteps(graphs, cache, QUEST, None, sampler)
+    steps = StaticSteps(graphs, cache, tiny_engine.quest_method.begin_answer(QUEST), False, sampler)
     steps.begin(logits)
     with pytest.raises(PoolExhausted):
         steps.launch()

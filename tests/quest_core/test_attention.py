@@ -11,7 +11,9 @@ from quest_core.attention import DecodeAttention, QuestMethod
 from quest_core.cache_layout import SUMMARY_OF, cache_layout
 from quest_core.config import SELECTIONS, EngineConfig, ModelConfig, QuestConfig, RopeConfig, SamplingConfig
 from quest_core.engine import Engine
+from quest_core.read_costs import costs_for
 
+COSTS = costs_for("cpu", 3)
 CONTEXT = 75  # tokens; the last page of 16 holds 11
 MODEL = ModelConfig("llama", 10, 8, 8, 3, 6, 2, 64, 1e-5, RopeConfig(), 512)
 
@@ -68,7 +70,7 @@ def test_mean_is_the_mean_of_estimated_attention():
     ids=["dense", "a dense layer", "within the budget", "beyond it", "the first layer"],
 )
 def test_where_pages_are_selected(quest, layer, pages, budget):
-    attention = DecodeAttention(quest, layout_of("mean"), MODEL.num_layers, MODEL.softmax_scale, kernels.cpu)
+    attention = DecodeAttention(quest, layout_of("mean"), MODEL.num_layers, MODEL.softmax_scale, kernels.cpu, COSTS)
     table = torch.zeros(pages, dtype=torch.int32)
     # What counts is the table: where steps are captured in graphs, only the device knows the length.
     assert attention.budget_for(layer, SequenceView(table, torch.ones(1, dtype=torch.int32))) == budget
@@ -76,7 +78,7 @@ def test_where_pages_are_selected(quest, layer, pages, budget):
 
 def test_a_budget_below_what_is_always_read_is_refused():
     with pytest.raises(ValueError, match="holds 2 pages of 16 tokens, but 3 pages"):
-        DecodeAttention(QuestConfig(token_budget=32), layout_of("mean"), 3, 0.125, kernels.cpu)
+        DecodeAttention(QuestConfig(token_budget=32), layout_of("mean"), 3, 0.125, kernels.cpu, COSTS)
 
 
 class RecordingOperators:
@@ -99,7 +101,7 @@ class RecordingOperators:
 def test_each_layer_asks_the_operator_that_it_needs_and_what_it_selects_is_traced():
     operators, layout, query = RecordingOperators(), layout_of("mean"), torch.zeros(6, 64)
     quest = QuestConfig(token_budget=100, dense_layers=1)
-    attention = QuestMethod(operators, layout, MODEL.num_layers, MODEL.softmax_scale).begin_answer(quest)
+    attention = QuestMethod(operators, layout, MODEL.num_layers, MODEL.softmax_scale, COSTS).begin_answer(quest)
     sequence = SequenceView(torch.arange(9, dtype=torch.int32), torch.tensor([140], dtype=torch.int32))
     attended = [attention(layer, query, f"cache {layer}", sequence) for layer in range(MODEL.num_layers)]
     budget, scale = PageBudget(6, 1, 1), MODEL.softmax_scale

@@ -12,10 +12,12 @@ import pytest
 
 from quest_core import decode_graph
 from quest_core.answer_steps import StaticSteps
+from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decode_graph import StepGraphs, garbage_kept, read_shape, run_eagerly, table_pages_for
 from quest_core.engine import Cancellation
 from quest_core.paged_kv_cache import PoolExhausted
+from quest_core.read_costs import ChoosingCosts
 from quest_core.sampling import NotANumberError
 from quest_core.session import Session
 
@@ -91,6 +93,26 @@ def test_static_steps_equal_eager_ones(new_session, static_session, never, promp
         assert session.context_tokens == session.cache.length_tokens == length + 23
     assert_same_steps(*steps)
     assert np.allclose(*logits, atol=1e-4)
+
+
+@pytest.mark.parametrize("sampling", [GREEDY, SAMPLED])
+def test_static_steps_go_over_to_quest_where_eager_ones_do(
+    tiny_engine, new_session, static_session, never, prompt, sampling, monkeypatch
+):
+    """With a step launched ahead, which is Quest's while the one before is dense."""
+    method = tiny_engine.quest_method
+    monkeypatch.setattr(method, "costs", ChoosingCosts(dense_bytes(method.layout, 5), summary_factor=0.0))
+    steps, auto = [], replace(QUEST, attention="auto")
+    for session in (new_session(), static_session()):
+        list(session.prefill(prompt(165), never))
+        assert session.reads_all(auto) and session.reads_all(DENSE) and not session.reads_all(QUEST)
+        steps.append(list(session.decode(auto, sampling, never)))
+        assert not session.reads_all(auto)
+    assert_same_steps(*steps)
+    # Eleven pages are read whole, from 177 tokens on six of twelve.
+    chose = [step.reads.missed_mass is not None for step in steps[1][1:]]
+    assert chose == [step.context_tokens > 176 for step in steps[1][1:]]
+    assert [step.kv_bytes_read < step.kv_bytes_dense for step in steps[1][1:]] == chose
 
 
 def test_beyond_the_budget_bytes_are_the_same_too(new_session, static_session, never, prompt):

@@ -71,7 +71,9 @@ def test_bytes_are_those_of_the_pages_read_and_of_the_summaries_scored(trace):
 )
 def test_sink_recent_and_current_pages_are_always_read(sink, recent, pages, always):
     quest = QuestConfig(token_budget=64, sink_pages=sink, recent_pages=recent, dense_layers=2)
-    reads = ReadTrace(quest, LAYOUT, LAYERS).finish_step(pages)
+    trace = ReadTrace(quest, LAYOUT, LAYERS)
+    trace.note(2, selected(list(range(pages)), list(range(pages))))
+    reads = trace.finish_step(pages)
     assert (reads.always_read_pages, reads.dense_layers) == (always, 2)
 
 
@@ -83,6 +85,11 @@ def test_the_missed_mass_is_averaged_over_the_layers_that_left_something_out(tra
     trace.note(1, selected([0, 1, 4, 5], [0, 2, 4, 5]))
     assert trace.finish_step(6).missed_mass is None
     assert trace.finish_step(6).missed_mass is None
+
+
+def test_where_no_layer_chose_all_of_them_are_dense(trace):
+    trace.note(1, selected([0, 1, 4, 5], [0, 2, 4, 5]))
+    assert (trace.finish_step(6).dense_layers, trace.finish_step(6).dense_layers) == (0, LAYERS)
 
 
 def test_a_finished_step_is_not_counted_again(trace):

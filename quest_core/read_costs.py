@@ -1,0 +1,81 @@
+"""Whether a decode step reads everything or chooses pages first: by the bytes that each would read, and what choosing
+costs on the device.
+
+Costs are in bytes of keys and values: as many as the device attends to in the same time. So they hold for shapes that
+they were not measured with; docs/kernels.md says what they come from. Knows nothing of tensors: whoever asks counts the
+bytes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class ChoosingCosts(NamedTuple):
+    """What choosing pages and attending to them costs in one layer.
+
+    Args:
+        step_bytes: whatever the length.
+        page_bytes: for each page that is ranked, whatever its summary's size, up to `MANY_PAGES`.
+        further_page_bytes: for each page more.
+        summary_factor: times the bytes of all summaries.
+        selected_factor: times the bytes of the keys and values that are selected, which lie scattered.
+    """
+
+    step_bytes: int = 0
+    page_bytes: int = 0
+    further_page_bytes: int = 0
+    summary_factor: float = 1.0
+    selected_factor: float = 1.0
+
+
+# From here on a GPU selects in several launches, which share the pages of a head.
+MANY_PAGES = 8192
+# Besides the bytes, selecting on a GPU is launches that wait for each other, and passes over a head's pages.
+_GPU_COSTS = ChoosingCosts(step_bytes=18_000_000, page_bytes=9_200, further_page_bytes=5_000)
+_CPU_SUMMARY_FACTOR = 3.0
+# On the CPU a selected token costs more than one of many in a row by what its memory does, which shows the more the
+# fewer query heads compute with it.
+_CPU_SELECTED_FACTOR, _CPU_SCATTERED_FACTOR = 1.15, 0.8
+
+
+def costs_for(device_type: str, group: int) -> ChoosingCosts:
+    """The costs on a device.
+
+    Args:
+        device_type: "cuda" or "cpu".
+        group: query heads that share a kv head.
+    """
+    if device_type == "cuda":
+        return _GPU_COSTS
+    selected_factor = _CPU_SELECTED_FACTOR + _CPU_SCATTERED_FACTOR / group
+    return ChoosingCosts(summary_factor=_CPU_SUMMARY_FACTOR, selected_factor=selected_factor)
+
+
+class LayerBytes(NamedTuple):
+    """Bytes of the cache in one layer.
+
+    Args:
+        dense: keys and values of all tokens.
+        selected: those of the token budget.
+        summaries: of all pages.
+    """
+
+    dense: int
+    selected: int
+    summaries: int
+
+
+def reading_all_is_not_slower(costs: ChoosingCosts, read: LayerBytes, ranked_pages: int) -> bool:
+    """Whether dense attention is expected to take no longer than Quest.
+
+    Args:
+        costs: of the device.
+        read: what either would read.
+        ranked_pages: among how many pages Quest would choose; where the page table is longer than the sequence, all of
+            the table's.
+    """
+    choosing = costs.step_bytes + costs.summary_factor * read.summaries
+    choosing += min(ranked_pages, MANY_PAGES) * costs.page_bytes
+    choosing += max(0, ranked_pages - MANY_PAGES) * costs.further_page_bytes
+    return read.dense <= costs.selected_factor * read.selected + choosing
