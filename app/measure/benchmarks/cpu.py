@@ -2,7 +2,7 @@
 
 At each context length every contestant is loaded, prefills the same book once, and then decodes in turn with the
 others, so that a machine that slows down slows all of them. Before anything is timed, one short context is run and
-thrown away: it warms up libraries and compilers, and ours must round no more than Transformers does. Decoding is timed
+thrown away: it warms up libraries and compilers, and ours must round about as Transformers does. Decoding is timed
 token by token as `generate` does it: a call of the model, the likeliest token, its id on the host.
 
 Peak memory is what a contestant added to the process, see `app.measure.benchmarks.process_memory`: its model's weights,
@@ -25,11 +25,20 @@ from app.measure.benchmarks.cpu_contender import Contender, DraftCount, decode_e
 from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_transformers
 from app.measure.benchmarks.kernels import relative_error
 from app.measure.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
-from app.measure.benchmarks.logits_check import STRETCH_TOKENS, RoundingCheck, check_logits, check_rounding
+from app.measure.benchmarks.logits_check import (
+    LAST_TOKENS,
+    STRETCH_TOKENS,
+    STRETCHES,
+    RoundingCheck,
+    check_last_logits,
+    check_logits,
+    check_rounding,
+    our_last_logits,
+)
 from app.measure.benchmarks.process_memory import MemoryAccount
 from app.measure.benchmarks.subjects import LoadedSubject
 from app.measure.benchmarks.timing import free_device_memory
-from app.measure.benchmarks.transformers_rival import load_transformers, run_prefill
+from app.measure.benchmarks.transformers_rival import last_logits, load_transformers, run_prefill
 from app.measure.evaluation.perplexity import score_text
 from app.measure.machine import describe_machine
 from app.measure.sample_text import read_book, repeat_tokens
@@ -110,7 +119,7 @@ class CpuComparison:
             session = engine.new_session()
             if self._rounding is None:
                 self._rounding = check_rounding(engine, self.tokens)
-                self.checks.append(self._rounding.to_json())
+                self.checks.append(self._rounding.to_json(STRETCH_TOKENS, STRETCHES))
             contenders = list(self._contenders(engine, session, memory, context))
             for round_number in range(rounds):
                 self.on_progress(f"{context} tokens: decoding, round {round_number + 1} of {rounds}")
@@ -146,7 +155,7 @@ class CpuComparison:
         exact, drafts = replace(self._quest(QuestConfig.token_budget), attention="exact"), DraftCount()
         decode, of_row = partial(decode_exact, session, exact, drafts), memory.copy()
         yield Contender("quest-chat", "exact", _dtype_name(engine.dtype), None, of_row, prefill_s, decode, drafts)
-        ours = session.logits
+        theirs: dict[torch.dtype, torch.Tensor] = {}
         for name in self.rivals:
             if (expected_s := self._token_s.get(name, 0.0) * context) > MAX_PREFILL_S:
                 reason = f"its prefill would take more than {expected_s:.0f} s"
@@ -158,12 +167,11 @@ class CpuComparison:
                 model = load_transformers(engine.model_folder, engine.model_config, engine.device, dtype)
                 output, prefill_s = run_prefill(model, tokens)
             self._token_s[name] = prefill_s / context
-            if dtype == engine.dtype:
-                theirs = output.logits[0, -1].float()
-                self.checks.append(check_logits(ours, theirs, context, self._rounding.limit))
+            theirs[dtype] = last_logits(model, output, tokens[1:][-LAST_TOKENS:])
             decode = partial(decode_transformers, model, output)
             yield Contender("transformers", "sdpa", _dtype_name(dtype), None, rival_memory, prefill_s, decode)
             del model, output, decode
+        self._check(session, tokens, theirs, engine.dtype)
         if self.gguf is not None:
             self.on_progress(f"{context} tokens: prefill of llama.cpp")
             rival_memory = MemoryAccount()
@@ -171,11 +179,32 @@ class CpuComparison:
                 llama = LlamaCppModel(self.gguf, engine.model_config, torch.get_num_threads())
                 prefill_s = llama.prefill(tokens)
             # Its own formats round more than ours, so this is told and not judged.
-            error = relative_error(llama.logits(), ours)
+            error = relative_error(llama.logits(), session.logits)
             self.checks.append({"context_tokens": context, "engine": "llama.cpp", "logits_relative_error": error})
             decode = partial(decode_llamacpp, llama)
             formats = self.gguf.stem.rpartition(".")[2].lower()  # as files are named: "model.Q4_1.gguf"
             yield Contender("llama.cpp", "dense", formats, None, rival_memory, prefill_s, decode)
+
+    def _check(
+        self, session: Session, tokens: list[int], theirs: dict[torch.dtype, torch.Tensor], dtype: torch.dtype
+    ) -> None:
+        """Compare ours, in `dtype`, with those of Transformers that took part, as far as their precisions let us judge.
+
+        Raises:
+            UserFacingError: if ours is wrong.
+        """
+        if dtype not in theirs:
+            return
+        context, last = len(tokens), theirs[dtype][-1]
+        if dtype == torch.float32:
+            self.checks.append(check_logits(session.logits, last, context, self._rounding.limit))
+        elif torch.float32 in theirs:
+            ours = our_last_logits(session, tokens, len(theirs[dtype]))
+            self.checks.append(check_last_logits(ours, theirs[dtype], theirs[torch.float32], context, dtype))
+        else:
+            # Both have rounded, and nobody knows which is further off: this is told and not judged.
+            error = relative_error(session.logits, last)
+            self.checks.append({"context_tokens": context, "logits_relative_error": error})
 
     def _quest(self, budget: int) -> QuestConfig:
         return QuestConfig(token_budget=budget, dense_layers=self.settings.dense_layers)

@@ -95,6 +95,20 @@ def time_steps_after(model: torch.nn.Module, prefill: Any, steps: int) -> list[f
 
 
 @torch.inference_mode()
+def last_logits(model: torch.nn.Module, prefill: Any, token_ids: list[int]) -> torch.Tensor:
+    """The logits after each of some tokens, float32 [tokens, vocab_size].
+
+    Args:
+        prefill: what `model` returned for a prompt that ends with them; its cache holds the same afterwards.
+        token_ids: fewer than the prompt has.
+    """
+    cache = prefill.past_key_values
+    cache.crop(-len(token_ids))
+    ids = torch.tensor([token_ids], device=model.device)
+    return model(ids, past_key_values=cache, use_cache=True).logits[0].float()
+
+
+@torch.inference_mode()
 def run_prefill(model: torch.nn.Module, token_ids: list[int]) -> tuple[Any, float]:
     """What `model` returns for a prompt, and the seconds until the logits after its last token are on the host."""
     ids = torch.tensor([token_ids], device=model.device)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import types
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -36,12 +37,12 @@ def measure(tmp_path_factory, tiny_model_folder, book):
         data_dir=tmp_path_factory.mktemp("data"), model=str(tiny_model_folder), dtype="float32", page_size=16
     )
 
-    def run(**changes):
+    def run(dtype="float32", **changes):
         options = {
             "contexts": [100, 300], "budgets": [64, 512], "steps": 2, "rounds": 2, "rivals": ("transformers-fp32",),
             "with_llamacpp": False, "scored_tokens": 20, "text": book,
         }  # fmt: skip
-        return cpu.measure_cpu(settings, **{**options, **changes})
+        return cpu.measure_cpu(replace(settings, dtype=dtype), **{**options, **changes})
 
     return run
 
@@ -73,6 +74,16 @@ def test_agreement_is_exact_where_everything_is_read(result):
     assert full["ratio"] == pytest.approx(1.0, abs=1e-4)
     assert small["ratio"] != pytest.approx(1.0, abs=1e-4)
     assert (small["context_tokens"], small["scored_tokens"], small["text_repeats"]) == (300, 20, False)
+
+
+def test_rounding_is_judged_where_the_reference_took_part(measure):
+    """With float32 beside bfloat16 at a context; without, it is only told."""
+    judged = measure(contexts=[100], rivals=tuple(cpu.RIVALS), scored_tokens=0, dtype="bfloat16")["checks"][-1]
+    assert (judged["context_tokens"], judged["logits"]) == (100, cpu.LAST_TOKENS)
+    assert 0 < judged["ours_relative_error"] <= 1.5 * judged["transformers_relative_error"]
+    assert 0 <= judged["ours_same_token"] <= 1
+    told = measure(contexts=[100], rivals=("transformers-bf16",), scored_tokens=0, dtype="bfloat16")["checks"][-1]
+    assert list(told) == ["context_tokens", "logits_relative_error"]
 
 
 def test_half_of_a_short_context_is_left_to_read_before(measure):
