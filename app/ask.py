@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
+from app.chat.answers.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.passage_notes import passage_notes
@@ -174,7 +175,7 @@ def _prefill_text(event: PrefillEvent) -> str:
 
 
 def _summary(report: AnswerReport) -> str:
-    parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s, {report.attention} attention"]
+    parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s", reading_words(report)]
     if report.is_empty:
         parts.insert(0, "the model ended its answer before its first word")
     if report.drafted_tokens:

@@ -158,7 +158,8 @@ OFFLINE = Flag("offline", AppSettings.offline, "never ask the Hugging Face hub",
 ATTENTION = Flag(
     "attention",
     AppSettings.attention,
-    "how answers read the KV cache; exact: as dense, drafted with quest where that is faster (default: %(default)s)",
+    "how answers read the KV cache: quest (selected pages), dense (everything), auto (everything while that is not "
+    "slower than quest) or exact (as dense, drafted with quest where that is faster) (default: %(default)s)",
     choices=ATTENTIONS,
     group="attention",
 )

@@ -22,6 +22,7 @@ from quest_core.config import (
     KV_BITS,
     PAGE_SIZES,
     WEIGHT_BITS,
+    AttentionSetting,
     EngineConfig,
     QuestConfig,
 )
@@ -45,7 +46,7 @@ class AppSettings:
         summary_levels: 2 scores long contexts from coarse to fine on a GPU, superpages first; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
-        attention: "quest", "dense" or "exact".
+        attention: one of `quest_core.config.ATTENTIONS`; "auto" reads all while that is not slower than Quest.
         device: "auto", "cuda" or "cpu".
         dtype: "auto", "float32", "bfloat16" or "float16".
         weight_bits: 16, 8 or 4; of the model's matrices.
@@ -68,7 +69,7 @@ class AppSettings:
     summary_levels: int = EngineConfig.summary_levels
     kv_bits: int = EngineConfig.kv_bits
     dense_layers: int = QuestConfig.dense_layers
-    attention: str = QuestConfig.attention
+    attention: AttentionSetting = "auto"
     device: str = EngineConfig.device
     dtype: str = EngineConfig.dtype
     weight_bits: int = EngineConfig.weight_bits

@@ -47,9 +47,13 @@ class SettingsPanel:
             raw_html(_HEAD, js_on_load=None, elem_id="settings-head")
             raw_html(presets_markup(), js_on_load=None, elem_id="settings-presets")
             self._attention = gr.Radio(
-                [("What matters to it", "quest"), ("Everything", "exact")],
+                [
+                    ("Everything while that is not slower, then what matters to it", "auto"),
+                    ("What matters to it", "quest"),
+                    ("Everything", "exact"),
+                ],
                 # What dense attention gives, "exact" gives too.
-                value="quest" if defaults.attention == "quest" else "exact",
+                value="exact" if defaults.attention == "dense" else defaults.attention,
                 label="For each word, the model looks at",
                 info="Quest chooses KV pages for each token. With everything, all pages are read; where that is "
                 "faster, Quest drafts tokens ahead, and those that reading everything confirms stay.",
@@ -127,7 +131,7 @@ def apply_preset(name: str) -> tuple:
     """What the attention and budget controls become; "Custom" leaves them as they are."""
     for preset in PRESETS:
         if preset.name == name:
-            return preset.attention, preset.token_budget if preset.attention == "quest" else gr.skip()
+            return preset.attention, gr.skip() if preset.attention == "exact" else preset.token_budget
     return gr.skip(), gr.skip()
 
 

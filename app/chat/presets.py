@@ -35,10 +35,13 @@ class Preset:
     @property
     def small_print(self) -> str:
         """What stands behind the promise."""
-        if self.attention != "quest":
+        if self.attention == "exact":
             return f"{self.title}: every word of the text, for each word of the answer."
         loss_percent = 100 * (self.measured_loss - 1)
-        return f"{self.title}: {self.token_budget:,} tokens for each word; perplexity +{loss_percent:.1f} %, measured."
+        return (
+            f"{self.title}: every word as long as that is not slower, then {self.token_budget:,} tokens for each word; "
+            f"perplexity +{loss_percent:.1f} %, measured."
+        )
 
 
 # Least and greatest ratio of the true missed share of attention to the live panel's estimate, with the default
@@ -47,15 +50,15 @@ MISSED_OVER_ESTIMATE = (1.19, 1.51)
 
 PRESETS = (
     Preset("exact", "exact", QuestConfig.token_budget, 1.0, "reads everything"),
-    Preset("balanced", "quest", QuestConfig.token_budget, 1.006, "nearly exact"),
-    Preset("fast", "quest", 256, 1.041, "may miss details"),
+    Preset("balanced", "auto", QuestConfig.token_budget, 1.006, "nearly exact"),
+    Preset("fast", "auto", 256, 1.041, "may miss details"),
 )
 
 
 def find_preset(attention: str, token_budget: int) -> Preset | None:
     """The preset that these settings are, None if they are none's; an exact answer is the same with any budget."""
     for preset in PRESETS:
-        if preset.attention != "quest" and attention in ("exact", "dense"):
+        if preset.attention == "exact" and attention in ("exact", "dense"):
             return preset
         if preset.attention == attention and preset.token_budget == token_budget:
             return preset

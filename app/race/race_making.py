@@ -124,7 +124,10 @@ class RaceMaking:
         expected.note_timer(self._measured())
         for turn in turns:
             if turn.report is not None and turn.report.model == model.engine.model_name:
-                expected.note_answer(turn.report.attention, turn.report.decode_tokens_per_s)
+                attention = turn.report.attention
+                if attention == "auto":
+                    attention = "dense" if turn.report.read_all else "quest"
+                expected.note_answer(attention, turn.report.decode_tokens_per_s)
         no_budget_s, one_budget_s = expected.sweep_s(0), expected.sweep_s(1)
         return {
             "ready": True,

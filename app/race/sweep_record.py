@@ -35,7 +35,7 @@ class SweepRecord(KeptRecord):
             self._answer = event.answer
             return self._changed("running", f"Dense attention answers first: {event.tokens} tokens", "answer")
         if isinstance(event, SweepPoint):
-            preset = find_preset("quest", event.token_budget)
+            preset = find_preset("auto", event.token_budget)
             self._points.append(asdict(event) | {"preset": preset.title if preset else ""})
             done = len(self._points)
             return self._changed("running", f"{done} of {len(self.request.budgets)} budgets measured", "points")

@@ -45,6 +45,7 @@ const HOW = {
   attention: "By all of its attention, against what a neutral text gets; the middle page counts as usual. A hint, no proof.",
   none: "",
   dense: "With Exact the model looks everywhere; what it looked at most is measured at the end of the answer.",
+  auto: "At this length the model looks everywhere; what it looked at most is measured at the end of the answer.",
   short: "The text is short enough to be looked at as a whole; what it looked at most is measured at the end.",
   waits: "Compared with what a neutral text makes it choose, after the first words.",
 };
@@ -119,7 +120,8 @@ export class ReadingPanel extends HTMLElement {
     if (found) return reading.heatOf;
     if (!reading.step) return "none";
     if (readsAll(reading.step)) return "dense";
-    return reading.step.attended_tokens >= reading.step.context_tokens ? "short" : "waits";
+    if (reading.step.attended_tokens < reading.step.context_tokens) return "waits";
+    return reading.step.attention === "auto" ? "auto" : "short";
   }
 
   /** The page that is pointed at, or how many there are. */

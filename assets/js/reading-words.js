@@ -5,6 +5,8 @@ import { counted, duration, number } from "./wording.js";
 const EMPTY = "Ask a question: here you see how much of the text the model looks at for each word, and where.";
 // What is left out of the last page of a step, or of a mean over steps, is no choice.
 const ALMOST_ALL = 0.995;
+// Why all of the text was looked at, by what was asked for.
+const WHY_ALL = { auto: ": at this length that is not slower", quest: ": the text is short enough for that", dense: "" };
 
 /** One sentence of the present answer, or of the last one. @param reading see reading-state.js. */
 export function readingSentence({ closed, state, queued, prefill, step, end }) {
@@ -33,7 +35,7 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
   if (attended == null) return "Answering.";
   const tokens = figures.mode === "passages" ? "tokens of the passages that it was given" : "tokens";
   if (attended >= ALMOST_ALL * all) {
-    const why = readsAll(figures) ? "" : ": the text is short enough for that";
+    const why = WHY_ALL[figures.attention] ?? "";
     return `For each word the model ${looks} at all ${number(all)} ${tokens}${why}.${drafts(figures)}`;
   }
   const share = `${number(Math.round(attended))} of ${number(all)} ${tokens} (${percent(attended / all)})`;
@@ -44,10 +46,12 @@ function looked(figures, { context_tokens: all, mean_missed_share: missed }, isN
 /** What the sentence leaves out. @param factor how many times the estimate the truth was, "1.19 to 1.51". */
 export function smallPrint({ step, end }, factor) {
   const figures = step ?? end;
-  if (!figures || readsAll(figures)) return "A token is a word or part of one; the model looks anew for each.";
+  const choice = figures && !readsAll(figures) && figures.attended_tokens < ALMOST_ALL * figures.context_tokens;
+  if (!choice) return "A token is a word or part of one; the model looks anew for each.";
   const chooses = step ? `each of ${number(step.layers * step.kv_heads)} heads chooses its own${denseText(step)}` : "each head chooses its own";
   const estimate = (end ?? step).mean_missed_share == null ? "" : ` On novels the true share was ${factor} times the estimate.`;
-  return `A token is a word or part of one; ${chooses}.${estimate}`;
+  const why = figures.attention === "auto" ? " At this length looking at all would be slower." : "";
+  return `A token is a word or part of one; ${chooses}.${why}${estimate}`;
 }
 
 /** Whether it reads everything whatever the length. */

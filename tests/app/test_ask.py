@@ -22,8 +22,9 @@ from app.settings import AppSettings
 
 REPORT_KEYS = [
     "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens", "reused_tokens",
-    "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason", "pages_read",
-    "restored_tokens", "restored_bytes", "passages_found", "citations", "unsupported",
+    "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason",
+    "attended_tokens", "read_all", "pages_read", "restored_tokens", "restored_bytes", "passages_found", "citations",
+    "unsupported",
 ]  # fmt: skip
 
 
@@ -241,7 +242,7 @@ def test_the_embedded_model_answers_in_quest_mode(embedded_data_dir, tmp_path, c
     path.write_text(f"{filler}\n\nThe name of the lighthouse keeper is Magdalena.\n\n{filler}")
     questions = tmp_path / "questions.txt"
     questions.write_text("What is the name of the lighthouse keeper?\nWhat came home?\n")
-    settings = AppSettings(data_dir=embedded_data_dir, device="cpu", token_budget=512)
+    settings = AppSettings(data_dir=embedded_data_dir, device="cpu", attention="quest", token_budget=512)
     run_ask(settings, arguments([path], None, questions=questions, json=True, max_new_tokens=20))
     first, second = (json.loads(line) for line in capsys.readouterr().out.splitlines())
     assert first["attention"] == "quest" and "Magdalena" in first["answer"]

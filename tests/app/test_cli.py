@@ -40,7 +40,7 @@ def test_the_last_word_is_the_question(asked, arguments):
     settings, parsed = asked[0]
     assert parsed.documents == [Path("a.pdf"), Path("b.txt")]
     assert (parsed.question, parsed.json, parsed.seed) == ("Who?", True, 3)
-    assert settings.attention == "quest"
+    assert settings.attention == "auto"
 
 
 def test_a_questions_file_leaves_all_words_to_the_documents(asked):

@@ -33,7 +33,7 @@ def test_defaults():
     settings = parse(XDG_DATA_HOME="/data")
     assert (settings.model, settings.attention, settings.token_budget, settings.page_size) == (
         "embedded",
-        "quest",
+        "auto",
         1024,
         4,
     )

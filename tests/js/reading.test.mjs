@@ -9,7 +9,7 @@ import { decodeBytes } from "../../assets/js/telemetry.js";
 
 const PAGES = "conversations/a/document-pages";
 const FIGURES = { context_tokens: 10000, attended_tokens: 1024, mean_missed_share: 0.12, layers: 30, kv_heads: 3 };
-const STEP = { type: "step", step: 3, ...FIGURES };
+const STEP = { type: "step", step: 3, attention: "quest", ...FIGURES };
 
 server.answers[PAGES] = { documents: [{ document_id: "d", name: "a.pdf", pages: [[0, "i"], [1, "1"]] }], end: null };
 followReading();
@@ -61,6 +61,20 @@ test("almost all is all, and dense attention needs no reason", () => {
   assert.equal(
     readingSentence({ state: "answering", step: { ...all, attention: "dense" } }),
     "For each word the model looks at all 10,000 tokens.",
+  );
+  assert.equal(
+    readingSentence({ state: "answering", step: { ...all, attention: "auto" } }),
+    "For each word the model looks at all 10,000 tokens: at this length that is not slower.",
+  );
+  const plain = "A token is a word or part of one; the model looks anew for each.";
+  assert.equal(smallPrint({ step: { ...all, attention: "auto" }, end: null }, "1.2"), plain);
+});
+
+test("a choice that was made to be faster says so", () => {
+  const print = smallPrint({ step: { ...STEP, attention: "auto", mean_missed_share: null }, end: null }, "1.2");
+  assert.equal(
+    print,
+    "A token is a word or part of one; each of 90 heads chooses its own. At this length looking at all would be slower.",
   );
 });
 

@@ -15,7 +15,8 @@ from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.prompt.turn_passages import TurnPassages
 from app.errors import UserFacingError
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
-from quest_core.config import QuestConfig, SamplingConfig
+from app.settings import AppSettings
+from quest_core.config import AttentionSetting, QuestConfig, SamplingConfig
 
 if TYPE_CHECKING:
     from quest_core.session_events import PrefillProgress
@@ -28,7 +29,7 @@ class AnswerOptions:
     """What may change from one answer to the next.
 
     Args:
-        attention: "quest", "dense" or "exact", see `quest_core.config.QuestConfig`.
+        attention: as in `quest_core.config.QuestConfig`.
         token_budget: tokens attended per layer and kv head with Quest.
         temperature: 0 is greedy.
         top_p, top_k, min_p, repetition_penalty, seed: as in `quest_core.config.SamplingConfig`.
@@ -37,7 +38,7 @@ class AnswerOptions:
         stop: texts that end the answer and are not part of it.
     """
 
-    attention: Literal["quest", "dense", "exact"] = QuestConfig.attention
+    attention: AttentionSetting = AppSettings.attention
     token_budget: int = QuestConfig.token_budget
     temperature: float = SamplingConfig.temperature
     top_p: float = SamplingConfig.top_p
@@ -57,7 +58,7 @@ class AnswerOptions:
         """
         try:
             quest = QuestConfig(attention=self.attention, token_budget=self.token_budget, dense_layers=dense_layers)
-            if self.attention != "dense":
+            if quest.attention != "dense":
                 quest.budget_pages(page_size)
         except ValueError as error:
             raise UserFacingError(f"{error}".rstrip(".") + ". Change the setting.") from error
@@ -160,6 +161,9 @@ class AnswerReport:
         decode_tokens_per_s: decode steps over their own time; 0 if there were none. The first token comes from the
             prefill and is not counted.
         finish_reason: "stop", "length", "context" or "cancelled".
+        attended_tokens: those that each of its steps read, averaged over layers, kv heads and steps; None if no step is
+            known to have read any.
+        read_all: whether every step read all of the context, whose length at the end is `attended_tokens` then.
         pages_read: document pages by their share of the page reads.
         passages: what was in context if the documents were too long for the window; else None.
         stretch_factor: by how much the model's positions were stretched; 1 if they were its own.
@@ -188,6 +192,8 @@ class AnswerReport:
     decode_tokens: int
     decode_tokens_per_s: float
     finish_reason: FinishReason
+    attended_tokens: float | None = None
+    read_all: bool = False
     pages_read: tuple[PageShare, ...] = ()
     passages: PassagesReport | None = None
     stretch_factor: float = 1.0

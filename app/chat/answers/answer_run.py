@@ -316,6 +316,8 @@ class AnswerRun:
 
     def _step_telemetry(self, step: DecodeStep) -> dict[str, Any]:
         model, reads = self._engine.model_config, step.reads
+        if reads is not None and reads.dense_layers == model.num_layers:
+            reads = None  # everything was read, as with dense attention
         return {
             "type": "step",
             "step": step.step,
@@ -356,6 +358,8 @@ class AnswerRun:
             decode_tokens=len(self.answer_token_ids),
             decode_tokens_per_s=self._mean_tokens_per_s or 0.0,
             finish_reason=self._finish_reason or "cancelled",
+            attended_tokens=self._live.attended_tokens,
+            read_all=self._live.read_all,
             pages_read=self._reads.shares(plan, self._engine.page_size),
             passages=self._passages_report(),
             stretch_factor=self._stretch_factor,

@@ -82,6 +82,8 @@ class BegunAnswer:
             decode_tokens=piece.decode_tokens,
             decode_tokens_per_s=_joined_rate(first, piece),
             finish_reason=piece.finish_reason,
+            attended_tokens=piece.attended_tokens,
+            read_all=first.read_all and piece.read_all,
             pages_read=_joined_shares(first, piece),
             options=piece.options,
             warning="",

@@ -51,14 +51,16 @@ def _stored_end(report: AnswerReport, pages: Sequence[tuple[Document, int, str]]
     scores = {(page.document_id, page.page_index): page.read_score for page in report.pages_read}
     heat = [scores.get((document.document_id, index)) for document, index, _ in pages]
     context_tokens = report.prompt_tokens + report.thinking_tokens + report.decode_tokens
-    reads_all = report.attention != "quest"
+    attended_tokens = report.attended_tokens
+    if attended_tokens is None:
+        # An older version did not keep it; with Quest it is the budget, but for layers that are told to read all.
+        attended_tokens = min(report.token_budget, context_tokens) if report.attention == "quest" else context_tokens
     return {
         "finish_reason": report.finish_reason,
         "attention": report.attention,
         "mode": "whole" if report.passages is None else "passages",
-        # The mean was not kept; with Quest it is the budget, but for layers that are told to read everything.
-        "attended_tokens": context_tokens if reads_all else min(report.token_budget, context_tokens),
-        "context_tokens": context_tokens,
+        "attended_tokens": attended_tokens,
+        "context_tokens": attended_tokens if report.read_all else context_tokens,
         "drafted_tokens": report.drafted_tokens,
         "accepted_tokens": report.accepted_tokens,
         "mean_missed_share": None,

@@ -73,7 +73,7 @@ class LiveReading:
 
     Args:
         plan: its prompt.
-        attention: "quest", "dense" or "exact".
+        attention: as asked for.
         page_size: tokens of a KV page.
     """
 
@@ -90,6 +90,7 @@ class LiveReading:
         self._drafted = self._accepted = 0
         self._attended, self._missed, self._bytes, self._share = _Mean(), _Mean(), _Mean(), _Mean()
         self._context_tokens: int | None = None
+        self._read_all = True  # so far
 
     def take_usual(self, usual: UsualLevels) -> None:
         """Take up what the document pages' usual levels are; without them they have no heat."""
@@ -110,9 +111,10 @@ class LiveReading:
         """
         attended = None
         # Without a trace nothing is known of what Quest read. With "exact" every token is verified against all.
-        if step.step > 0 and (step.reads is not None or self._attention != "quest"):
+        if step.step > 0 and (step.reads is not None or self._attention not in ("auto", "quest")):
             attended = attended_tokens(step.reads, step.context_tokens, self._page_size)
             self._context_tokens = step.context_tokens
+            self._read_all &= attended >= step.context_tokens
             self._bytes.add(step.kv_bytes_read)
             self._share.add(step.kv_bytes_read / step.kv_bytes_dense if step.kv_bytes_dense else None)
             self._missed.add(step.reads.missed_mass if step.reads else None)
@@ -137,6 +139,16 @@ class LiveReading:
         """How many tokens were drafted so far, and how many of them accepted; see `DecodeStep`."""
         return {"drafted_tokens": self._drafted, "accepted_tokens": self._accepted}
 
+    @property
+    def read_all(self) -> bool:
+        """Whether some steps are known to have read anything, and each of them everything."""
+        return self._context_tokens is not None and self._read_all
+
+    @property
+    def attended_tokens(self) -> float | None:
+        """For the report: the mean over the steps, or all of the context at the end where that was read."""
+        return self._context_tokens if self.read_all else self._attended.value
+
     def _refresh_heat(self) -> None:
         now = time.monotonic()
         if self._usual is None or self._selected.steps < _LEAST_STEPS or now < self._heat_at + _HEAT_EVERY_S:
@@ -145,8 +157,8 @@ class LiveReading:
         self._heat_at = now
 
     def at_end(self, reads: AnswerReads | None) -> dict[str, Any]:
-        """For the telemetry of the end: the same as means over all steps, with the `read_share` of the cache's bytes
-        and the `context_tokens` of the last step.
+        """For the telemetry of the end: the same as means over all steps, `attended_tokens` as in the report, with the
+        `read_share` of the cache's bytes and the `context_tokens` of the last step.
 
         Args:
             reads: where the answer's tokens attended, which tells more than what was selected; `heat_of` says
@@ -161,7 +173,7 @@ class LiveReading:
             **self.drafts,
             "attention": self._attention,
             "mode": self._mode,
-            "attended_tokens": self._attended.value,
+            "attended_tokens": self.attended_tokens,
             "context_tokens": self._context_tokens,
             "mean_missed_share": self._missed.value,
             "kv_bytes_read": self._bytes.value,

@@ -86,7 +86,12 @@ class SelectedTokens:
         self.steps = 0
 
     def add(self, reads: StepReads) -> None:
-        """Add a step; its dense layers and the KV pages that every step reads are left out."""
+        """Add a step; its dense layers and the KV pages that every step reads are left out.
+
+        A step that chose nothing, because it read everything, does not count.
+        """
+        if reads.dense_layers == len(reads.page_reads):
+            return
         step = reads.page_reads[reads.dense_layers :, : self._kv_pages].astype(np.int32)
         step[:, [page for page in reads.always_read_pages if page < step.shape[1]]] = 0
         if not len(self._counts):
@@ -156,8 +161,7 @@ class SelectionLevels:
 
         pages = placed_pages(plan)
         end = max((end for page in pages for _, end in page.token_ranges), default=0)
-        # What is within the budget is read as a whole.
-        if not pages or quest.attention != "quest" or len(plan.token_ids) <= quest.token_budget:
+        if not pages or len(plan.token_ids) <= quest.token_budget or session.reads_all(quest):
             return None
         key = hash((tuple(plan.token_ids[:end]), quest))
         with self._lock:
@@ -200,6 +204,9 @@ class SelectionLevels:
             for token in fork.score(self._tokens, quest, cancellation):
                 if token.reads is not None:
                     selected.add(token.reads)
+                if not selected.steps:
+                    # Before the question the text is shorter: it is read as a whole.
+                    break
                 if time.perf_counter() > until and selected.steps >= _LEAST_NEUTRAL_TOKENS:
                     break
         finally:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from app.chat.answers.reading_words import reading_words
 from app.chat.conversations.conversation import Conversation, Turn
 
 _ENDINGS = {
@@ -66,5 +67,5 @@ def _turn_values(turn: Turn) -> dict[str, Any]:
 
 def _about(turn: Turn) -> str:
     report = turn.report
-    parts = [report.model, f"{report.attention} attention", f"{report.decode_tokens} tokens"]
+    parts = [report.model, reading_words(report), f"{report.decode_tokens} tokens"]
     return ", ".join([*parts, *(f"{name} left out" for name in report.left_out)])

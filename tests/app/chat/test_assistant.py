@@ -20,6 +20,7 @@ from app.chat.answers.answer import (
     TokenEvent,
 )
 from app.chat.answers.page_heat import SelectionLevels
+from app.chat.answers.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RaceToken
@@ -27,7 +28,7 @@ from app.settings import AppSettings
 from quest_core.config import EngineConfig
 from quest_core.sampling import NotANumberError
 
-OPTIONS = AnswerOptions(token_budget=64, max_new_tokens=24)
+OPTIONS = AnswerOptions(attention="quest", token_budget=64, max_new_tokens=24)
 
 
 @pytest.fixture
@@ -134,7 +135,8 @@ def test_report_has_exactly_the_documented_keys(assistant, reading):
     assert keys == {
         "answer", "model", "device", "attention", "token_budget", "page_size", "document", "prompt_tokens",
         "reused_tokens", "prefill_s", "time_to_first_token_s", "decode_tokens", "decode_tokens_per_s", "finish_reason",
-        "pages_read", "restored_tokens", "restored_bytes", "passages_found", "citations", "unsupported",
+        "attended_tokens", "read_all", "pages_read", "restored_tokens", "restored_bytes", "passages_found", "citations",
+        "unsupported",
     }  # fmt: skip
 
 
@@ -345,6 +347,21 @@ def test_telemetry_follows_the_answer(assistant, reading):
     pages = [page for document in listed["documents"] for page in document["pages"]]
     assert len(base64.b64decode(step["heat"])) == len(base64.b64decode(end["heat"])) == len(pages)
     assert events[1]["attention"] == "quest" and events[1]["already_read"]
+
+
+def test_at_a_length_where_all_is_read_it_is_told_as_dense_attention_with_the_reason(assistant, reading):
+    subscription = assistant.telemetry.subscribe(reading.conversation_id)
+    report = answer(assistant, reading, options=replace(OPTIONS, attention="auto", token_budget=4096))[1]
+    events = []
+    while (event := subscription.next(0)) is not None:
+        events.append(event)
+    step, end = [[event for event in events if event["type"] == kind][-1] for kind in ("step", "finished")]
+    assert (step["attention"], step["attended_tokens"]) == ("auto", step["context_tokens"])
+    # Nothing was chosen: no map, no levels, nothing missed.
+    assert (step["page_reads"], step["heat"], step["missed_share"], step["dense_layers"]) == (None, None, None, 3)
+    assert (end["attended_tokens"], end["heat_of"]) == (step["context_tokens"], "attention")
+    assert (report.read_all, report.attended_tokens) == (True, step["context_tokens"])
+    assert reading_words(report) == f"all {step['context_tokens']:,} tokens read: at this length that is not slower"
 
 
 def test_looking_at_the_usual_levels_changes_no_answer(assistant, book_path, monkeypatch):

@@ -81,6 +81,20 @@ def test_figures_live_and_at_the_end(plan):
     assert (end["kv_bytes_read"], end["read_share"], end["heat"]) == (50, 0.5, told[-1]["heat"])
 
 
+def test_a_step_that_read_everything_is_no_choice(plan):
+    """As "auto" makes them until choosing is faster."""
+    live = LiveReading(plan, "auto", PAGE_SIZE)
+    live.take_usual(UsualLevels(np.full((1, 3), 1 / 3, dtype=np.float32)))
+    assert (live.read_all, live.attended_tokens) == (False, None)
+    for number in (1, 2, 3):
+        told = live.of_step(step(number, reads([2] * 8, dense_layers=1), 28 + number))
+        assert (told["attended_tokens"], told["heat"]) == (28 + number, None)
+    # Not the mean of a context that grows: each step read all there was.
+    assert (live.read_all, live.at_end(None)["attended_tokens"]) == (True, 31)
+    live.of_step(step(4, reads([2, 1, 0, 2, 0, 0, 0, 2], missed_mass=0.1), 32))
+    assert (live.read_all, live.attended_tokens) == (False, pytest.approx((29 + 30 + 31 + 14) / 4))
+
+
 def test_dense_attention_looks_at_everything(plan):
     live = LiveReading(plan, "dense", PAGE_SIZE)
     told = live.of_step(step(1, None))
