@@ -144,8 +144,10 @@ class StaticSteps:
         self._attention = attention
         self._traced = traced
         quest, page_size = attention.quest, cache.pool.page_size
-        self._read_shapes = {each: read_shape(replace(quest, attention=each), page_size) for each in ("dense", "quest")}
-        self._budget = page_budget(self._read_shapes["quest"], page_size)
+        kinds = ("dense", "quest") if quest.selects else ("dense",)
+        self._read_shapes = {each: read_shape(replace(quest, attention=each), page_size) for each in kinds}
+        # Only steps that select ask for it.
+        self._budget = page_budget(self._read_shapes["quest"], page_size) if quest.selects else None
         self._sampler = sampler
         self._token_ids: list[int] = []  # the answer's, as far as they have reached the host
         self._in_flight: deque[_InFlightStep] = deque()  # launched, not finished

@@ -168,16 +168,16 @@ class DecodeAttention:
         self._budget = page_budget(quest, layout.page_size) if quest.selects else None
 
     def attention_for(self, pages: int, table_pages: int) -> Literal["dense", "quest"]:
-        """What "auto" is for a step over a sequence of `pages` pages; any other setting is what it says.
+        """What a step over a sequence of `pages` pages is; "auto" depends on their number.
 
         Args:
             pages: of the sequence.
             table_pages: of the page table, all of which are ranked; no fewer.
         """
-        if self.quest.attention != "auto":
-            return self.quest.attention
-        if self._budget.reads_all(pages):
+        if self._budget is None or self.quest.attention == "auto" and self._budget.reads_all(pages):
             return "dense"
+        if self.quest.attention == "quest":
+            return "quest"
         layout, budget_pages = self._layout, self._budget.pages
         summary_bytes = layout.kv_heads * scored_bytes(layout, pages, budget_pages)
         read = LayerBytes(dense_bytes(layout, pages), dense_bytes(layout, budget_pages), summary_bytes)

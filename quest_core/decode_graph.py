@@ -54,9 +54,9 @@ def read_shape(quest: QuestConfig, page_size: int) -> QuestConfig:
     Raises:
         ValueError: if the budget cannot hold the pages that are always read.
     """
-    budget_pages = quest.budget_pages(page_size)
     if quest.attention != "quest":
         return QuestConfig(attention="dense")
+    budget_pages = quest.budget_pages(page_size)
     return QuestConfig("quest", budget_pages * page_size, quest.dense_layers, quest.sink_pages, quest.recent_pages)
 
 

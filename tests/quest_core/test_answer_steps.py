@@ -189,6 +189,14 @@ def test_reading_all_gives_way_to_choosing_within_an_answer(answer, monkeypatch)
         torch.testing.assert_close(finished[2].logits, expected.logits, rtol=1e-4, atol=1e-4)
 
 
+def test_exact_is_dense_where_nothing_can_be_drafted(answer):
+    """As on a GPU; a budget is not looked at then."""
+    dense = drawn((made := answer()).eager(QuestConfig(attention="dense")), made.logits, 5)
+    for attention in ("dense", "exact"):
+        steps = (made := answer()).static(QuestConfig(attention=attention, token_budget=16))
+        assert drawn(steps, made.logits, 5) == dense
+
+
 def test_a_full_pool_changes_nothing(tiny_engine, prompt):
     pool = PagePool(tiny_engine.pool.layout, tiny_engine.model_config.num_layers, 2, torch.device("cpu"))
     cache = SequenceCache(pool, 640)

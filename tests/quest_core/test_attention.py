@@ -62,12 +62,13 @@ def test_mean_is_the_mean_of_estimated_attention():
     ("quest", "layer", "pages", "budget"),
     [
         (QuestConfig(attention="dense"), 2, 1000, None),
+        (QuestConfig(attention="exact"), 2, 1000, None),
         (QuestConfig(token_budget=100, dense_layers=2), 1, 1000, None),
         (QuestConfig(token_budget=100, dense_layers=2), 2, 6, None),
         (QuestConfig(token_budget=100, dense_layers=2), 2, 7, PageBudget(6, 1, 1)),
         (QuestConfig(token_budget=100, sink_pages=0, recent_pages=2), 0, 7, PageBudget(6, 0, 2)),
     ],
-    ids=["dense", "a dense layer", "within the budget", "beyond it", "the first layer"],
+    ids=["dense", "exact", "a dense layer", "within the budget", "beyond it", "the first layer"],
 )
 def test_where_pages_are_selected(quest, layer, pages, budget):
     attention = DecodeAttention(quest, layout_of("mean"), MODEL.num_layers, MODEL.softmax_scale, kernels.cpu, COSTS)

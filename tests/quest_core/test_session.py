@@ -8,10 +8,11 @@ from quest_core.config import QuestConfig, SamplingConfig
 
 DENSE = QuestConfig(attention="dense")
 QUEST = QuestConfig(token_budget=96, dense_layers=2)
-BOTH = pytest.mark.parametrize("quest", [DENSE, QUEST], ids=["dense", "quest"])
+EXACT = QuestConfig("exact", token_budget=96, dense_layers=2)
+EVERY = pytest.mark.parametrize("quest", [DENSE, QUEST, EXACT], ids=["dense", "quest", "exact"])
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("cut", [1, 63, 64, 65, 200])
 def test_truncating_equals_a_fresh_prefill(new_session, generate, prompt, quest, cut):
     sampling = SamplingConfig(max_new_tokens=12)
@@ -21,7 +22,7 @@ def test_truncating_equals_a_fresh_prefill(new_session, generate, prompt, quest,
     assert generate(session, short, quest, sampling) == generate(new_session(), short, quest, sampling)
 
 
-@BOTH
+@EVERY
 @pytest.mark.parametrize("length", [160, 167])
 def test_forks_do_not_disturb_each_other(new_session, never, prompt, quest, length):
     sampling = SamplingConfig(max_new_tokens=40)
@@ -159,7 +160,7 @@ def test_a_seed_repeats_and_another_differs(new_session, generate, prompt):
 
 
 
-@BOTH
+@EVERY
 def test_scoring_equals_prefill_where_attention_is_exact(new_session, never, prompt, quest):
     """The log-probabilities of fed tokens against those of ever longer prefills."""
     if quest is QUEST:
