@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils, config
+from numba.core import cgutils
 from numba.extending import intrinsic
 
 from kernels.cpu_tools.vectors import (
+    HAS_512_BIT_REGISTERS,
     KINDS,
     LANES,
     broadcast,
@@ -34,15 +35,8 @@ PAGES_AHEAD, LINE_BYTES = 4, 64
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
-def _has_512_bit_registers() -> bool:
-    """Whether Numba compiles for a processor with 32 registers that hold TILE_LANES each."""
-    if config.CPU_NAME is None and config.CPU_FEATURES is None:
-        return bool(binding.get_host_cpu_features().get("avx512f"))
-    return "+avx512f" in (config.CPU_FEATURES or "")
-
-
 # Of a tile, so that its sums, 16 vectors or 4, leave room for what is multiplied. Page sizes are multiples of them.
-TILE_TOKENS, TILE_BLOCKS = (4, 4) if _has_512_bit_registers() else (1, 1)
+TILE_TOKENS, TILE_BLOCKS = (4, 4) if HAS_512_BIT_REGISTERS else (1, 1)
 
 
 class PageRun(NamedTuple):

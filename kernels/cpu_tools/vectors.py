@@ -74,7 +74,18 @@ def _has_float16_conversions() -> bool:
     return "+f16c" in (config.CPU_FEATURES or "")
 
 
-HAS_FLOAT16_CONVERSIONS = _has_float16_conversions()
+def _has_512_bit_registers() -> bool:
+    """Whether Numba compiles for a processor that has 32 registers of 16 float32."""
+    if config.CPU_NAME is None and config.CPU_FEATURES is None:
+        return bool(binding.get_host_cpu_features().get("avx512f"))
+    return "+avx512f" in (config.CPU_FEATURES or "")
+
+
+HAS_FLOAT16_CONVERSIONS, HAS_512_BIT_REGISTERS = _has_float16_conversions(), _has_512_bit_registers()
+# A packed row's runs, four words each, that are multiplied at once where groups have 32 channels: what one register
+# holds. Of them a row has whole blocks of eight groups; what is left is multiplied STEP_RUNS at once.
+STEP_RUNS = 2
+BLOCK_STEP_RUNS = 4 if HAS_512_BIT_REGISTERS else STEP_RUNS
 
 
 def _widen_float16(builder, halves, lanes):
@@ -461,25 +472,25 @@ def copy_elements(typingctx, source_dtype, source, target_dtype, target, count):
 def make_packed_dots(bits: int, scale_kind: int, rows: int):
     """Function (words, scales, minimums, shape, inputs, stride, products, product_stride): a matrix row times inputs.
 
-    It takes two runs of a row (see `PackedMatrix`) at a time, eight words: a field is masked where it is and converted,
-    which makes it too large by a power of two; inputs are scaled down by as much. Scales and minimums are of
-    `scale_kind`. `shape` is (runs, groups, group_shift, sums): of the row, the base-2 logarithm of the runs of a group,
-    and where in a row of inputs their sums by group begin. Row r of the inputs begins `r * stride` elements from
-    `inputs`, float32 [runs / 2, fields, 8] and the sums, as `order_inputs` makes them; its product is written to
+    It takes two runs of a row (see `PackedMatrix`) at a time, eight words, or BLOCK_STEP_RUNS: a field is masked where
+    it is and converted, which makes it too large by a power of two; inputs are scaled down by as much. Scales and
+    minimums are of `scale_kind`. `shape` is (runs, block_end, groups, group_shift, sums): of the row, how many of them
+    are in blocks of eight groups of 32 channels, the base-2 logarithm of the runs of a group, and where in a row of
+    inputs their sums by group begin. Row r of the inputs begins `r * stride` elements from `inputs`, float32
+    [runs / 2, fields, 8] and the sums, as `order_inputs` makes them; its product is written to
     `products + r * product_stride`. With an odd number of runs, the last one is taken alone. A row's product has the
-    same bits whatever the number of rows.
+    same bits whatever the number of rows, or of runs that are taken at once.
     """
     fields = 32 // bits
-    step_runs = 2
-    step_groups = 2 if bits == 4 else 1  # of the usual groups of 32 channels
+    step_groups = 2 if bits == 4 else 1  # of 32 channels, in STEP_RUNS
     usual_shift = 0 if bits == 4 else 1
-    block_runs = step_runs * LANES // step_groups
+    steps = BLOCK_STEP_RUNS // STEP_RUNS
 
     @intrinsic
     def packed_dots(typingctx, words, scales, minimums, shape, inputs, stride, products, product_stride):
         def codegen(context, builder, signature, arguments):
             words, scales, minimums, shape, inputs, stride, products, product_stride = arguments
-            runs, groups, group_shift, sums = cgutils.unpack_tuple(builder, shape)
+            runs, block_end, groups, group_shift, sums = cgutils.unpack_tuple(builder, shape)
             row_starts = [builder.mul(stride, _i64(row)) for row in range(rows)]
             cells = [cgutils.alloca_once(builder, _vector(_f32, LANES)) for _ in range(2 * rows)]
             totals, offsets = cells[:rows], cells[rows:]
@@ -497,7 +508,8 @@ def make_packed_dots(bits: int, scale_kind: int, rows: int):
                     else:
                         value = builder.and_(row_words, splat(_i32, lanes, ((1 << bits) - 1) << bits * field))
                     value = builder.sitofp(value, _vector(_f32, lanes))
-                    of_field = builder.add(first_input, _i64(field * LANES))
+                    # A single run stands beside a gap.
+                    of_field = builder.add(first_input, _i64(field * max(lanes, LANES)))
                     for start, chains in zip(row_starts, parts, strict=True):
                         operand = load(builder, inputs, _f32, lanes, builder.add(of_field, start))
                         part = chains[field % 2]
@@ -512,17 +524,20 @@ def make_packed_dots(bits: int, scale_kind: int, rows: int):
                 for product, total in zip(of_rows, totals, strict=True):
                     builder.store(multiply_add(builder, product, scale, builder.load(total)), total)
 
-            # Of the usual groups, eight scales at once.
-            usual = builder.icmp_signed("==", group_shift, _i64(usual_shift))
-            block_end = builder.select(usual, builder.and_(runs, _i64(-block_runs)), _i64(0))
-            with cgutils.for_range_slice(builder, _i64(0), block_end, _i64(block_runs)) as (run, _):
+            # Of a block, eight scales at once.
+            with cgutils.for_range_slice(builder, _i64(0), block_end, _i64(LANES << usual_shift)) as (run, _):
                 first_group = builder.lshr(run, _i64(usual_shift))
                 wide = load_widened(builder, scale_kind, scales, LANES, first_group)
-                for step in range(LANES // step_groups):
-                    order = [step * step_groups + lane * step_groups // LANES for lane in range(LANES)]
-                    add(multiply(builder.add(run, _i64(step * step_runs)), LANES), _shuffle(builder, wide, order))
-            pairs_end = builder.and_(runs, _i64(-2))
-            with cgutils.for_range_slice(builder, block_end, pairs_end, _i64(step_runs)) as (run, _):
+                for first_step in range(0, LANES // step_groups, steps):
+                    of_rows = multiply(builder.add(run, _i64(first_step * STEP_RUNS)), steps * LANES)
+                    for step in range(steps):
+                        part = [step * LANES + lane for lane in range(LANES)]
+                        of_step = of_rows if steps == 1 else [_shuffle(builder, product, part) for product in of_rows]
+                        group = (first_step + step) * step_groups
+                        order = [group + lane * step_groups // LANES for lane in range(LANES)]
+                        add(of_step, _shuffle(builder, wide, order))
+            pairs_end = builder.and_(runs, _i64(-STEP_RUNS))
+            with cgutils.for_range_slice(builder, block_end, pairs_end, _i64(STEP_RUNS)) as (run, _):
                 wide = ir.Constant(ir.VectorType(_f32, 2), ir.Undefined)
                 for lane in range(2):
                     group = builder.lshr(builder.add(run, _i64(lane)), group_shift)

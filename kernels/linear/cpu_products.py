@@ -13,9 +13,11 @@ from kernels.contract import Matrix, PackedMatrix
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.vectors import (
     BFLOAT16,
+    BLOCK_STEP_RUNS,
     FLOAT16,
     FLOAT32,
     LANES,
+    STEP_RUNS,
     address_of,
     load_float,
     make_dots,
@@ -117,9 +119,10 @@ def order_inputs(matrix, hidden, inputs):
     shrink = np.float32(1.0) / np.float32(1 << matrix[KIND])
     length = len(hidden)
     inputs[:] = 0.0
-    channel = 0
+    channel, block_end = 0, _block_end(matrix)
     for run in range(matrix[ROW_BYTES] // RUN_BYTES):
-        target = run // 2 * fields * LANES + run % 2 * 4
+        at_once = BLOCK_STEP_RUNS if run < block_end else STEP_RUNS
+        target = (run // at_once * at_once * fields + run % at_once) * 4
         weight = np.float32(1.0)
         for field in range(fields):
             # The highest field of a word is shifted down instead of masked.
@@ -128,7 +131,7 @@ def order_inputs(matrix, hidden, inputs):
             for word in range(min(4, length - channel)):
                 inputs[target + word] = hidden[channel + word] * weight
             channel += 4
-            target += LANES
+            target += at_once * 4
             weight *= shrink
     sums_start, group_channels = _sums_start(matrix), matrix[GROUP_CHANNELS]
     for group in range(matrix[GROUPS]):
@@ -136,6 +139,15 @@ def order_inputs(matrix, hidden, inputs):
         for channel in range(group * group_channels, min((group + 1) * group_channels, length)):
             total += hidden[channel]
         inputs[sums_start + group] = total
+
+
+@compiled
+def _block_end(matrix):
+    """How many of a row's runs are in blocks of eight groups of 32 channels; see `make_packed_dots`."""
+    if (matrix[KIND] != PACKED_4 and matrix[KIND] != PACKED_8) or matrix[GROUP_CHANNELS] != 32:
+        return 0
+    block_runs = 8 * 32 * matrix[KIND] // (8 * RUN_BYTES)
+    return matrix[ROW_BYTES] // RUN_BYTES // block_runs * block_runs
 
 
 @compiled
@@ -156,26 +168,30 @@ def multiply_rows(matrix, first, end, inputs, out):
         inputs: float32 [rows, ...], each as `order_inputs` wrote it.
         out: float32 [rows, end - first]; the last dimension contiguous.
     """
+    # Below, no array is passed on: for each channel that would count references, on which the threads' caches meet.
+    kind, wide = matrix[KIND], matrix[SCALE_BYTES] == 4
+    data, row_bytes, scales, minimums = matrix[DATA], matrix[ROW_BYTES], matrix[SCALES], matrix[MINIMUMS]
     channels, bias = matrix[IN_CHANNELS], matrix[BIAS]
-    shape = (matrix[ROW_BYTES] // RUN_BYTES, matrix[GROUPS], matrix[GROUP_SHIFT], _sums_start(matrix))
+    runs = matrix[ROW_BYTES] // RUN_BYTES
+    shape = (runs, _block_end(matrix), matrix[GROUPS], matrix[GROUP_SHIFT], _sums_start(matrix))
     scale_row_bytes = matrix[GROUPS] * matrix[SCALE_BYTES]
     rows, stride, out_stride = len(inputs), inputs.shape[1], out.strides[0] // 4
     input_address, out_address = address_of(inputs), address_of(out)
     for channel in range(first, end):
         addresses = (
-            matrix[DATA] + channel * matrix[ROW_BYTES],
-            matrix[SCALES] + channel * scale_row_bytes,
-            matrix[MINIMUMS] + channel * scale_row_bytes,
+            data + channel * row_bytes,
+            scales + channel * scale_row_bytes,
+            minimums + channel * scale_row_bytes,
         )
         product = out_address + (channel - first) * 4
         row = 0
         while row < rows:
             block, target = input_address + row * stride * 4, product + row * out_stride * 4
             if rows - row >= BLOCK_ROWS:
-                _multiply_block(matrix, addresses, shape, channels, block, stride, target, out_stride)
+                _multiply_block(kind, wide, addresses, shape, channels, block, stride, target, out_stride)
                 row += BLOCK_ROWS
             else:
-                _multiply_row(matrix, addresses, shape, channels, block, stride, target, out_stride)
+                _multiply_row(kind, wide, addresses, shape, channels, block, stride, target, out_stride)
                 row += 1
         if bias != 0:
             added = load_float(bias, channel)
@@ -184,10 +200,14 @@ def multiply_rows(matrix, first, end, inputs, out):
 
 
 @compiled
-def _multiply_row(matrix, addresses, shape, channels, inputs, stride, products, product_stride):
-    """One channel's product with one row of inputs; arguments as of `make_dots` and `make_packed_dots`."""
+def _multiply_row(kind, wide, addresses, shape, channels, inputs, stride, products, product_stride):
+    """One channel's product with one row of inputs; other arguments as of `make_dots` and `make_packed_dots`.
+
+    Args:
+        kind: of the weights; `wide` if their scales are float32.
+        addresses: of the channel's weights, scales and minimums.
+    """
     weights, scales, minimums = addresses
-    kind, wide = matrix[KIND], matrix[SCALE_BYTES] == 4
     if kind == PACKED_4 and not wide:
         _packed_dot_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
     elif kind == PACKED_8 and not wide:
@@ -205,10 +225,9 @@ def _multiply_row(matrix, addresses, shape, channels, inputs, stride, products, 
 
 
 @compiled
-def _multiply_block(matrix, addresses, shape, channels, inputs, stride, products, product_stride):
+def _multiply_block(kind, wide, addresses, shape, channels, inputs, stride, products, product_stride):
     """As `_multiply_row`, with BLOCK_ROWS rows."""
     weights, scales, minimums = addresses
-    kind, wide = matrix[KIND], matrix[SCALE_BYTES] == 4
     if kind == PACKED_4 and not wide:
         _packed_dots_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
     elif kind == PACKED_8 and not wide:
