@@ -324,6 +324,7 @@ class WholeStep(Protocol):
         budget: PageBudget | None,
         scale: float,
         dense_layers: int = 0,
+        pages: SelectedPages | None = None,
     ) -> StepOutcome: ...
 
     def with_rope(self, rope: RopeTables) -> WholeStep: ...

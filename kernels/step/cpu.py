@@ -131,6 +131,7 @@ class WholeStep:
         budget: PageBudget | None,
         scale: float,
         dense_layers: int = 0,
+        pages: SelectedPages | None = None,
     ) -> StepOutcome:
         """As `kernels.reference.NaiveWholeStep.__call__`.
 
@@ -144,13 +145,19 @@ class WholeStep:
             budget.check()
             if len(hidden) > 1:
                 raise ValueError(f"several tokens read every page, got a budget for {len(hidden)}")
+        if pages is not None:
+            # All kv heads read as many.
+            budget = PageBudget(int(pages.page_counts[0]), 0, 0)
         layers = len(self._layers)
         first_layer = layers if budget is None else min(dense_layers, layers)
         read = budget or PageBudget(0, 0, 0)
         arrays, view = cache_arrays(cache), sequence_arrays(sequence)
-        attention = StepAttention(arrays, view, read, np.float32(scale), first_layer)
+        attention = StepAttention(arrays, view, read, np.float32(scale), first_layer, pages is None)
         shape = self._shape(len(hidden), cache, attention)
-        page_ids = torch.empty((layers - first_layer, shape.kv_heads, attention.budget.pages), dtype=torch.int32)
+        if pages is None:
+            page_ids = torch.empty((layers - first_layer, shape.kv_heads, attention.budget.pages), dtype=torch.int32)
+        else:
+            page_ids = pages.page_ids
         missed_mass = torch.empty(page_ids.shape[:2])
         logits = torch.empty(len(hidden), int(self._weights.matrices[-1, OUT_CHANNELS]))
         results = page_ids.numpy(), missed_mass.numpy(), logits.numpy()
@@ -158,6 +165,8 @@ class WholeStep:
         self._threads.run(_run_layers, self._weights, attention, shape, shared, self._input_length)
         if first_layer == layers:
             return StepOutcome(logits, None, first_layer)
+        if pages is not None:
+            return StepOutcome(logits, pages, first_layer)
         page_counts = torch.full((shape.kv_heads,), min(budget.pages, shape.pages), dtype=torch.int32)
         has_mass = cache.layout.summary.scores_are_logits
         selected = SelectedPages(page_ids, page_counts, missed_mass if has_mass else None)

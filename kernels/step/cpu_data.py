@@ -45,6 +45,7 @@ class StepAttention(NamedTuple):
         budget: of the layers that select.
         scale: float32, of the logits.
         dense_layers: the first layers, which read every page.
+        selects: whether the other layers score and select pages; otherwise they read those that `StepShared` lists.
     """
 
     cache: CacheArrays
@@ -52,6 +53,7 @@ class StepAttention(NamedTuple):
     budget: PageBudget
     scale: np.float32
     dense_layers: int
+    selects: bool
 
 
 class StepShape(NamedTuple):
@@ -82,7 +84,7 @@ class StepShared(NamedTuple):
         partials: [kv_heads, splits, ...] of the layer's attention, for each row and query head of a group.
         scores: [kv_heads, score_rows, pages]; if they are logits, their exponentials over a chunk's maximum.
         chunk_maxima, chunk_totals: [kv_heads, score_rows, chunks], of these exponentials.
-        page_ids: int32 [selecting layers, kv_heads, budget], a result.
+        page_ids: int32 [selecting layers, kv_heads, budget], a result, or what is to be read.
         missed_mass: [selecting layers, kv_heads], a result.
         logits: [rows, vocab_size], the result.
     """

@@ -92,7 +92,7 @@ def append_and_score(weights, layer, attention, shape, shared, workspace):
     progress, phase = shared.progress, layer * PHASES + SCORE_PHASE
     sequence, cache = attention.sequence, layer_of(attention.cache, layer)
     group = shape.query_heads // shape.kv_heads
-    sparse = layer >= attention.dense_layers
+    sparse = attention.selects and layer >= attention.dense_layers
     items = shape.chunks if sparse else 1
     ready = False
     item = claim(progress, phase)
@@ -163,7 +163,7 @@ def _exponentiate_chunk(chunk, first, end, shared):
 
 @inlined
 def select_and_attend(weights, layer, attention, shape, shared, workspace, has_queries):
-    """Select for each kv head, then attend to the splits of each; those of a head wait for its selection.
+    """Select for each kv head, if its pages are not listed; then attend to the splits of each, which wait for that.
 
     Args:
         has_queries: what `append_and_score` returned.
@@ -175,7 +175,7 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
     sparse = selected >= 0
     count, splits = _count_pages_read(layer, attention, shape)
     split_pages = SPLIT_TOKENS // shape.page_size
-    selections = shape.kv_heads if sparse else 0
+    selections = shape.kv_heads if sparse and attention.selects else 0
     items = selections + shape.kv_heads * splits
     partials, every_page = shared.partials, np.empty(0, np.int32)
     item = claim(progress, phase)
@@ -193,7 +193,8 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
             head, index = (item - selections) // splits, (item - selections) % splits
             page_ids = every_page
             if sparse:
-                wait(progress, first_selection + head, 1)
+                if attention.selects:
+                    wait(progress, first_selection + head, 1)
                 page_ids = shared.page_ids[selected, head]
             split = Split(page_ids, index * split_pages, min((index + 1) * split_pages, count), head)
             partial = PartialSoftmax(

@@ -7,7 +7,11 @@ from collections.abc import Sequence
 import torch
 
 from kernels.append.reference import naive_rotate_and_append
-from kernels.attend.reference import naive_choose_and_attend, naive_dense_decode_attention
+from kernels.attend.reference import (
+    naive_choose_and_attend,
+    naive_dense_decode_attention,
+    naive_sparse_decode_attention,
+)
 from kernels.contract import (
     LayerCache,
     LayerDecodeWeights,
@@ -54,6 +58,7 @@ class NaiveWholeStep:
         budget: PageBudget | None,
         scale: float,
         dense_layers: int = 0,
+        pages: SelectedPages | None = None,
     ) -> StepOutcome:
         """Run the last tokens of a sequence, each as if it were the last, and write their keys and values to the pages.
 
@@ -64,9 +69,11 @@ class NaiveWholeStep:
             budget: of the layers that select, for a single token; None where all layers read every page.
             scale: of the attention's logits.
             dense_layers: the first layers, which read every page.
+            pages: what the other layers read, with layers as in `StepOutcome`, and as many pages for each kv head;
+                takes the place of what they would select by the budget. None lets them select.
         """
         residual = hidden.float().clone()
-        first_layer = len(self._layers) if budget is None else dense_layers
+        first_layer = len(self._layers) if budget is None and pages is None else dense_layers
         selections = []
         for index, layer in enumerate(self._layers):
             own = cache.layer(index)
@@ -78,6 +85,9 @@ class NaiveWholeStep:
                 query = naive_rotate_and_append(projected[row : row + 1], norms, self._rope, own, up_to_row)
                 if index < first_layer:
                     attended = naive_dense_decode_attention(query, own, up_to_row, scale)
+                elif pages is not None:
+                    of_layer = SelectedPages(pages.page_ids[index - first_layer], pages.page_counts)
+                    attended = naive_sparse_decode_attention(query, own, up_to_row, of_layer, scale)
                 else:
                     attended, selected = naive_choose_and_attend(query, own, up_to_row, budget, scale)
                     selections.append(selected)
@@ -86,7 +96,7 @@ class NaiveWholeStep:
             gated = naive_norm_swiglu(residual, layer.mlp_norm, self._epsilon, layer.gate_up)
             naive_linear_add(gated, layer.down, residual)
         logits = naive_norm_linear(residual, self._final_norm, self._epsilon, self._head).float()
-        return StepOutcome(logits, _stack(selections), first_layer)
+        return StepOutcome(logits, _stack(selections) if pages is None else pages, first_layer)
 
 
 def _stack(selections: Sequence[SelectedPages]) -> SelectedPages | None:

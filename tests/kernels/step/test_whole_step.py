@@ -196,6 +196,27 @@ def test_several_tokens_get_the_bits_that_they_get_alone(tokens, rows, weights):
         assert torch.equal(tensor, other)
 
 
+@pytest.mark.parametrize("dense_layers", [0, 1])
+def test_pages_that_are_listed(assert_close, dense_layers):
+    """As when they are selected, if they are the same; others give something else."""
+    cache, sequence = make_cache(301, 64, 4, torch.float32, "mean", True)
+    layers, budget = make_layers(8, 3, 64), PageBudget(20, 1, 1)
+    head, angles = draw_matrix(8, VOCABULARY, HIDDEN, 7), draw(301, 32)
+    arguments = (layers, torch.ones(HIDDEN), head, EPSILON, RopeTables(angles.cos(), angles.sin()))
+    steps = kernels.cpu.WholeStep(*arguments), NaiveWholeStep(*arguments)
+    selecting = steps[0](draw(1, HIDDEN), cache, sequence, budget, SCALE, dense_layers)
+    listed, naive = (
+        step(draw(1, HIDDEN), cache, sequence, None, SCALE, dense_layers, selecting.selected) for step in steps
+    )
+    assert torch.equal(listed.logits, selecting.logits)
+    assert_close(naive.logits, selecting.logits, 1e-5)
+    fewer = selecting.selected._replace(page_counts=torch.full((KV_HEADS,), 7, dtype=torch.int32))
+    listed, naive = (step(draw(1, HIDDEN), cache, sequence, None, SCALE, dense_layers, fewer) for step in steps)
+    assert not torch.equal(listed.logits, selecting.logits)
+    assert_close(naive.logits, listed.logits, 1e-5)
+    steps[0].close()
+
+
 def test_several_tokens_read_every_page():
     cache, sequence = make_cache(20, 16, 4, torch.float32, "mean", True)
     with pytest.raises(ValueError, match="several tokens read every page"):
