@@ -190,6 +190,10 @@ class DecodeAttention:
             return None
         return self._budget
 
+    def listed_pages(self, sequence: SequenceView) -> SelectedPages | None:
+        """What a whole step reads in the layers with a budget, see `WholeStep`; None if they are to select."""
+        return None
+
     def __call__(self, layer: int, query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> torch.Tensor:
         """Attend with one token, whose key and value are in the cache.
 

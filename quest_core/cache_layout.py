@@ -58,11 +58,6 @@ def scored_bytes(layout: CacheLayout, num_pages: int, budget_pages: int) -> int:
     return scored_summaries(layout.summary_levels, num_pages, budget_pages) * summary_bytes
 
 
-def selecting_bytes(layout: CacheLayout, num_pages: int, budget_pages: int) -> int:
-    """Bytes that one layer reads to select among so many pages, and to attend to the selected."""
-    return dense_bytes(layout, budget_pages) + layout.kv_heads * scored_bytes(layout, num_pages, budget_pages)
-
-
 def _bytes(layout: CacheLayout, *names: str) -> int:
     """Of these tensors of a page, as far as there are such."""
     specs = layout.specs(1)

@@ -125,7 +125,8 @@ class Decoder:
         if self._whole_step is not None and isinstance(attention, DecodeAttention):
             dense_layers = attention.dense_layers
             budget = attention.budget_for(dense_layers, sequence)
-            outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers)
+            pages = attention.listed_pages(sequence)
+            outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers, pages)
             attention.note(outcome)
             return outcome.logits[0]
         for index, layer in enumerate(self._decode_weights.layers):

@@ -8,6 +8,7 @@ answer's own. Knows nothing of models or caches.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -69,13 +70,13 @@ class FinishedRound:
     Args:
         confidences: of each draft, the draft's own probability of its likeliest token.
         accepted: how many of the first drafts were.
-        draft_s: seconds that drafting took.
+        draft_s: seconds that each draft took.
         verify_s: seconds of the dense pass.
     """
 
     confidences: Sequence[float]
     accepted: int
-    draft_s: float
+    draft_s: Sequence[float]
     verify_s: float
 
 
@@ -83,7 +84,7 @@ class DraftLength:
     """Decides, draft by draft, for one answer."""
 
     def __init__(self) -> None:
-        self._draft_s = RunningMean()
+        self._first_s, self._next_s = RunningMean(), RunningMean()  # of the first draft, which selects, and the others
         self._dense_s = RunningMean()  # of a pass over one token
         self._row_s = RunningMean()  # of each token more in a pass
         self._round_s, self._round_tokens = RunningMean(), RunningMean()
@@ -99,12 +100,19 @@ class DraftLength:
         """
         if len(confidences) == MOST_DRAFTS or self._dense_s.value is None:
             return False
-        if self._draft_s.value is None or self._steps_to_trial < 0:
+        if self._next_s.value is None or self._steps_to_trial < 0:
             return len(confidences) < TRIAL_DRAFTS
-        expected_tokens = self._any.fraction
-        for confidence in confidences:
-            expected_tokens *= self._of(confidence).fraction
-        return expected_tokens > (self._draft_s.value + self._row_s.value) * self._tokens_per_s()
+        token_s = 1 / self._tokens_per_s()
+        reached = math.prod(self._of(confidence).fraction for confidence in confidences)
+        gained_s = 0.0
+        # The first draft may be worth its time only by those that follow.
+        for drafted in range(len(confidences), MOST_DRAFTS):
+            reached *= self._any.fraction
+            draft_s = self._next_s.value if drafted else self._first_s.value
+            gained_s += reached * token_s - draft_s - self._row_s.value
+            if gained_s > 0.0:
+                return True
+        return False
 
     def _tokens_per_s(self) -> float:
         """The answer's rate, or that of dense steps, if that is higher."""
@@ -118,9 +126,12 @@ class DraftLength:
         if not drafted:
             self._dense_s.add(finished.verify_s)
             return
-        self._draft_s.add(finished.draft_s / drafted)
+        first_s, *next_s = finished.draft_s
+        self._first_s.add(first_s)
+        for draft_s in next_s:
+            self._next_s.add(draft_s)
         self._row_s.add(max(0.0, finished.verify_s - self._dense_s.value) / drafted)
-        self._round_s.add(finished.draft_s + finished.verify_s)
+        self._round_s.add(sum(finished.draft_s) + finished.verify_s)
         self._round_tokens.add(finished.accepted + 1)
         # Whether drafts after the first refused one would have been right is not known.
         for index, confidence in enumerate(finished.confidences[: finished.accepted + 1]):

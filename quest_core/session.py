@@ -15,10 +15,11 @@ from dataclasses import replace
 import torch
 
 from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
-from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention
+from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention, QuestMethod
 from quest_core.cache_layout import dense_bytes
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decode_graph import table_pages_for
+from quest_core.draft_attention import DraftAttention
 from quest_core.jobs import Cancellation
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.prefill import Prefill
@@ -315,8 +316,8 @@ class Session:
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, attention, traced, sampler)
-        if quest.attention == "exact" and decoder.can_verify and isinstance(attention, DecodeAttention):
-            drafting = self._method.begin_answer(replace(quest, attention="quest"))
+        if quest.attention == "exact" and decoder.can_verify and isinstance(self._method, QuestMethod):
+            drafting = DraftAttention(self._method, replace(quest, attention="quest"))
             return SpeculativeSteps(decoder, self.cache, drafting, sampler, self.max_tokens)
         return EagerSteps(decoder, self.cache, attention, traced, sampler)
 

@@ -18,9 +18,9 @@ import torch
 
 from kernels.contract import PageBudget
 from quest_core.answer_steps import FinishedStep, RoundShare, append_token
-from quest_core.attention import DecodeAttention
-from quest_core.cache_layout import dense_bytes, selecting_bytes
+from quest_core.cache_layout import dense_bytes, scored_bytes
 from quest_core.decoder import Decoder
+from quest_core.draft_attention import DraftAttention
 from quest_core.draft_length import DraftLength, FinishedRound
 from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
 from quest_core.sampling import Sampler
@@ -45,7 +45,7 @@ class SpeculativeSteps:
     launched = 0
 
     def __init__(
-        self, decoder: Decoder, cache: SequenceCache, drafting: DecodeAttention, sampler: Sampler, max_tokens: int
+        self, decoder: Decoder, cache: SequenceCache, drafting: DraftAttention, sampler: Sampler, max_tokens: int
     ) -> None:
         self._decoder = decoder
         self._cache = cache
@@ -87,51 +87,55 @@ class SpeculativeSteps:
 
     def _run_round(self) -> None:
         start = time.perf_counter()
-        drafts, confidences = self._draft()
+        drafts, confidences, draft_s = self._draft()
         drafted = time.perf_counter()
         try:
             self._cache.reserve(1 + len(drafts))
         except PoolExhausted:
-            drafts, confidences = [], []
+            drafts, confidences, draft_s = [], [], []
             self._cache.reserve(1)
         logits = self._verify([self._token_id, *drafts])
         # What follows is a part of any step; what is compared are steps and passes.
         verified = time.perf_counter()
         token_ids = self._draw(logits, drafts)
         accepted = len(token_ids) - 1
-        self._length.finish(FinishedRound(confidences, accepted, drafted - start, verified - drafted))
+        self._length.finish(FinishedRound(confidences, accepted, draft_s, verified - drafted))
         bytes_read = self._bytes_read(len(drafts)) // len(token_ids)
         step_s = (time.perf_counter() - start) / len(token_ids)
         for row, token_id in enumerate(token_ids):
             counts = (len(drafts), accepted) if row == 0 else (0, 0)
             self._verified.append(FinishedStep(token_id, logits[row], None, RoundShare(step_s, bytes_read, *counts)))
 
-    def _draft(self) -> tuple[list[int], list[float]]:
-        """Draft tokens, of which the cache counts none afterwards; their confidences are what `DraftLength` says."""
+    def _draft(self) -> tuple[list[int], list[float], list[float]]:
+        """Draft tokens, of which the cache counts none afterwards; with their confidences and seconds."""
         cache, sampler, config = self._cache, self._sampler.fork(), self._sampler.config
         length_tokens, token_id = cache.length_tokens, self._token_id
         # The round brings one token more than are drafted.
         most = min(config.max_new_tokens - self._drawn_tokens, self._max_tokens - length_tokens) - 1
         drafts: list[int] = []
         confidences: list[float] = []
+        draft_s: list[float] = []
         if self._budget() is None:  # a draft would read what a dense step reads
-            return drafts, confidences
+            return drafts, confidences, draft_s
+        self._drafting.begin_round()
         try:
             while (
                 len(drafts) < most
                 and token_id not in config.stop_token_ids
                 and self._length.wants_another(confidences)
             ):
+                start = time.perf_counter()
                 fed = torch.tensor([token_id], device=self._decoder.device)
                 logits = append_token(self._decoder, cache, fed, self._drafting)
                 token_id = sampler.read(sampler.draw(logits))
                 drafts.append(token_id)
                 confidences.append(float((logits.max() - logits.logsumexp(dim=0)).exp()))
+                draft_s.append(time.perf_counter() - start)
         except PoolExhausted:
             pass  # fewer are drafted
         finally:
             cache.truncate(length_tokens)
-        return drafts, confidences
+        return drafts, confidences, draft_s
 
     def _verify(self, token_ids: list[int]) -> torch.Tensor:
         """Append tokens, without counting them, and tell the logits after each."""
@@ -163,6 +167,9 @@ class SpeculativeSteps:
         layers, dense_layers = len(pool.layers), min(self._drafting.dense_layers, len(pool.layers))
         dense, bytes_read = dense_bytes(pool.layout, pages), 0
         if drafts:
-            selecting = selecting_bytes(pool.layout, pages, self._budget().pages)
-            bytes_read = drafts * (dense_layers * dense + (layers - dense_layers) * selecting)
+            budget_pages = self._budget().pages
+            each = dense_layers * dense + (layers - dense_layers) * dense_bytes(pool.layout, budget_pages)
+            # The summaries are read once, by the first.
+            scored = pool.layout.kv_heads * scored_bytes(pool.layout, pages, budget_pages)
+            bytes_read = drafts * each + (layers - dense_layers) * scored
         return bytes_read + layers * dense

@@ -25,7 +25,7 @@ def play(acceptance, draft_s, row_s, rounds=400, dense_s=1.0, seed=0):
         while accepted < len(confidences) and chance.random() < confidences[accepted]:
             accepted += 1
         verify_s = dense_s + row_s * len(confidences)
-        length.finish(FinishedRound(confidences, accepted, draft_s * len(confidences), verify_s))
+        length.finish(FinishedRound(confidences, accepted, [draft_s] * len(confidences), verify_s))
         drafts_of_rounds.append(len(confidences))
         if 2 * number >= rounds:
             seconds += verify_s + draft_s * len(confidences)
@@ -64,6 +64,6 @@ def test_one_slow_round_changes_little():
         for length in (steady, slow):
             drafts = 0 if number == 0 else 4
             factor = 30 if length is slow and number == 40 else 1
-            length.finish(FinishedRound([0.95] * drafts, drafts, factor * 0.2 * drafts, 1.0 + 0.05 * drafts))
+            length.finish(FinishedRound([0.95] * drafts, drafts, [factor * 0.2] * drafts, 1.0 + 0.05 * drafts))
     for drafted in range(MOST_DRAFTS + 1):
         assert steady.wants_another([0.95] * drafted) == slow.wants_another([0.95] * drafted)

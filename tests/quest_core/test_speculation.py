@@ -9,7 +9,9 @@ import pytest
 import torch
 
 from quest_core import speculation
+from quest_core.answer_steps import append_token
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.draft_attention import DraftAttention
 from quest_core.engine import Cancellation
 from quest_core.paged_kv_cache import PagePool, PoolExhausted, SequenceCache
 from quest_core.sampling import Sampler
@@ -191,10 +193,9 @@ def test_a_full_pool_shortens_a_round(tiny_engine, prompt, lengths):
         cache = SequenceCache(PagePool(layout, layers, 12, torch.device("cpu")), 640)
         logits = tiny_engine.decoder.prefill(torch.tensor(prompt(160)), cache)
         sampler = Sampler(SamplingConfig(max_new_tokens=60), tiny_engine.model_config.vocab_size, torch.device("cpu"))
-        drafting = tiny_engine.quest_method.begin_answer(QuestConfig(token_budget=96))
         # Dense: nothing is ever drafted.
-        if attention == "dense":
-            drafting = tiny_engine.quest_method.begin_answer(DENSE)
+        quest = QuestConfig("quest" if attention == "exact" else "dense", token_budget=96)
+        drafting = DraftAttention(tiny_engine.quest_method, quest)
         steps = SpeculativeSteps(tiny_engine.decoder, cache, drafting, sampler, 640)
         drawn[attention] = [steps.begin(logits)]
         with pytest.raises(PoolExhausted):
@@ -204,14 +205,35 @@ def test_a_full_pool_shortens_a_round(tiny_engine, prompt, lengths):
     assert drawn["exact"] == drawn["dense"]
 
 
+def test_the_drafts_of_a_round_read_what_the_first_selects(tiny_engine, prompt):
+    """And the pages begun since: 158 tokens end in the tenth page, which the third draft leaves."""
+    cache = SequenceCache(tiny_engine.pool, 640)
+    tiny_engine.decoder.prefill(torch.tensor(prompt(158)), cache)
+    attention = DraftAttention(tiny_engine.quest_method, QuestConfig(token_budget=96, dense_layers=1))
+    assert attention.listed_pages(cache.view(1)) is None
+    listed = []
+    for token_id in range(5, 10):
+        append_token(tiny_engine.decoder, cache, torch.tensor([token_id]), attention)
+        page_ids, page_counts, _ = attention.listed_pages(cache.view(0))
+        assert page_ids.shape[:2] == (3, 3)
+        assert page_counts.tolist() == [6 if cache.length_tokens <= 160 else 7] * 3
+        listed.append(page_ids[:, :, : page_counts[0]].clone())
+    assert torch.equal(listed[0], listed[1])
+    assert torch.equal(listed[4], torch.cat((listed[0], torch.full((3, 3, 1), 10)), dim=2))
+    assert (listed[0][:, :, -1] == 9).all()
+    attention.begin_round()
+    assert attention.listed_pages(cache.view(1)) is None
+    cache.truncate(0)
+
+
 def test_bytes_of_a_round(new_session, decode, prompt, lengths):
     exact = decode(new_session(), prompt(200), EXACT, SamplingConfig(max_new_tokens=20))
     page_bytes = 16 * 2 * 8 * 4
     rounds = [step for step in exact[1:] if step.drafted]
     for step, (drafted, accepted) in zip(rounds, lengths[0].rounds, strict=False):
         pages = -(-(step.context_tokens + drafted) // 16)
-        each_draft = 4 * 3 * (6 * page_bytes + pages * (8 + 4))
-        assert step.kv_bytes_read == (4 * 3 * pages * page_bytes + drafted * each_draft) // (accepted + 1)
+        drafts = 4 * 3 * (drafted * 6 * page_bytes + pages * (8 + 4))
+        assert step.kv_bytes_read == (4 * 3 * pages * page_bytes + drafts) // (accepted + 1)
 
 
 def test_nothing_is_drafted_within_the_budget(new_session, decode, prompt, lengths):
