@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from kernels import reference
 from kernels.contract import PackedMatrix
+from kernels.linear.cpu_products import multiply
 from tests.kernels.cases import cases, product
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
@@ -74,6 +77,21 @@ def test_dequantize(ops, assert_close, in_channels, bits, dtype):
     matrix = draw_matrix(ops, bits, 32, in_channels, 49)
     expected = reference.naive_dequantize(matrix, in_channels, torch.float32)
     assert_close(ops.kernels.dequantize(matrix, in_channels, dtype), expected)
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(
+    ("in_channels", "group_size", "scale_dtype"),
+    [(80, 32, torch.float16), (576, 32, torch.float16), (1536, 32, torch.float32), (640, 64, torch.float16)],
+    ids=str,
+)
+def test_rows_on_the_cpu_get_the_bits_that_they_get_alone(assert_close, bits, in_channels, group_size, scale_dtype):
+    on_cpu = SimpleNamespace(device=torch.device("cpu"))
+    hidden = draw(on_cpu, torch.float32, 7, in_channels)
+    matrix = draw_matrix(on_cpu, bits, group_size, in_channels, 49, scale_dtype)
+    together = multiply(hidden, matrix)
+    assert_close(together, reference.naive_quantized_linear(hidden, matrix))
+    assert torch.equal(together, torch.cat([multiply(row.view(1, -1), matrix) for row in hidden]))
 
 
 @pytest.mark.parametrize("bits", [4, 8])

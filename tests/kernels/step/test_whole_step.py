@@ -177,12 +177,22 @@ def test_several_tokens(assert_close, tokens, rows, weights, page_size):
     assert_same_step(actual, expected, assert_close, 1e-5)
 
 
-@pytest.mark.parametrize("weights", [4, 8, torch.float32, torch.bfloat16, torch.float16], ids=str)
+@pytest.mark.parametrize(
+    ("weights", "head_dim", "dtype"),
+    [
+        (4, 64, torch.float16),
+        (8, 64, torch.float16),
+        (torch.float32, 64, torch.float16),
+        (torch.bfloat16, 80, torch.bfloat16),
+        (torch.float16, 128, torch.float32),
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize(("tokens", "rows"), [(6, 5), (258, 3), (1030, 8)])
-def test_several_tokens_get_the_bits_that_they_get_alone(tokens, rows, weights):
-    cache, sequence = make_cache(tokens, 64, 4, torch.float16, "mean", True)
-    layers, head = make_layers(weights, 3, 64), draw_matrix(weights, VOCABULARY, HIDDEN, 7)
-    angles, hidden = draw(tokens, 32), draw(rows, HIDDEN)
+def test_several_tokens_get_the_bits_that_they_get_alone(tokens, rows, weights, head_dim, dtype):
+    cache, sequence = make_cache(tokens, head_dim, 4, dtype, "mean", True)
+    layers, head = make_layers(weights, 3, head_dim), draw_matrix(weights, VOCABULARY, HIDDEN, 7)
+    angles, hidden = draw(tokens, head_dim // 2), draw(rows, HIDDEN)
     step = kernels.cpu.WholeStep(layers, torch.ones(HIDDEN), head, EPSILON, RopeTables(angles.cos(), angles.sin()))
     together, alone = (
         LayerCache(cache.layout, *(None if each is None else each.clone() for each in cache[1:])) for _ in range(2)
