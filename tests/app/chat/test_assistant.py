@@ -140,6 +140,19 @@ def test_report_has_exactly_the_documented_keys(assistant, reading):
     }  # fmt: skip
 
 
+def test_an_exact_answer_is_the_dense_one_and_counts_its_drafts(assistant, reading):
+    dense, report = (
+        list(assistant.ask(reading, "Who?", replace(OPTIONS, attention=attention), after_turn=0).follow())[-1].report
+        for attention in ("dense", "exact")
+    )
+    assert (report.answer, report.attention) == (dense.answer, "exact")
+    # The first round is a dense step, the second tries what drafts cost.
+    assert 0 <= report.accepted_tokens <= report.drafted_tokens and report.drafted_tokens > 0
+    told = report.to_json()
+    assert (told["drafted_tokens"], told["accepted_tokens"]) == (report.drafted_tokens, report.accepted_tokens)
+    assert "drafted_tokens" not in dense.to_json()
+
+
 def test_a_second_question_prefills_only_what_is_new(assistant, reading):
     first = answer(assistant, reading)[1]
     second = answer(assistant, reading, "And why?")[1]

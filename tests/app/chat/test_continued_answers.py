@@ -40,7 +40,7 @@ def long_book(tmp_path):
     return path
 
 
-@pytest.mark.parametrize("attention", ["quest", "dense"])
+@pytest.mark.parametrize("attention", ["quest", "dense", "exact"])
 def test_an_answer_in_pieces_is_the_one_that_a_greater_limit_gives(assistant, long_book, attention):
     options = replace(CUT, attention=attention)
     at_once = with_book(assistant, long_book)
