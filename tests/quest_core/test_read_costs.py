@@ -131,9 +131,9 @@ def test_along_a_context_it_changes_once(cache_layout, costs):
 def test_what_is_within_the_budget_is_read_whole_and_other_settings_are_what_they_say():
     free = ChoosingCosts(summary_factor=0.0)
     assert [choice(DEFAULT, tokens, 1024, free) for tokens in (1024, 1025)] == ["dense", "quest"]
-    for setting in ("dense", "quest"):
+    for setting, read in (("dense", "dense"), ("quest", "quest"), ("exact", "dense")):
         attention = DecodeAttention(QuestConfig(setting), DEFAULT, 1, 1.0, kernels.cpu, free)
-        assert [attention.attention_for(pages, 1024) for pages in (1, 1000)] == [setting, setting]
+        assert [attention.attention_for(pages, 1024) for pages in (1, 1000)] == [read, read]
 
 
 def test_a_tie_is_dense_because_that_is_exact():
