@@ -33,6 +33,8 @@ class ChoosingCosts(NamedTuple):
 MANY_PAGES = 8192
 # Besides the bytes, selecting on a GPU is launches that wait for each other, and passes over a head's pages.
 _GPU_COSTS = ChoosingCosts(step_bytes=18_000_000, page_bytes=9_200, further_page_bytes=5_000)
+# On the CPU tracing what was selected costs a step as much in a layer, whatever the shape.
+_CPU_STEP_BYTES = 350_000
 _CPU_SUMMARY_FACTOR = 3.0
 # On the CPU a selected token costs more than one of many in a row by what its memory does, which shows the more the
 # fewer query heads compute with it.
@@ -49,7 +51,7 @@ def costs_for(device_type: str, group: int) -> ChoosingCosts:
     if device_type == "cuda":
         return _GPU_COSTS
     selected_factor = _CPU_SELECTED_FACTOR + _CPU_SCATTERED_FACTOR / group
-    return ChoosingCosts(summary_factor=_CPU_SUMMARY_FACTOR, selected_factor=selected_factor)
+    return ChoosingCosts(_CPU_STEP_BYTES, summary_factor=_CPU_SUMMARY_FACTOR, selected_factor=selected_factor)
 
 
 class LayerBytes(NamedTuple):

@@ -61,11 +61,23 @@ GPU_LAYERS = [
     (BOUNDS_16, 8192, 1024, 25.0, 16.9),
     (BOUNDS_16, 8192, 2048, 25.0, 18.9),
 ]
-# Query heads for each kv head, and dense time over Quest's: of steps of the embedded model on two cores of an EPYC, and
-# of models that are hardly anything but attention on two of a Xeon, a median of rounds in turn.
+# Query heads for each kv head, and dense time over Quest's, of steps of the embedded model: on two cores of an EPYC,
+# the first two, and on two of a Xeon, a median of rounds in turn.
 CPU_STEPS = [
     (EMBEDDED, 3, 1024, 1024, 102 / 104),
     (EMBEDDED, 3, 8192, 1024, 85 / 40),
+    (EMBEDDED, 3, 1536, 1024, 0.959),
+    (EMBEDDED, 3, 1792, 1024, 0.967),
+    (EMBEDDED, 3, 2048, 1024, 0.961),
+    (EMBEDDED, 3, 2304, 1024, 0.971),
+    (EMBEDDED, 3, 2560, 1024, 1.070),
+    (EMBEDDED, 3, 3072, 1024, 1.159),
+    (EMBEDDED, 3, 16000, 1024, 2.147),
+    (EMBEDDED, 3, 1536, 256, 1.081),
+    (EMBEDDED, 3, 2048, 256, 1.113),
+]
+# On the Xeon, of models that are hardly anything but attention, without the trace of what is selected.
+CPU_UNTRACED_STEPS = [
     (EMBEDDED, 3, 1056, 1024, 0.821),
     (EMBEDDED, 3, 1280, 1024, 0.912),
     (EMBEDDED, 3, 1536, 1024, 0.930),
@@ -118,6 +130,12 @@ def test_no_measured_layer_on_a_gpu_takes_the_slower_way(cache_layout, tokens, b
 @pytest.mark.parametrize(("cache_layout", "group", "tokens", "budget", "dense_over_quest"), CPU_STEPS)
 def test_no_measured_step_on_a_cpu_takes_the_slower_way(cache_layout, group, tokens, budget, dense_over_quest):
     check_choice(choice(cache_layout, tokens, budget, costs_for("cpu", group)), dense_over_quest, 1.0)
+
+
+@pytest.mark.parametrize(("cache_layout", "group", "tokens", "budget", "dense_over_quest"), CPU_UNTRACED_STEPS)
+def test_no_measured_shape_on_a_cpu_takes_the_slower_way(cache_layout, group, tokens, budget, dense_over_quest):
+    costs = costs_for("cpu", group)._replace(step_bytes=0)
+    check_choice(choice(cache_layout, tokens, budget, costs), dense_over_quest, 1.0)
 
 
 @pytest.mark.parametrize("costs", [costs_for("cpu", 4), GPU_COSTS], ids=["cpu", "gpu"])
