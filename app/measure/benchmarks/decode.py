@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.logits_check import STRETCH_TOKENS, check_logits, check_rounding
+from app.measure.benchmarks.logits_check import STRETCH_TOKENS, STRETCHES, check_logits, check_rounding
 from app.measure.benchmarks.transformers_rival import load_transformers, run_prefill, time_steps_after
 from app.measure.machine import describe_machine
 from app.measure.sample_text import read_text_tokens
@@ -76,7 +76,7 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
     settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
     on_progress("checking ours against Transformers")
     rounding = check_rounding(engine, tokens)
-    rows, checks = [], [rounding.to_json()]
+    rows, checks = [], [rounding.to_json(STRETCH_TOKENS, STRETCHES)]
     session = engine.new_session()
     for context in contexts:
         on_progress(f"{context} tokens: prefill")
