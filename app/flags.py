@@ -187,15 +187,6 @@ SUMMARY_BITS = Flag(
     (8, 16),
     group="attention",
 )
-SUMMARY_LEVELS = Flag(
-    "summary-levels",
-    AppSettings.summary_levels,
-    "1: score every page; 2: on a GPU, find the most promising superpages of a long context first and score only their "
-    "pages, which is faster and misses more (default: %(default)s)",
-    int,
-    (1, 2),
-    group="attention",
-)
 KV_BITS = Flag(
     "kv-bits",
     AppSettings.kv_bits,
@@ -248,7 +239,7 @@ NO_BROWSER = Flag("no-browser", AppSettings.no_browser, "do not open a browser",
 
 # What makes a model, and how its cache is laid out and scored.
 MODEL_FLAGS = (MODEL, CONTEXT_TOKENS, DEVICE, DTYPE, WEIGHT_BITS, EAGER, OFFLINE)
-LAYOUT_FLAGS = (PAGE_SIZE, SUMMARY_BITS, SUMMARY_LEVELS, KV_BITS, SELECTION)
+LAYOUT_FLAGS = (PAGE_SIZE, SUMMARY_BITS, KV_BITS, SELECTION)
 ALL_FLAGS = (
     *MODEL_FLAGS,
     ATTENTION,

@@ -43,7 +43,6 @@ class AppSettings:
         page_size: tokens in a KV page.
         selection: what Quest chooses pages by, one of `SELECTIONS`, or a rival that an evaluation measures.
         summary_bits: of each number that sums up a page; 16 keeps them in the cache's own dtype.
-        summary_levels: 2 scores long contexts from coarse to fine on a GPU, superpages first; 1 scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 is for GPUs.
         dense_layers: the first layers, which read everything.
         attention: one of `quest_core.config.ATTENTIONS`; "auto" reads all while that is not slower than Quest.
@@ -66,7 +65,6 @@ class AppSettings:
     page_size: int = EngineConfig.page_size
     selection: str = EngineConfig.selection
     summary_bits: int = EngineConfig.summary_bits
-    summary_levels: int = EngineConfig.summary_levels
     kv_bits: int = EngineConfig.kv_bits
     dense_layers: int = QuestConfig.dense_layers
     attention: AttentionSetting = "auto"
@@ -147,7 +145,6 @@ class AppSettings:
             page_size=self.page_size,
             selection=self.selection,
             summary_bits=self.summary_bits,
-            summary_levels=self.summary_levels,
             kv_bits=self.kv_bits,
             context_tokens=context_tokens or self.context_tokens,
             eager=self.eager,

@@ -179,7 +179,7 @@ class DecodeAttention:
         if self.quest.attention == "quest":
             return "quest"
         layout, budget_pages = self._layout, self._budget.pages
-        summary_bytes = layout.kv_heads * scored_bytes(layout, pages, budget_pages)
+        summary_bytes = layout.kv_heads * scored_bytes(layout, pages)
         read = LayerBytes(dense_bytes(layout, pages), dense_bytes(layout, budget_pages), summary_bytes)
         return "dense" if reading_all_is_not_slower(self._costs, read, table_pages) else "quest"
 

@@ -9,7 +9,6 @@ import torch
 
 from kernels.contract import SUMMARIES, CacheLayout
 from kernels.float8 import FLOAT8
-from kernels.reference import scored_summaries
 from quest_core.config import EngineConfig, ModelConfig
 
 # What each selection scores: the upper bound of a page's logits, as the paper does, or the softmax mass that each query
@@ -17,13 +16,12 @@ from quest_core.config import EngineConfig, ModelConfig
 SUMMARY_OF = {"mean": SUMMARIES["mean"], "quest": SUMMARIES["bounds"]}
 
 
-def cache_layout(model: ModelConfig, config: EngineConfig, device: str, dtype: torch.dtype) -> CacheLayout:
+def cache_layout(model: ModelConfig, config: EngineConfig, dtype: torch.dtype) -> CacheLayout:
     """The layout that `config` asks for.
 
     Args:
         model: whose heads are cached.
         config: page size, selection and bits.
-        device: "cuda" or "cpu". Only a GPU's kernels look at a second level of summaries.
         dtype: of keys and values, and of summaries that are not in 8 bits, where `config` does not ask for 8 bits.
     """
     return CacheLayout(
@@ -33,7 +31,6 @@ def cache_layout(model: ModelConfig, config: EngineConfig, device: str, dtype: t
         dtype=FLOAT8 if config.kv_bits == 8 else dtype,
         summary=SUMMARY_OF[config.selection],
         summary_dtype=torch.int8 if config.summary_bits == 8 else dtype,
-        summary_levels=config.summary_levels if device == "cuda" else 1,
     )
 
 
@@ -52,10 +49,9 @@ def dense_bytes(layout: CacheLayout, num_pages: int) -> int:
     return 2 * layout.kv_heads * num_pages * layout.page_size * vector_bytes(layout)
 
 
-def scored_bytes(layout: CacheLayout, num_pages: int, budget_pages: int) -> int:
+def scored_bytes(layout: CacheLayout, num_pages: int) -> int:
     """Bytes of the summaries that one kv head of one layer reads to select among so many pages."""
-    summary_bytes = _bytes(layout, "summaries", "summary_scales") // (layout.kv_heads * layout.summary_levels)
-    return scored_summaries(layout.summary_levels, num_pages, budget_pages) * summary_bytes
+    return num_pages * _bytes(layout, "summaries", "summary_scales") // layout.kv_heads
 
 
 def _bytes(layout: CacheLayout, *names: str) -> int:

@@ -384,8 +384,6 @@ class EngineConfig:
         page_size: tokens in a KV page, a power of two from 4 to 64.
         selection: what pages are chosen by.
         summary_bits: of each number in a page's summary; 16 keeps them in the cache's own dtype.
-        summary_levels: 2 selects coarse to fine in a long context on a GPU, by summaries of superpages first; 1
-            scores every page.
         kv_bits: of keys and values in the cache; 16 keeps them in `dtype`, 8 as float8 with a scale for each token and
             kv head, on a GPU only.
         context_tokens: window wanted; None takes the model's own, of the embedded model 16,384.
@@ -406,7 +404,6 @@ class EngineConfig:
     page_size: int = 4
     selection: str = "mean"
     summary_bits: Literal[8, 16] = 8
-    summary_levels: Literal[1, 2] = 1
     kv_bits: Literal[8, 16] = 16
     context_tokens: int | None = None
     prefill_chunk_tokens: int | None = None
@@ -429,8 +426,6 @@ class EngineConfig:
             raise ValueError(f"page_size must be one of {PAGE_SIZES}, got {self.page_size}")
         if self.summary_bits not in (8, 16):
             raise ValueError(f"summary_bits must be 8 or 16, got {self.summary_bits}")
-        if self.summary_levels not in (1, 2):
-            raise ValueError(f"summary_levels must be 1 or 2, got {self.summary_levels}")
         if self.kv_bits not in KV_BITS:
             raise ValueError(f"kv_bits must be one of {KV_BITS}, got {self.kv_bits}")
         if self.selection not in SELECTIONS:

@@ -240,7 +240,8 @@ class Engine:
                 "dtype": str(self.dtype),
                 "weight_bits": config.weight_bits,
                 "summary": pool.layout.summary.name,
-                "summary_levels": pool.layout.summary_levels,
+                # Once a page could have two summaries. What was kept of pages with one is read as before.
+                "summary_levels": 1,
                 "page_size": pool.page_size,
                 "pages": transfer.describe(),
             }
@@ -294,7 +295,7 @@ def device_name(device: torch.device) -> str:
 def _plan_pool(
     model: ModelConfig, config: EngineConfig, device: torch.device, dtype: torch.dtype
 ) -> PagePool:
-    layout = cache_layout(model, config, device.type, dtype)
+    layout = cache_layout(model, config, dtype)
     each_bytes = page_bytes(layout, model.num_layers)
     pages = plan_pages(model, config, device.type, each_bytes, free_memory_bytes(device))
     return PagePool(layout, model.num_layers, pages, device)

@@ -98,7 +98,7 @@ class MemoryPlanner:
     @cached_property
     def page_bytes(self) -> int:
         """Of one page of the pool, over all layers."""
-        layout = cache_layout(self.model, self.config, self.device, self.kv_dtype)
+        layout = cache_layout(self.model, self.config, self.kv_dtype)
         return page_bytes(layout, self.model.num_layers)
 
     @cached_property

@@ -108,14 +108,14 @@ class ReadTrace:
         missed_mass: float | None = None,
     ) -> StepReads:
         """A step over `num_pages` pages of which `layers` read what `page_reads` counts, and the others all pages."""
-        layout, quest = self._layout, self._quest
+        layout = self._layout
         all_reads = np.full((self._num_layers, num_pages), min(layout.kv_heads, 255), dtype=np.uint8)
         if page_reads is not None:
             all_reads[list(layers)] = page_reads[:, :num_pages]
         page_bytes = 2 * layout.page_size * vector_bytes(layout)
-        summary_bytes = scored_bytes(layout, num_pages, quest.token_budget // layout.page_size)
+        summary_bytes = scored_bytes(layout, num_pages)
         kv_bytes = int(all_reads.sum(dtype=np.int64)) * page_bytes + len(layers) * layout.kv_heads * summary_bytes
-        dense_layers = quest.dense_layers if layers else self._num_layers
+        dense_layers = self._quest.dense_layers if layers else self._num_layers
         always_read = self._always_read(num_pages)
         return StepReads(all_reads, layout.kv_heads, always_read, dense_layers, kv_bytes, missed_mass)
 

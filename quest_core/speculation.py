@@ -170,6 +170,6 @@ class SpeculativeSteps:
             budget_pages = self._budget().pages
             each = dense_layers * dense + (layers - dense_layers) * dense_bytes(pool.layout, budget_pages)
             # The summaries are read once, by the first.
-            scored = pool.layout.kv_heads * scored_bytes(pool.layout, pages, budget_pages)
+            scored = pool.layout.kv_heads * scored_bytes(pool.layout, pages)
             bytes_read = drafts * each + (layers - dense_layers) * scored
         return bytes_read + layers * dense

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from app.chat.reading.summary_level_notes import idle_levels_note
 from app.flags import MODEL, Flag, add_flags
 from app.settings import AppSettings, settings_from
 
@@ -74,21 +73,6 @@ def add_measurements(parser: argparse.ArgumentParser, kind: str, measurements: M
 def plot_folder(arguments: argparse.Namespace) -> Path | None:
     """Where the rows are to be drawn; None for nowhere."""
     return getattr(arguments, "plot", None)
-
-
-def tell_idle_levels(settings: AppSettings, budgets: Sequence[int], longest_tokens: int) -> None:
-    """Say so where `--summary-levels 2` will do nothing.
-
-    Args:
-        budgets: in tokens, of what is measured.
-        longest_tokens: its longest sequence.
-    """
-    if settings.summary_levels == 1:
-        return
-    from quest_core.engine import choose_device
-
-    if note := idle_levels_note(settings, choose_device(settings.device).type, budgets, longest_tokens):
-        print_progress(f"Note: {note}")
 
 
 def print_progress(message: str) -> None:

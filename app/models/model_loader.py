@@ -16,7 +16,6 @@ from app.chat.answers.thought_stream import thinking_limit
 from app.chat.prompt.plan import PromptPlanner
 from app.chat.prompt.template import ChatTokenizer
 from app.chat.reading.stretch_notes import stretch_warning, window_note
-from app.chat.reading.summary_level_notes import idle_levels_note, levels_scope_note
 from app.errors import UserFacingError, explain_import
 from app.settings import AppSettings
 from quest_core.config import EngineConfig
@@ -35,9 +34,9 @@ class ModelStatus:
     """How far loading has come; device and window (in tokens) are known once it is "ready".
 
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
-    name a setting that does nothing here, and are empty where there is nothing to say. `demonstration` is true of the
-    embedded model. `reference` is what `--model` takes for it, and `notice` what the user should be told of how this
-    model came to be the one, when another was wanted.
+    are empty where there is nothing to say. `demonstration` is true of the embedded model. `reference` is what
+    `--model` takes for it, and `notice` what the user should be told of how this model came to be the one, when another
+    was wanted.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -252,18 +251,13 @@ class ModelLoader:
                 raise
             raise about_package from error
         name, device, window = engine.model_name, engine.device_name, engine.context_tokens
-        device_type = engine.device.type
-        idle_note = idle_levels_note(settings, device_type, (settings.token_budget,), window)
-        levels_note = levels_scope_note(settings, device_type, window)
-        note = f"{window_note(engine.trained_tokens, window, engine.rope_factor)} {levels_note}".strip()
-        warning = f"{stretch_warning(engine.rope_factor)} {idle_note}".strip()
         status = replace(
             self._described("ready", f"{name} is ready on {device}.", settings),
             model=name,
             device=device,
             context_tokens=window,
-            note=note,
-            warning=warning,
+            note=window_note(engine.trained_tokens, window, engine.rope_factor),
+            warning=stretch_warning(engine.rope_factor),
         )
         return LoadedModel(engine, tokenizer, PromptPlanner(tokenizer, window, engine.trained_tokens)), status
 

@@ -95,10 +95,11 @@ def test_weight_bits_reach_the_engine():
         parse("--weight-bits", "5")
 
 
-def test_summary_levels_reach_the_engine():
-    assert parse().engine_config().summary_levels == 1
-    assert parse("--summary-levels", "2").engine_config().summary_levels == 2
-    assert parse(QUEST_CHAT_SUMMARY_LEVELS="2").engine_config().summary_levels == 2
+def test_summary_levels_are_a_setting_no_more(capsys):
+    assert parse(QUEST_CHAT_SUMMARY_LEVELS="2") == parse()
+    with pytest.raises(SystemExit):
+        parse("--summary-levels", "2")
+    assert "unrecognized arguments: --summary-levels 2" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("selection", ["spread", *POLICIES])

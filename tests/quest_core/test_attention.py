@@ -20,7 +20,7 @@ MODEL = ModelConfig("llama", 10, 8, 8, 3, 6, 2, 64, 1e-5, RopeConfig(), 512)
 
 def layout_of(selection: str):
     config = EngineConfig(page_size=16, selection=selection, summary_bits=16)
-    return cache_layout(MODEL, config, "cpu", torch.float32)
+    return cache_layout(MODEL, config, torch.float32)
 
 
 def score(selection: str, queries: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -25,7 +25,6 @@ from quest_core.config import EngineConfig, ModelConfig, QuestConfig, RopeConfig
         (lambda: EngineConfig(page_size=12), "page_size must be one of .*, got 12"),
         (lambda: EngineConfig(dtype="int3"), "int3"),
         (lambda: EngineConfig(kv_bits=4), "kv_bits must be one of .*, got 4"),
-        (lambda: EngineConfig(summary_levels=3), "summary_levels must be 1 or 2, got 3"),
         (lambda: EngineConfig(device="tpu"), "tpu"),
         (lambda: RopeConfig(kind="dynamic"), "dynamic"),
         (lambda: RopeConfig(kind="yarn", factor=2.0), "original_max_tokens"),

@@ -7,8 +7,7 @@ import threading
 import pytest
 import torch
 
-from quest_core.cache_layout import cache_layout
-from quest_core.config import SELECTIONS, EngineConfig, QuestConfig, SamplingConfig
+from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.model_source import ModelError
 from tests.quest_core.conftest import FAMILIES
@@ -176,18 +175,6 @@ def test_loading_refuses_what_is_not_supported(tmp_path):
     GPT2Config(n_layer=1, n_embd=8, n_head=2).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="gpt2.*not supported.*Qwen3"):
         Engine.load(str(tmp_path), EngineConfig(device="cpu"))
-
-
-def test_summaries_have_a_second_level_where_kernels_look_at_it(tiny_engine):
-    gpu, cpu = "cuda", "cpu"
-
-    def levels_of(config, device):
-        return cache_layout(tiny_engine.model_config, config, device, torch.float16).summary_levels
-
-    for selection in SELECTIONS:
-        assert levels_of(EngineConfig(selection=selection, summary_levels=2), gpu) == 2
-        assert levels_of(EngineConfig(selection=selection, summary_levels=2), cpu) == 1
-    assert levels_of(EngineConfig(), gpu) == 1
 
 
 def test_a_missing_model_says_what_to_give(tmp_path):

@@ -58,16 +58,12 @@ def test_quest_equals_the_cpu_engine(on_gpu, never, prompt, budget):
 
 @pytest.mark.parametrize("eager", [False, True], ids=["graph", "eager"])
 @pytest.mark.parametrize("selection", ["mean", "quest"])
-def test_candidates_that_are_all_pages_change_nothing(tiny_folder, never, prompt, monkeypatch, selection, eager):
-    """Prefill, steps and graphs keep both levels of summaries: what is read is what one level on the CPU reads."""
-    monkeypatch.setattr("kernels.select.coarse_to_fine.MOST_PAGES_SCORED", 16)
+def test_every_selection_reads_what_it_reads_on_the_cpu(tiny_folder, never, prompt, selection, eager):
+    """From summaries that prefill, steps and graphs keep."""
     steps = []
     for device in ("cpu", "cuda"):
-        config = EngineConfig(
-            device=device, dtype="float32", selection=selection, summary_levels=2, eager=eager
-        )
+        config = EngineConfig(device=device, dtype="float32", selection=selection, eager=eager)
         engine = Engine.load(str(tiny_folder), config)
-        assert engine.pool.layout.summary_levels == {"cpu": 1, "cuda": 2}[device]
         session = engine.new_session()
         list(session.prefill(prompt(250), never))
         steps.append(list(session.decode(QuestConfig(token_budget=64), SAMPLING, never)))

@@ -112,19 +112,14 @@ def test_gather_returns_tokens_in_order(pool):
     assert keys[0, :, 0].tolist() == list(range(40))
 
 
-def test_superpages_are_scored_with_some_of_their_pages():
-    one, two = (replace(LAYOUT, page_size=4, summary_levels=levels) for levels in (1, 2))
-    summary_bytes = LAYOUT.head_dim + 4
-    assert scored_bytes(one, 40_000, 256) == 40_000 * summary_bytes
-    assert scored_bytes(two, 40_000, 256) == (2_500 + 2_048) * summary_bytes
-    assert scored_bytes(two, 4_000, 256) == 4_000 * summary_bytes
+def test_every_page_is_scored():
+    assert scored_bytes(replace(LAYOUT, page_size=4), 40_000) == 40_000 * (LAYOUT.head_dim + 4)
 
 
 @pytest.mark.parametrize("dtype", [FLOAT8, torch.bfloat16], ids=str)
 @pytest.mark.parametrize("summary_dtype", [torch.bfloat16, torch.int8], ids=str)
-@pytest.mark.parametrize("summary_levels", [1, 2])
-def test_pages_are_planned_with_the_bytes_they_take(dtype, summary_dtype, summary_levels):
-    layout = CacheLayout(16, 1, 4, dtype, SUMMARIES["bounds"], summary_dtype, summary_levels)
+def test_pages_are_planned_with_the_bytes_they_take(dtype, summary_dtype):
+    layout = CacheLayout(16, 1, 4, dtype, SUMMARIES["bounds"], summary_dtype)
     assert PagePool(layout, 2, 12, torch.device("cpu")).bytes == 12 * page_bytes(layout, 2)
     assert vector_bytes(layout) == (8 if dtype == torch.bfloat16 else 4 + 4)
 

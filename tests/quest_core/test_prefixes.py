@@ -135,11 +135,11 @@ def test_pages_that_do_not_fit_are_refused(pool):
         (260, "mean", 16),
     ],
 )
-def test_sharing_changes_no_sequence_nor_its_superpages(cut, summary, kv_bits):
-    """Two sequences part in the middle of pages and superpages: both are as if they had been written alone."""
+def test_sharing_changes_no_sequence_nor_its_summaries(cut, summary, kv_bits):
+    """Two sequences part at the end of a page and in the middle: both are as if they had been written alone."""
     page_size = 16
     dtype = FLOAT8 if kv_bits == 8 else torch.float32
-    layout = CacheLayout(page_size, 1, 4, dtype, SUMMARIES[summary], torch.int8, summary_levels=2)
+    layout = CacheLayout(page_size, 1, 4, dtype, SUMMARIES[summary], torch.int8)
     pool = PagePool(layout, 2, 200, torch.device("cpu"))
     common, *tails = (
         torch.randn((tokens, 1, 4), generator=torch.Generator().manual_seed(tokens)) for tokens in (cut, 301, 411)

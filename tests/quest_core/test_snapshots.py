@@ -13,6 +13,7 @@ import torch
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.jobs import Priority
+from quest_core.model_key import model_key
 from quest_core.paged_kv_cache import PoolExhausted
 from quest_core.prefixes import Prefix
 from quest_core.session import Session
@@ -91,17 +92,16 @@ GPU_LAYOUTS = {
     "float32": {"dtype": "float32"},
     "eager": {"dtype": "bfloat16", "eager": True},
     "float8": {"dtype": "bfloat16", "kv_bits": 8},
-    "superpages": {"selection": "quest", "summary_levels": 2},
-    "superpages of means, float8": {"dtype": "float16", "summary_levels": 2, "kv_bits": 8},
+    "float8, float16": {"dtype": "float16", "kv_bits": 8},
+    "bounds": {"selection": "quest"},
 }
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("page_size", [4, 16])
 @pytest.mark.parametrize("layout", GPU_LAYOUTS)
-def test_shared_and_restored_equal_fresh_on_a_gpu(open_engine, prompt, never, monkeypatch, layout, page_size):
-    """The same with steps launched ahead, and superpages that are looked at."""
-    monkeypatch.setattr("kernels.select.coarse_to_fine.MOST_PAGES_SCORED", 16)
+def test_shared_and_restored_equal_fresh_on_a_gpu(open_engine, prompt, never, layout, page_size):
+    """The same with steps launched ahead."""
     check_all_ways(open_engine, prompt, never, GPU_LAYOUTS[layout] | {"device": "cuda", "page_size": page_size})
 
 
@@ -241,6 +241,29 @@ def test_without_prefixes_nothing_is_shared_and_nothing_is_written(open_engine, 
     assert list(sized_files(tmp_path / "snapshots")) == []
     off = open_engine(snapshot_dir=None)
     assert off.snapshots is None
+
+
+@pytest.mark.parametrize(("levels", "restored"), [(1, 250), (2, 0)])
+def test_what_was_kept_when_a_page_could_have_two_summaries(open_engine, prompt, never, monkeypatch, levels, restored):
+    """With one it is read as before; with two the text is read anew."""
+
+    def former_key(folder, settings, *others):
+        kept = ("device", "dtype", "weight_bits", "summary", "page_size", "pages")
+        return model_key(folder, {"summary_levels": levels, **{name: settings[name] for name in kept}}, *others)
+
+    tokens, prefixes = prompt(300), [Prefix(250, ("a",))]
+    with monkeypatch.context() as former:
+        former.setattr("quest_core.engine.model_key", former_key)
+        writer = open_engine()
+    expected = writer.new_session()
+    read(expected, tokens, prefixes, never)
+    writer.close()
+    engine = open_engine()
+    session = engine.new_session()
+    assert read(session, tokens, prefixes, never).restored_tokens == restored
+    assert_same(content(session, 300), content(expected, 300))
+    assert engine.snapshots.flush(30) and engine.snapshots.failure == ""
+    assert not [check for check in verify_snapshots(engine.config.snapshot_dir) if check.fault]
 
 
 def test_each_rope_variant_has_its_own(open_engine, prompt, never):

@@ -22,10 +22,9 @@ def dense_attention_bytes(kv_heads: int, vector_bytes: int, context_tokens: int)
 
 def quest_attention_bytes(layout: CacheLayout, context_tokens: int, token_budget: int) -> int:
     """Summaries, and keys and values of the selected pages, in one layer."""
-    budget_pages = token_budget // layout.page_size
-    selected_tokens = min(budget_pages * layout.page_size, context_tokens)
+    selected_tokens = min(token_budget // layout.page_size * layout.page_size, context_tokens)
     selected = dense_attention_bytes(layout.kv_heads, vector_bytes(layout), selected_tokens)
-    return layout.kv_heads * scored_bytes(layout, -(-context_tokens // layout.page_size), budget_pages) + selected
+    return layout.kv_heads * scored_bytes(layout, -(-context_tokens // layout.page_size)) + selected
 
 
 def step_kv_bytes(model: ModelConfig, quest: QuestConfig, context_tokens: int, layout: CacheLayout) -> int:

@@ -92,7 +92,6 @@ def measure_decode_shapes(
         "page_size": settings.page_size,
         "kv_bits": settings.kv_bits,
         "selection": settings.selection,
-        "summary_levels": settings.summary_levels,
         "steps": steps,
         "rounds": rounds,
         "copy_bytes_per_s": bandwidth,

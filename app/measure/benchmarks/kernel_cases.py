@@ -38,14 +38,12 @@ class PageLayout:
         page_size: tokens in a page.
         summary_bits: 8, or 16 for the cache's own dtype.
         kv_bits: of keys and values, likewise.
-        summary_levels: 2 for summaries of superpages too.
     """
 
     selection: str
     page_size: int
     summary_bits: int
     kv_bits: int = 16
-    summary_levels: int = 1
 
     def of_cache(self, shape: AttentionShape, dtype: torch.dtype) -> CacheLayout:
         """What a cache of `shape` in `dtype` keeps."""
@@ -56,7 +54,6 @@ class PageLayout:
             dtype=FLOAT8 if self.kv_bits == 8 else dtype,
             summary=SUMMARY_OF[self.selection],
             summary_dtype=torch.int8 if self.summary_bits == 8 else dtype,
-            summary_levels=self.summary_levels,
         )
 
 

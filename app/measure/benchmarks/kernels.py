@@ -93,7 +93,6 @@ def measure_kernels(
         "benchmark": "kernels",
         "selection": layout.selection,
         "summary_bits": layout.summary_bits,
-        "summary_levels": layout.summary_levels,
         "kv_bits": layout.kv_bits,
         "dtype": str(dtype).removeprefix("torch."),
         "rounds": rounds,

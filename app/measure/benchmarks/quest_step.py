@@ -12,7 +12,6 @@ import torch
 
 from app.measure.benchmarks.kernel_cases import KernelCase
 from kernels.contract import Kernels, SelectedPages
-from kernels.reference import is_coarse_to_fine
 from quest_core.attention import page_budget
 from quest_core.config import QuestConfig
 
@@ -33,13 +32,7 @@ class QuestStep:
         )
 
     def calls(self) -> dict[str, Callable[[int], Any]]:
-        """Part name -> a call that runs that part alone, on inputs computed here; and `total`, the whole step.
-
-        Where superpages are scored first, scoring and selecting are no parts that could run alone.
-        """
-        if self._is_coarse_to_fine:
-            chosen = [self.run(layer)[1] for layer in range(len(self._case.layers))]
-            return {"attend": lambda layer: self._attend(layer, chosen[layer]), "total": self.run}
+        """Part name -> a call that runs that part alone, on inputs computed here; and `total`, the whole step."""
         layers = range(len(self._case.layers))
         scores = [self._score(layer) for layer in layers]
         selected = [self._select(scores[layer]) for layer in layers]
@@ -49,11 +42,6 @@ class QuestStep:
             "attend": lambda layer: self._attend(layer, selected[layer]),
             "total": self.run,
         }
-
-    @property
-    def _is_coarse_to_fine(self) -> bool:
-        case = self._case
-        return is_coarse_to_fine(case.layout.summary_levels, case.sequence.logical_pages, self._budget.pages)
 
     def _score(self, layer: int) -> torch.Tensor:
         case = self._case

@@ -27,7 +27,7 @@ from app.flags import (
     WEIGHT_BITS,
 )
 from app.measure.benchmarks import benchmark_flags as flags
-from app.measure.measurement import Measurement, print_progress, tell_idle_levels
+from app.measure.measurement import Measurement, print_progress
 from app.measure.number_flags import at_least, join_numbers, number_list
 from app.settings import AppSettings
 
@@ -63,7 +63,6 @@ def _add_decode(parser: argparse.ArgumentParser) -> None:
 
 def _measure_decode(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
     contexts, budgets = _contexts(arguments, SHAPE_CONTEXTS), _budgets(settings, arguments)
-    tell_idle_levels(settings, budgets, max(contexts))
     common = {"contexts": contexts, "budgets": budgets, "steps": arguments.steps, "rounds": arguments.rounds}
     bits = arguments.weight_bits_list
     if arguments.shape:
@@ -101,9 +100,7 @@ def _measure_kernels(settings: AppSettings, arguments: argparse.Namespace) -> di
     from app.measure.benchmarks.kernel_cases import PAPER_LAYOUT, PageLayout
     from app.measure.benchmarks.kernels import measure_kernels
 
-    of_settings = PageLayout(
-        settings.selection, settings.page_size, settings.summary_bits, settings.kv_bits, settings.summary_levels
-    )
+    of_settings = PageLayout(settings.selection, settings.page_size, settings.summary_bits, settings.kv_bits)
     return measure_kernels(
         contexts=arguments.contexts or KERNEL_CONTEXTS,
         budgets=arguments.budgets or KERNEL_BUDGETS,
@@ -154,7 +151,6 @@ def _measure_trace(settings: AppSettings, arguments: argparse.Namespace) -> dict
     from app.measure.benchmarks.trace import measure_trace
 
     contexts, budgets = _contexts(arguments, SHAPE_CONTEXTS), _budgets(settings, arguments)
-    tell_idle_levels(settings, budgets, max(contexts))
     (subject,) = _subjects(settings, arguments)
     return measure_trace(
         subject,

@@ -13,7 +13,7 @@ from typing import Any
 
 from app.measure.evaluation import evaluation_flags as flags
 from app.measure.evaluation.evaluation_flags import ENGINE_FLAGS, LENGTHS_ENGINE_FLAGS
-from app.measure.measurement import Measurement, print_progress, tell_idle_levels
+from app.measure.measurement import Measurement, print_progress
 from app.measure.number_flags import at_least
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
@@ -63,7 +63,6 @@ def _feed_book(
     measure: Callable[..., dict[str, Any]], settings: AppSettings, arguments: argparse.Namespace, scored_tokens: int
 ) -> dict[str, Any]:
     context_tokens = settings.context_tokens or (QUICK_BOOK_TOKENS if arguments.quick else BOOK_TOKENS)
-    tell_idle_levels(settings, arguments.budgets, context_tokens)
     return measure(
         settings.with_context(context_tokens),
         settings_of_quest=_settings_of_quest(settings, arguments),
@@ -132,7 +131,6 @@ def _ask(
 
     lengths = arguments.lengths or (flags.QUICK_LENGTHS if arguments.quick else flags.LENGTHS)
     trials = arguments.trials or (QUICK_TRIALS if arguments.quick else TRIALS)
-    tell_idle_levels(settings, arguments.budgets, max(lengths))
     return measure_answers(
         settings,
         evaluation=arguments.evaluation,

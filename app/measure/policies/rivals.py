@@ -28,7 +28,7 @@ def engine_config(settings: AppSettings, context_tokens: int) -> EngineConfig:
     """What an engine is loaded with for sessions of `settings.selection`, which may be a rival."""
     if settings.selection in POLICIES:
         # Of all rivals RaaS alone looks at summaries, and these are the bounds of Quest's paper.
-        settings = replace(settings, selection="quest", summary_levels=1)
+        settings = replace(settings, selection="quest")
     return settings.engine_config(context_tokens)
 
 

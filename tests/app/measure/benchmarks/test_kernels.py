@@ -62,18 +62,6 @@ def test_the_triton_kernels_interpreted():
 
 
 @pytest.mark.gpu
-def test_a_coarse_to_fine_selection_is_timed_as_a_whole():
-    layout = PageLayout("quest", 16, 8, summary_levels=2)
-    shapes = [AttentionShape(32, 8, 128)]
-    result = measure_kernels(shapes=shapes, contexts=[131072], budgets=[1024], rounds=1, layout=layout)
-    [row] = result["rows"]
-    assert list(row["quest_us"]) == ["attend", "total"]
-    # 512 superpages and 512 candidates: int8 bounds with a scale each; and the budget's keys and values in 16 bits.
-    read_bytes = 8 * ((512 + 512) * 2 * (128 + 4) + 1024 * 2 * 256)
-    assert row["byte_bound_us"] == pytest.approx(read_bytes / result["copy_bytes_per_s"] * 1e6)
-
-
-@pytest.mark.gpu
 @pytest.mark.parametrize("layout", [PAPER_LAYOUT, PageLayout("mean", 4, 8), PageLayout("mean", 4, 8, 8)])
 def test_the_triton_kernels_compiled(layout):
     result = measure_kernels(contexts=[1024], budgets=[256], rounds=1, layout=layout)
