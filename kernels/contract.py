@@ -2,8 +2,6 @@
 
 A *page* is `page_size` consecutive tokens of one sequence in one layer's cache. Pages lie anywhere in a pool; the page
 table of a sequence says where. Beside its keys and values a page keeps a *summary* of its keys, which selection scores.
-With two levels it also keeps a summary of all keys from the start of its *superpage*, a run of consecutive pages, to
-its own end.
 
 All tensors of a call are on one device. Lengths are tensors, so that a captured CUDA graph can be replayed as a
 sequence grows. Knows nothing of models, and imports neither triton nor numba.
@@ -75,10 +73,6 @@ class CacheLayout:
         dtype: of keys and values: floating, or float8_e4m3fn with a scale for each token and kv head.
         summary: of a page's keys.
         summary_dtype: floating, or int8 with a scale for each vector.
-        summary_levels: 2 keeps summaries of superpages too.
-
-    Raises:
-        ValueError: for other levels than 1 and 2.
     """
 
     page_size: int
@@ -87,11 +81,6 @@ class CacheLayout:
     dtype: torch.dtype
     summary: Summary
     summary_dtype: torch.dtype
-    summary_levels: int = 1
-
-    def __post_init__(self) -> None:
-        if self.summary_levels not in (1, 2):
-            raise ValueError(f"summary_levels must be 1 or 2, got {self.summary_levels}")
 
     @property
     def is_float8(self) -> bool:
@@ -106,7 +95,7 @@ class CacheLayout:
     def specs(self, pages: int) -> dict[str, TensorSpec]:
         """The tensors of a `LayerCache` of so many physical pages, by name, without those it does not have."""
         tokens = (pages, self.kv_heads, self.page_size)
-        vectors = (pages, self.kv_heads, self.summary_levels * self.summary.vectors)
+        vectors = (pages, self.kv_heads, self.summary.vectors)
         specs = {
             "key_pages": TensorSpec((*tokens, self.head_dim), self.dtype),
             "value_pages": TensorSpec((*tokens, self.head_dim), self.dtype),
@@ -125,7 +114,7 @@ class LayerCache(NamedTuple):
     Args:
         layout: of the tensors that follow.
         key_pages, value_pages: [physical_pages, kv_heads, page_size, head_dim] in the layout's dtype.
-        summaries: [physical_pages, kv_heads, vectors, head_dim], those of the page first, then those of its superpage.
+        summaries: [physical_pages, kv_heads, vectors, head_dim], of each page's keys.
         summary_scales: float32 [physical_pages, kv_heads, vectors], what a step of an int8 summary stands for; None for
             floating ones.
         key_scales, value_scales: float32 [physical_pages, kv_heads, page_size], what a code of 1 stands for; None for

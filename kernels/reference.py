@@ -26,14 +26,11 @@ from kernels.prefill.reference import (
     naive_swiglu,
 )
 from kernels.score.reference import naive_page_scores
-from kernels.select.coarse_to_fine import SUPERPAGE_PAGES, candidate_pages, is_coarse_to_fine, scored_summaries
 from kernels.select.reference import naive_choose_pages, naive_select_pages
 from kernels.step.reference import NaiveWholeStep
 
 __all__ = [
-    "SUPERPAGE_PAGES",
     "NaiveWholeStep",
-    "candidate_pages",
     "check_selection",
     "naive_append_keys_values",
     "naive_apply_rope",
@@ -53,6 +50,4 @@ __all__ = [
     "naive_select_pages",
     "naive_sparse_decode_attention",
     "naive_swiglu",
-    "is_coarse_to_fine",
-    "scored_summaries",
 ]

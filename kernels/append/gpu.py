@@ -6,7 +6,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.append.gpu_summaries import load_earlier_summaries, store_summary, summarise_keys, summarise_superpage
+from kernels.append.gpu_summaries import store_summary, summarise_keys
 from kernels.contract import LayerCache, SequenceView
 from kernels.gpu_tools.cache_pointers import Pages, Summaries, page_pointers, summary_pointers
 from kernels.gpu_tools.checks import FLOATING, require, require_cache, require_sequence
@@ -67,36 +67,7 @@ def _append_keys_values_kernel(
     tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
     for vector in tl.static_range(VECTORS):
         summary = summarise_keys(page_keys, (is_new | is_old) & inside, tokens_in_page, vector, LAYOUT)
-        row = page_of_head * (LAYOUT.summary_levels * VECTORS) + vector
-        store_summary(summary, summaries, row, vector, LAYOUT)
-
-
-@triton.jit
-def _summarise_superpages_kernel(
-    summary_ptr, summary_scale_ptr, page_table_ptr, length_ptr, new_tokens, LAYOUT: tl.constexpr
-):
-    """One program refreshes the summary that one touched page of one kv head keeps of its superpage."""
-    PAGE_SIZE: tl.constexpr = LAYOUT.page_size
-    BLOCK_DIM: tl.constexpr = triton.next_power_of_2(LAYOUT.head_dim)
-    VECTORS: tl.constexpr = LAYOUT.summary.vectors
-    summaries = Summaries(summary_ptr, summary_scale_ptr, page_table_ptr)
-    head = tl.program_id(0)
-    end = tl.load(length_ptr)
-    start = end - new_tokens
-    logical = start // PAGE_SIZE + tl.program_id(1)
-    if logical * PAGE_SIZE >= end:
-        return
-    page_of_head = tl.load(page_table_ptr + logical).to(tl.int64) * LAYOUT.kv_heads + head
-    tokens_in_page = tl.minimum(end - logical * PAGE_SIZE, PAGE_SIZE)
-    columns = tl.arange(0, BLOCK_DIM)
-    for vector in tl.static_range(VECTORS):
-        row = page_of_head * (2 * VECTORS) + vector
-        own = tl.load(summary_ptr + row * LAYOUT.head_dim + columns, columns < LAYOUT.head_dim, 0).to(tl.float32)
-        if LAYOUT.has_int8_summaries:
-            own *= tl.load(summary_scale_ptr + row)
-        earlier = load_earlier_summaries(logical, head, vector, summaries, LAYOUT)
-        summary = summarise_superpage(own, earlier, logical, tokens_in_page, vector, LAYOUT)
-        store_summary(summary, summaries, row + VECTORS, vector, LAYOUT)
+        store_summary(summary, summaries, page_of_head * VECTORS + vector, vector, LAYOUT)
 
 
 def append_keys_values(
@@ -113,8 +84,7 @@ def append_keys_values(
     require(keys, "keys", (None, layout.kv_heads, layout.head_dim), FLOATING if layout.is_float8 else (layout.dtype,))
     require(values, "values", tuple(keys.shape), (keys.dtype,))
     new_tokens = len(keys)
-    grid = (layout.kv_heads, triton.cdiv(new_tokens, layout.page_size) + 1)
-    _append_keys_values_kernel[grid](
+    _append_keys_values_kernel[(layout.kv_heads, triton.cdiv(new_tokens, layout.page_size) + 1)](
         keys,
         values,
         *page_pointers(cache),
@@ -128,7 +98,3 @@ def append_keys_values(
         LAYOUT=layout,
         num_warps=2,
     )
-    if layout.summary_levels == 2:
-        _summarise_superpages_kernel[grid](
-            *summary_pointers(cache), *sequence, new_tokens, LAYOUT=layout, num_warps=2
-        )

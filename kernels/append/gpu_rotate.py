@@ -8,7 +8,7 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.append.gpu_summaries import load_earlier_summaries, store_summary, summarise_keys, summarise_superpage
+from kernels.append.gpu_summaries import store_summary, summarise_keys
 from kernels.contract import HeadNorms, LayerCache, RopeTables, SequenceView
 from kernels.gpu_tools.cache_pointers import Pages, Summaries, page_pointers, summary_pointers
 from kernels.gpu_tools.checks import FLOATING, require, require_cache, require_contiguous, require_sequence
@@ -98,12 +98,6 @@ def _rotate_and_append_kernel(
         slots = tl.arange(0, PAGE_SIZE)[:, None]
         indices = page_of_head * PAGE_SIZE + slots
         old_keys = load_vectors(pages.key_ptr, pages.key_scale_ptr, indices, slots < slot, columns, LAYOUT)
-        earlier = ()
-        if LAYOUT.summary_levels == 2:
-            for vector in tl.static_range(VECTORS):
-                earlier = earlier + (
-                    load_earlier_summaries(logical, head - query_heads, vector, summaries, LAYOUT),
-                )
         wait_for_previous_kernel(DEPENDENT)
         let_next_kernel_start(DEPENDENT)
         value = tl.load(own_ptr + LAYOUT.kv_heads * HEAD_DIM + channels, inside, 0.0).to(tl.float32)
@@ -113,11 +107,7 @@ def _rotate_and_append_kernel(
         page_keys = tl.where(slots == slot, key, old_keys)
         for vector in tl.static_range(VECTORS):
             summary = summarise_keys(page_keys, (slots <= slot) & inside[None, :], slot + 1, vector, LAYOUT)
-            summary_row = page_of_head * (LAYOUT.summary_levels * VECTORS) + vector
-            kept = store_summary(summary, summaries, summary_row, vector, LAYOUT)
-            if LAYOUT.summary_levels == 2:
-                summary = summarise_superpage(kept, earlier[vector], logical, slot + 1, vector, LAYOUT)
-                store_summary(summary, summaries, summary_row + VECTORS, vector, LAYOUT)
+            store_summary(summary, summaries, page_of_head * VECTORS + vector, vector, LAYOUT)
 
 
 def rotate_and_append(

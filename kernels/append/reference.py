@@ -1,4 +1,4 @@
-"""Write new keys and values to their pages, with the summaries of a page and of its superpage."""
+"""Write new keys and values to their pages, and bring the summaries of these up to date."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from kernels.contract import (
 )
 from kernels.float8 import round_to_float8
 from kernels.prefill.reference import naive_apply_rope, naive_rms_norm
-from kernels.select.coarse_to_fine import SUPERPAGE_PAGES
 
 
 def naive_append_keys_values(
@@ -26,8 +25,7 @@ def naive_append_keys_values(
 
     The summary of a touched page is computed from all its keys up to the last new one, so that nothing of a truncated
     sequence stays in it; and from keys as the page holds them, so that bounds are bounds of the logits they will give.
-    The summary of its superpage, of all keys from the superpage's start up to the page's end, is computed from the
-    pages' summaries as they are kept. Bounds in 8 bits are rounded outwards, other summaries to the nearest.
+    Bounds in 8 bits are rounded outwards, other summaries to the nearest.
 
     Args:
         keys, values: [new_tokens, kv_heads, head_dim], keys after RoPE.
@@ -46,31 +44,20 @@ def naive_append_keys_values(
         if layout.is_float8:
             vectors, scales[physical, :, slots] = round_to_float8(vectors)
         pages[physical, :, slots] = vectors.to(layout.dtype)
-    own = slice(0, layout.summary.vectors)
     for logical in range(start // layout.page_size, (end - 1) // layout.page_size + 1):
         page = int(sequence.page_table[logical])
         tokens_in_page = min(end - logical * layout.page_size, layout.page_size)
         page_keys = cache.keys_at(page, slice(None), slice(tokens_in_page))  # [kv_heads, tokens, head_dim]
-        _store_summary(_summarise(page_keys, layout.summary), cache, page, own)
-        if layout.summary_levels == 2:
-            first = logical // SUPERPAGE_PAGES * SUPERPAGE_PAGES
-            members = sequence.page_table.long()[first : logical + 1]
-            vectors = cache.summaries[members, :, own].float()
-            if layout.has_int8_summaries:
-                vectors = vectors * cache.summary_scales[members, :, own].unsqueeze(3)
-            tokens = torch.full((len(members),), layout.page_size)
-            tokens[-1] = tokens_in_page
-            of_superpage = summarise_superpage(vectors, tokens, layout.summary)
-            _store_summary(of_superpage, cache, page, slice(layout.summary.vectors, None))
+        _store_summary(_summarise(page_keys, layout.summary), cache, page)
 
 
-def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int, index: slice) -> None:
-    """Write [kv_heads, vectors, head_dim] to the vectors at `index` of a physical page's summary."""
+def _store_summary(vectors: torch.Tensor, cache: LayerCache, page: int) -> None:
+    """Write [kv_heads, vectors, head_dim] as the summary of a physical page."""
     if cache.layout.has_int8_summaries:
         steps, scales = _round_to_int8(vectors, outwards=cache.layout.summary.is_bounds)
-        cache.summaries[page, :, index], cache.summary_scales[page, :, index] = steps, scales
+        cache.summaries[page], cache.summary_scales[page] = steps, scales
     else:
-        cache.summaries[page, :, index] = vectors.to(cache.layout.summary_dtype)
+        cache.summaries[page] = vectors.to(cache.layout.summary_dtype)
 
 
 def _summarise(page_keys: torch.Tensor, summary: Summary) -> torch.Tensor:
@@ -92,22 +79,6 @@ def _round_to_int8(vectors: torch.Tensor, outwards: bool) -> tuple[torch.Tensor,
     low, high = steps.unbind(dim=1)
     rounded = torch.stack(((low - ROUNDING_MARGIN).floor(), (high + ROUNDING_MARGIN).ceil()), dim=1)
     return rounded.clamp(-INT8_LEVELS, INT8_LEVELS).to(torch.int8), scales
-
-
-def summarise_superpage(vectors: torch.Tensor, tokens: torch.Tensor, summary: Summary) -> torch.Tensor:
-    """The summary of several pages' keys from the pages' own summaries.
-
-    Args:
-        vectors: float32 [pages, kv_heads, vectors, head_dim].
-        tokens: [pages], of each.
-
-    Returns:
-        float32 [kv_heads, vectors, head_dim].
-    """
-    if summary.is_bounds:
-        return torch.stack((vectors[:, :, 0].amin(dim=0), vectors[:, :, 1].amax(dim=0)), dim=1)
-    weights = (tokens / tokens.sum()).to(vectors.device, torch.float32)
-    return torch.einsum("phvd,p->hvd", vectors, weights)
 
 
 def naive_rotate_and_append(

@@ -1,8 +1,7 @@
 """Score the pages, select the best of them and attend to these: Quest's attention of one token.
 
-Among few pages, or the candidates of a coarse-to-fine selection, every program that attends selects for itself, from
-keys in its registers, and goes on with its split of the list, which saves a launch (`docs/kernels.md`). Otherwise
-selection among many pages is done by one or several launches of its own.
+Among few pages every program that attends selects for itself, from keys in its registers, and goes on with its split of
+the list, which saves a launch (`docs/kernels.md`). Selection among many is done by one or several launches of its own.
 """
 
 from __future__ import annotations
@@ -17,12 +16,17 @@ from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.gpu_tools.cache_pointers import Pages, page_pointers
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.score.gpu import score
-from kernels.select.coarse_to_fine import is_coarse_to_fine
 from kernels.select.gpu import empty_selection
 from kernels.select.gpu_choose_pages import score_and_select
-from kernels.select.gpu_coarse_to_fine import list_pages, score_candidates
 from kernels.select.gpu_few import find_missed_mass, select_few
-from kernels.select.gpu_ranking import LOGIT_BLOCK_PAGES, RankingShape, Scores, fill_up_list, plan_selection
+from kernels.select.gpu_ranking import (
+    LOGIT_BLOCK_PAGES,
+    RankingShape,
+    Scores,
+    fill_up_list,
+    page_grid,
+    plan_selection,
+)
 
 # Up to here every program selects for itself.
 FEW_PAGES = 2048
@@ -33,7 +37,6 @@ def _select_and_attend_kernel(
     score_ptr,
     block_highest_ptr,
     block_total_ptr,
-    superpage_id_ptr,
     query_ptr,
     key_page_ptr,
     value_page_ptr,
@@ -51,7 +54,6 @@ def _select_and_attend_kernel(
     attended_ptr,
     scale,
     logical_pages,
-    row_length,
     blocks,
     budget_pages,
     sink_pages,
@@ -63,7 +65,7 @@ def _select_and_attend_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """One program: one kv head, and its split of the pages that are read."""
-    scores = Scores(score_ptr, block_highest_ptr, block_total_ptr, row_length, blocks)
+    scores = Scores(score_ptr, block_highest_ptr, block_total_ptr, logical_pages, blocks)
     budget = PageBudget(budget_pages, sink_pages, recent_pages)
     pages = Pages(key_page_ptr, value_page_ptr, key_scale_ptr, value_scale_ptr, page_table_ptr)
     splits = Splits(partial_ptr, highest_ptr, total_ptr, counter_ptr, attended_ptr)
@@ -74,7 +76,7 @@ def _select_and_attend_kernel(
     first_page = tl.load(page_table_ptr)
     plan = plan_selection(length_ptr, logical_pages, budget, LAYOUT.page_size)
     wait_for_previous_kernel(DEPENDENT)
-    page_ids, plan = list_pages(superpage_id_ptr, head, plan, RANKING)
+    page_ids = page_grid(RANKING.block_pages)
     selection = select_few(scores, head, page_ids, plan, RANKING)
     # Only this program's split of the list: each program reads only what it wrote itself.
     page_id_ptr += head * budget_pages
@@ -109,25 +111,19 @@ def choose_and_attend(
     require_attention(query, cache, sequence)
     layout, query = cache.layout, query.contiguous()
     logits = layout.summary.scores_are_logits
-    coarse_to_fine = is_coarse_to_fine(layout.summary_levels, sequence.logical_pages, budget.pages)
-    if coarse_to_fine:
-        superpage_ids, scored = score_candidates(query, cache, sequence, budget, scale, early=True)
-    elif sequence.logical_pages > FEW_PAGES:
+    if sequence.logical_pages > FEW_PAGES:
         selected = score_and_select(query, cache, sequence, budget, scale)
         return attend(query, cache, sequence, selected, scale), selected
-    else:
-        superpage_ids = sequence.page_table  # not read
-        scored = score(query, cache, sequence, scale, sums_up=logits, early=True)
-    _, rows, row_length = scored.scores.shape
+    scored = score(query, cache, sequence, scale, sums_up=logits, early=True)
+    _, rows, logical_pages = scored.scores.shape
     selected = empty_selection(layout.kv_heads, budget.pages, logits, query.device)
     shape = plan_attention(True, budget.pages, query, layout)
     splits = empty_splits(query, layout.kv_heads, shape.splits)
-    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(row_length))
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(logical_pages))
     block_sums = triton.next_power_of_2(scored.blocks)
     dependent = launches_dependently(query.device)
     _select_and_attend_kernel[(layout.kv_heads, shape.splits)](
         *scored.pointers,
-        superpage_ids,
         query,
         *page_pointers(cache),
         *sequence,
@@ -135,12 +131,11 @@ def choose_and_attend(
         selected.missed_mass if logits else scored.scores,
         *splits,
         scale,
-        sequence.logical_pages,
-        row_length,
+        logical_pages,
         scored.blocks,
         *budget,
         LAYOUT=layout,
-        RANKING=RankingShape(rows, logits, layout.page_size, block_pages, block_sums, coarse_to_fine),
+        RANKING=RankingShape(rows, logits, layout.page_size, block_pages, block_sums),
         SHAPE=shape,
         BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
         DEPENDENT=dependent,

@@ -38,15 +38,12 @@ def require_pages(cache: LayerCache) -> None:
 def require_cache(cache: LayerCache) -> None:
     """Raises ValueError unless a cache, of one layer or of all, is as its layout says and as the loops read it.
 
-    They read floating pages, and floating or int8 summaries of one level, contiguous on the CPU.
+    They read floating pages, and floating or int8 summaries, contiguous on the CPU.
     """
     require_pages(cache)
     layout = cache.layout
-    if layout.summary_dtype not in (*PAGE_DTYPES, torch.int8) or layout.summary_levels != 1:
-        raise ValueError(
-            f"summaries must be of one level, of {PAGE_DTYPES} or int8, got {layout.summary_levels} of "
-            f"{layout.summary_dtype}"
-        )
+    if layout.summary_dtype not in (*PAGE_DTYPES, torch.int8):
+        raise ValueError(f"summaries must be of {PAGE_DTYPES} or int8, got {layout.summary_dtype}")
     _require(cache, "summaries", "summary_scales")
 
 

@@ -25,7 +25,6 @@ from kernels.gpu_tools.checks import (
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu_tools.rows import load_rows
 from kernels.score.gpu_query_vectors import load_query_vectors
-from kernels.select.coarse_to_fine import SUPERPAGE_PAGES
 from kernels.select.gpu_ranking import LOGIT_BLOCK_PAGES, ScoredPages, Scores, sum_up_logits
 
 NUM_WARPS = 4
@@ -50,7 +49,6 @@ class ScoreShape(NamedTuple):
         block_dim: channels of a head, filled up.
         stages: of the pipeline that loads summaries.
         sums_up: whether blocks of scores are summed up.
-        superpage_pages: pages of what is scored: 1, or those of a superpage.
     """
 
     group: int
@@ -59,7 +57,6 @@ class ScoreShape(NamedTuple):
     block_dim: int
     stages: int
     sums_up: bool
-    superpage_pages: int
 
 
 class ScoredBlock(NamedTuple):
@@ -88,27 +85,17 @@ def _products(vectors, step, summaries, rows, LAYOUT: tl.constexpr, SHAPE: tl.co
 
 
 @triton.jit
-def _load_physical(
-    indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES: tl.constexpr
-):
-    """The physical pages that hold the summaries of pages, or superpages, with these indices; for those beyond the
-    sequence any page that exists.
-    """
-    if SUPERPAGE_PAGES == 1:
-        # All are loaded, since the length of the sequence takes as long to come as the table.
-        physical = tl.load(page_table_ptr + indices, indices < row_length, 0)
-    else:
-        last_pages = tl.minimum((indices + 1) * SUPERPAGE_PAGES, total_pages) - 1
-        physical = tl.load(page_table_ptr + last_pages, indices < visible_length, 0)
-    return tl.where(indices < visible_length, physical, 0)
+def _load_physical(pages, page_table_ptr, total_pages, logical_pages):
+    """The physical pages of logical ones; for those beyond the sequence any page that exists."""
+    # All are loaded, since the length of the sequence takes as long to come as the table.
+    physical = tl.load(page_table_ptr + pages, pages < logical_pages, 0)
+    return tl.where(pages < total_pages, physical, 0)
 
 
 @triton.jit
-def _first_vectors(physical, head, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """The index, among all vectors of the cache, of the first one that is scored of each page."""
-    VECTORS: tl.constexpr = LAYOUT.summary.vectors
-    FIRST: tl.constexpr = 0 if SHAPE.superpage_pages == 1 else VECTORS
-    return (physical * LAYOUT.kv_heads + head) * (LAYOUT.summary_levels * VECTORS) + FIRST
+def _first_vectors(physical, head, LAYOUT: tl.constexpr):
+    """The index, among all vectors of the cache, of the first one of each page."""
+    return (physical * LAYOUT.kv_heads + head) * LAYOUT.summary.vectors
 
 
 @triton.jit
@@ -122,7 +109,7 @@ def score_block(head, block, query_vectors, summaries, scores, LAYOUT: tl.conste
     """
     BLOCK_PAGES: tl.constexpr = SHAPE.block_pages
     MEMBERS: tl.constexpr = SHAPE.members
-    rows = _first_vectors(block.physical, head, LAYOUT, SHAPE)
+    rows = _first_vectors(block.physical, head, LAYOUT)
     indices = block.index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
     values = _products(query_vectors.first, query_vectors.step, summaries, rows, LAYOUT, SHAPE)
     if LAYOUT.summary.vectors == 2:
@@ -155,14 +142,14 @@ def _prefetch(addresses):
 
 
 @triton.jit
-def _prefetch_block(head, physical, summaries, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
+def _prefetch_block(head, physical, summaries, LAYOUT: tl.constexpr):
     """Prefetch the summaries of a block, so that the memory is busy while the query vectors are made."""
     ELEMENTS: tl.constexpr = LAYOUT.summary.vectors * LAYOUT.head_dim
     LINE_ELEMENTS: tl.constexpr = LINE_BYTES * 8 // summaries.vector_ptr.dtype.element_ty.primitive_bitwidth
     LINES: tl.constexpr = triton.next_power_of_2(triton.cdiv(ELEMENTS, LINE_ELEMENTS))
     # Lines beyond a summary are replaced by that of its last element.
     lines = tl.minimum(tl.arange(0, LINES) * LINE_ELEMENTS, ELEMENTS - 1)
-    rows = _first_vectors(physical, head, LAYOUT, SHAPE)
+    rows = _first_vectors(physical, head, LAYOUT)
     _prefetch((summaries.vector_ptr + lines)[None, :] + rows.to(tl.int64)[:, None] * LAYOUT.head_dim)
     if LAYOUT.has_int8_summaries:
         # The scales of a summary's vectors lie side by side.
@@ -187,29 +174,24 @@ def _page_scores_kernel(
     EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
 ):
-    """One program scores its part of the blocks for one kv head; scores beyond the sequence are -inf.
-
-    It scores pages, or superpages by the second half of the vectors that a page keeps.
-    """
+    """One program scores its part of the blocks for one kv head; scores beyond the sequence are -inf."""
     BLOCK_PAGES: tl.constexpr = SHAPE.block_pages
-    SUPERPAGE_PAGES: tl.constexpr = SHAPE.superpage_pages
     wait_for_previous_kernel(DEPENDENT and not EARLY)
     head = tl.program_id(0)
     total_pages = tl.minimum(tl.cdiv(tl.load(length_ptr), LAYOUT.page_size), logical_pages)
-    visible_length, row_length = tl.cdiv(total_pages, SUPERPAGE_PAGES), tl.cdiv(logical_pages, SUPERPAGE_PAGES)
-    blocks = tl.cdiv(row_length, BLOCK_PAGES)
+    blocks = tl.cdiv(logical_pages, BLOCK_PAGES)
     summaries = Summaries(summary_ptr, summary_scale_ptr, page_table_ptr)
-    scores = Scores(score_ptr, highest_ptr, total_ptr, row_length, blocks)
+    scores = Scores(score_ptr, highest_ptr, total_ptr, logical_pages, blocks)
     if PREFETCH:
-        indices = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        physical = _load_physical(indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES)
-        _prefetch_block(head, physical, summaries, LAYOUT, SHAPE)
+        pages = tl.program_id(1) * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(pages, page_table_ptr, total_pages, logical_pages)
+        _prefetch_block(head, physical, summaries, LAYOUT)
     wait_for_previous_kernel(DEPENDENT and EARLY)
     query_vectors = load_query_vectors(head, query_ptr, scale, summary_ptr.dtype.element_ty, LAYOUT, SHAPE)
     for index in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=SHAPE.stages):
-        indices = index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
-        physical = _load_physical(indices, page_table_ptr, total_pages, visible_length, row_length, SUPERPAGE_PAGES)
-        block = ScoredBlock(index, physical, (indices < visible_length)[None, :])
+        pages = index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
+        physical = _load_physical(pages, page_table_ptr, total_pages, logical_pages)
+        block = ScoredBlock(index, physical, (pages < total_pages)[None, :])
         score_block(head, block, query_vectors, summaries, scores, LAYOUT, SHAPE)
 
 
@@ -240,24 +222,20 @@ def score(
     scale: float,
     sums_up: bool,
     early: bool = False,
-    of_superpages: bool = False,
 ) -> ScoredPages:
     """The scores and, if it `sums_up`, the sums of each block of logits; arguments have been checked.
 
     Args:
-        of_superpages: score superpages instead of pages.
         early: the kernel launched before this one has written none of `sequence`, which may be read while it runs
             (`dependent_launch`).
     """
     layout, device = cache.layout, query.device
-    superpage_pages = SUPERPAGE_PAGES if of_superpages else 1
-    row_length = triton.cdiv(sequence.logical_pages, superpage_pages)
-    block_pages = choose_block_pages(layout, sums_up, row_length, device)
-    blocks = triton.cdiv(row_length, block_pages)
+    block_pages = choose_block_pages(layout, sums_up, sequence.logical_pages, device)
+    blocks = triton.cdiv(sequence.logical_pages, block_pages)
     programs = multiprocessors(device) * PROGRAMS_PER_MULTIPROCESSOR[layout.summary.vectors]
     parts = min(blocks, max(1, programs // layout.kv_heads))
-    shape = plan_scoring(query, layout, block_pages, triton.cdiv(blocks, parts), sums_up, superpage_pages)
-    scored = empty_scores(query, layout, row_length, blocks, sums_up)
+    shape = plan_scoring(query, layout, block_pages, triton.cdiv(blocks, parts), sums_up)
+    scored = empty_scores(query, layout, sequence.logical_pages, blocks, sums_up)
     dependent = launches_dependently(device)
     _page_scores_kernel[(layout.kv_heads, parts)](
         query,
@@ -303,9 +281,8 @@ def plan_scoring(
     block_pages: int,
     program_blocks: int,
     sums_up: bool,
-    superpage_pages: int = 1,
 ) -> ScoreShape:
-    """The constants of kernels whose programs score `program_blocks` blocks of pages, or superpages, each."""
+    """The constants of kernels whose programs score `program_blocks` blocks of pages each."""
     group = query.shape[0] // layout.kv_heads
     # An int8 product sums over at least 32 channels.
     block_dim = max(32, triton.next_power_of_2(layout.head_dim))
@@ -319,7 +296,6 @@ def plan_scoring(
         # A program that has no second block need not prepare for a third.
         stages=min(choose_stages(block_bytes, shared_memory_bytes(query.device)), program_blocks + 1),
         sums_up=sums_up,
-        superpage_pages=superpage_pages,
     )
 
 

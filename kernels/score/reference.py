@@ -18,32 +18,23 @@ def naive_page_scores(
 
     Args:
         query: [query_heads, head_dim], after RoPE.
-        cache: of the layer; summaries of superpages are not looked at.
+        cache: of the layer.
         sequence: the current token included.
         scale: of the logits.
 
     Returns:
         float32 [kv_heads, rows, logical_pages], -inf for pages beyond the sequence; rows is 1 or the group.
     """
-    vectors = slice(0, cache.layout.summary.vectors)
-    last_tokens = torch.arange(sequence.logical_pages, device=query.device) * cache.layout.page_size
-    beyond = last_tokens >= sequence.length_tokens
-    scores = score_summaries(query, cache, sequence.page_table, vectors, scale)
-    return scores.masked_fill(beyond, float("-inf"))
-
-
-def score_summaries(
-    query: torch.Tensor, cache: LayerCache, page_table: torch.Tensor, vectors: slice, scale: float
-) -> torch.Tensor:
-    """Score the summaries at `vectors`, of pages or of superpages; float32 [kv_heads, rows, pages of the table]."""
-    layout = cache.layout
-    summaries = cache.summaries[page_table.long(), :, vectors].float()  # [logical_pages, kv_heads, vectors, head_dim]
+    layout, table = cache.layout, sequence.page_table.long()
+    summaries = cache.summaries[table].float()  # [logical_pages, kv_heads, vectors, head_dim]
     if layout.has_int8_summaries:
-        summaries = summaries * cache.summary_scales[page_table.long(), :, vectors].unsqueeze(3)
+        summaries = summaries * cache.summary_scales[table].unsqueeze(3)
     grouped = query.float().view(layout.kv_heads, -1, layout.head_dim) * scale
     if layout.summary.is_bounds:
         low, high = grouped.clamp(max=0).mean(dim=1), grouped.clamp(min=0).mean(dim=1)
         query_vectors = torch.stack((low, high), dim=1).unsqueeze(1)  # [kv_heads, rows, vectors, head_dim]
     else:
         query_vectors = grouped.unsqueeze(2)
-    return torch.einsum("hrvd,phvd->hrp", query_vectors, summaries)
+    scores = torch.einsum("hrvd,phvd->hrp", query_vectors, summaries)
+    first_tokens = torch.arange(sequence.logical_pages, device=query.device) * layout.page_size
+    return scores.masked_fill(first_tokens >= sequence.length_tokens, float("-inf"))

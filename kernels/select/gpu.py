@@ -15,7 +15,6 @@ from kernels.contract import PageBudget, SelectedPages
 from kernels.gpu_tools.checks import require, require_contiguous
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.reference import check_selection
-from kernels.select.gpu_coarse_to_fine import list_pages
 from kernels.select.gpu_few import find_missed_mass, select_few
 from kernels.select.gpu_many import select_among_many
 from kernels.select.gpu_ranking import (
@@ -24,6 +23,7 @@ from kernels.select.gpu_ranking import (
     ScoredPages,
     Scores,
     fill_up_list,
+    page_grid,
     plan_selection,
     sum_up_logits,
 )
@@ -62,13 +62,11 @@ def _select_few_kernel(
     score_ptr,
     highest_ptr,
     total_ptr,
-    superpage_id_ptr,
     length_ptr,
     page_id_ptr,
     page_count_ptr,
     missed_mass_ptr,
     logical_pages,
-    row_length,
     blocks,
     budget_pages,
     sink_pages,
@@ -78,12 +76,12 @@ def _select_few_kernel(
     DEPENDENT: tl.constexpr,
 ):
     """One program selects for one kv head, from keys in registers."""
-    scores = Scores(score_ptr, highest_ptr, total_ptr, row_length, blocks)
+    scores = Scores(score_ptr, highest_ptr, total_ptr, logical_pages, blocks)
     budget = PageBudget(budget_pages, sink_pages, recent_pages)
     wait_for_previous_kernel(DEPENDENT)
     head = tl.program_id(0)
     plan = plan_selection(length_ptr, logical_pages, budget, SHAPE.page_size)
-    pages, plan = list_pages(superpage_id_ptr, head, plan, SHAPE)
+    pages = page_grid(SHAPE.block_pages)
     selection = select_few(scores, head, pages, plan, SHAPE)
     page_id_ptr += head * budget_pages
     tl.store(page_id_ptr + selection.list_indices, pages, selection.list_indices >= 0)
@@ -137,37 +135,24 @@ def empty_selection(kv_heads: int, budget_pages: int, logits: bool, device: torc
 
 
 def select_from(
-    scored: ScoredPages,
-    length_tokens: torch.Tensor,
-    page_size: int,
-    budget: PageBudget,
-    logical_pages: int | None = None,
-    superpage_ids: torch.Tensor | None = None,
+    scored: ScoredPages, length_tokens: torch.Tensor, page_size: int, budget: PageBudget
 ) -> SelectedPages:
-    """Select by one score a page, or by the softmax mass of logits.
-
-    Args:
-        logical_pages: of the page table; None if all of them have scores.
-        superpage_ids: whose pages have scores, as in `kernels.select.gpu_coarse_to_fine.Candidates`; None for all.
-    """
-    kv_heads, rows, row_length = scored.scores.shape
+    """Select by one score a page, or by the softmax mass of logits."""
+    kv_heads, rows, logical_pages = scored.scores.shape
     logits, device = scored.highest is not None, scored.scores.device
     selected = empty_selection(kv_heads, budget.pages, logits, device)
-    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(row_length))
-    blocks = triton.next_power_of_2(scored.blocks)
-    shape = RankingShape(rows, logits, page_size, block_pages, blocks, superpage_ids is not None)
-    if row_length > FEW_PAGES:
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(logical_pages))
+    shape = RankingShape(rows, logits, page_size, block_pages, triton.next_power_of_2(scored.blocks))
+    if logical_pages > FEW_PAGES:
         select_among_many(scored, length_tokens, budget, selected, shape)
         return selected
     dependent = launches_dependently(device)
     _select_few_kernel[(kv_heads,)](
         *scored.pointers,
-        length_tokens if superpage_ids is None else superpage_ids,
         length_tokens,
         *selected[:2],
         selected.missed_mass if logits else scored.scores,
-        logical_pages or row_length,
-        row_length,
+        logical_pages,
         scored.blocks,
         *budget,
         SHAPE=shape,

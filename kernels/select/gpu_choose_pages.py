@@ -6,9 +6,7 @@ import torch
 
 from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.score.gpu import require_scoring, score
-from kernels.select.coarse_to_fine import is_coarse_to_fine
 from kernels.select.gpu import select_from
-from kernels.select.gpu_coarse_to_fine import score_candidates
 
 
 def choose_pages(
@@ -30,9 +28,5 @@ def score_and_select(
 ) -> SelectedPages:
     """As `choose_pages`, after all has been checked."""
     layout = cache.layout
-    how = (sequence.length_tokens, layout.page_size, budget)
-    if is_coarse_to_fine(layout.summary_levels, sequence.logical_pages, budget.pages):
-        superpage_ids, scored = score_candidates(query, cache, sequence, budget, scale, early=False)
-        return select_from(scored, *how, sequence.logical_pages, superpage_ids)
     scored = score(query, cache, sequence, scale, sums_up=layout.summary.scores_are_logits)
-    return select_from(scored, *how)
+    return select_from(scored, sequence.length_tokens, layout.page_size, budget)

@@ -62,7 +62,6 @@ class RankingShape(NamedTuple):
         page_size: tokens in a page.
         block_pages: pages that a program has room for.
         blocks: blocks of logits that it has room for.
-        coarse_to_fine: whether only pages of some superpages have scores (`kernels.select.gpu_coarse_to_fine`).
     """
 
     rows: int
@@ -70,7 +69,6 @@ class RankingShape(NamedTuple):
     page_size: int
     block_pages: int
     blocks: int
-    coarse_to_fine: bool = False
 
 
 class SelectionPlan(NamedTuple):

@@ -123,15 +123,15 @@ def run_paged_operators(float8: bool) -> None:
     new = floats(3, KV_HEADS, HEAD_DIM)
     projected = floats(1, (KV_HEADS * GROUP + 2 * KV_HEADS) * HEAD_DIM)
     budget = PageBudget(40, 1, 1)
-    for summary, levels in (("bounds", 1), ("mean", 1), *(() if float8 else (("mean", 2),))):
+    for summary in ("bounds", "mean"):
         dtype = FLOAT8 if float8 else DTYPE
-        layout = CacheLayout(PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype, SUMMARIES[summary], torch.int8, levels)
+        layout = CacheLayout(PAGE_SIZE, KV_HEADS, HEAD_DIM, dtype, SUMMARIES[summary], torch.int8)
         specs = layout.specs(8)
         cache = LayerCache(layout, **{name: floats(*shape, dtype=dtype) for name, (shape, dtype) in specs.items()})
         ops.append_keys_values(new, new, cache, SequenceView(integers(8), length))
         ops.rotate_and_append(projected, None, rope_tables(), cache, SequenceView(integers(8), length))
-        # Selected each by itself, and by several programs or after superpages.
-        for logical_pages in (700, 10000)[levels - 1 :]:
+        # Selected each by itself, and by several programs.
+        for logical_pages in (700, 10000):
             ops.choose_and_attend(query, cache, SequenceView(integers(logical_pages), length), budget, 0.1)
     ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), length, PAGE_SIZE, budget, True)
     # Over 8-bit pages two programs share a multiprocessor, and use no grid barrier.

@@ -20,13 +20,13 @@ OPERATORS = [name for name, member in vars(Kernels).items() if inspect.isfunctio
 STEP_METHODS = ["__init__", "__call__", "with_rope", "close"]
 
 
-def layout_of(summary="mean", levels=1, dtype=torch.float16, summary_dtype=torch.int8):
-    return CacheLayout(16, 2, 64, dtype, SUMMARIES[summary], summary_dtype, levels)
+def layout_of(summary="mean", dtype=torch.float16, summary_dtype=torch.int8):
+    return CacheLayout(16, 2, 64, dtype, SUMMARIES[summary], summary_dtype)
 
 
-@pytest.mark.parametrize(("summary", "levels", "vectors"), [("bounds", 1, 2), ("mean", 1, 1), ("mean", 2, 2)])
-def test_specs_are_what_a_cache_holds(summary, levels, vectors):
-    specs = layout_of(summary, levels).specs(5)
+@pytest.mark.parametrize(("summary", "vectors"), [("bounds", 2), ("mean", 1)])
+def test_specs_are_what_a_cache_holds(summary, vectors):
+    specs = layout_of(summary).specs(5)
     assert {name: spec.shape for name, spec in specs.items()} == {
         "key_pages": (5, 2, 16, 64),
         "value_pages": (5, 2, 16, 64),
@@ -47,12 +47,6 @@ def test_scales_belong_to_8_bits_alone():
     specs = float8.specs(3)
     assert specs["key_scales"] == specs["value_scales"] == ((3, 2, 16), torch.float32)
     assert specs["key_pages"].bytes == 3 * 2 * 16 * 64
-
-
-@pytest.mark.parametrize(("summary", "levels"), [("mean", 0), ("bounds", 3)])
-def test_levels_that_do_not_exist_are_refused(summary, levels):
-    with pytest.raises(ValueError, match=f"summary_levels must be 1 or 2, got {levels}"):
-        layout_of(summary, levels)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, FLOAT8], ids=str)

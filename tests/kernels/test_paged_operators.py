@@ -10,7 +10,7 @@ import torch
 
 from kernels import reference
 from kernels.attend.gpu import choose_blocks
-from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SelectedPages
+from kernels.contract import SUMMARIES, CacheLayout, LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.gpu_tools.checks import require_cache
 from kernels.score.gpu import choose_stages
 from tests.kernels.cases import cases, of_gpu_kernels, product
@@ -350,6 +350,16 @@ def test_wrong_tensors_are_refused(ops, make_case):
     turned = case.cache._replace(key_pages=case.cache.key_pages.transpose(2, 3))
     with pytest.raises(ValueError, match="key_pages must"):
         ops.kernels.dense_decode_attention(case.query, turned, case.sequence, 1.0)
+
+
+@pytest.mark.parametrize("summary", SUMMARIES)
+def test_vectors_that_are_no_summary_are_refused(ops, summary):
+    layout = CacheLayout(4, 1, 64, torch.float32, SUMMARIES[summary], torch.float32)
+    pages, one = torch.zeros((2, 1, 4, 64), device=ops.device), torch.ones(1, dtype=torch.int32, device=ops.device)
+    keys = torch.zeros((1, 1, 64), device=ops.device)
+    cache = LayerCache(layout, pages, pages, torch.zeros((2, 1, 3, 64), device=ops.device))
+    with pytest.raises(ValueError, match="summaries must"):
+        ops.kernels.append_keys_values(keys, keys, cache, SequenceView(one, one))
 
 
 def test_page_sizes_between_powers_of_two_are_refused_or_right(ops, make_case, assert_close):

@@ -25,8 +25,8 @@ def random_pool(device: str, layout: CacheLayout) -> PagePool:
     return pool
 
 
-def layout_of(dtype: torch.dtype, summary: str, summary_dtype: torch.dtype, levels: int) -> CacheLayout:
-    return CacheLayout(16, 2, 8, dtype, SUMMARIES[summary], summary_dtype, levels)
+def layout_of(dtype: torch.dtype, summary: str, summary_dtype: torch.dtype) -> CacheLayout:
+    return CacheLayout(16, 2, 8, dtype, SUMMARIES[summary], summary_dtype)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -34,10 +34,10 @@ def layout_of(dtype: torch.dtype, summary: str, summary_dtype: torch.dtype, leve
 @pytest.mark.parametrize(
     "layout",
     [
-        (torch.float32, "mean", torch.int8, 1),
-        (torch.float16, "bounds", torch.float16, 2),
-        (torch.bfloat16, "bounds", torch.int8, 1),
-        (FLOAT8, "bounds", torch.int8, 2),
+        (torch.float32, "mean", torch.int8),
+        (torch.float16, "bounds", torch.float16),
+        (torch.bfloat16, "bounds", torch.int8),
+        (FLOAT8, "bounds", torch.int8),
     ],
     ids=str,
 )
@@ -74,7 +74,7 @@ def test_what_is_read_is_written_bit_by_bit(device, pages, layout):
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_file_describes_its_tensors_in_order_of_their_width(device):
-    transfer = PageTransfer(random_pool(device, layout_of(FLOAT8, "bounds", torch.int8, 2)))
+    transfer = PageTransfer(random_pool(device, layout_of(FLOAT8, "bounds", torch.int8)))
     kinds = [tensor.kind for tensor in transfer.layout(3)]
     assert sorted(kinds) == sorted(["F8_E4M3", "F8_E4M3", "I8", "F32", "F32", "F32"])
     assert [kind for kind, _ in itertools.groupby(kinds)][0] == "F32"
