@@ -25,7 +25,7 @@ from kernels.gpu_tools.checks import (
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.gpu_tools.rows import load_rows
 from kernels.score.gpu_query_vectors import load_query_vectors
-from kernels.select.gpu_ranking import LOGIT_BLOCK_PAGES, ScoredPages, Scores, sum_up_logits
+from kernels.select.gpu_ranking import BUCKETS, LOGIT_BLOCK_PAGES, ScoredPages, Scores, sum_up_logits
 
 NUM_WARPS = 4
 # A pipeline keeps a block of summaries in shared memory, and up to so much else; if that does not fit there is none.
@@ -166,10 +166,12 @@ def _page_scores_kernel(
     score_ptr,
     highest_ptr,
     total_ptr,
+    count_ptr,
     scale,
     logical_pages,
     LAYOUT: tl.constexpr,
     SHAPE: tl.constexpr,
+    COUNTS: tl.constexpr,
     PREFETCH: tl.constexpr,
     EARLY: tl.constexpr,
     DEPENDENT: tl.constexpr,
@@ -187,6 +189,9 @@ def _page_scores_kernel(
         physical = _load_physical(pages, page_table_ptr, total_pages, logical_pages)
         _prefetch_block(head, physical, summaries, LAYOUT)
     wait_for_previous_kernel(DEPENDENT and EARLY)
+    if COUNTS:
+        if tl.program_id(1) == 0:
+            tl.store(count_ptr + head * COUNTS + tl.arange(0, COUNTS), 0)
     query_vectors = load_query_vectors(head, query_ptr, scale, summary_ptr.dtype.element_ty, LAYOUT, SHAPE)
     for index in tl.range(tl.program_id(1), blocks, tl.num_programs(1), num_stages=SHAPE.stages):
         pages = index * BLOCK_PAGES + tl.arange(0, BLOCK_PAGES)
@@ -242,10 +247,12 @@ def score(
         *summary_pointers(cache),
         *sequence,
         *scored.pointers,
+        scored.counts if sums_up else scored.scores,  # not written without sums
         scale,
         sequence.logical_pages,
         LAYOUT=layout,
         SHAPE=shape,
+        COUNTS=BUCKETS if sums_up else 0,
         PREFETCH=not triton.knobs.runtime.interpret,
         EARLY=early,
         DEPENDENT=dependent,
@@ -272,7 +279,8 @@ def empty_scores(
     scores = torch.empty((*shape, row_length), **options)
     if not sums_up:
         return ScoredPages(scores, None, None)
-    return ScoredPages(scores, *torch.empty((2, *shape, blocks), **options))
+    counts = torch.empty((layout.kv_heads, BUCKETS), dtype=torch.int32, device=query.device)
+    return ScoredPages(scores, *torch.empty((2, *shape, blocks), **options), counts)
 
 
 def plan_scoring(

@@ -2,7 +2,7 @@
 
 Scores become unsigned integers in the same order, the keys; the threshold is the lowest key that still gets in. Few
 pages stay in the registers of one program for each kv head, which finds it by cutting the range of the keys in three
-(`kernels.select.gpu_few`); many are divided among several programs (`kernels.select.gpu_many`).
+(`kernels.select.gpu_few`); of many a launch of its own finds out which have to (`kernels.select.gpu_runs`).
 """
 
 from __future__ import annotations
@@ -16,22 +16,29 @@ from kernels.gpu_tools.checks import require, require_contiguous
 from kernels.gpu_tools.dependent_launch import launches_dependently, wait_for_previous_kernel
 from kernels.reference import check_selection
 from kernels.select.gpu_few import find_missed_mass, select_few
-from kernels.select.gpu_many import select_among_many
 from kernels.select.gpu_ranking import (
+    BUCKETS,
     LOGIT_BLOCK_PAGES,
-    RankingShape,
     ScoredPages,
     Scores,
     fill_up_list,
     page_grid,
+    plan_ranking,
     plan_selection,
     sum_up_logits,
 )
+from kernels.select.gpu_runs import (
+    RankedPointers,
+    find_mass_missed_by_runs,
+    plan_runs,
+    rank_all_pages,
+    select_by_runs,
+)
 
-# Up to here one program selects.
-FEW_PAGES = 8192
+# Up to here a program has all pages in its registers.
+FEW_PAGES = 2048
 # With fewer scores a thread, a round waits longer for its threads; with more it counts longer.
-SCORES_PER_THREAD = 32
+SCORES_PER_THREAD, KEYS_PER_THREAD, LEAST_WARPS, MOST_WARPS = 32, 8, 4, 32
 
 
 @triton.jit
@@ -91,6 +98,43 @@ def _select_few_kernel(
         tl.store(missed_mass_ptr + head, find_missed_mass(selection))
 
 
+@triton.jit
+def _select_runs_kernel(
+    rank_ptr,
+    best_ptr,
+    count_ptr,
+    always_read_ptr,
+    run_id_ptr,
+    length_ptr,
+    page_id_ptr,
+    page_count_ptr,
+    missed_mass_ptr,
+    logical_pages,
+    runs,
+    parts,
+    budget_pages,
+    sink_pages,
+    recent_pages,
+    LOGITS: tl.constexpr,
+    RUNS: tl.constexpr,
+    BLOCK_BUDGET: tl.constexpr,
+    DEPENDENT: tl.constexpr,
+):
+    """One program selects for one kv head, by runs."""
+    ranked = RankedPointers(rank_ptr, best_ptr, count_ptr, always_read_ptr, run_id_ptr, runs, parts)
+    budget = PageBudget(budget_pages, sink_pages, recent_pages)
+    wait_for_previous_kernel(DEPENDENT)
+    head = tl.program_id(0)
+    plan = plan_selection(length_ptr, logical_pages, budget, RUNS.page_size)
+    pages, chosen, ranks, list_indices = select_by_runs(ranked, head, plan, RUNS)
+    page_id_ptr += head * budget_pages
+    tl.store(page_id_ptr + list_indices, pages, chosen)
+    fill_up_list(page_id_ptr, plan.selected_pages, budget_pages, BLOCK_BUDGET)
+    tl.store(page_count_ptr + head, plan.selected_pages)
+    if LOGITS:
+        tl.store(missed_mass_ptr + head, find_mass_missed_by_runs(ranked, head, chosen, ranks, RUNS))
+
+
 def select_pages(
     scores: torch.Tensor, length_tokens: torch.Tensor, page_size: int, budget: PageBudget, logits: bool
 ) -> SelectedPages:
@@ -122,7 +166,8 @@ def select_pages(
         num_warps=1,
         launch_pdl=dependent,
     )
-    return select_from(ScoredPages(scores, highest, total), length_tokens, page_size, budget)
+    counts = torch.zeros((kv_heads, BUCKETS), dtype=torch.int32, device=scores.device)
+    return select_from(ScoredPages(scores, highest, total, counts), length_tokens, page_size, budget)
 
 
 def empty_selection(kv_heads: int, budget_pages: int, logits: bool, device: torch.device) -> SelectedPages:
@@ -138,27 +183,34 @@ def select_from(
     scored: ScoredPages, length_tokens: torch.Tensor, page_size: int, budget: PageBudget
 ) -> SelectedPages:
     """Select by one score a page, or by the softmax mass of logits."""
-    kv_heads, rows, logical_pages = scored.scores.shape
+    kv_heads, _, logical_pages = scored.scores.shape
     logits, device = scored.highest is not None, scored.scores.device
     selected = empty_selection(kv_heads, budget.pages, logits, device)
-    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(logical_pages))
-    shape = RankingShape(rows, logits, page_size, block_pages, triton.next_power_of_2(scored.blocks))
-    if logical_pages > FEW_PAGES:
-        select_among_many(scored, length_tokens, budget, selected, shape)
-        return selected
+    outputs = (*selected[:2], selected.missed_mass if logits else scored.scores)  # not written without logits
     dependent = launches_dependently(device)
-    _select_few_kernel[(kv_heads,)](
-        *scored.pointers,
-        length_tokens,
-        *selected[:2],
-        selected.missed_mass if logits else scored.scores,
-        logical_pages,
-        scored.blocks,
-        *budget,
-        SHAPE=shape,
-        BLOCK_BUDGET=triton.next_power_of_2(budget.pages),
-        DEPENDENT=dependent,
-        num_warps=max(block_pages // (32 * SCORES_PER_THREAD), 4),
-        launch_pdl=dependent,
-    )
+    launch = {
+        "BLOCK_BUDGET": triton.next_power_of_2(budget.pages),
+        "DEPENDENT": dependent,
+        "launch_pdl": dependent,
+    }
+    if logical_pages <= FEW_PAGES:
+        ranking = plan_ranking(scored, page_size)
+        numbers = (logical_pages, scored.blocks, *budget)
+        warps = choose_warps(ranking.block_pages, SCORES_PER_THREAD)
+        _select_few_kernel[(kv_heads,)](
+            *scored.pointers, length_tokens, *outputs, *numbers, SHAPE=ranking, num_warps=warps, **launch
+        )
+    else:
+        runs = plan_runs(logical_pages, budget.pages, page_size, logits)
+        ranked = rank_all_pages(scored, length_tokens, budget, runs)
+        numbers = (logical_pages, ranked.best.shape[1], ranked.always_read.shape[1], *budget)
+        warps = choose_warps(runs.most_keys, KEYS_PER_THREAD)
+        _select_runs_kernel[(kv_heads,)](
+            *ranked, length_tokens, *outputs, *numbers, LOGITS=logits, RUNS=runs, num_warps=warps, **launch
+        )
     return selected
+
+
+def choose_warps(keys: int, keys_per_thread: int) -> int:
+    """Of a program that selects among so many keys; a power of two."""
+    return min(max(keys // (32 * keys_per_thread), LEAST_WARPS), MOST_WARPS)

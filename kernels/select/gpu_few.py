@@ -37,13 +37,15 @@ class Selection(NamedTuple):
 
 
 @triton.jit
-def _find_range(ranks):
-    """The keys of the lowest and the highest of the ranks above -inf, by one reduction for both."""
+def find_range(ranks):
+    """The key of the lowest of the ranks above -inf, and how many keys there are from it to the highest's."""
+    # One reduction for both.
     highest = order_keys(tl.max(ranks, 1))
     lowest = order_keys(tl.min(tl.where(ranks > float("-inf"), ranks, float("inf")), 1))
     all_bits = tl.full([], 0xFFFFFFFF, tl.uint32)
     highest, inverted_lowest = tl.split(tl.max(tl.join(highest, lowest ^ all_bits), 0))
-    return inverted_lowest ^ all_bits, highest
+    lowest = inverted_lowest ^ all_bits
+    return lowest, highest - lowest + 1
 
 
 @triton.jit
@@ -57,22 +59,24 @@ def _count_reaching(ranks, low, high):
 
 
 @triton.jit
-def _find_threshold(ranks, ranked_pages, wanted, PAGES: tl.constexpr):
-    """The score that `wanted` of the ranks reach, found by cutting the range from the lowest to the highest in three.
+def find_threshold(ranks, key, width, step, reaching, wanted, PAGES: tl.constexpr):
+    """The score that `wanted` of the ranks reach, found by cutting a range of keys in three.
 
     Args:
-        ranks: for `ranked_pages` pages finite scores, or inf; for others -inf.
+        ranks: for pages that compete finite scores, or inf; for others -inf.
+        key, width: uint32, where the range begins, and how many keys it has: at least `wanted` ranks reach the score of
+            `key`, and fewer than that the score of `key + width`.
+        step: uint32, how far from its beginning the first cut is at most, and the second from that; four times as far
+            in each further round. For a threshold that is thought to be near the beginning.
+        reaching: how many ranks reach the score of `key`.
 
     Returns:
         the threshold, and how many of the ranks at it get in: PAGES, that is all of them, unless equal scores let more
         reach it than are wanted.
     """
-    # At least `wanted` ranks reach the score of `key`, and fewer than that the score of `key + width`.
-    key, highest = _find_range(ranks)
-    width = highest - key + 1
-    reaching = ranked_pages
     while (width > 1) & (reaching != wanted):
-        third = width // 3 + 1
+        third = tl.minimum(width // 3 + 1, step)
+        step = tl.minimum(step, 1 << 28) * 4
         low, high = key + third, key + tl.minimum(2 * third, width - 1)
         reach_low, reach_high = _count_reaching(ranks, scores_of(low), scores_of(high))
         # By selection, not branches, so that a round is a chain of few instructions.
@@ -100,13 +104,15 @@ def select_few(scores, head, pages, plan, SHAPE: tl.constexpr):
     Returns:
         a `Selection` among the pages.
     """
-    importance = load_importance(scores, head, page_grid(SHAPE.block_pages), pages < plan.total_pages, SHAPE)
+    PAGES: tl.constexpr = SHAPE.block_pages
+    importance = load_importance(scores, head, page_grid(PAGES), pages < plan.total_pages, SHAPE)
     ranked = (pages >= plan.sink_pages) & (pages < plan.recent_from)
     # From here on only the ranks need registers: they hold the importance of all pages that are not always read.
     always_read = tl.sum(tl.where(ranked, 0.0, importance))
     ranks = tl.where(ranked, tl.where(importance > LOWEST_SCORE, importance, LOWEST_SCORE), float("-inf"))
-    threshold, ties = _find_threshold(ranks, plan.ranked_pages, plan.wanted, SHAPE.block_pages)
-    list_indices, chosen = index_chosen(ranks, pages, threshold, ties, 0, plan, SHAPE.block_pages)
+    key, width = find_range(ranks)
+    threshold, ties = find_threshold(ranks, key, width, width, plan.ranked_pages, plan.wanted, PAGES)
+    list_indices, chosen = index_chosen(ranks, pages, threshold, ties, plan, PAGES)
     return Selection(list_indices, ranks, chosen, always_read)
 
 

@@ -15,6 +15,8 @@ import triton.language as tl
 
 # Pages of a block that sums up its own logits.
 LOGIT_BLOCK_PAGES = 128
+# Of softmax mass, in which a selection among many pages counts.
+BUCKETS = 256
 # Pages in a row of the grid in which a selection arranges them: as many as a thread loads at once.
 ROW_PAGES = tl.constexpr(4)
 
@@ -26,16 +28,18 @@ class ScoredPages(NamedTuple):
         scores: float32 [kv_heads, rows, row_length].
         highest, total: float32 [kv_heads, rows, blocks], as `sum_up_logits` gives them; None for scores that are no
             logits.
+        counts: int32 [kv_heads, BUCKETS], zeros for `kernels.select.gpu_runs` to count in; None if it is not to.
     """
 
     scores: torch.Tensor
     highest: torch.Tensor | None
     total: torch.Tensor | None
+    counts: torch.Tensor | None = None
 
     @property
     def pointers(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """The first three of `Scores`; without sums, the scores are passed instead and not read."""
-        return self if self.highest is not None else (self.scores, self.scores, self.scores)
+        return self[:3] if self.highest is not None else (self.scores, self.scores, self.scores)
 
     @property
     def blocks(self) -> int:
@@ -69,6 +73,14 @@ class RankingShape(NamedTuple):
     page_size: int
     block_pages: int
     blocks: int
+
+
+def plan_ranking(scored: ScoredPages, page_size: int) -> RankingShape:
+    """The constants of a program that ranks all pages."""
+    _, rows, logical_pages = scored.scores.shape
+    block_pages = max(LOGIT_BLOCK_PAGES, triton.next_power_of_2(logical_pages))
+    blocks = triton.next_power_of_2(scored.blocks)
+    return RankingShape(rows, scored.highest is not None, page_size, block_pages, blocks)
 
 
 class SelectionPlan(NamedTuple):
@@ -176,27 +188,33 @@ def running_count(flags):
 
 
 @triton.jit
-def index_chosen(ranks, pages, threshold, ties, taken, plan, PAGES: tl.constexpr):
-    """The indices of pages in the list of those that are read: pages above the threshold, the first `ties` at it, and
-    those always read.
+def choose(ranks, threshold, ties, PAGES: tl.constexpr):
+    """Which of PAGES ranks, as `page_grid` arranges them, are above the threshold, or among the first `ties` at it."""
+    chosen = ranks >= threshold
+    # Usually all at the threshold get in.
+    if ties < PAGES:
+        tied = ranks == threshold
+        late = tied & (running_count(tied) > ties)
+        chosen = chosen & (late == 0)
+    return chosen
+
+
+@triton.jit
+def index_chosen(ranks, pages, threshold, ties, plan, PAGES: tl.constexpr):
+    """The indices of pages in the list of those that are read: pages that are chosen, and those always read.
 
     Args:
-        ranks: scores or keys of the pages that compete; something lower than any of these for the others.
+        ranks: of the pages that compete; something lower than any of these for the others.
         ranks, pages: as `page_grid` arranges PAGES of them.
-        taken: how many pages before these are in the list.
+        threshold, ties: as `choose` takes them.
         plan: as `plan_selection` returns it.
 
     Returns:
         int32 indices, in the order of the pages, -1 for those not read; and which pages are chosen by their ranks.
     """
-    chosen = (ranks >= threshold) & (plan.wanted > 0)
-    # Usually all pages at the threshold get in.
-    if ties < PAGES:
-        tied = ranks == threshold
-        late = tied & (running_count(tied) > ties)
-        chosen = chosen & (late == 0)
+    chosen = choose(ranks, threshold, ties, PAGES) & (plan.wanted > 0)
     always = ((pages < plan.sink_pages) | (pages >= plan.recent_from)) & (pages < plan.total_pages)
-    list_indices = taken + running_count(chosen | always) - 1
+    list_indices = running_count(chosen | always) - 1
     return tl.where((chosen | always) & (list_indices < plan.selected_pages), list_indices, -1), chosen
 
 

@@ -133,7 +133,9 @@ def run_paged_operators(float8: bool) -> None:
         # Selected each by itself, and by several programs.
         for logical_pages in (700, 10000):
             ops.choose_and_attend(query, cache, SequenceView(integers(logical_pages), length), budget, 0.1)
-    ops.select_pages(floats(KV_HEADS, GROUP, 700, dtype=torch.float32), length, PAGE_SIZE, budget, True)
+    for logical_pages in (700, 10000):
+        scores = floats(KV_HEADS, GROUP, logical_pages, dtype=torch.float32)
+        ops.select_pages(scores, length, PAGE_SIZE, budget, True)
     # Over 8-bit pages two programs share a multiprocessor, and use no grid barrier.
     ops.dense_decode_attention(query, cache, SequenceView(integers(1100), length), 0.1)
     ops.gather_pages(cache, integers(8), 100, DTYPE)
