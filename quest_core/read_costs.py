@@ -29,10 +29,10 @@ class ChoosingCosts(NamedTuple):
     selected_factor: float = 1.0
 
 
-# From here on a GPU selects in several launches, which share the pages of a head.
+# From here on a page more costs less: its neighbours stand for it.
 MANY_PAGES = 8192
 # Besides the bytes, selecting on a GPU is launches that wait for each other, and passes over a head's pages.
-_GPU_COSTS = ChoosingCosts(step_bytes=18_000_000, page_bytes=9_200, further_page_bytes=5_000)
+_GPU_COSTS = ChoosingCosts(step_bytes=20_000_000, page_bytes=4_200, further_page_bytes=600, summary_factor=1.4)
 # On the CPU tracing what was selected costs a step as much in a layer, whatever the shape.
 _CPU_STEP_BYTES = 350_000
 _CPU_SUMMARY_FACTOR = 3.0

@@ -28,11 +28,13 @@ def layout(kv_heads: int, head_dim: int = 128, page_size: int = 4, summary: str 
 
 DEFAULT, BOUNDS_8, BOUNDS_16 = layout(8), layout(8, 128, 16, "bounds"), layout(8, 128, 16, "bounds", 16)
 EMBEDDED = layout(3, 64)
-# Whole steps (milliseconds or 1 / (tokens/s)) on an H200, tokens of context: docs/benchmarks.md and assets/benchmarks.
+# Whole steps (milliseconds or 1 / (tokens/s)) on an H200 where no other is named, tokens of context: docs/benchmarks.md
+# and assets/benchmarks.
 GPU_STEPS = [
-    (DEFAULT, 8192, 1024, 1 / 474, 1 / 453),  # Llama-3.1-8B, 4 bits
-    (DEFAULT, 32768, 1024, 1 / 355, 1 / 387),
-    (DEFAULT, 131072, 1024, 1 / 179, 1 / 289),
+    (DEFAULT, 8192, 1024, 2.601, 2.613),  # Llama-3.1-8B, 4 bits, on an H100
+    (DEFAULT, 16384, 1024, 2.966, 2.707),
+    (DEFAULT, 32768, 1024, 3.643, 2.828),
+    (DEFAULT, 131072, 1024, 7.756, 3.324),
     (DEFAULT, 8192, 1024, 1 / 559, 1 / 530),  # Qwen3-4B, 4 bits
     (DEFAULT, 32768, 1024, 1 / 384, 1 / 430),
     (BOUNDS_16, 8192, 2048, 2.250, 2.272),
@@ -45,10 +47,14 @@ GPU_STEPS = [
 ]
 # One layer's attention in microseconds, H200; the last two H100.
 GPU_LAYERS = [
-    (DEFAULT, 32768, 1024, 44, 30.9),
-    (DEFAULT, 131072, 1024, 124, 58.8),
-    (layout(32), 32768, 1024, 125, 34),
-    (layout(32), 131072, 1024, 476, 98.8),
+    (DEFAULT, 8192, 1024, 13.5, 15.6),
+    (DEFAULT, 16384, 1024, 21.8, 18.2),
+    (DEFAULT, 32768, 1024, 37.4, 22.0),
+    (DEFAULT, 131072, 1024, 127.9, 33.5),
+    (layout(32), 8192, 1024, 36.2, 20.1),
+    (layout(32), 16384, 1024, 66.1, 25.7),
+    (layout(32), 32768, 1024, 125.6, 33.1),
+    (layout(32), 131072, 1024, 477.4, 70.2),
     (BOUNDS_8, 8192, 1024, 13.4, 11.0),
     (BOUNDS_8, 8192, 2048, 13.4, 12.4),
     (BOUNDS_8, 32768, 2048, 36.2, 14.9),
