@@ -152,7 +152,10 @@ class CpuComparison:
             decode = partial(decode_ours, session, quest)
             of_row = memory.copy()
             yield Contender("quest-chat", quest.attention, _dtype_name(engine.dtype), budget, of_row, prefill_s, decode)
-        exact, drafts = replace(self._quest(QuestConfig.token_budget), attention="exact"), DraftCount()
+        default = self._quest(QuestConfig.token_budget)
+        decode, of_row = partial(decode_ours, session, replace(default, attention="auto")), memory.copy()
+        yield Contender("quest-chat", "auto", _dtype_name(engine.dtype), None, of_row, prefill_s, decode)
+        exact, drafts = replace(default, attention="exact"), DraftCount()
         decode, of_row = partial(decode_exact, session, exact, drafts), memory.copy()
         yield Contender("quest-chat", "exact", _dtype_name(engine.dtype), None, of_row, prefill_s, decode, drafts)
         theirs: dict[torch.dtype, torch.Tensor] = {}

@@ -73,7 +73,8 @@ def _measure(engine, contexts, budgets, steps, rounds, text, on_progress) -> tup
     rival, rope = None, None
     tokenizer = AutoTokenizer.from_pretrained(engine.model_folder)
     tokens = read_text_tokens(tokenizer, text, max(*contexts, STRETCH_TOKENS), repeat=True)
-    settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
+    settings = [QuestConfig(attention="dense"), *(QuestConfig(token_budget=budget) for budget in budgets)]
+    settings.append(QuestConfig(attention="auto"))
     on_progress("checking ours against Transformers")
     rounding = check_rounding(engine, tokens)
     rows, checks = [], [rounding.to_json(STRETCH_TOKENS, STRETCHES)]

@@ -97,8 +97,8 @@ def _points(benchmark: str, result: dict[str, Any]) -> Iterator[Point]:
         if benchmark == "prefill":
             yield Point(panel, row["engine"], context, row["tokens_per_s"])
         elif benchmark == "cpu":
-            # Dense, Exact and Quest share one prefill.
-            if row["attention"] not in ("quest", "exact"):
+            # All of ours share one prefill.
+            if row["attention"] not in ("quest", "auto", "exact"):
                 curve = f"{row['engine']}, {row['dtype']}"
                 yield Point(f"prefill, {panel}", curve, context, row["prefill_tokens_per_s"])
             curve = f"{_name_decode(row)}, {row['dtype']}"

@@ -53,16 +53,17 @@ def result(measure):
 
 
 def test_rows_of_all_contestants(result):
-    assert [list(row) for row in result["rows"]] == [ROW_COLUMNS] * 12
-    assert [(row["engine"], row["attention"], row["dtype"], row["token_budget"]) for row in result["rows"][:6]] == [
+    assert [list(row) for row in result["rows"]] == [ROW_COLUMNS] * 14
+    assert [(row["engine"], row["attention"], row["dtype"], row["token_budget"]) for row in result["rows"][:7]] == [
         ("quest-chat", "dense", "float32", None),
         ("quest-chat", "quest", "float32", 64),
         ("quest-chat", "quest", "float32", 512),
+        ("quest-chat", "auto", "float32", None),
         ("quest-chat", "exact", "float32", None),
         ("transformers", "sdpa", "bfloat16", None),
         ("transformers", "sdpa", "float32", None),
     ]
-    assert [row["context_tokens"] for row in result["rows"]] == [100] * 6 + [300] * 6
+    assert [row["context_tokens"] for row in result["rows"]] == [100] * 7 + [300] * 7
     assert all(row["prefill_tokens_per_s"] > 0 and row["decode_tokens_per_s"] > 0 for row in result["rows"])
     # Over many stretches, in the warm-up, and at each context.
     assert [check["context_tokens"] for check in result["checks"]] == [cpu.WARM_UP_CONTEXT] * 2 + [100, 300]
@@ -93,7 +94,7 @@ def test_half_of_a_short_context_is_left_to_read_before(measure):
 def test_ours_is_checked_without_rivals_too(measure, monkeypatch):
     result = measure(contexts=[100], rivals=(), scored_tokens=0)
     assert result["agreement"] == []
-    assert [row["engine"] for row in result["rows"]] == ["quest-chat"] * 4
+    assert [row["engine"] for row in result["rows"]] == ["quest-chat"] * 5
     assert [check["context_tokens"] for check in result["checks"]] == [cpu.WARM_UP_CONTEXT]
 
     def wrong(*arguments):
@@ -141,7 +142,7 @@ def test_the_command_writes_tables_json_and_plot(tmp_path, tiny_model_folder, bo
     code = cli.main(["bench", "cpu", *arguments, "--rivals", "transformers-fp32", "--dtype", "float32", *files])
     assert code == 0
     result = json.loads((tmp_path / "cpu.json").read_text())
-    assert [row["attention"] for row in result["rows"]] == ["dense", "quest", "exact", "sdpa"]
+    assert [row["attention"] for row in result["rows"]] == ["dense", "quest", "auto", "exact", "sdpa"]
     drawn = (tmp_path / "plots" / "cpu.svg").read_text()
     assert "transformers, float32" in drawn and "budget 64" in drawn
     table = capsys.readouterr().out

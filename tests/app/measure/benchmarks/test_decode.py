@@ -27,10 +27,14 @@ def test_rows_and_machine_are_written(tmp_path, embedded_data_dir, capsys, monke
     result = json.loads(result_file.read_text())
     assert [(row["engine"], row["attention"], row["context_tokens"]) for row in result["rows"]] == [
         ("transformers", "sdpa", 100), ("quest-chat", "dense", 100), ("quest-chat", "quest", 100),
+        ("quest-chat", "auto", 100),
         ("transformers", "sdpa", 300), ("quest-chat", "dense", 300), ("quest-chat", "quest", 300),
+        ("quest-chat", "auto", 300),
     ]  # fmt: skip
-    dense, quest = result["rows"][4:]
+    dense, quest, auto = result["rows"][5:]
     assert quest["kv_bytes_per_token"] < dense["kv_bytes_per_token"]
+    # Within its budget, the default's, it is dense.
+    assert auto["kv_bytes_per_token"] == dense["kv_bytes_per_token"]
     assert all(row["ms_per_token"] > 0 for row in result["rows"])
     assert all(check["logits_relative_error"] < 1e-3 for check in result["checks"][1:])
     assert result["machine"]["versions"]["torch"] == torch.__version__
