@@ -44,6 +44,7 @@ from kernels.step.cpu_phases import (
     add_down,
     add_output,
     append_and_score,
+    count_items,
     count_phases,
     gate_and_up,
     multiply_head,
@@ -59,7 +60,7 @@ SHARED_WEIGHT_BYTES = 1 << 22
 def _run_layers(weights, attention, shape, shared, input_length):
     """One thread's part of a step; `input_length` is what `input_floats` says."""
     vectors = attention.cache.summaries.shape[3]
-    workspace = make_workspace(shape, vectors, shared.residual.shape[1], input_length)
+    workspace = make_workspace(shape, vectors, attention.budget.pages, shared.residual.shape[1], input_length)
     for layer in range(shape.layers):
         project(weights, layer, shared, workspace)
         has_queries = append_and_score(weights, layer, attention, shape, shared, workspace)
@@ -162,7 +163,7 @@ class WholeStep:
         logits = torch.empty(len(hidden), int(self._weights.matrices[-1, OUT_CHANNELS]))
         results = page_ids.numpy(), missed_mass.numpy(), logits.numpy()
         shared = self._allocate(hidden, attention, shape, results)
-        self._threads.run(_run_layers, self._weights, attention, shape, shared, self._input_length)
+        self._threads.run(self._run_layers, attention, shape, shared)
         if first_layer == layers:
             return StepOutcome(logits, None, first_layer)
         if pages is not None:
@@ -171,6 +172,10 @@ class WholeStep:
         has_mass = cache.layout.summary.scores_are_logits
         selected = SelectedPages(page_ids, page_counts, missed_mass if has_mass else None)
         return StepOutcome(logits, selected, first_layer)
+
+    def _run_layers(self, attention: StepAttention, shape: StepShape, shared: StepShared) -> None:
+        """A method, so that a thread that is late keeps alive the weights it still reads."""
+        _run_layers(self._weights, attention, shape, shared, self._input_length)
 
     def _shape(self, rows: int, cache: LayerCache, attention: StepAttention) -> StepShape:
         layout = cache.layout
@@ -204,8 +209,9 @@ class WholeStep:
         splits = (shape.kv_heads, -(-pages_read // (SPLIT_TOKENS // shape.page_size)), members)
         chunks = (shape.kv_heads, shape.score_rows, shape.chunks)
         matrices = self._weights.matrices
+        items = count_items(matrices, shape, splits[1])
         return StepShared(
-            new_progress(count_phases.py_func(shape.layers, shape.kv_heads)),
+            new_progress(count_phases.py_func(shape.layers, shape.kv_heads), items),
             hidden.float().clone(memory_format=torch.contiguous_format).numpy(),
             np.empty((shape.rows, int(matrices[QKV, OUT_CHANNELS])), np.float32),
             np.empty((shape.rows, int(matrices[GATE_UP, OUT_CHANNELS]) // 2), np.float32),

@@ -111,10 +111,13 @@ class StepWorkspace(NamedTuple):
         queries: [kv_heads, rows * group, head_dim], rotated; `keys` and `values` [rows, kv_heads, head_dim] likewise.
         attended: [query_heads * head_dim].
         query_vectors: [kv_heads, vectors, score_rows, head_dim], see `page_scores.make_query_vectors`.
+        chunk_scores: [kv_heads, score_rows, CHUNK_PAGES]; `chunk_maxima` and `chunk_totals` [kv_heads, score_rows].
         split_logits: [rows * group, SPLIT_TOKENS].
+        partial: [rows * group, ...] of a split.
         importance: [pages]; `ranks` uint32 and `candidates` int32 of the same length, see `select_pages.select_best`.
+        page_ids: int32 [budget].
         factors: [chunks].
-        products: [3, rows, LAYER_ROWS].
+        products: [3, rows, HEAD_ROWS].
     """
 
     inputs: np.ndarray
@@ -124,16 +127,21 @@ class StepWorkspace(NamedTuple):
     values: np.ndarray
     attended: np.ndarray
     query_vectors: np.ndarray
+    chunk_scores: np.ndarray
+    chunk_maxima: np.ndarray
+    chunk_totals: np.ndarray
     split_logits: np.ndarray
+    partial: PartialSoftmax
     importance: np.ndarray
     ranks: np.ndarray
     candidates: np.ndarray
+    page_ids: np.ndarray
     factors: np.ndarray
     products: np.ndarray
 
 
 @inlined
-def make_workspace(shape, vectors, hidden_size, input_floats):
+def make_workspace(shape, vectors, budget_pages, hidden_size, input_floats):
     """A `StepWorkspace` for summaries of so many vectors."""
     group = shape.query_heads // shape.kv_heads
     return StepWorkspace(
@@ -144,10 +152,19 @@ def make_workspace(shape, vectors, hidden_size, input_floats):
         np.empty((shape.rows, shape.kv_heads, shape.head_dim), np.float32),
         np.empty(shape.query_heads * shape.head_dim, np.float32),
         np.empty((shape.kv_heads, vectors, shape.score_rows, shape.head_dim), np.float32),
+        np.empty((shape.kv_heads, shape.score_rows, CHUNK_PAGES), np.float32),
+        np.empty((shape.kv_heads, shape.score_rows), np.float32),
+        np.empty((shape.kv_heads, shape.score_rows), np.float32),
         np.empty((shape.rows * group, SPLIT_TOKENS), np.float32),
+        PartialSoftmax(
+            np.empty(shape.rows * group, np.float32),
+            np.empty(shape.rows * group, np.float32),
+            np.empty((shape.rows * group, shape.head_dim), np.float32),
+        ),
         np.empty(shape.pages, np.float32),
         np.empty(shape.pages, np.uint32),
         np.empty(shape.pages, np.int32),
+        np.empty(budget_pages, np.int32),
         np.empty(shape.chunks, np.float32),
-        np.empty((3, shape.rows, LAYER_ROWS), np.float32),
+        np.empty((3, shape.rows, HEAD_ROWS), np.float32),
     )

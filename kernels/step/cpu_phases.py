@@ -1,9 +1,11 @@
 """The phases of a decode step, each a function that threads call together (see `work_sharing`); Numba.
 
 A layer has six: the projection of queries, keys and values; append and scores; selection and attention; the output
-projection; gate and up; down. The head follows the last layer. Whoever claims a phase's first item prepares for himself
-what its items need; the same functions as in the single operators do the work. The phases are inlined into the one
-function of the step: each compiled by itself, with all products below it, they took half as long again to compile.
+projection; gate and up; down. The head follows the last layer. Whoever claims an item of a phase prepares for himself
+what its items need; the same functions as in the single operators do the work. An item is computed into the thread's
+workspace, and only then written to where the others see it, by whoever `begin_write` lets. The phases are inlined into
+the one function of the step: each compiled by itself, with all products below it, they took half as long again to
+compile.
 """
 
 from __future__ import annotations
@@ -16,7 +18,7 @@ from kernels.cpu_tools.arrays import BOUNDS, layer_of
 from kernels.cpu_tools.compile import compiled, inlined
 from kernels.cpu_tools.exponentials import exponentiate
 from kernels.cpu_tools.vectors import address_of, largest_of, load_float
-from kernels.cpu_tools.work_sharing import claim, finish, wait
+from kernels.cpu_tools.work_sharing import begin_write, claim, finish, wait
 from kernels.linear.cpu_products import OUT_CHANNELS, dot_float32, multiply_rows, order_inputs
 from kernels.score.cpu import make_query_vectors, score_pages
 from kernels.select.cpu import add_softmax_mass, merge_softmax, select_best
@@ -40,8 +42,28 @@ PROJECT_PHASE, SCORE_PHASE, ATTEND_PHASE, OUTPUT_PHASE, GATE_UP_PHASE, DOWN_PHAS
 
 @compiled
 def count_phases(layers, kv_heads):
-    """Rows of `progress`: the layers' phases, the head's, and one for each selection, which attention waits for."""
-    return layers * PHASES + 1 + layers * kv_heads
+    """Rows of `progress`.
+
+    They are the layers' phases, the head's, one for each selection, which attention waits for, and one for each layer's
+    append, which the score of the new key's page waits for.
+    """
+    return layers * PHASES + 1 + layers * kv_heads + layers
+
+
+def count_items(matrices, shape, splits):
+    """The most items that a phase has, with so many splits of a kv head at most."""
+    rows = max(matrices[:-1, OUT_CHANNELS].max() // LAYER_ROWS, matrices[-1, OUT_CHANNELS] // HEAD_ROWS) + 1
+    return max(rows, shape.chunks, shape.kv_heads * (splits + 1))
+
+
+@compiled
+def _selection_phase(shape, layer, head):
+    return shape.layers * PHASES + 1 + layer * shape.kv_heads + head
+
+
+@compiled
+def _append_phase(shape, layer):
+    return shape.layers * (PHASES + shape.kv_heads) + 1 + layer
 
 
 @inlined
@@ -66,9 +88,10 @@ def multiply_head(weights, shared, workspace):
 def _multiply_normed(matrix, norm, epsilon, phase, item_rows, shared, workspace, out):
     """Multiply the normed residual with a matrix, in items of so many rows."""
     progress, residual, normed, inputs = shared.progress, shared.residual, workspace.normed, workspace.inputs
+    products = workspace.products[0]
     items = (matrix[OUT_CHANNELS] + item_rows - 1) // item_rows
     ready = False
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
         if not ready:
             for row in range(len(residual)):
@@ -76,10 +99,11 @@ def _multiply_normed(matrix, norm, epsilon, phase, item_rows, shared, workspace,
                 order_inputs(matrix, normed, inputs[row])
             ready = True
         first, end = item * item_rows, min((item + 1) * item_rows, out.shape[1])
-        multiply_rows(matrix, first, end, inputs, out[:, first:end])
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+        multiply_rows(matrix, first, end, inputs, products[:, : end - first])
+        if begin_write(progress, phase, item):
+            _copy_rows(products, out[:, first:end])
+            finish(progress, phase)
+        item = claim(progress, phase, items)
 
 
 @inlined
@@ -95,7 +119,7 @@ def append_and_score(weights, layer, attention, shape, shared, workspace):
     sparse = attention.selects and layer >= attention.dense_layers
     items = shape.chunks if sparse else 1
     ready = False
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
         if not ready:
             _rotate_queries(weights, layer, sequence, shape, shared.projected, workspace.queries)
@@ -105,23 +129,27 @@ def append_and_score(weights, layer, attention, shape, shared, workspace):
                 make_query_vectors(queries, cache.kind, attention.scale, workspace.query_vectors[head])
             ready = True
         # The longest item first: it holds the new key's page, and alone also appends.
-        item = items - 1 - item
-        if item == items - 1:
-            _append(weights, layer, cache, sequence, shared.projected, workspace)
+        chunk = items - 1 - item
+        if item == 0:
+            _append(weights, layer, cache, shape, sequence, shared, workspace)
+        first, end = chunk * CHUNK_PAGES, min((chunk + 1) * CHUNK_PAGES, shape.pages)
+        scores, maxima, totals = workspace.chunk_scores, workspace.chunk_maxima, workspace.chunk_totals
         if sparse:
-            first, end = item * CHUNK_PAGES, min((item + 1) * CHUNK_PAGES, shape.pages)
-            score_pages(workspace.query_vectors, cache, sequence.page_table, first, end, shared.scores)
+            score_pages(workspace.query_vectors, cache, sequence.page_table[first:end], 0, end - first, scores)
             if cache.kind != BOUNDS:
-                _exponentiate_chunk(item, first, end, shared)
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+                _exponentiate_chunk(scores, end - first, maxima, totals)
+        if begin_write(progress, phase, item):
+            if sparse:
+                _write_scores(scores, maxima, totals, chunk, first, end, shared)
+            finish(progress, phase)
+        item = claim(progress, phase, items)
     return ready
 
 
 @inlined
-def _append(weights, layer, cache, sequence, projected, workspace):
-    """Norm and rotate the new keys, which lie with the values behind the queries, and append both."""
+def _append(weights, layer, cache, shape, sequence, shared, workspace):
+    """Norm and rotate the new keys, which lie with the values behind the queries, and append both, if none has."""
+    progress, phase, projected = shared.progress, _append_phase(shape, layer), shared.projected
     keys, values = workspace.keys, workspace.values
     rows, kv_heads, head_dim = keys.shape
     first_position, queries = sequence.length_tokens - rows, projected.shape[1] - 2 * kv_heads * head_dim
@@ -133,7 +161,10 @@ def _append(weights, layer, cache, sequence, projected, workspace):
         for head in range(kv_heads):
             for d in range(head_dim):
                 values[row, head, d] = heads[kv_heads + head, d]
-    append_tokens(keys, values, cache, sequence)
+    if begin_write(progress, phase, 0):
+        append_tokens(keys, values, cache, sequence)
+        finish(progress, phase)
+    wait(progress, phase, 1)
 
 
 @inlined
@@ -150,15 +181,23 @@ def _rotate_queries(weights, layer, sequence, shape, projected, queries):
 
 
 @inlined
-def _exponentiate_chunk(chunk, first, end, shared):
-    """Make exponentials of a chunk's scores, in place."""
-    scores, maxima, totals = shared.scores, shared.chunk_maxima, shared.chunk_totals
+def _exponentiate_chunk(scores, pages, maxima, totals):
+    """Make exponentials of the scores of a chunk's first `pages`, in place."""
     for head in range(scores.shape[0]):
         for row in range(scores.shape[1]):
-            logits = scores[head, row, first:end]
-            highest = largest_of(address_of(logits), end - first)
-            maxima[head, row, chunk] = highest
-            totals[head, row, chunk] = exponentiate(logits, highest, logits)
+            logits = scores[head, row, :pages]
+            highest = largest_of(address_of(logits), pages)
+            maxima[head, row] = highest
+            totals[head, row] = exponentiate(logits, highest, logits)
+
+
+@inlined
+def _write_scores(scores, maxima, totals, chunk, first, end, shared):
+    for head in range(scores.shape[0]):
+        for row in range(scores.shape[1]):
+            _copy(scores[head, row], shared.scores[head, row, first:end])
+            shared.chunk_maxima[head, row, chunk] = maxima[head, row]
+            shared.chunk_totals[head, row, chunk] = totals[head, row]
 
 
 @inlined
@@ -169,7 +208,6 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
         has_queries: what `append_and_score` returned.
     """
     progress, phase = shared.progress, layer * PHASES + ATTEND_PHASE
-    first_selection = shape.layers * PHASES + 1 + layer * shape.kv_heads
     sequence, cache = attention.sequence, layer_of(attention.cache, layer)
     selected = layer - attention.dense_layers
     sparse = selected >= 0
@@ -178,33 +216,29 @@ def select_and_attend(weights, layer, attention, shape, shared, workspace, has_q
     selections = shape.kv_heads if sparse and attention.selects else 0
     items = selections + shape.kv_heads * splits
     partials, every_page = shared.partials, np.empty(0, np.int32)
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
+        head = item if item < selections else (item - selections) // splits
+        while selections > 0 and claim(progress, _selection_phase(shape, layer, head), 1) == 0:
+            _select(head, layer, attention, shape, shared, workspace)
         if item < selections:
-            page_ids = shared.page_ids[selected, item]
-            shared.missed_mass[selected, item] = _select(
-                item, cache.kind, attention.budget, shared, workspace, page_ids
-            )
-            finish(progress, first_selection + item)
+            if begin_write(progress, phase, item):
+                finish(progress, phase)
         else:
             if not has_queries:
                 _rotate_queries(weights, layer, sequence, shape, shared.projected, workspace.queries)
                 has_queries = True
-            head, index = (item - selections) // splits, (item - selections) % splits
-            page_ids = every_page
-            if sparse:
-                if attention.selects:
-                    wait(progress, first_selection + head, 1)
-                page_ids = shared.page_ids[selected, head]
+            index = (item - selections) % splits
+            page_ids = shared.page_ids[selected, head] if sparse else every_page
             split = Split(page_ids, index * split_pages, min((index + 1) * split_pages, count), head)
-            partial = PartialSoftmax(
-                partials.maxima[head, index], partials.totals[head, index], partials.attended[head, index]
-            )
-            queries, logits = workspace.queries[head], workspace.split_logits
+            queries, logits, partial = workspace.queries[head], workspace.split_logits, workspace.partial
             attend_split(queries, shape.rows, cache, sequence, split, attention.scale, logits, partial)
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+            if begin_write(progress, phase, item):
+                _copy(partial.maxima, partials.maxima[head, index])
+                _copy(partial.totals, partials.totals[head, index])
+                _copy_rows(partial.attended, partials.attended[head, index])
+                finish(progress, phase)
+        item = claim(progress, phase, items)
 
 
 @inlined
@@ -216,21 +250,25 @@ def _count_pages_read(layer, attention, shape):
 
 
 @inlined
-def _select(head, kind, budget, shared, workspace, page_ids):
-    """Select the pages of one kv head from its scores; returns the softmax mass of the others."""
+def _select(head, layer, attention, shape, shared, workspace):
+    """Select the pages of one kv head from its scores, and sum up the softmax mass of the others."""
     scores, importance, factors = shared.scores, workspace.importance, workspace.factors
-    rows = scores.shape[1]
+    page_ids, rows = workspace.page_ids, scores.shape[1]
     importance[:] = 0.0
     for row in range(rows):
-        if kind == BOUNDS:
+        if attention.cache.kind == BOUNDS:
             # A loop, as `compile` says.
             for page in range(len(importance)):
                 importance[page] = scores[head, row, page]
         else:
             merge_softmax(shared.chunk_maxima[head, row], shared.chunk_totals[head, row], factors)
             add_softmax_mass(scores[head, row], factors, CHUNK_PAGES, importance)
-    read = select_best(importance, budget, workspace.ranks, workspace.candidates, page_ids)
-    return np.float32(1.0) - read / np.float32(rows)
+    read = select_best(importance, attention.budget, workspace.ranks, workspace.candidates, page_ids)
+    phase, selected = _selection_phase(shape, layer, head), layer - attention.dense_layers
+    if begin_write(shared.progress, phase, 0):
+        _copy(page_ids, shared.page_ids[selected, head])
+        shared.missed_mass[selected, head] = np.float32(1.0) - read / np.float32(rows)
+        finish(shared.progress, phase)
 
 
 @inlined
@@ -240,7 +278,7 @@ def add_output(weights, layer, attention, shape, shared, workspace):
     progress, inputs, attended = shared.progress, workspace.inputs, workspace.attended
     items = (matrix[OUT_CHANNELS] + LAYER_ROWS - 1) // LAYER_ROWS
     ready = False
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
         if not ready:
             _, splits = _count_pages_read(layer, attention, shape)
@@ -248,10 +286,8 @@ def add_output(weights, layer, attention, shape, shared, workspace):
                 _merge_heads(shared.partials, splits, row, attended.reshape(shape.query_heads, shape.head_dim))
                 order_inputs(matrix, attended, inputs[row])
             ready = True
-        _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+        _add_rows(matrix, phase, item, inputs, workspace.products[0], shared)
+        item = claim(progress, phase, items)
 
 
 @inlined
@@ -272,17 +308,18 @@ def gate_and_up(weights, layer, shared, workspace):
     progress, inputs, normed, gated = shared.progress, workspace.inputs, workspace.normed, shared.gated
     items = (gated.shape[1] + LAYER_ROWS - 1) // LAYER_ROWS
     ready = False
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
         if not ready:
             for row in range(len(gated)):
                 _norm(shared.residual[row], weights.norms[layer, MLP_NORM], weights.epsilon, normed)
                 order_inputs(matrix, normed, inputs[row])
             ready = True
-        _gate_rows(matrix, item, inputs, workspace.products, gated)
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+        _gate_rows(matrix, item, inputs, workspace.products, gated.shape[1])
+        if begin_write(progress, phase, item):
+            _copy_rows(workspace.products[0], gated[:, item * LAYER_ROWS : (item + 1) * LAYER_ROWS])
+            finish(progress, phase)
+        item = claim(progress, phase, items)
 
 
 @inlined
@@ -292,16 +329,14 @@ def add_down(weights, layer, shared, workspace):
     progress, inputs = shared.progress, workspace.inputs
     items = (matrix[OUT_CHANNELS] + LAYER_ROWS - 1) // LAYER_ROWS
     ready = False
-    item = claim(progress, phase)
+    item = claim(progress, phase, items)
     while item < items:
         if not ready:
             for row in range(len(inputs)):
                 order_inputs(matrix, shared.gated[row], inputs[row])
             ready = True
-        _add_rows(matrix, item, inputs, workspace.products[0], shared.residual)
-        finish(progress, phase)
-        item = claim(progress, phase)
-    wait(progress, phase, items)
+        _add_rows(matrix, phase, item, inputs, workspace.products[0], shared)
+        item = claim(progress, phase, items)
 
 
 @compiled
@@ -335,28 +370,44 @@ def _norm_and_rotate(heads, norm, epsilon, cosines, sines, rotated):
 
 
 @compiled
-def _add_rows(matrix, item, inputs, products, residual):
+def _add_rows(matrix, phase, item, inputs, products, shared):
     """Add an item's channels of a product to the residual."""
+    progress, residual = shared.progress, shared.residual
     first, end = item * LAYER_ROWS, min((item + 1) * LAYER_ROWS, residual.shape[1])
     multiply_rows(matrix, first, end, inputs, products[:, : end - first])
-    for row in range(len(residual)):
-        for channel in range(first, end):
-            residual[row, channel] += products[row, channel - first]
+    if begin_write(progress, phase, item):
+        for row in range(len(residual)):
+            for channel in range(first, end):
+                residual[row, channel] += products[row, channel - first]
+        finish(progress, phase)
 
 
 @compiled
-def _gate_rows(matrix, item, inputs, products, gated):
-    """An item's channels of `silu(gate) * up`."""
-    rows, channels = gated.shape
+def _gate_rows(matrix, item, inputs, products, channels):
+    """An item's channels of `silu(gate) * up`, to the first of the `products`."""
     first = item * LAYER_ROWS
     count = min(first + LAYER_ROWS, channels) - first
     multiply_rows(matrix, first, first + count, inputs, products[0, :, :count])
     multiply_rows(matrix, channels + first, channels + first + count, inputs, products[1, :, :count])
-    for row in range(rows):
+    for row in range(len(inputs)):
         gates, ups, negated = products[0, row, :count], products[1, row, :count], products[2, row, :count]
         for channel in range(count):
             # Beyond, e^-gate is no float32; the gate is 0 there in any case.
             negated[channel] = min(-gates[channel], np.float32(87.0))
         exponentiate(negated, np.float32(0.0), negated)
         for channel in range(count):
-            gated[row, first + channel] = gates[channel] / (np.float32(1.0) + negated[channel]) * ups[channel]
+            gates[channel] = gates[channel] / (np.float32(1.0) + negated[channel]) * ups[channel]
+
+
+@compiled
+def _copy(source, target):
+    """Write the first elements of `source` to all of `target`; a loop, as `compile` says."""
+    for i in range(len(target)):
+        target[i] = source[i]
+
+
+@compiled
+def _copy_rows(source, target):
+    """As `_copy`, of each row of two dimensions."""
+    for row in range(len(target)):
+        _copy(source[row], target[row])

@@ -15,6 +15,7 @@ from kernels.contract import (
     RopeTables,
     SequenceView,
 )
+from kernels.cpu_tools.work_sharing import StepThreads, claim
 from kernels.reference import NaiveWholeStep
 from quest_core.quantization import quantize
 
@@ -231,6 +232,29 @@ def test_several_tokens_read_every_page():
     cache, sequence = make_cache(20, 16, 4, torch.float32, "mean", True)
     with pytest.raises(ValueError, match="several tokens read every page"):
         run(kernels.cpu.WholeStep, make_layers(8, 3, 16), cache, sequence, PageBudget(4, 1, 1), 8, rows=2)
+
+
+@pytest.mark.parametrize("summary", ["mean", "bounds"])
+def test_the_same_bits_beside_a_thread_that_stalls_in_each_phase(summary, monkeypatch):
+    cache, sequence = make_cache(2301, 64, 4, torch.float16, summary, True)
+    arguments = (make_layers(4, 3, 64), cache, sequence, PageBudget(64, 1, 1), 4, 1)
+    wanted, wanted_cache = run(kernels.cpu.WholeStep, *arguments, threads=1)
+
+    def run_beside_a_stalled_thread(self, function, attention, shape, shared):
+        for phase in range(len(shared.progress)):
+            assert claim(shared.progress, phase, 1) == 0
+        function(attention, shape, shared)
+        # One that comes when all is over changes nothing.
+        function(attention, shape, shared)
+
+    monkeypatch.setattr(StepThreads, "run", run_beside_a_stalled_thread)
+    outcome, written = run(kernels.cpu.WholeStep, *arguments, threads=1)
+    assert torch.equal(outcome.logits, wanted.logits)
+    assert torch.equal(outcome.selected.page_ids, wanted.selected.page_ids)
+    if summary == "mean":
+        assert torch.equal(outcome.selected.missed_mass, wanted.selected.missed_mass)
+    for name in ("key_pages", "value_pages", "summaries", "summary_scales"):
+        assert torch.equal(getattr(written, name), getattr(wanted_cache, name))
 
 
 def test_a_table_longer_than_the_sequence(assert_close):
