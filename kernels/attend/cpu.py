@@ -19,58 +19,75 @@ from kernels.cpu_tools.checks import require_cache, require_query
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.exponentials import exponentiate
 from kernels.cpu_tools.tiles import (
-    LINE_BYTES,
-    PAGES_AHEAD,
     TILE_LANES,
-    TILE_QUERIES,
     PageRun,
-    tile_dots,
-    tile_sums,
+    make_tile_dots,
+    make_tile_sums,
 )
-from kernels.cpu_tools.vectors import address_of, largest_of, make_page_dots, make_weighted_sums, prefetch
+from kernels.cpu_tools.vectors import (
+    AHEAD_BYTES,
+    LINE_BYTES,
+    address_of,
+    largest_of,
+    load_integer,
+    make_page_dots,
+    make_weighted_sums,
+    prefetch_lines,
+)
 from kernels.select.cpu import choose_pages
 
 SPLIT_TOKENS = 256
 
-_dots_1, _dots_2, _dots_3, _dots_4 = (make_page_dots(rows) for rows in (1, 2, 3, 4))
-_sums_1, _sums_2, _sums_3, _sums_4 = (make_weighted_sums(rows) for rows in (1, 2, 3, 4))
+# Of a page that is not full, or whose vectors no tile fits.
+_page_dots, _weighted_sums = make_page_dots(1), make_weighted_sums(1)
+_tile_dots_1, _tile_dots_2, _tile_dots_3, _tile_dots_4, _tile_dots_6 = (make_tile_dots(n) for n in (1, 2, 3, 4, 6))
+_tile_sums_1, _tile_sums_2, _tile_sums_3, _tile_sums_4, _tile_sums_6 = (make_tile_sums(n) for n in (1, 2, 3, 4, 6))
 
 
 @compiled
-def page_dots(dtype, vectors, count, dims, queries, rows, stride, products):
-    """As `make_page_dots`, with any number of `rows`."""
-    while rows >= 4:
-        _dots_4(dtype, vectors, count, dims, queries, stride, products)
-        queries += 16 * dims
-        products += 16 * stride
-        rows -= 4
-    if rows == 3:
-        _dots_3(dtype, vectors, count, dims, queries, stride, products)
-    elif rows == 2:
-        _dots_2(dtype, vectors, count, dims, queries, stride, products)
-    elif rows == 1:
-        _dots_1(dtype, vectors, count, dims, queries, stride, products)
+def _tile_queries(queries):
+    """How many of so many queries the next tile takes."""
+    if queries >= 6 and queries != 7 and queries != 8:
+        return 6
+    return min(queries, 4) if queries != 5 else 3
 
 
 @compiled
-def _weighted_sums(dtype, vectors, count, dims, weights, stride, rows, sums):
-    while rows >= 4:
-        _sums_4(dtype, vectors, count, dims, weights, stride, sums)
-        weights += 16 * stride
-        sums += 16 * dims
-        rows -= 4
-    if rows == 3:
-        _sums_3(dtype, vectors, count, dims, weights, stride, sums)
-    elif rows == 2:
-        _sums_2(dtype, vectors, count, dims, weights, stride, sums)
-    elif rows == 1:
-        _sums_1(dtype, vectors, count, dims, weights, stride, sums)
+def _tile_dots(queries, dtype, run, inputs, dims, stride, products):
+    """As `make_tile_dots`, with a number of queries that `_tile_queries` gives."""
+    if queries == 6:
+        _tile_dots_6(dtype, run, inputs, dims, stride, products)
+    elif queries == 4:
+        _tile_dots_4(dtype, run, inputs, dims, stride, products)
+    elif queries == 3:
+        _tile_dots_3(dtype, run, inputs, dims, stride, products)
+    elif queries == 2:
+        _tile_dots_2(dtype, run, inputs, dims, stride, products)
+    else:
+        _tile_dots_1(dtype, run, inputs, dims, stride, products)
 
 
 @compiled
-def _prefetch_lines(address, length_bytes):
-    for offset in range(0, length_bytes, LINE_BYTES):
-        prefetch(address + offset)
+def _tile_sums(queries, dtype, run, dims, weights, stride, sums):
+    """As `make_tile_sums`, with a number of queries that `_tile_queries` gives."""
+    if queries == 6:
+        _tile_sums_6(dtype, run, dims, weights, stride, sums)
+    elif queries == 4:
+        _tile_sums_4(dtype, run, dims, weights, stride, sums)
+    elif queries == 3:
+        _tile_sums_3(dtype, run, dims, weights, stride, sums)
+    elif queries == 2:
+        _tile_sums_2(dtype, run, dims, weights, stride, sums)
+    else:
+        _tile_sums_1(dtype, run, dims, weights, stride, sums)
+
+
+@compiled
+def _prefetch_first(run):
+    """Prefetch what a loop over a `PageRun` does not."""
+    for index in range(min(run.ahead, run.count)):
+        page = run.vectors + load_integer(run.pages, index) * run.page_bytes
+        prefetch_lines(page, run.lines * LINE_BYTES)
 
 
 class Split(NamedTuple):
@@ -122,31 +139,38 @@ def attend_split(query, rows, cache, sequence, split, scale, logits, partial):
     maxima, totals, attended = partial
     page_size = key_pages.shape[2]
     page_bytes, head_bytes = key_pages.strides[:2]
-    listed = len(page_ids) > 0
     keys, values = address_of(key_pages) + head * head_bytes, address_of(value_pages) + head * head_bytes
     query_address, logits_address, attended_address = address_of(query), address_of(logits), address_of(attended)
-    stride = logits.shape[1]
-    # Of the full pages, all but the last few queries are multiplied in tiles; of the last page, none.
-    tiled, full_end = 0, end
-    if not listed and head_dim % TILE_LANES == 0:
-        tiled = members - members % TILE_QUERIES
-        full_end = min(end, sequence.length_tokens // page_size)
-    table, lines = address_of(page_table), head_bytes // LINE_BYTES
-    for member in range(0, tiled, TILE_QUERIES):
-        run = PageRun(keys, page_bytes, table, first, full_end, page_size, lines if member == 0 else 0)
-        queries, out = query_address + member * head_dim * 4, logits_address + member * stride * 4
-        tile_dots(key_pages.dtype, run, queries, head_dim, stride, out)
-    tokens = 0
-    for index in range(first, end):
-        ahead = index + PAGES_AHEAD
-        if tiled == 0 and ahead < end:
-            _prefetch_lines(keys + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
-        logical = page_ids[index] if listed else index
-        count = min(page_size, sequence.length_tokens - logical * page_size)
-        page_keys, done = keys + page_table[logical] * page_bytes, tiled if index < full_end else 0
-        queries, out = query_address + done * head_dim * 4, logits_address + (done * stride + tokens) * 4
-        page_dots(key_pages.dtype, page_keys, count, head_dim, queries, members - done, stride, out)
-        tokens += count
+    stride, listed = logits.shape[1], len(page_ids) > 0
+    physical, counts = np.empty(end - first, np.int32), np.empty(end - first, np.int32)
+    tokens = tiled = 0
+    for index in range(end - first):
+        logical = page_ids[first + index] if listed else first + index
+        physical[index] = page_table[logical]
+        counts[index] = min(page_size, sequence.length_tokens - logical * page_size)
+        tokens += counts[index]
+        # Full pages are multiplied in tiles, up to one that is not.
+        if tiled == index and counts[index] == page_size and head_dim % TILE_LANES == 0:
+            tiled += 1
+    pages, ahead, lines = address_of(physical), max(1, AHEAD_BYTES // head_bytes), head_bytes // LINE_BYTES
+    run = PageRun(keys, page_bytes, pages, tiled, page_size, ahead, lines)
+    _prefetch_first(run)
+    member = 0
+    while member < members:
+        tile = _tile_queries(members - member)
+        inputs, out = query_address + member * head_dim * 4, logits_address + member * stride * 4
+        _tile_dots(tile, key_pages.dtype, run, inputs, head_dim, stride, out)
+        member += tile
+        run = PageRun(keys, page_bytes, pages, tiled, page_size, ahead, 0)
+    token = tiled * page_size
+    for index in range(tiled, end - first):
+        for member in range(members):
+            inputs, out = query_address + member * head_dim * 4, logits_address + (member * stride + token) * 4
+            page = keys + physical[index] * page_bytes
+            _page_dots(key_pages.dtype, page, counts[index], head_dim, inputs, stride, out)
+        token += counts[index]
+    run = PageRun(values, page_bytes, pages, tiled, page_size, ahead, lines)
+    _prefetch_first(run)
     for member in range(members):
         hidden = rows - 1 - member // group
         visible = tokens
@@ -160,21 +184,20 @@ def attend_split(query, rows, cache, sequence, split, scale, logits, partial):
         for token in range(visible, tokens):
             logits[member, token] = 0.0
     attended[:] = 0.0
-    for member in range(0, tiled, TILE_QUERIES):
-        run = PageRun(values, page_bytes, table, first, full_end, page_size, lines if member == 0 else 0)
+    member = 0
+    while member < members:
+        tile = _tile_queries(members - member)
         weights, sums = logits_address + member * stride * 4, attended_address + member * head_dim * 4
-        tile_sums(value_pages.dtype, run, head_dim, weights, stride, sums)
-    token = 0
-    for index in range(first, end):
-        ahead = index + PAGES_AHEAD
-        if tiled == 0 and ahead < end:
-            _prefetch_lines(values + page_table[page_ids[ahead] if listed else ahead] * page_bytes, head_bytes)
-        logical = page_ids[index] if listed else index
-        count = min(page_size, sequence.length_tokens - logical * page_size)
-        page_values, done = values + page_table[logical] * page_bytes, tiled if index < full_end else 0
-        weights, sums = logits_address + (done * stride + token) * 4, attended_address + done * head_dim * 4
-        _weighted_sums(value_pages.dtype, page_values, count, head_dim, weights, stride, members - done, sums)
-        token += count
+        _tile_sums(tile, value_pages.dtype, run, head_dim, weights, stride, sums)
+        member += tile
+        run = PageRun(values, page_bytes, pages, tiled, page_size, ahead, 0)
+    token = tiled * page_size
+    for index in range(tiled, end - first):
+        for member in range(members):
+            weights, sums = logits_address + (member * stride + token) * 4, attended_address + member * head_dim * 4
+            page = values + physical[index] * page_bytes
+            _weighted_sums(value_pages.dtype, page, counts[index], head_dim, weights, stride, sums)
+        token += counts[index]
 
 
 @compiled

@@ -18,6 +18,7 @@ from kernels.cpu_tools.vectors import (
     HAS_512_BIT_REGISTERS,
     KINDS,
     LANES,
+    LINE_BYTES,
     broadcast,
     emit_prefetch,
     load,
@@ -29,51 +30,50 @@ from kernels.cpu_tools.vectors import (
 
 # The two chains of sums of `vectors` side by side.
 TILE_LANES = 2 * LANES
-TILE_QUERIES = 4
-PAGES_AHEAD, LINE_BYTES = 4, 64
 
 _f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 
 
-# Of a tile, so that its sums, 16 vectors or 4, leave room for what is multiplied. Page sizes are multiples of them.
+# Of a tile, so that the sums of six queries, 24 vectors or 6, leave room for what is multiplied. Page sizes are
+# multiples of them.
 TILE_TOKENS, TILE_BLOCKS = (4, 4) if HAS_512_BIT_REGISTERS else (1, 1)
 
 
 class PageRun(NamedTuple):
-    """The full logical pages `first` to `end` of a kv head's keys or values.
+    """Full pages of a kv head's keys or values.
 
     Args:
         vectors: address of the head in physical page 0; that in the next page lies `page_bytes` further on.
-        table: address of int32, from logical to physical.
+        pages: address of int32, the physical pages.
+        count: of them.
         page_tokens: in a page, one after the other.
-        lines: cache lines of a page that are prefetched PAGES_AHEAD pages before they are used; 0 if they are in the
-            cache already.
+        ahead: how many pages before it is used a page is prefetched.
+        lines: cache lines of a page that are prefetched; 0 if they are in the cache already.
     """
 
     vectors: int
     page_bytes: int
-    table: int
-    first: int
-    end: int
+    pages: int
+    count: int
     page_tokens: int
+    ahead: int
     lines: int
 
 
 def _for_each_page(builder, run, visit):
     """Call `visit(address of the page's vectors, index of its first token in the run)` in a loop over a `PageRun`."""
-    pages = PageRun(*cgutils.unpack_tuple(builder, run))
+    run = PageRun(*cgutils.unpack_tuple(builder, run))
 
-    def address(logical):
-        page = builder.sext(load(builder, pages.table, _i32, 1, logical), _i64)
-        return builder.add(pages.vectors, builder.mul(page, pages.page_bytes))
+    def address(index):
+        page = builder.sext(load(builder, run.pages, _i32, 1, index), _i64)
+        return builder.add(run.vectors, builder.mul(page, run.page_bytes))
 
-    with cgutils.for_range_slice(builder, pages.first, pages.end, _i64(1)) as (logical, _):
-        ahead = builder.add(logical, _i64(PAGES_AHEAD))
-        with builder.if_then(builder.icmp_signed("<", ahead, pages.end)):
-            with cgutils.for_range_slice(builder, _i64(0), pages.lines, _i64(1)) as (line, _):
+    with cgutils.for_range_slice(builder, _i64(0), run.count, _i64(1)) as (index, _):
+        ahead = builder.add(index, run.ahead)
+        with builder.if_then(builder.icmp_signed("<", ahead, run.count)):
+            with cgutils.for_range_slice(builder, _i64(0), run.lines, _i64(1)) as (line, _):
                 emit_prefetch(builder, builder.add(address(ahead), builder.mul(line, _i64(LINE_BYTES))))
-        vectors = address(logical)
-        visit(vectors, builder.mul(builder.sub(logical, pages.first), pages.page_tokens), pages.page_tokens)
+        visit(address(index), builder.mul(index, run.page_tokens), run.page_tokens)
 
 
 def _add_up_lanes(builder, vectors):
@@ -98,98 +98,116 @@ def _add_up_lanes(builder, vectors):
     return vectors[0]
 
 
-@intrinsic
-def tile_dots(typingctx, dtype, run, queries, dims, stride, products):
-    """As `make_page_dots` over a `PageRun`, with TILE_QUERIES queries; `dims` is a multiple of TILE_LANES.
+def _emit_tile_dots(builder, kind, queries, run, inputs, dims, stride, products):
+    cells = [
+        [cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in range(TILE_TOKENS)]
+        for _ in range(queries)
+    ]
+
+    def store_sums(first_query, of_queries, first_token):
+        sums = _add_up_lanes(builder, [builder.load(cell) for of_query in of_queries for cell in of_query])
+        for index in range(len(of_queries)):
+            order = list(range(index * TILE_TOKENS, (index + 1) * TILE_TOKENS))
+            mask = ir.Constant(ir.VectorType(_i32, TILE_TOKENS), order)
+            of_query = builder.shuffle_vector(sums, ir.Constant(sums.type, ir.Undefined), mask)
+            row = builder.mul(stride, _i64(first_query + index))
+            store(builder, of_query, products, builder.add(row, first_token))
+
+    def visit(vectors, first_token, page_tokens):
+        with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(TILE_TOKENS)) as (token, _):
+            for of_query in cells:
+                for cell in of_query:
+                    builder.store(splat(_f32, TILE_LANES, 0.0), cell)
+            with cgutils.for_range_slice(builder, _i64(0), dims, _i64(TILE_LANES)) as (d, _):
+                elements = []
+                for index in range(TILE_TOKENS):
+                    offset = builder.add(builder.mul(builder.add(token, _i64(index)), dims), d)
+                    elements.append(load_widened(builder, kind, vectors, TILE_LANES, offset))
+                for row, of_query in enumerate(cells):
+                    offset = builder.add(builder.mul(dims, _i64(row)), d)
+                    query = load(builder, inputs, _f32, TILE_LANES, offset)
+                    for element, cell in zip(elements, of_query, strict=True):
+                        builder.store(multiply_add(builder, element, query, builder.load(cell)), cell)
+            # Lanes are added up of a power of two of queries at a time.
+            done = 0
+            while done < queries:
+                at_once = min(TILE_LANES // TILE_TOKENS, 1 << (queries - done).bit_length() - 1)
+                store_sums(done, cells[done : done + at_once], builder.add(first_token, token))
+                done += at_once
+
+    _for_each_page(builder, run, visit)
+
+
+def make_tile_dots(queries: int):
+    """As `page_dots` over a `PageRun`, with so many queries; `dims` is a multiple of TILE_LANES.
 
     The product of token t of the run with query r is written to `products + r * stride + t`.
     """
-    kind = KINDS[dtype.dtype]
 
-    def codegen(context, builder, signature, arguments):
-        _, run, queries, dims, stride, products = arguments
-        cells = [
-            [cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in range(TILE_TOKENS)]
-            for _ in range(TILE_QUERIES)
+    @intrinsic
+    def tile_dots(typingctx, dtype, run, inputs, dims, stride, products):
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _emit_tile_dots(builder, kind, queries, *arguments[1:])
+            return context.get_dummy_value()
+
+        return types.void(dtype, run, *[types.int64] * 4), codegen
+
+    return tile_dots
+
+
+def _emit_tile_sums(builder, kind, queries, run, dims, weights, stride, sums):
+    def add(d, blocks):
+        offsets = [
+            [
+                builder.add(builder.mul(dims, _i64(row)), builder.add(d, _i64(block * TILE_LANES)))
+                for block in range(blocks)
+            ]
+            for row in range(queries)
         ]
+        cells = [[cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in of_row] for of_row in offsets]
+        for of_row, offsets_of_row in zip(cells, offsets, strict=True):
+            for cell, offset in zip(of_row, offsets_of_row, strict=True):
+                builder.store(load(builder, sums, _f32, TILE_LANES, offset), cell)
 
         def visit(vectors, first_token, page_tokens):
-            with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(TILE_TOKENS)) as (token, _):
-                for of_query in cells:
-                    for cell in of_query:
-                        builder.store(splat(_f32, TILE_LANES, 0.0), cell)
-                with cgutils.for_range_slice(builder, _i64(0), dims, _i64(TILE_LANES)) as (d, _):
-                    elements = []
-                    for index in range(TILE_TOKENS):
-                        offset = builder.add(builder.mul(builder.add(token, _i64(index)), dims), d)
-                        elements.append(load_widened(builder, kind, vectors, TILE_LANES, offset))
-                    for row, of_query in enumerate(cells):
-                        offset = builder.add(builder.mul(dims, _i64(row)), d)
-                        query = load(builder, queries, _f32, TILE_LANES, offset)
-                        for element, cell in zip(elements, of_query, strict=True):
-                            builder.store(multiply_add(builder, element, query, builder.load(cell)), cell)
-                sums = _add_up_lanes(builder, [builder.load(cell) for of_query in cells for cell in of_query])
-                first = builder.add(first_token, token)
-                for row in range(TILE_QUERIES):
-                    order = list(range(row * TILE_TOKENS, (row + 1) * TILE_TOKENS))
-                    mask = ir.Constant(ir.VectorType(_i32, TILE_TOKENS), order)
-                    of_query = builder.shuffle_vector(sums, ir.Constant(sums.type, ir.Undefined), mask)
-                    store(builder, of_query, products, builder.add(builder.mul(stride, _i64(row)), first))
-
-        _for_each_page(builder, run, visit)
-        return context.get_dummy_value()
-
-    return types.void(dtype, run, *[types.int64] * 4), codegen
-
-
-@intrinsic
-def tile_sums(typingctx, dtype, run, dims, weights, stride, sums):
-    """As `make_weighted_sums` over a `PageRun`, with TILE_QUERIES rows; `dims` is a multiple of TILE_LANES."""
-    kind = KINDS[dtype.dtype]
-
-    def codegen(context, builder, signature, arguments):
-        _, run, dims, weights, stride, sums = arguments
-
-        def add(d, blocks):
-            offsets = [
-                [
-                    builder.add(builder.mul(dims, _i64(row)), builder.add(d, _i64(block * TILE_LANES)))
+            with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(1)) as (token, _):
+                first = builder.add(builder.mul(token, dims), d)
+                values = [
+                    load_widened(builder, kind, vectors, TILE_LANES, builder.add(first, _i64(block * TILE_LANES)))
                     for block in range(blocks)
                 ]
-                for row in range(TILE_QUERIES)
-            ]
-            cells = [
-                [cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in of_row] for of_row in offsets
-            ]
-            for of_row, offsets_of_row in zip(cells, offsets, strict=True):
-                for cell, offset in zip(of_row, offsets_of_row, strict=True):
-                    builder.store(load(builder, sums, _f32, TILE_LANES, offset), cell)
+                for row, of_row in enumerate(cells):
+                    weight_offset = builder.add(builder.mul(stride, _i64(row)), builder.add(first_token, token))
+                    factor = broadcast(builder, load(builder, weights, _f32, 1, weight_offset), TILE_LANES)
+                    for value, cell in zip(values, of_row, strict=True):
+                        builder.store(multiply_add(builder, value, factor, builder.load(cell)), cell)
 
-            def visit(vectors, first_token, page_tokens):
-                with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(1)) as (token, _):
-                    first = builder.add(builder.mul(token, dims), d)
-                    values = [
-                        load_widened(builder, kind, vectors, TILE_LANES, builder.add(first, _i64(block * TILE_LANES)))
-                        for block in range(blocks)
-                    ]
-                    for row, of_row in enumerate(cells):
-                        weight_offset = builder.add(builder.mul(stride, _i64(row)), builder.add(first_token, token))
-                        weight = load(builder, weights, _f32, 1, weight_offset)
-                        factor = broadcast(builder, weight, TILE_LANES)
-                        for value, cell in zip(values, of_row, strict=True):
-                            builder.store(multiply_add(builder, value, factor, builder.load(cell)), cell)
+        _for_each_page(builder, run, visit)
+        for of_row, offsets_of_row in zip(cells, offsets, strict=True):
+            for cell, offset in zip(of_row, offsets_of_row, strict=True):
+                store(builder, builder.load(cell), sums, offset)
 
-            _for_each_page(builder, run, visit)
-            for of_row, offsets_of_row in zip(cells, offsets, strict=True):
-                for cell, offset in zip(of_row, offsets_of_row, strict=True):
-                    store(builder, builder.load(cell), sums, offset)
+    whole = builder.sub(dims, builder.urem(dims, _i64(TILE_BLOCKS * TILE_LANES)))
+    with cgutils.for_range_slice(builder, _i64(0), whole, _i64(TILE_BLOCKS * TILE_LANES)) as (d, _):
+        add(d, TILE_BLOCKS)
+    if TILE_BLOCKS > 1:
+        with cgutils.for_range_slice(builder, whole, dims, _i64(TILE_LANES)) as (d, _):
+            add(d, 1)
 
-        whole = builder.sub(dims, builder.urem(dims, _i64(TILE_BLOCKS * TILE_LANES)))
-        with cgutils.for_range_slice(builder, _i64(0), whole, _i64(TILE_BLOCKS * TILE_LANES)) as (d, _):
-            add(d, TILE_BLOCKS)
-        if TILE_BLOCKS > 1:
-            with cgutils.for_range_slice(builder, whole, dims, _i64(TILE_LANES)) as (d, _):
-                add(d, 1)
-        return context.get_dummy_value()
 
-    return types.void(dtype, run, *[types.int64] * 4), codegen
+def make_tile_sums(queries: int):
+    """As `weighted_sums` over a `PageRun`, with so many rows; `dims` is a multiple of TILE_LANES."""
+
+    @intrinsic
+    def tile_sums(typingctx, dtype, run, dims, weights, stride, sums):
+        kind = KINDS[dtype.dtype]
+
+        def codegen(context, builder, signature, arguments):
+            _emit_tile_sums(builder, kind, queries, *arguments[1:])
+            return context.get_dummy_value()
+
+        return types.void(dtype, run, *[types.int64] * 4), codegen
+
+    return tile_sums

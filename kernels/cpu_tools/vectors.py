@@ -82,6 +82,8 @@ def _has_512_bit_registers() -> bool:
 
 
 HAS_FLOAT16_CONVERSIONS, HAS_512_BIT_REGISTERS = _has_float16_conversions(), _has_512_bit_registers()
+# How far ahead memory is prefetched: for longer than it takes to answer, and no more than a part of the nearest cache.
+AHEAD_BYTES, LINE_BYTES = 4096, 64
 # A packed row's runs, four words each, that are multiplied at once where groups have 32 channels: what one register
 # holds. Of them a row has whole blocks of eight groups; what is left is multiplied STEP_RUNS at once.
 STEP_RUNS = 2
@@ -606,19 +608,44 @@ def load_float(typingctx, address, index):
     return types.float32(types.int64, types.int64), codegen
 
 
+@intrinsic
+def scale_four(typingctx, source, source_index, factor, target, target_index):
+    """Write four float32, from `source_index` on, times `factor` to `target_index` and what follows."""
+
+    def codegen(context, builder, signature, arguments):
+        source, source_index, factor, target, target_index = arguments
+        scaled = builder.fmul(load(builder, source, _f32, 4, source_index), broadcast(builder, factor, 4))
+        store(builder, scaled, target, target_index)
+        return context.get_dummy_value()
+
+    return types.void(types.int64, types.int64, types.float32, types.int64, types.int64), codegen
+
+
+@intrinsic
+def load_integer(typingctx, address, index):
+    """The int32 at `index` from `address`."""
+
+    def codegen(context, builder, signature, arguments):
+        return builder.sext(load(builder, arguments[0], _i32, 1, arguments[1]), _i64)
+
+    return types.int64(types.int64, types.int64), codegen
+
+
 def emit_prefetch(builder, address):
-    """As `prefetch`, in LLVM's intermediate representation."""
+    """Prefetch the cache line at `address`."""
     function_type = ir.FunctionType(ir.VoidType(), [_i8.as_pointer(), _i32, _i32, _i32])
     function = cgutils.get_or_insert_function(builder.module, function_type, "llvm.prefetch.p0")
     builder.call(function, (builder.inttoptr(address, _i8.as_pointer()), _i32(0), _i32(3), _i32(1)))
 
 
 @intrinsic
-def prefetch(typingctx, address):
-    """Prefetch the cache line at `address`."""
+def prefetch_lines(typingctx, address, length_bytes):
+    """Prefetch the cache lines of so many bytes from `address` on."""
 
     def codegen(context, builder, signature, arguments):
-        emit_prefetch(builder, arguments[0])
+        address, length_bytes = arguments
+        with cgutils.for_range_slice(builder, _i64(0), length_bytes, _i64(LINE_BYTES)) as (offset, _):
+            emit_prefetch(builder, builder.add(address, offset))
         return context.get_dummy_value()
 
-    return types.void(types.int64), codegen
+    return types.void(types.int64, types.int64), codegen
