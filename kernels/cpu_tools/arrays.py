@@ -9,9 +9,11 @@ import torch
 
 from kernels.contract import LayerCache, SequenceView
 from kernels.cpu_tools.compile import compiled
+from kernels.cpu_tools.vectors import address_of
 
 BOUNDS, MEAN = 0, 1
 KINDS = {"bounds": BOUNDS, "mean": MEAN}
+LINE_FLOATS = 16  # float32 in a cache line
 
 
 class CacheArrays(NamedTuple):
@@ -65,3 +67,11 @@ def layer_of(cache, layer):
         cache.summary_scales[layer],
         cache.kind,
     )
+
+
+@compiled
+def empty_on_lines(rows, floats):
+    """float32 [rows, floats] that begins with a cache line: a vector that lies in two takes two loads."""
+    memory = np.empty(rows * floats + LINE_FLOATS, np.float32)
+    first = -(address_of(memory) // 4) % LINE_FLOATS
+    return memory[first : first + rows * floats].reshape(rows, floats)

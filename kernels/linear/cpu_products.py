@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from kernels.contract import Matrix, PackedMatrix
+from kernels.cpu_tools.arrays import LINE_FLOATS, empty_on_lines
 from kernels.cpu_tools.compile import compiled
 from kernels.cpu_tools.vectors import (
+    AHEAD_BYTES,
     BFLOAT16,
     BLOCK_STEP_RUNS,
     FLOAT16,
@@ -22,6 +24,9 @@ from kernels.cpu_tools.vectors import (
     load_float,
     make_dots,
     make_packed_dots,
+    prefetch_lines,
+    scale_four,
+    sum_of,
 )
 
 # Columns of the table.
@@ -32,15 +37,24 @@ PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 RUN_BYTES = 16  # as `PackedMatrix` lays a row out
 
-# Rows that are multiplied at once; see `_multiply_block`.
+# Rows that are multiplied at once, at most.
 BLOCK_ROWS = 4
-dot_float32, _dot_bfloat16, _dot_float16 = (make_dots(kind, 1) for kind in (FLOAT32, BFLOAT16, FLOAT16))
-_dots_float32, _dots_bfloat16, _dots_float16 = (make_dots(kind, BLOCK_ROWS) for kind in (FLOAT32, BFLOAT16, FLOAT16))
-_packed_dot_4, _packed_dot_8 = (make_packed_dots(bits, FLOAT16, 1) for bits in (4, 8))
-_packed_dots_4, _packed_dots_8 = (make_packed_dots(bits, FLOAT16, BLOCK_ROWS) for bits in (4, 8))
+
+
+def _for_rows(make, *arguments):
+    """What `make` makes for one to BLOCK_ROWS rows."""
+    return (make(*arguments, rows) for rows in range(1, BLOCK_ROWS + 1))
+
+
+_float32_1, _float32_2, _float32_3, _float32_4 = _for_rows(make_dots, FLOAT32)
+_bfloat16_1, _bfloat16_2, _bfloat16_3, _bfloat16_4 = _for_rows(make_dots, BFLOAT16)
+_float16_1, _float16_2, _float16_3, _float16_4 = _for_rows(make_dots, FLOAT16)
+_packed4_1, _packed4_2, _packed4_3, _packed4_4 = _for_rows(make_packed_dots, 4, FLOAT16)
+_packed8_1, _packed8_2, _packed8_3, _packed8_4 = _for_rows(make_packed_dots, 8, FLOAT16)
 # For matrices whose scales are float32, as packed checkpoints have them.
-_wide_packed_dot_4, _wide_packed_dot_8 = (make_packed_dots(bits, FLOAT32, 1) for bits in (4, 8))
-_wide_packed_dots_4, _wide_packed_dots_8 = (make_packed_dots(bits, FLOAT32, BLOCK_ROWS) for bits in (4, 8))
+_wide_packed4_1, _wide_packed4_2, _wide_packed4_3, _wide_packed4_4 = _for_rows(make_packed_dots, 4, FLOAT32)
+_wide_packed8_1, _wide_packed8_2, _wide_packed8_3, _wide_packed8_4 = _for_rows(make_packed_dots, 8, FLOAT32)
+dot_float32 = _float32_1
 
 
 def describe_matrix(matrix: Matrix, bias: torch.Tensor | None = None) -> list[int]:
@@ -102,9 +116,10 @@ def check_packed(matrix: PackedMatrix) -> None:
 
 
 def input_floats(table: np.ndarray) -> int:
-    """Elements, float32, that `order_inputs` needs for the largest matrix of a table."""
+    """Elements, float32, that `order_inputs` needs for the largest matrix of a table: whole cache lines."""
     # With an odd number of runs there is a gap beside the last.
-    return int((table[:, IN_CHANNELS] + table[:, GROUPS] + 2 * 8 * LANES).max())
+    floats = int((table[:, IN_CHANNELS] + table[:, GROUPS] + 2 * 8 * LANES).max())
+    return -(-floats // LINE_FLOATS) * LINE_FLOATS
 
 
 @compiled
@@ -119,26 +134,27 @@ def order_inputs(matrix, hidden, inputs):
     shrink = np.float32(1.0) / np.float32(1 << matrix[KIND])
     length = len(hidden)
     inputs[:] = 0.0
-    channel, block_end = 0, _block_end(matrix)
+    channel, block_end, source, target = 0, _block_end(matrix), address_of(hidden), address_of(inputs)
     for run in range(matrix[ROW_BYTES] // RUN_BYTES):
         at_once = BLOCK_STEP_RUNS if run < block_end else STEP_RUNS
-        target = (run // at_once * at_once * fields + run % at_once) * 4
+        first = (run // at_once * at_once * fields + run % at_once) * 4
         weight = np.float32(1.0)
         for field in range(fields):
             # The highest field of a word is shifted down instead of masked.
             if field == fields - 1:
                 weight = np.float32(1.0)
-            for word in range(min(4, length - channel)):
-                inputs[target + word] = hidden[channel + word] * weight
+            if channel + 4 <= length:
+                scale_four(source, channel, weight, target, first)
+            else:
+                for word in range(length - channel):
+                    inputs[first + word] = hidden[channel + word] * weight
             channel += 4
-            target += at_once * 4
+            first += at_once * 4
             weight *= shrink
     sums_start, group_channels = _sums_start(matrix), matrix[GROUP_CHANNELS]
     for group in range(matrix[GROUPS]):
-        total = np.float32(0.0)
-        for channel in range(group * group_channels, min((group + 1) * group_channels, length)):
-            total += hidden[channel]
-        inputs[sums_start + group] = total
+        first = group * group_channels
+        inputs[sums_start + group] = sum_of(source + first * 4, max(0, min(group_channels, length - first)))
 
 
 @compiled
@@ -177,22 +193,24 @@ def multiply_rows(matrix, first, end, inputs, out):
     scale_row_bytes = matrix[GROUPS] * matrix[SCALE_BYTES]
     rows, stride, out_stride = len(inputs), inputs.shape[1], out.strides[0] // 4
     input_address, out_address = address_of(inputs), address_of(out)
+    ahead = max(1, AHEAD_BYTES // row_bytes)
     for channel in range(first, end):
         addresses = (
             data + channel * row_bytes,
             scales + channel * scale_row_bytes,
             minimums + channel * scale_row_bytes,
         )
+        prefetch_lines(addresses[0] + ahead * row_bytes, row_bytes)
+        if scale_row_bytes > 0:
+            prefetch_lines(addresses[1] + ahead * scale_row_bytes, scale_row_bytes)
+            prefetch_lines(addresses[2] + ahead * scale_row_bytes, scale_row_bytes)
         product = out_address + (channel - first) * 4
-        row = 0
-        while row < rows:
-            block, target = input_address + row * stride * 4, product + row * out_stride * 4
-            if rows - row >= BLOCK_ROWS:
-                _multiply_block(kind, wide, addresses, shape, channels, block, stride, target, out_stride)
-                row += BLOCK_ROWS
+        for row in range(0, rows, BLOCK_ROWS):
+            of_rows = input_address + row * stride * 4, stride, product + row * out_stride * 4, out_stride
+            if kind == PACKED_4 or kind == PACKED_8:
+                _multiply_packed(rows - row, kind, wide, addresses, shape, of_rows)
             else:
-                _multiply_row(kind, wide, addresses, shape, channels, block, stride, target, out_stride)
-                row += 1
+                _multiply_floats(rows - row, kind, addresses[0], channels, of_rows)
         if bias != 0:
             added = load_float(bias, channel)
             for row in range(rows):
@@ -200,53 +218,90 @@ def multiply_rows(matrix, first, end, inputs, out):
 
 
 @compiled
-def _multiply_row(kind, wide, addresses, shape, channels, inputs, stride, products, product_stride):
-    """One channel's product with one row of inputs; other arguments as of `make_dots` and `make_packed_dots`.
+def _multiply_packed(rows, kind, wide, addresses, shape, of_rows):
+    """One channel's products with `rows` rows of inputs, or with the first BLOCK_ROWS.
 
     Args:
-        kind: of the weights; `wide` if their scales are float32.
+        wide: whether the scales are float32.
         addresses: of the channel's weights, scales and minimums.
+        shape, of_rows: the other arguments of `make_packed_dots`.
     """
     weights, scales, minimums = addresses
+    inputs, stride, products, product_stride = of_rows
     if kind == PACKED_4 and not wide:
-        _packed_dot_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        if rows >= 4:
+            _packed4_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 3:
+            _packed4_3(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 2:
+            _packed4_2(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        else:
+            _packed4_1(weights, scales, minimums, shape, inputs, stride, products, product_stride)
     elif kind == PACKED_8 and not wide:
-        _packed_dot_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        if rows >= 4:
+            _packed8_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 3:
+            _packed8_3(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 2:
+            _packed8_2(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        else:
+            _packed8_1(weights, scales, minimums, shape, inputs, stride, products, product_stride)
     elif kind == PACKED_4:
-        _wide_packed_dot_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == PACKED_8:
-        _wide_packed_dot_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == FLOAT32:
-        dot_float32(weights, inputs, channels, stride, products, product_stride)
-    elif kind == BFLOAT16:
-        _dot_bfloat16(weights, inputs, channels, stride, products, product_stride)
+        if rows >= 4:
+            _wide_packed4_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 3:
+            _wide_packed4_3(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 2:
+            _wide_packed4_2(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        else:
+            _wide_packed4_1(weights, scales, minimums, shape, inputs, stride, products, product_stride)
     else:
-        _dot_float16(weights, inputs, channels, stride, products, product_stride)
+        if rows >= 4:
+            _wide_packed8_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 3:
+            _wide_packed8_3(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        elif rows == 2:
+            _wide_packed8_2(weights, scales, minimums, shape, inputs, stride, products, product_stride)
+        else:
+            _wide_packed8_1(weights, scales, minimums, shape, inputs, stride, products, product_stride)
 
 
 @compiled
-def _multiply_block(kind, wide, addresses, shape, channels, inputs, stride, products, product_stride):
-    """As `_multiply_row`, with BLOCK_ROWS rows."""
-    weights, scales, minimums = addresses
-    if kind == PACKED_4 and not wide:
-        _packed_dots_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == PACKED_8 and not wide:
-        _packed_dots_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == PACKED_4:
-        _wide_packed_dots_4(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == PACKED_8:
-        _wide_packed_dots_8(weights, scales, minimums, shape, inputs, stride, products, product_stride)
-    elif kind == FLOAT32:
-        _dots_float32(weights, inputs, channels, stride, products, product_stride)
+def _multiply_floats(rows, kind, weights, channels, of_rows):
+    """As `_multiply_packed`, of floating weights; other arguments as of `make_dots`."""
+    inputs, stride, products, product_stride = of_rows
+    if kind == FLOAT32:
+        if rows >= 4:
+            _float32_4(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 3:
+            _float32_3(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 2:
+            _float32_2(weights, inputs, channels, stride, products, product_stride)
+        else:
+            _float32_1(weights, inputs, channels, stride, products, product_stride)
     elif kind == BFLOAT16:
-        _dots_bfloat16(weights, inputs, channels, stride, products, product_stride)
+        if rows >= 4:
+            _bfloat16_4(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 3:
+            _bfloat16_3(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 2:
+            _bfloat16_2(weights, inputs, channels, stride, products, product_stride)
+        else:
+            _bfloat16_1(weights, inputs, channels, stride, products, product_stride)
     else:
-        _dots_float16(weights, inputs, channels, stride, products, product_stride)
+        if rows >= 4:
+            _float16_4(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 3:
+            _float16_3(weights, inputs, channels, stride, products, product_stride)
+        elif rows == 2:
+            _float16_2(weights, inputs, channels, stride, products, product_stride)
+        else:
+            _float16_1(weights, inputs, channels, stride, products, product_stride)
 
 
 @compiled
 def _multiply(matrix, hidden, input_length, out):
-    inputs = np.empty((len(hidden), input_length), np.float32)
+    inputs = empty_on_lines(len(hidden), input_length)
     for token in range(len(hidden)):
         order_inputs(matrix, hidden[token], inputs[token])
     # A slice, as a step's threads pass: compiled for one layout.

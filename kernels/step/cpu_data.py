@@ -8,7 +8,7 @@ import numpy as np
 
 from kernels.attend.cpu import SPLIT_TOKENS, PartialSoftmax
 from kernels.contract import PageBudget, RopeTables, SequenceView
-from kernels.cpu_tools.arrays import CacheArrays
+from kernels.cpu_tools.arrays import CacheArrays, empty_on_lines
 from kernels.cpu_tools.compile import inlined
 
 # Items are large enough that claiming them costs nothing, and small enough that threads end together.
@@ -143,11 +143,12 @@ class StepWorkspace(NamedTuple):
 @inlined
 def make_workspace(shape, vectors, budget_pages, hidden_size, input_floats):
     """A `StepWorkspace` for summaries of so many vectors."""
-    group = shape.query_heads // shape.kv_heads
+    members = shape.rows * shape.query_heads // shape.kv_heads
+    queries = empty_on_lines(shape.kv_heads * members, shape.head_dim)
     return StepWorkspace(
-        np.empty((shape.rows, input_floats), np.float32),
+        empty_on_lines(shape.rows, input_floats),
         np.empty(hidden_size, np.float32),
-        np.empty((shape.kv_heads, shape.rows * group, shape.head_dim), np.float32),
+        queries.reshape(shape.kv_heads, members, shape.head_dim),
         np.empty((shape.rows, shape.kv_heads, shape.head_dim), np.float32),
         np.empty((shape.rows, shape.kv_heads, shape.head_dim), np.float32),
         np.empty(shape.query_heads * shape.head_dim, np.float32),
@@ -155,11 +156,11 @@ def make_workspace(shape, vectors, budget_pages, hidden_size, input_floats):
         np.empty((shape.kv_heads, shape.score_rows, CHUNK_PAGES), np.float32),
         np.empty((shape.kv_heads, shape.score_rows), np.float32),
         np.empty((shape.kv_heads, shape.score_rows), np.float32),
-        np.empty((shape.rows * group, SPLIT_TOKENS), np.float32),
+        empty_on_lines(members, SPLIT_TOKENS),
         PartialSoftmax(
-            np.empty(shape.rows * group, np.float32),
-            np.empty(shape.rows * group, np.float32),
-            np.empty((shape.rows * group, shape.head_dim), np.float32),
+            np.empty(members, np.float32),
+            np.empty(members, np.float32),
+            empty_on_lines(members, shape.head_dim),
         ),
         np.empty(shape.pages, np.float32),
         np.empty(shape.pages, np.uint32),
