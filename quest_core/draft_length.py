@@ -15,7 +15,7 @@ from itertools import pairwise
 
 MOST_DRAFTS = 7
 # Drafted in a round that only finds out what drafts cost and how many are accepted. With the token before them they are
-# four rows, which the CPU's kernels multiply at once; three would not show what a row costs.
+# four rows, as many as the CPU's kernels multiply at once.
 TRIAL_DRAFTS = 3
 # Dense steps between two such rounds, where drafting does not pay: few enough that a change is noticed within an
 # answer, and enough that a round in vain is below one step in fifty.
