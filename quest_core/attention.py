@@ -180,7 +180,7 @@ class DecodeAttention:
             return "quest"
         layout, budget_pages = self._layout, self._budget.pages
         summary_bytes = layout.kv_heads * scored_bytes(layout, pages)
-        read = LayerBytes(dense_bytes(layout, pages), dense_bytes(layout, budget_pages), summary_bytes)
+        read = LayerBytes(dense_bytes(layout, pages), dense_bytes(layout, budget_pages), summary_bytes, layout.kv_heads)
         return "dense" if reading_all_is_not_slower(self._costs, read, table_pages) else "quest"
 
     def budget_for(self, layer: int, sequence: SequenceView) -> PageBudget | None:

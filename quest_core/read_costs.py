@@ -16,6 +16,7 @@ class ChoosingCosts(NamedTuple):
 
     Args:
         step_bytes: whatever the length.
+        head_bytes: for each kv head, whatever the length.
         page_bytes: for each page that is ranked, whatever its summary's size, up to `MANY_PAGES`.
         further_page_bytes: for each page more.
         summary_factor: times the bytes of all summaries.
@@ -23,6 +24,7 @@ class ChoosingCosts(NamedTuple):
     """
 
     step_bytes: int = 0
+    head_bytes: int = 0
     page_bytes: int = 0
     further_page_bytes: int = 0
     summary_factor: float = 1.0
@@ -33,12 +35,13 @@ class ChoosingCosts(NamedTuple):
 MANY_PAGES = 8192
 # Besides the bytes, selecting on a GPU is launches that wait for each other, and passes over a head's pages.
 _GPU_COSTS = ChoosingCosts(step_bytes=20_000_000, page_bytes=4_200, further_page_bytes=600, summary_factor=1.4)
-# On the CPU tracing what was selected costs a step as much in a layer, whatever the shape.
-_CPU_STEP_BYTES = 350_000
+# On the CPU tracing what was selected costs a step as much in a layer, whatever the shape; selecting, whose passes take
+# long to begin, as much for each kv head.
+_CPU_STEP_BYTES, _CPU_HEAD_BYTES = 100_000, 175_000
 _CPU_SUMMARY_FACTOR = 3.0
 # On the CPU a selected token costs more than one of many in a row by what its memory does, which shows the more the
 # fewer query heads compute with it.
-_CPU_SELECTED_FACTOR, _CPU_SCATTERED_FACTOR = 1.15, 0.8
+_CPU_SELECTED_FACTOR, _CPU_SCATTERED_FACTOR = 1.2, 0.55
 
 
 def costs_for(device_type: str, group: int) -> ChoosingCosts:
@@ -51,7 +54,7 @@ def costs_for(device_type: str, group: int) -> ChoosingCosts:
     if device_type == "cuda":
         return _GPU_COSTS
     selected_factor = _CPU_SELECTED_FACTOR + _CPU_SCATTERED_FACTOR / group
-    return ChoosingCosts(_CPU_STEP_BYTES, summary_factor=_CPU_SUMMARY_FACTOR, selected_factor=selected_factor)
+    return ChoosingCosts(_CPU_STEP_BYTES, _CPU_HEAD_BYTES, 0, 0, _CPU_SUMMARY_FACTOR, selected_factor)
 
 
 class LayerBytes(NamedTuple):
@@ -61,11 +64,13 @@ class LayerBytes(NamedTuple):
         dense: keys and values of all tokens.
         selected: those of the token budget.
         summaries: of all pages.
+        kv_heads: that these are of.
     """
 
     dense: int
     selected: int
     summaries: int
+    kv_heads: int
 
 
 def reading_all_is_not_slower(costs: ChoosingCosts, read: LayerBytes, ranked_pages: int) -> bool:
@@ -77,7 +82,7 @@ def reading_all_is_not_slower(costs: ChoosingCosts, read: LayerBytes, ranked_pag
         ranked_pages: among how many pages Quest would choose; where the page table is longer than the sequence, all of
             the table's.
     """
-    choosing = costs.step_bytes + costs.summary_factor * read.summaries
+    choosing = costs.step_bytes + read.kv_heads * costs.head_bytes + costs.summary_factor * read.summaries
     choosing += min(ranked_pages, MANY_PAGES) * costs.page_bytes
     choosing += max(0, ranked_pages - MANY_PAGES) * costs.further_page_bytes
     return read.dense <= costs.selected_factor * read.selected + choosing
