@@ -14,8 +14,7 @@ class ExpectedTime:
 
     def __init__(self) -> None:
         self._timers: list[PrefillTimer] = []
-        self._dense_s: float | None = None
-        self._quest_s: float | None = None
+        self._step_s: dict[str, float] = {}  # seconds a token, by attention
 
     def new_timer(self) -> PrefillTimer:
         """A timer for a prefill, which is remembered."""
@@ -29,18 +28,15 @@ class ExpectedTime:
         if timer is not None and timer.expected_s(0, 1) is not None and self.reading_s(0, 1) is None:
             self._timers.insert(0, timer)
 
-    def note_steps(self, dense_ms: float | None, quest_ms: float | None) -> None:
-        """Learn how long a decode step takes; None is not known."""
-        self._dense_s = self._dense_s if dense_ms is None else dense_ms / 1000
-        self._quest_s = self._quest_s if quest_ms is None else quest_ms / 1000
+    def note_step(self, attention: str, token_ms: float | None) -> None:
+        """Learn how long a token takes in a race; None is not known."""
+        if token_ms is not None:
+            self._step_s[attention] = token_ms / 1000
 
     def note_answer(self, attention: str, tokens_per_s: float) -> None:
         """Learn from an answer, where no race has told yet."""
         if tokens_per_s > 0:
-            if attention == "dense" and self._dense_s is None:
-                self._dense_s = 1 / tokens_per_s
-            if attention == "quest" and self._quest_s is None:
-                self._quest_s = 1 / tokens_per_s
+            self._step_s.setdefault(attention, 1 / tokens_per_s)
 
     def reading_s(self, done_tokens: int, total_tokens: int) -> float | None:
         """Seconds to read a prompt of which `done_tokens` are read; None if nobody can say."""
@@ -49,21 +45,22 @@ class ExpectedTime:
         times = (timer.expected_s(done_tokens, total_tokens) for timer in reversed(self._timers))
         return next((time for time in times if time is not None), None)
 
-    def race_s(self, answer_tokens: int) -> float | None:
-        """Seconds for both sides to write so many tokens, one after the other on one device; None likewise."""
-        steps = self._steps()
+    def race_s(self, attention: str, answer_tokens: int) -> float | None:
+        """Seconds for dense attention and another to write so many tokens, one after the other; None likewise."""
+        steps = self._steps(attention)
         return None if steps is None else answer_tokens * sum(steps)
 
     def sweep_s(self, budgets: int) -> float | None:
         """Seconds for a sweep over so many budgets, without the reading; None likewise."""
-        steps = self._steps()
+        steps = self._steps("quest")
         if steps is None:
             return None
         dense_s, quest_s = steps
         return MOST_LED_TOKENS * dense_s + budgets * (MOST_LED_TOKENS * quest_s + TIMED_STEPS * (dense_s + quest_s))
 
-    def _steps(self) -> tuple[float, float] | None:
-        """Seconds of a dense step and of Quest's; where one is not known, the other stands in for it."""
-        if self._dense_s is None and self._quest_s is None:
+    def _steps(self, attention: str) -> tuple[float, float] | None:
+        """Seconds of a dense token and of another attention's; where one is not known, a known one stands in for it."""
+        known = [self._step_s[name] for name in ("dense", attention, "quest", "exact") if name in self._step_s]
+        if not known:
             return None
-        return self._dense_s or self._quest_s, self._quest_s or self._dense_s
+        return self._step_s.get("dense", known[0]), self._step_s.get(attention, known[0])

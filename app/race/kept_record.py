@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from app.chat.answers.answer import AnswerOptions, DocumentReading, ModelLoading, PrefillEvent, Queued
-from app.race.race import RacePlanned
+from app.race.race import RaceAttention, RacePlanned
 
 VERSION = 1
 
@@ -25,7 +25,7 @@ class RaceRequest:
 
     Args:
         question: as asked.
-        options: how both answer; the budget is Quest's.
+        options: how both answer; the budget is Quest's, or that of the drafts.
         turn_id: the answer whose question it is, which is raced after the turns before it; "" for a new question,
             after all of them.
         whole_window: over as much of the documents as the window holds, without the conversation.
@@ -37,6 +37,11 @@ class RaceRequest:
     turn_id: str = ""
     whole_window: bool = False
     budgets: tuple[int, ...] = ()
+
+    @property
+    def attention(self) -> RaceAttention:
+        """What dense attention races against, by the options: what they do not ask to be exact is Quest's."""
+        return "exact" if self.options.attention == "exact" and not self.budgets else "quest"
 
 
 @dataclass

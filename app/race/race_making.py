@@ -105,8 +105,10 @@ class RaceMaking:
         Returns:
             "ready": whether the model is loaded; without it, nothing else. "mode": "whole" or "passages";
             "document_tokens" of all its documents, "text_tokens" of them that an answer is given; "window_tokens" of
-            them that the window holds, None where that is no more; "reading_s" for those; "race_s"; "sweep_s" for what
-            comes before its first budget, "sweep_s_per_budget": seconds, None if nothing like it was measured yet.
+            them that the window holds, None where that is no more; "reading_s" for those; "race_s" against Quest,
+            "exact_race_s" against Exact; "sweep_s" for what comes before its first budget, "sweep_s_per_budget":
+            seconds, None if nothing like it was measured yet. "attention", "token_budget", "max_new_tokens": of the
+            conversation's options.
         """
         model = self._model()
         if model is None:
@@ -136,9 +138,11 @@ class RaceMaking:
             "text_tokens": usage.document_tokens.tokens if usage.mode == "whole" else usage.passage_tokens,
             "window_tokens": window_tokens,
             "reading_s": None if window_tokens is None else expected.reading_s(0, window_tokens),
-            "race_s": expected.race_s(options.max_new_tokens),
+            "race_s": expected.race_s("quest", options.max_new_tokens),
+            "exact_race_s": expected.race_s("exact", options.max_new_tokens),
             "sweep_s": no_budget_s,
             "sweep_s_per_budget": None if one_budget_s is None else one_budget_s - no_budget_s,
+            "attention": RaceRequest("", options).attention,
             "token_budget": options.token_budget,
             "max_new_tokens": options.max_new_tokens,
         }
@@ -156,7 +160,7 @@ class RaceMaking:
             open_session,
             plan,
             replace(options, attention="dense").quest_config(*layout),
-            replace(options, attention="quest").quest_config(*layout),
+            replace(options, attention=request.attention).quest_config(*layout),
             longest.sampling_config(model.stop_token_ids),
             lambda: TextStream(model.tokenizer.decode, options.stop),
         )
@@ -180,7 +184,8 @@ class RaceMaking:
     def _race_events(self, events: Iterator[Any], request: RaceRequest, expected: ExpectedTime) -> Iterator[RaceEvent]:
         for event in race_events(events, expected.new_timer()):
             if isinstance(event, RaceFinished):
-                expected.note_steps(event.dense.ms_per_token, event.quest.ms_per_token)
+                expected.note_step("dense", event.dense.ms_per_token)
+                expected.note_step(event.attention, event.quest.ms_per_token)
             yield event
 
     def _sweep_events(

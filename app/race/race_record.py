@@ -38,7 +38,8 @@ class RaceRecord(KeptRecord):
     def _take_token(self, event: RaceToken) -> dict[str, Any]:
         self.state, self.message = "running", ""
         looked_at = None
-        if event.step and event.side == "quest" and self._lights is not None:
+        drafts = event.side == "quest" and self.request.attention == "exact"
+        if event.step and event.side == "quest" and not drafts and self._lights is not None:
             pages = len(self._lights.pages)
             # Percents fit a byte, and long texts have many pages.
             looked_at = bytes([100] * pages if event.reads is None else self._lights.percent_read(event.reads))
@@ -48,6 +49,8 @@ class RaceRecord(KeptRecord):
             "step_s": round(event.step_s, 6),
             "looked_at": looked_at,
         }
+        if drafts:
+            token |= {"drafted": event.drafted, "accepted": event.accepted}
         tokens = self._tokens[event.side]
         tokens.append(token)
         return {"side": event.side, "number": len(tokens) - 1, "token": _told(token)}
@@ -87,6 +90,7 @@ class RaceRecord(KeptRecord):
 
     def _own_json(self) -> dict[str, Any]:
         return {
+            "attention": self.request.attention,
             "tokens": {side: [_told(token) for token in tokens] for side, tokens in self._tokens.items()},
             "result": self._result,
         }

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.race.race import RaceFinished, Side
-
-_NAMES: dict[Side, str] = {"dense": "Dense attention", "quest": "Quest"}
+from quest_core.draft_length import STEPS_BETWEEN_TRIALS, TRIAL_DRAFTS
 
 
 @dataclass(frozen=True)
@@ -28,43 +27,42 @@ class Verdict:
 
 
 def verdict(finished: RaceFinished, token_budget: int) -> Verdict:
-    """The verdict on a race; `token_budget` is Quest's."""
-    looked, words = _looked(finished), _words(finished)
+    """The verdict on a race; `token_budget` is Quest's, or that of the drafts."""
+    names: dict[Side, str] = {"dense": "Dense attention", "quest": _second(finished)}
+    how, words = _how(finished), _words(finished)
     if finished.stopped:
         return _stopped(finished, words)
     if finished.fits_budget:
-        return Verdict(
-            "Same work",
-            f"No race: the text fits the {token_budget:,} tokens that Quest may look at, so both looked at all of it; "
-            f"{words}.",
-        )
+        return Verdict("Same work", f"No race: {_fitting(finished, token_budget)}; {words}.")
     shorter = min(finished.dense.steps, finished.quest.steps)
     if shorter <= 1:
         return Verdict(
             "Too short",
             f"Too short to compare: the first token comes from the reading that both share; {words}.",
         )
+    if finished.is_same_work:
+        return Verdict("Same work", f"No race: Exact drafted nothing here, so both did the same work; {words}.")
+    alone = how[:1].upper() + how[1:]
     if finished.speed_ratio is None or finished.noise is None:
         return Verdict(
-            "Too short", f"Too short to compare the speed: the shorter answer has {_tokens(shorter)}. {looked}{words}."
+            "Too short", f"Too short to compare the speed: the shorter answer has {_tokens(shorter)}. {alone}{words}."
         )
     if finished.faster is None:
-        return Verdict(
-            "No clear winner", f"No clear winner: {_lead(finished)}, which chance could do. {looked}{words}."
-        )
+        return Verdict("No clear winner", f"No clear winner: {_lead(finished)}, which chance could do. {alone}{words}.")
     winner = finished.faster
     lead_s = finished.lead_s if winner == "quest" else -finished.lead_s
     if lead_s <= 0:
         # The steps that do not count were slow enough to turn it round.
         factor = finished.speed_ratio if winner == "quest" else 1 / finished.speed_ratio
-        headline = f"{_NAMES[winner]} was {factor:.2f} times as fast for each token"
+        headline = f"{names[winner]} was {factor:.2f} times as fast for each token"
     elif finished.dense.steps == finished.quest.steps:
-        headline = f"{_NAMES[winner]} finished {seconds(lead_s)} earlier"
+        headline = f"{names[winner]} finished {seconds(lead_s)} earlier"
     else:
-        headline = f"{_NAMES[winner]} was {seconds(lead_s)} ahead when the shorter answer ended, at token {shorter:,}"
-    if winner == "dense" and looked:
-        return Verdict(headline, f"{headline}, although {looked}{words}.", winner)
-    share = looked.removeprefix("Quest ")
+        headline = f"{names[winner]} was {seconds(lead_s)} ahead when the shorter answer ended, at token {shorter:,}"
+    if winner == "dense" and how:
+        joined = ": " if _was_only_tried(finished) else ", although "
+        return Verdict(headline, f"{headline}{joined}{how}{words}.", winner)
+    share = how.removeprefix("Quest ")
     return Verdict(headline, f"{headline}, {share}{words}.", winner)
 
 
@@ -88,19 +86,49 @@ def _stopped(finished: RaceFinished, words: str) -> Verdict:
     if not dense and not quest:
         return Verdict("Stopped", "Stopped before the first word.")
     return Verdict(
-        "Stopped", f"Stopped: by then Quest had written {_tokens(quest)} and dense attention {_tokens(dense)}; {words}."
+        "Stopped",
+        f"Stopped: by then {_second(finished)} had written {_tokens(quest)} and dense attention {_tokens(dense)}; "
+        f"{words}.",
     )
 
 
 def _lead(finished: RaceFinished) -> str:
-    leader = "Quest" if (finished.lead_s or 0.0) >= 0 else "dense attention"
+    leader = _second(finished) if (finished.lead_s or 0.0) >= 0 else "dense attention"
     where = "at the end" if finished.dense.steps == finished.quest.steps else "when the shorter answer ended"
     return f"{where} {leader} was {seconds(abs(finished.lead_s or 0.0))} ahead"
 
 
-def _looked(finished: RaceFinished) -> str:
-    share = finished.quest.looked_share
-    return "" if share is None else f"Quest looked at {percent(share)} of the text for each word, "
+def _second(finished: RaceFinished) -> str:
+    return "Exact" if finished.attention == "exact" else "Quest"
+
+
+def _fitting(finished: RaceFinished, token_budget: int) -> str:
+    if finished.attention == "exact":
+        return (
+            f"Exact drafted nothing, as the text fits the {token_budget:,} tokens that a draft may look at, so both "
+            "did the same work"
+        )
+    return f"the text fits the {token_budget:,} tokens that Quest may look at, so both looked at all of it"
+
+
+def _how(finished: RaceFinished) -> str:
+    """What the second side did, with a comma at its end; "" where that is not known."""
+    quest = finished.quest
+    if finished.attention == "exact":
+        accepted = f"{quest.accepted_tokens:,} of {quest.drafted_tokens:,} drafts"
+        if _was_only_tried(finished):
+            return f"drafting did not pay and was only tried ({accepted} accepted), "
+        were = "were " if finished.faster == "dense" else ""
+        return f"{accepted} {were}accepted, "
+    if quest.looked_share is None:
+        return ""
+    return f"Quest looked at {percent(quest.looked_share)} of the text for each word, "
+
+
+def _was_only_tried(finished: RaceFinished) -> bool:
+    """Whether all drafts were of trials, which are made now and then to see whether drafting pays."""
+    trials = 1 + finished.quest.steps // STEPS_BETWEEN_TRIALS
+    return finished.attention == "exact" and finished.quest.drafted_tokens <= TRIAL_DRAFTS * trials
 
 
 def _words(finished: RaceFinished) -> str:

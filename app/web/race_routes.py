@@ -17,6 +17,7 @@ from fastapi.responses import JSONResponse, Response
 from app.chat.answers.answer import AnswerOptions
 from app.errors import UserFacingError
 from app.race.kept_record import RaceRequest
+from quest_core.config import ATTENTIONS
 
 if TYPE_CHECKING:
     from app.chat.assistant import Assistant
@@ -80,8 +81,8 @@ def race_request(asked: Any, options: AnswerOptions) -> RaceRequest:
     """The request that a page has sent.
 
     Args:
-        asked: parsed JSON: {"question", "turn_id", "whole_window", "options": {"token_budget", "max_new_tokens"},
-            "budgets"}; all but the question may be missing.
+        asked: parsed JSON: {"question", "turn_id", "whole_window", "options": {"attention", "token_budget",
+            "max_new_tokens"}, "budgets"}; all but the question may be missing.
         options: of the conversation, for what is not said.
 
     Raises:
@@ -95,13 +96,16 @@ def race_request(asked: Any, options: AnswerOptions) -> RaceRequest:
     given = asked.get("options", {})
     token_budget = _number(given, "token_budget", options.token_budget, _MOST_BUDGET)
     max_new_tokens = _number(given, "max_new_tokens", min(options.max_new_tokens, _MOST_TOKENS), _MOST_TOKENS)
+    attention = given.get("attention", options.attention)
+    if attention not in ATTENTIONS:
+        raise ValueError(f'"attention" must be one of {", ".join(ATTENTIONS)}, not {attention!r:.40}.')
     budgets = asked.get("budgets", [])
     if not isinstance(budgets, list) or len(budgets) > _MOST_BUDGETS:
         raise ValueError(f"A sweep has a list of at most {_MOST_BUDGETS} budgets.")
     numbers = {_number({"budgets": budget}, "budgets", 0, _MOST_BUDGET) for budget in budgets}
     return RaceRequest(
         question,
-        replace(options, token_budget=token_budget, max_new_tokens=max_new_tokens),
+        replace(options, attention=attention, token_budget=token_budget, max_new_tokens=max_new_tokens),
         _text(asked, "turn_id", _MOST_TURN_CHARACTERS),
         asked.get("whole_window") is True,
         tuple(sorted(numbers)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 
 import pytest
 
 from app.chat.answers.text_stream import TextStream
-from app.race.race import LEAST_STEPS, WARM_UP_STEPS, RaceFinished, RaceToken, ratio_noise, run_race
+from app.race.race import RaceFinished, RaceToken, run_race
+from app.race.turns import LEAST_TURNS, WARM_UP_STEPS, Turn, ratio_noise
 from quest_core.session_events import DecodeStep
 
 
@@ -121,15 +123,19 @@ def test_a_difference_inside_the_spread_of_the_steps_has_none():
 
 
 def test_few_steps_have_no_winner():
-    few = [1.0] * (WARM_UP_STEPS + LEAST_STEPS)
+    few = [1.0] * (WARM_UP_STEPS + LEAST_TURNS)
     finished = race_of([2 * step for step in few], few)
     assert (finished.speed_ratio, finished.noise, finished.faster) == (pytest.approx(2.0), None, None)
 
 
+def turns_of(seconds, tokens=1):
+    return [Turn(1 + number * tokens, tokens, spent_s) for number, spent_s in enumerate(seconds)]
+
+
 def test_the_noise_falls_with_the_root_of_the_steps():
-    few, many = ratio_noise([1.0, 2.0] * 10, [1.0, 2.0] * 10), ratio_noise([1.0, 2.0] * 1000, [1.0, 2.0] * 1000)
-    assert math.log(few) / math.log(many) == pytest.approx(10, rel=0.05)
-    assert ratio_noise([1.0] * 20, [2.0] * 20) == 1.0
+    few, many = turns_of([1.0, 2.0] * 10), turns_of([1.0, 2.0] * 1000)
+    assert math.log(ratio_noise(few, few)) / math.log(ratio_noise(many, many)) == pytest.approx(10, rel=0.05)
+    assert ratio_noise(turns_of([1.0] * 20), turns_of([2.0] * 20)) == 1.0
 
 
 def test_a_text_within_the_budget_is_told_and_has_no_winner():
@@ -138,3 +144,88 @@ def test_a_text_within_the_budget_is_told_and_has_no_winner():
     assert race_of(dense, quest, token_budget=100).faster is None
     # Its last steps went beyond the budget.
     assert not race_of(dense, quest, token_budget=25).fits_budget
+
+
+def rounds_of(rounds, stops_at=None):
+    """A fake speculative decode of x's after a free first token: of each round its seconds, and how many of how many
+    drafts were accepted."""
+    letters = itertools.count(1)
+    yield DecodeStep(0, ord("x"), 0.0, 20, 0, 40, None, None)
+    for round_s, accepted, drafted in rounds:
+        for row in range(1 + accepted):
+            counts = (drafted, accepted) if row == 0 else (0, 0)
+            step = next(letters)
+            last = step == stops_at
+            token_id = 0 if last else ord("x")
+            share_s = round_s / (1 + accepted)
+            yield DecodeStep(step, token_id, share_s, 20 + step, 30, 40, None, "stop" if last else None, *counts)
+            if last:
+                return
+
+
+def run_exact(dense, exact, token_budget=2):
+    new_text = functools.partial(TextStream, lambda ids: "".join(map(chr, ids)))
+    *tokens, finished = run_race(dense, exact, new_text, token_budget, "exact")
+    return tokens, finished
+
+
+def test_a_round_is_one_turn_and_costs_its_time_before_its_tokens_are_shown():
+    rounds = [(1.0, 0, 0), (2.0, 3, 3), (2.0, 1, 4), (2.0, 2, 2)] * 2
+    tokens, finished = run_exact(steps_of(1.0, "x" * 19), rounds_of(rounds, stops_at=19))
+    exact = [token for token in tokens if token.side == "quest"]
+    ends = [0.0, 1.0, *[3.0] * 4, *[5.0] * 2, *[7.0] * 3, 8.0, *[10.0] * 4, *[12.0] * 2, *[14.0] * 2]
+    assert [token.at_s for token in exact] == pytest.approx(ends)
+    # The others of a round follow at once: they wait for nobody.
+    for before, token in itertools.pairwise(tokens):
+        if token.side == "quest" and token.step and token.at_s == exact[token.step - 1].at_s:
+            assert before is exact[token.step - 1]
+    used_s = {"dense": 0.0, "quest": 0.0}
+    for token in tokens:
+        if token.at_s > used_s[token.side]:
+            other = "quest" if token.side == "dense" else "dense"
+            assert used_s[token.side] <= used_s[other] or used_s[other] in (14.0, 19.0)
+        used_s[token.side] = token.at_s
+    assert (finished.quest.drafted_tokens, finished.quest.accepted_tokens) == (18, 12)
+    assert [(token.drafted, token.accepted) for token in exact[2:7]] == [(3, 3), (0, 0), (0, 0), (0, 0), (4, 1)]
+    # The answer ends within the last round, which took its whole time.
+    assert finished.quest.finished_s == 14.0 and finished.lead_s == pytest.approx(5.0)
+    assert finished.first_difference is None
+
+
+def test_the_figures_of_rounds_leave_out_the_first_two_rounds_as_a_whole():
+    rounds = [(9.0, 0, 0), (9.0, 3, 3), *[(2.0, 3, 4)] * 10]
+    _, finished = run_exact(steps_of(1.0, "x" * 46), rounds_of(rounds, stops_at=45))
+    assert finished.quest.tokens_per_s == pytest.approx(2.0)
+    assert finished.quest.kv_bytes_per_token == 30
+    assert finished.speed_ratio == pytest.approx(2.0)
+    assert (finished.noise, finished.faster) == (pytest.approx(1.0), "quest")
+
+
+def test_the_ratio_of_rounds_counts_their_part_of_the_steps_that_both_made():
+    rounds = [(1.0, 0, 0), (1.0, 0, 3), *[(2.0, 3, 4)] * 20]
+    _, finished = run_exact(steps_of([1.0] * 30 + [9.0] * 10, "x" * 30, end="length"), rounds_of(rounds, stops_at=60))
+    assert finished.speed_ratio == pytest.approx(2.0)
+
+
+def test_the_noise_counts_rounds_not_their_tokens():
+    steps, seconds = turns_of([1.0] * 20), [1.0, 3.0] * 10
+    assert ratio_noise(steps, turns_of(seconds, tokens=4)) == pytest.approx(ratio_noise(steps, turns_of(seconds)))
+    assert ratio_noise(steps, turns_of([4.0] * (LEAST_TURNS - 1), tokens=4)) is None
+    # Rounds of equal seconds spread, too, where they bring now more tokens and now fewer.
+    uneven = [Turn(6 * number + first, tokens, 2.0) for number in range(10) for first, tokens in ((1, 1), (2, 5))]
+    assert ratio_noise(steps, uneven) > ratio_noise(steps, turns_of([2.0] * 20, tokens=3)) == 1.0
+
+
+def test_where_nothing_was_drafted_both_did_the_same_work():
+    dense, exact = [1.0, 1.1] * 20, [(0.2, 0, 0), (0.3, 0, 0)] * 20
+    _, finished = run_exact(steps_of(dense, "x" * 40), rounds_of(exact, stops_at=40))
+    assert finished.is_same_work and finished.faster is None and not finished.fits_budget
+    _, finished = run_exact(steps_of(dense, "x" * 40), rounds_of(exact, stops_at=40), token_budget=100)
+    assert finished.is_same_work and finished.fits_budget
+
+
+def test_a_race_that_is_cancelled_within_a_round_tells_what_there_is():
+    exact = itertools.islice(rounds_of([(1.0, 0, 0), (2.0, 3, 3)]), 4)
+    _, finished = run_exact(steps_of(1.0, "xx", end=None), exact)
+    assert (finished.quest.finish_reason, finished.quest.decode_tokens) == ("cancelled", 4)
+    assert finished.quest.finished_s == 3.0 and finished.stopped

@@ -61,6 +61,25 @@ def test_a_race_is_kept_with_its_film_and_changes_nothing(assistant, reading):
     assert outlook["mode"] == "whole" and outlook["race_s"] > 0 and outlook["window_tokens"] is None
 
 
+def test_what_the_preset_reads_is_raced(assistant, reading):
+    quest = raced(assistant, reading, replace(REQUEST, options=replace(OPTIONS, attention="auto")))
+    exact_options = replace(OPTIONS, attention="exact", token_budget=16, max_new_tokens=32)
+    exact = raced(assistant, reading, replace(REQUEST, options=exact_options))
+    assert (quest["attention"], exact["attention"], exact["state"]) == ("quest", "exact", "finished")
+    assert exact["result"]["dense"]["answer"] == exact["result"]["quest"]["answer"]
+    assert exact["result"]["first_difference"] is None
+    tokens = exact["tokens"]["quest"]
+    assert all(token["looked_at"] is None for token in tokens)
+    for name in ("drafted", "accepted"):
+        assert exact["result"]["quest"][f"{name}_tokens"] == sum(token[name] for token in tokens)
+    assert exact["result"]["quest"]["drafted_tokens"] > 0
+    assert "drafted" not in quest["tokens"]["quest"][-1]
+    # A sweep is over Quest's budgets.
+    assert RaceRequest("Who?", exact_options, budgets=(16,)).attention == "quest"
+    outlook = assistant.race_outlook(reading.conversation_id)
+    assert outlook["attention"] == "quest" and outlook["exact_race_s"] > 0
+
+
 def test_a_question_is_raced_as_it_was_asked(assistant, reading):
     second = reading.turns[1]
     request = replace(REQUEST, question=second.question, turn_id=second.turn_id)
@@ -171,6 +190,8 @@ def test_the_routes(assistant, reading):
         {"question": "Who?", "options": {"token_budget": "9"}},
         {"question": "Who?", "options": {"max_new_tokens": 10**9}},
         {"question": "Who?", "options": {"token_budget": True}},
+        {"question": "Who?", "options": {"attention": "none"}},
+        {"question": "Who?", "options": {"attention": ["exact"]}},
         {"question": "Who?", "budgets": [0]},
         {"question": "Who?", "budgets": list(range(1, 12))},
         {"question": "Who?", "turn_id": {"a": 1}},

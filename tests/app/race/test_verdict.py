@@ -76,6 +76,60 @@ def test_the_sentence(changes, sentence, winner):
     assert told.headline and len(told.headline) <= len(sentence)
 
 
+EXACT = replace(QUEST, drafted_tokens=212, accepted_tokens=208, looked_share=1.0)
+EXACT_FASTER = replace(FASTER, quest=EXACT, first_difference=None, first_difference_char=None, attention="exact")
+ONLY_TRIED = {"quest": replace(EXACT, drafted_tokens=3, accepted_tokens=2)}
+NO_DRAFTS = {"quest": replace(EXACT, drafted_tokens=0, accepted_tokens=0)}
+SAME_WORDS = "the same words throughout"
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence", "winner"),
+    [
+        ({}, f"Exact finished 6.0 s earlier, 208 of 212 drafts accepted, {SAME_WORDS}.", "quest"),
+        ({"first_difference": 24}, f"Exact finished 6.0 s earlier, 208 of 212 drafts accepted, {SAME}.", "quest"),
+        (
+            {"speed_ratio": 0.5, "lead_s": -0.4},
+            f"Dense attention finished 0.4 s earlier, although 208 of 212 drafts were accepted, {SAME_WORDS}.",
+            "dense",
+        ),
+        (
+            ONLY_TRIED | {"speed_ratio": 0.5, "lead_s": -0.4},
+            "Dense attention finished 0.4 s earlier: drafting did not pay and was only tried (2 of 3 drafts accepted), "
+            f"{SAME_WORDS}.",
+            "dense",
+        ),
+        (
+            ONLY_TRIED | {"speed_ratio": 1.1, "lead_s": 0.05},
+            "No clear winner: at the end Exact was 50 ms ahead, which chance could do. Drafting did not pay and was "
+            f"only tried (2 of 3 drafts accepted), {SAME_WORDS}.",
+            "",
+        ),
+        (
+            {"noise": None},
+            "Too short to compare the speed: the shorter answer has 25 tokens. 208 of 212 drafts accepted, "
+            f"{SAME_WORDS}.",
+            "",
+        ),
+        (NO_DRAFTS, f"No race: Exact drafted nothing here, so both did the same work; {SAME_WORDS}.", ""),
+        (
+            NO_DRAFTS | {"fits_budget": True},
+            "No race: Exact drafted nothing, as the text fits the 1,024 tokens that a draft may look at, so both did "
+            f"the same work; {SAME_WORDS}.",
+            "",
+        ),
+        (
+            {"dense": replace(DENSE, decode_tokens=1, finish_reason="cancelled")},
+            f"Stopped: by then Exact had written 24 tokens and dense attention 1 token; {SAME_WORDS}.",
+            "",
+        ),
+    ],
+)
+def test_the_sentence_about_exact(changes, sentence, winner):
+    told = verdict(replace(EXACT_FASTER, **changes), 1024)
+    assert (told.sentence, told.winner) == (sentence, winner)
+
+
 def test_spans_and_shares_as_people_say_them():
     spans = {0.04: "40 ms", 0.0996: "0.1 s", 9.94: "9.9 s", 9.96: "10 s", 125: "2 min 5 s"}
     assert {span: seconds(span) for span in spans} == spans
