@@ -6,6 +6,13 @@ import { counted, duration, number, when } from "./wording.js";
 
 const BUDGETS = [128, 256, 512, 1024, 2048, 4096];
 const ANSWER_TOKENS = [32, 64, 128, 256, 512];
+// Who races against dense attention, and whose budget it is.
+const ABOUT = {
+  quest: "and by Quest, which looks at the part that matters",
+  exact:
+    "and by Exact, which drafts some words by the part that matters and then looks at the whole text once for all of them",
+};
+const LOOKS = { quest: "Quest looks", exact: "Drafts look" };
 const DRAFTS_KEY = "quest-chat-race-drafts";
 const KEPT_DRAFTS = 20;
 
@@ -13,14 +20,16 @@ export const FORM_MARKUP = `
   <form class="race-form" data-part="form">
     <h2>Race</h2>
     <p>One question, answered twice at the same time: by dense attention, which looks at the whole text for each word,
-      and by Quest, which looks at the part that matters. You see both write at their true speed.</p>
+      <span data-part="about"></span>. You see both write at their true speed.</p>
     <label class="race-label" for="race-question">Question</label>
     <textarea id="race-question" data-part="box" rows="3" maxlength="20000"
       placeholder="A question about the text"></textarea>
     <p class="race-turn" data-part="turn" hidden>As it was asked, after what came before it.
       <button type="button" data-part="forget">Ask it anew</button></p>
     <div class="race-choices">
-      <label>Quest looks at <select data-part="budget">${options(BUDGETS)}</select> tokens</label>
+      <label>Dense attention against <select data-part="attention"><option value="quest">Quest</option>
+        <option value="exact">Exact</option></select></label>
+      <label><span data-part="looks"></span> at <select data-part="budget">${options(BUDGETS)}</select> tokens</label>
       <label>Answers of up to <select data-part="length">${options(ANSWER_TOKENS)}</select> tokens</label>
     </div>
     <label class="race-longer" data-part="longer" hidden><input type="checkbox" data-part="window">
@@ -67,6 +76,12 @@ export class RaceForm {
       event.preventDefault();
       this.start();
     });
+    parts.attention.addEventListener("change", () => {
+      this.chosen = true;
+      this.tellAttention();
+      this.tellOutlook();
+    });
+    this.tellAttention();
     for (const part of ["length", "window"]) parts[part].addEventListener("change", () => this.tellOutlook());
   }
 
@@ -94,6 +109,7 @@ export class RaceForm {
     // What was typed before the server had opened one belongs to it.
     const typed = this.conversationId ? "" : this.parts.box.value;
     this.conversationId = conversationId;
+    this.chosen = false;
     this.parts.box.value = typed || (drafts()[conversationId] ?? "");
     if (typed) keepDraft(conversationId, typed);
     this.parts.window.checked = false;
@@ -117,9 +133,24 @@ export class RaceForm {
   /** Show what is kept, and what a race would be. */
   show({ races, outlook }) {
     this.outlook = outlook;
+    this.followPreset();
     this.parts.keptSection.hidden = !races.length;
     this.parts.kept.replaceChildren(...races.map((race) => this.keptRow(race)));
     this.tellOutlook();
+  }
+
+  /** What the page's preset reads races, until somebody chooses otherwise. */
+  followPreset() {
+    if (this.chosen) return;
+    const preset = document.querySelector("#attention input:checked")?.value ?? this.outlook?.attention;
+    this.parts.attention.value = preset === "exact" ? "exact" : "quest";
+    this.tellAttention();
+  }
+
+  tellAttention() {
+    const { about, attention, looks } = this.parts;
+    about.textContent = ABOUT[attention.value];
+    looks.textContent = LOOKS[attention.value];
   }
 
   keptRow(race) {
@@ -155,7 +186,8 @@ export class RaceForm {
     const tokens = Number(parts.length.value);
     if (!outlook.ready) parts.outlook.textContent = "The model is being loaded; a race will wait for it.";
     else {
-      const raceS = outlook.race_s === null ? null : (outlook.race_s * tokens) / outlook.max_new_tokens;
+      const wholeS = parts.attention.value === "exact" ? outlook.exact_race_s : outlook.race_s;
+      const raceS = wholeS === null ? null : (wholeS * tokens) / outlook.max_new_tokens;
       const time =
         raceS === null
           ? "How long it takes is not known before the first."
@@ -191,7 +223,11 @@ export class RaceForm {
       question,
       turn_id: this.turnId,
       whole_window: !parts.longer.hidden && parts.window.checked,
-      options: { token_budget: Number(parts.budget.value), max_new_tokens: Number(parts.length.value) },
+      options: {
+        attention: parts.attention.value,
+        token_budget: Number(parts.budget.value),
+        max_new_tokens: Number(parts.length.value),
+      },
       budgets: isSweep ? this.budgets() : [],
     });
   }

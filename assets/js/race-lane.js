@@ -1,11 +1,11 @@
 // One lane of the race: an answer that appears word by word at its own device's time, and the document pages that each
-// word looked at.
+// word looked at; of Exact, which looks at all of them, the tokens that were drafted.
 //
 // All words are laid out at once and hidden until their time, so that nothing moves while they come.
 
 import { number, pageName } from "./wording.js";
 
-const NAMES = { dense: "Dense attention", quest: "Quest" };
+const NAMES = { dense: "Dense attention", quest: "Quest", exact: "Exact" };
 const CELL_GAP = 2;
 // A cell that is wide enough carries its page's label.
 const LABEL_FROM_WIDTH = 24;
@@ -13,20 +13,46 @@ const LABEL_FROM_WIDTH = 24;
 const LEAST_LIGHT = 0.14;
 // From that light on, a label is written in the colour of the ground.
 const DARK_FROM = 0.7;
+// How bright a token is that was drafted, and one that dense attention gave.
+const LIGHT_OF_DRAFT = 1;
+const LIGHT_OF_OWN = 0.08;
 
 export const LANE_MARKUP = ["dense", "quest"]
   .map(
     (side) => `
-  <section class="lane" data-side="${side}" aria-label="${NAMES[side]}">
-    <header><h3>${NAMES[side]}</h3><span data-part="reads"></span>
+  <section class="lane" data-side="${side}">
+    <header><h3 data-part="name"></h3><span data-part="reads"></span>
       <span class="lane-time" data-part="time"></span></header>
-    <div class="lane-words" data-part="words" tabindex="0" role="region" aria-label="Answer of ${NAMES[side]}"></div>
+    <div class="lane-words" data-part="words" tabindex="0" role="region"></div>
     <div class="lane-pages"><canvas data-part="pages" role="img"></canvas>
       <span class="lane-looked" data-part="looked"></span></div>
     <div class="lane-track" aria-hidden="true"><i data-part="run"></i><b data-part="flag"></b></div>
   </section>`,
   )
   .join("");
+
+/** What a side's steps attend to; older files have only Quest, and do not say so. */
+export function attentionOf(race, side) {
+  return side === "dense" ? "dense" : (race.attention ?? "quest");
+}
+
+export function nameOf(race, side) {
+  return NAMES[attentionOf(race, side)];
+}
+
+/** How much was drafted by a number of Exact's tokens, and for each of them whether it was. */
+export function draftsOf(tokens) {
+  let [drafted, accepted, left] = [0, 0, 0];
+  const wasDrafted = tokens.map((token) => {
+    drafted += token.drafted;
+    accepted += token.accepted;
+    // A round's first tokens are its accepted drafts; the one behind them is dense attention's.
+    if (token.drafted) left = token.accepted;
+    left -= 1;
+    return left >= 0;
+  });
+  return { drafted, accepted, wasDrafted };
+}
 
 export class Lane {
   constructor(section) {
@@ -46,6 +72,11 @@ export class Lane {
     this.times = [];
     this.said = -1;
     this.looked = null;
+    this.mostTokens = this.shownTokens = 0;
+    const name = nameOf(race, this.side);
+    this.parts.name.textContent = name;
+    this.section.setAttribute("aria-label", name);
+    this.parts.words.setAttribute("aria-label", `Answer of ${name}`);
     this.drawnPages = null;
     this.parts.words.replaceChildren();
     this.take();
@@ -69,9 +100,7 @@ export class Lane {
       word.element.textContent = word.text;
     }
     const { setting, text } = this.race;
-    const budget = setting ? `looks at ${number(setting.token_budget)} tokens for each word` : "";
-    const all = text ? `looks at all ${number(text.prompt_tokens)} tokens for each word` : "";
-    this.parts.reads.textContent = this.side === "dense" ? all : budget;
+    this.parts.reads.textContent = setting && text ? readsOf(attentionOf(this.race, this.side), setting, text) : "";
     if (text && this.drawnPages !== text.pages) {
       this.drawnPages = text.pages;
       this.light();
@@ -118,6 +147,11 @@ export class Lane {
     ]
       .filter(Boolean)
       .join(" · ");
+    if (attentionOf(this.race, this.side) === "exact") {
+      this.mostTokens = mostTokens;
+      this.shownTokens = tokens;
+      this.light();
+    }
     this.parts.run.style.transform = `scaleX(${mostTokens ? Math.min(1, tokens / mostTokens) : 0})`;
     const wasStopped = own?.finish_reason === "cancelled";
     this.parts.flag.textContent = hasFinished && !wasStopped ? `finished, ${this.endS.toFixed(1)} s` : "";
@@ -139,6 +173,21 @@ export class Lane {
     this.light();
   }
 
+  /** The cells of the strip, how bright each is, and in words what they show. */
+  strip() {
+    const isExact = attentionOf(this.race, this.side) === "exact";
+    if (isExact) return draftStrip(this.race, this.shownTokens, this.mostTokens);
+    const pages = this.race.text?.pages ?? [];
+    const shares = this.shares();
+    const tokens = pages.reduce((sum, page) => sum + page.tokens, 0);
+    const looked = tokens ? pages.reduce((sum, page, index) => sum + shares[index] * page.tokens, 0) / tokens : 0;
+    const most = pages[shares.indexOf(Math.max(...shares))];
+    const words = looked ? `This word: ${percent(looked)} of the text` : "";
+    const where = looked && looked < 1 && most ? `, most of ${pageName(most.page_label)}` : "";
+    const title = `Document pages that ${nameOf(this.race, this.side)} looked at`;
+    return { cells: pages, shares, words: words + where, title };
+  }
+
   /** Part of each document page's text, 0 to 1, that the present word looked at. */
   shares() {
     const pages = this.race?.text?.pages ?? [];
@@ -148,8 +197,7 @@ export class Lane {
 
   light() {
     if (!this.race) return;
-    const pages = this.race.text?.pages ?? [];
-    const shares = this.shares();
+    const { cells, shares, words, title } = this.strip();
     const canvas = this.parts.pages;
     const ratio = window.devicePixelRatio || 1;
     const [width, height] = [canvas.parentElement.clientWidth, canvas.clientHeight];
@@ -159,15 +207,34 @@ export class Lane {
     }
     this.context.setTransform(ratio, 0, 0, ratio, 0, 0);
     this.context.clearRect(0, 0, width, height);
-    drawPages(this.context, { x: 0, y: 0, width, height }, pages, shares, colorsOf(this.section, this.side));
-    const tokens = pages.reduce((sum, page) => sum + page.tokens, 0);
-    const looked = tokens ? pages.reduce((sum, page, index) => sum + shares[index] * page.tokens, 0) / tokens : 0;
-    const most = pages[shares.indexOf(Math.max(...shares))];
-    const words = looked ? `This word: ${percent(looked)} of the text` : "";
-    const where = looked && looked < 1 && most ? `, most of ${pageName(most.page_label)}` : "";
-    this.parts.looked.textContent = words + where || "\u00a0";
-    canvas.setAttribute("aria-label", `Document pages that ${NAMES[this.side]} looked at. ${words}${where}`);
+    drawPages(this.context, { x: 0, y: 0, width, height }, cells, shares, colorsOf(this.section, this.side));
+    this.parts.looked.textContent = words || "\u00a0";
+    canvas.setAttribute("aria-label", `${title}. ${words}`);
   }
+}
+
+/** What a side's steps read, in words. */
+function readsOf(attention, { token_budget: budget }, { prompt_tokens: all }) {
+  if (attention === "quest") return `looks at ${number(budget)} tokens for each word`;
+  if (attention === "dense") return `looks at all ${number(all)} tokens for each word`;
+  return `drafts by ${number(budget)} tokens, confirms by all ${number(all)}`;
+}
+
+/** A cell for each token of Exact's answer: bright where it was drafted. */
+export function draftStrip(race, shownTokens, mostTokens) {
+  const { drafted, accepted, wasDrafted } = draftsOf(race.tokens.quest.slice(0, shownTokens));
+  const cells = Array.from({ length: Math.max(mostTokens, shownTokens) }, () => ({ page_label: "" }));
+  const shares = cells.map((_, index) =>
+    index >= shownTokens ? 0 : wasDrafted[index] ? LIGHT_OF_DRAFT : LIGHT_OF_OWN,
+  );
+  const words = draftWords(drafted, accepted, shownTokens);
+  return { cells, shares, words, title: "Tokens of the answer that were drafted" };
+}
+
+/** "208 of 212 drafts accepted". */
+export function draftWords(drafted, accepted, tokens = 1) {
+  if (!drafted) return tokens ? "Nothing drafted" : "";
+  return `${number(accepted)} of ${number(drafted)} drafts accepted`;
 }
 
 /** Draw the document pages as cells, the brighter the more of one was looked at. */

@@ -1,6 +1,6 @@
 // A race or a sweep as a picture, drawn anew on a canvas of its own, and as the server's JSON file.
 
-import { colorsOf, drawPages } from "./race-lane.js";
+import { attentionOf, colorsOf, draftStrip, drawPages, draftWords, nameOf } from "./race-lane.js";
 import { chartColors, drawSweep } from "./race-sweep.js";
 import { number } from "./wording.js";
 
@@ -9,7 +9,6 @@ const SCALE = 2;
 const MARGIN = 40;
 const LINE_HEIGHT = 24;
 const LINES = 10;
-const NAMES = { dense: "Dense attention", quest: "Quest" };
 
 /** Save a race that has ended as a PNG; `element` has the page's colours. */
 export function savePicture(race, element) {
@@ -58,18 +57,24 @@ function drawLane(context, race, side, left, element, colors) {
   const width = SIZE.width / 2 - 1.5 * MARGIN;
   const own = race.result[side];
   context.font = `600 18px ${colors.font}`;
-  text(context, NAMES[side], left, 106, colors[side]);
+  text(context, nameOf(race, side), left, 106, colors[side]);
   const rate = own.tokens_per_s ? `, ${own.tokens_per_s.toFixed(1)} tokens/s` : "";
   context.font = `15px ${colors.font}`;
-  const time = `${own.finished_s.toFixed(1)} s for ${number(own.decode_tokens)} tokens${rate}`;
+  const isExact = attentionOf(race, side) === "exact";
+  const words = isExact ? draftWords(own.drafted_tokens, own.accepted_tokens) : "";
+  const drafts = words && `, ${words[0].toLowerCase()}${words.slice(1)}`;
+  const time = `${own.finished_s.toFixed(1)} s for ${number(own.decode_tokens)} tokens${rate}${drafts}`;
   text(context, time, left, 130, colors.quiet);
   const slowest = Math.max(race.result.dense.finished_s, race.result.quest.finished_s);
   context.fillStyle = colors.line;
   context.fillRect(left, 144, width, 8);
   context.fillStyle = colors[side];
   context.fillRect(left, 144, slowest ? (width * own.finished_s) / slowest : 0, 8);
-  const pages = race.text?.pages ?? [];
-  drawPages(context, { x: left, y: 166, width, height: 30 }, pages, meanShares(race, side), colorsOf(element, side));
+  const tokens = race.tokens[side].length;
+  const { cells, shares } = isExact
+    ? draftStrip(race, tokens, tokens)
+    : { cells: race.text?.pages ?? [], shares: meanShares(race, side) };
+  drawPages(context, { x: left, y: 166, width, height: 30 }, cells, shares, colorsOf(element, side));
   context.font = `17px ${colors.font}`;
   const parted = race.result.first_difference_char;
   let from = 0;
@@ -98,7 +103,8 @@ function meanShares(race, side) {
 
 function sourceOf(race) {
   const { setting, text: over } = race;
-  const budget = setting?.token_budget ? `, Quest looks at ${number(setting.token_budget)} tokens` : "";
+  const who = race.attention === "exact" ? "drafts look" : "Quest looks";
+  const budget = setting?.token_budget ? `, ${who} at ${number(setting.token_budget)} tokens` : "";
   const held = `${number(over?.prompt_tokens ?? 0)} tokens in context`;
   return `${setting?.model ?? ""} on ${setting?.device ?? ""}, ${held}${budget}. Quest Chat`;
 }

@@ -4,7 +4,7 @@ import { test } from "node:test";
 import "./fake-page.mjs";
 import { hasEnded, takeEvent } from "../../assets/js/race-client.js";
 import { Film, noteOf } from "../../assets/js/race-film.js";
-import { Lane, percent } from "../../assets/js/race-lane.js";
+import { attentionOf, draftStrip, draftWords, draftsOf, Lane, nameOf, percent } from "../../assets/js/race-lane.js";
 
 function token(at_s, text = "a") {
   return { at_s, text };
@@ -71,6 +71,30 @@ test("the light of a page is the share of it that the word looked at", () => {
   assert.deepEqual(own.shares(), [0.25, 0]);
   assert.deepEqual(Object.assign(own, { looked: "all" }).shares(), [1, 1]);
   assert.deepEqual(Object.assign(own, { looked: null }).shares(), [0, 0]);
+});
+
+const ROUNDS = [[0, 0], [0, 0], [3, 2], [0, 0], [0, 0], [4, 0], [0, 0]];
+const exact = { attention: "exact", tokens: { quest: ROUNDS.map(([drafted, accepted]) => ({ drafted, accepted })) } };
+
+test("the second lane is what the race says, and Quest's in files that do not say it", () => {
+  const names = [exact, { attention: "quest" }, {}].map((one) => nameOf(one, "quest"));
+  assert.deepEqual(names, ["Exact", "Quest", "Quest"]);
+  assert.equal(attentionOf(exact, "dense"), "dense");
+});
+
+test("the first tokens of a round are its accepted drafts", () => {
+  const { drafted, accepted, wasDrafted } = draftsOf(exact.tokens.quest);
+  assert.deepEqual([drafted, accepted], [7, 2]);
+  assert.deepEqual(wasDrafted, [false, false, true, true, false, false, false]);
+});
+
+test("the strip of an exact lane has a cell for each token, those to come unlit", () => {
+  const { cells, shares, words } = draftStrip(exact, 4, 6);
+  assert.equal(cells.length, 6);
+  assert.deepEqual(shares.map((share) => share > 0.5), [false, false, true, true, false, false]);
+  assert.deepEqual(shares.map((share) => share > 0), [true, true, true, true, false, false]);
+  assert.equal(words, "2 of 3 drafts accepted");
+  assert.deepEqual([draftWords(0, 0, 4), draftWords(0, 0, 0)], ["Nothing drafted", ""]);
 });
 
 test("a note tells what is read, then what the race is over", () => {
