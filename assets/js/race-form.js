@@ -10,7 +10,7 @@ const ANSWER_TOKENS = [32, 64, 128, 256, 512];
 const ABOUT = {
   quest: "and by Quest, which looks at the part that matters",
   exact:
-    "and by Exact, which drafts some words by the part that matters and then looks at the whole text once for all of them",
+    "and by Exact, which drafts some words from the part that matters and checks them together against the whole text",
 };
 const LOOKS = { quest: "Quest looks", exact: "Drafts look" };
 const DRAFTS_KEY = "quest-chat-race-drafts";

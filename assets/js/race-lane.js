@@ -13,9 +13,9 @@ const LABEL_FROM_WIDTH = 24;
 const LEAST_LIGHT = 0.14;
 // From that light on, a label is written in the colour of the ground.
 const DARK_FROM = 0.7;
-// How bright a token is that was drafted, and one that dense attention gave.
+// How light a token is that was drafted, and one that dense attention gave.
 const LIGHT_OF_DRAFT = 1;
-const LIGHT_OF_OWN = 0.08;
+const LIGHT_OF_OWN = 0.01;
 
 export const LANE_MARKUP = ["dense", "quest"]
   .map(
@@ -217,17 +217,17 @@ export class Lane {
 function readsOf(attention, { token_budget: budget }, { prompt_tokens: all }) {
   if (attention === "quest") return `looks at ${number(budget)} tokens for each word`;
   if (attention === "dense") return `looks at all ${number(all)} tokens for each word`;
-  return `drafts by ${number(budget)} tokens, confirms by all ${number(all)}`;
+  return `drafts from ${number(budget)} tokens, checked against all ${number(all)}`;
 }
 
-/** A cell for each token of Exact's answer: bright where it was drafted. */
+/** A cell for each token of Exact's answer, in full colour where it was drafted. */
 export function draftStrip(race, shownTokens, mostTokens) {
   const { drafted, accepted, wasDrafted } = draftsOf(race.tokens.quest.slice(0, shownTokens));
   const cells = Array.from({ length: Math.max(mostTokens, shownTokens) }, () => ({ page_label: "" }));
   const shares = cells.map((_, index) =>
     index >= shownTokens ? 0 : wasDrafted[index] ? LIGHT_OF_DRAFT : LIGHT_OF_OWN,
   );
-  const words = draftWords(drafted, accepted, shownTokens);
+  const words = draftWords(drafted, accepted, shownTokens) + (accepted ? ", in full colour" : "");
   return { cells, shares, words, title: "Tokens of the answer that were drafted" };
 }
 
@@ -244,7 +244,9 @@ export function drawPages(context, box, pages, shares, colors) {
   const cell = box.width / pages.length;
   const gap = cell > 3 * CELL_GAP ? CELL_GAP : 0;
   pages.forEach((page, index) => {
-    const [x, width] = [box.x + index * cell, Math.max(1, cell - gap)];
+    // Without gaps, cells that end within a pixel would show as seams.
+    const [left, right] = [index, index + 1].map((edge) => (gap ? edge * cell : Math.round(edge * cell)));
+    const [x, width] = [box.x + left, Math.max(1, right - left - gap)];
     context.fillStyle = colors.unlit;
     context.fillRect(x, box.y, width, box.height);
     const light = shares[index] > 0 ? LEAST_LIGHT + (1 - LEAST_LIGHT) * Math.sqrt(shares[index]) : 0;

@@ -93,7 +93,7 @@ test("the strip of an exact lane has a cell for each token, those to come unlit"
   assert.equal(cells.length, 6);
   assert.deepEqual(shares.map((share) => share > 0.5), [false, false, true, true, false, false]);
   assert.deepEqual(shares.map((share) => share > 0), [true, true, true, true, false, false]);
-  assert.equal(words, "2 of 3 drafts accepted");
+  assert.equal(words, "2 of 3 drafts accepted, in full colour");
   assert.deepEqual([draftWords(0, 0, 4), draftWords(0, 0, 0)], ["Nothing drafted", ""]);
 });
 

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 PAGE_SIZE, LAYERS, KV_HEADS, PAGES = 4, 2, 1, 10
 WORDS = {"dense": ("High", " above", " the", " <b>city</b>"), "quest": ("High", " above", " a", " <i>town</i>")}
+# Of the one round of an exact race: drafted and accepted.
+EXACT_DRAFTS = (7, 1)
 STEP_S = {"dense": 0.2, "quest": 0.1}
 
 
@@ -67,8 +69,10 @@ def _events(assistant: ScriptedAssistant, conversation: Conversation, request: R
     for number in range(4):
         for side, text in ((side, WORDS[side][number]) for side in ("quest", "dense")):
             said[side] += text
-            own = reads if side == "quest" and number else None
-            yield RaceToken(side, text, said[side], number, STEP_S[side], None, None, None, number * STEP_S[side], own)
+            own = reads if side == "quest" and number and request.attention == "quest" else None
+            drafts = EXACT_DRAFTS if side == "quest" and number == 1 and request.attention == "exact" else (0, 0)
+            at_s = number * STEP_S[side]
+            yield RaceToken(side, text, said[side], number, STEP_S[side], None, None, None, at_s, own, *drafts)
         while number == 0 and not assistant.pause.wait(0.02) and not conversation.cancelled.is_set():
             pass
         if conversation.cancelled.is_set():
@@ -87,8 +91,11 @@ def _events(assistant: ScriptedAssistant, conversation: Conversation, request: R
         )
         for side in ("dense", "quest")
     ]
-    quest = replace(sides[1], looked_share=0.1)
-    yield RaceFinished(sides[0], quest, 2.0, 2, 2, 11, 1.1, False, number * 0.1)
+    if request.attention == "exact":
+        quest = replace(sides[1], looked_share=1.0, drafted_tokens=EXACT_DRAFTS[0], accepted_tokens=EXACT_DRAFTS[1])
+    else:
+        quest = replace(sides[1], looked_share=0.1)
+    yield RaceFinished(sides[0], quest, 2.0, 2, 2, 11, 1.1, False, number * 0.1, request.attention)
 
 
 def _plan() -> PromptPlan:
@@ -110,8 +117,10 @@ OUTLOOK = {
     "window_tokens": 15_900,
     "reading_s": 75.0,
     "race_s": 20.0,
+    "exact_race_s": 18.0,
     "sweep_s": 5.0,
     "sweep_s_per_budget": 4.0,
+    "attention": "quest",
     "token_budget": 1024,
     "max_new_tokens": 256,
 }

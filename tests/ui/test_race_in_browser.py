@@ -81,6 +81,27 @@ def test_both_lanes_are_in_view_and_a_race_can_be_stopped(open_page, served, wid
     page.locator("quest-race").get_by_role("button", name="Stop").wait_for(state="hidden")
 
 
+def test_with_the_preset_exact_drafts_race_and_are_counted(open_page, served):
+    page = open_page()
+    page.get_by_role("tab", name="Race").click()
+    form = page.locator("quest-race form")
+    form.get_by_text("and by Quest, which looks").wait_for()
+    page.locator("#preset label", has_text="Exact").click()
+    page.wait_for_function("document.querySelector('#attention input:checked').value === 'exact'")
+    page.get_by_role("tab", name="Reading").click()
+    race(page)
+    page.locator(".verdict", has_text="Exact finished 0.3 s earlier, 1 of 7 drafts accepted").wait_for()
+    assert served.asked[-1][1].attention == "exact"
+    lane = page.get_by_role("region", name="Exact", exact=True)
+    assert lane.get_by_role("heading", name="Exact").is_visible()
+    assert "1 of 7 drafts accepted" in lane.locator(".lane-looked").inner_text()
+    # Somebody's own choice stays.
+    page.get_by_role("button", name="Races").click()
+    form.get_by_label("Dense attention against").select_option("quest")
+    race(page)
+    page.locator(".verdict", has_text="Quest finished 0.3 s earlier").wait_for()
+
+
 def test_a_draft_stays_a_busy_conversation_refuses_and_budgets_are_drawn(open_page, served):
     page = open_page()
     page.get_by_role("tab", name="Race").click()
