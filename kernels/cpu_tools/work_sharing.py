@@ -141,8 +141,11 @@ class StepThreads:
 
     def __init__(self, threads: int) -> None:
         self._calls: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(threads - 1)]
-        for calls in self._calls:
-            threading.Thread(target=_help, args=(calls,), name="decode-step", daemon=True).start()
+        self._helpers = [
+            threading.Thread(target=_help, args=(calls,), name="decode-step", daemon=True) for calls in self._calls
+        ]
+        for helper in self._helpers:
+            helper.start()
 
     def run(self, function: Callable[..., None], *arguments: Any) -> None:
         """Call `function(*arguments)` here and on the helpers; returns when it does so here.
@@ -154,9 +157,14 @@ class StepThreads:
         function(*arguments)
 
     def close(self) -> None:
-        """Let the helpers end."""
+        """End the helpers; returns when they have ended.
+
+        One that came late may still compute what nobody waits for: the interpreter must not end under it.
+        """
         for calls in self._calls:
             calls.put(None)
+        for helper in self._helpers:
+            helper.join()
 
 
 def _help(calls: queue.SimpleQueue) -> None:

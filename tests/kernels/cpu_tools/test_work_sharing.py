@@ -85,3 +85,19 @@ def test_helpers_that_never_come_delay_nobody(expected, monkeypatch):
     shared, (progress, sums) = StepThreads(4), new_run()
     shared.run(run_phases, progress, sums)
     assert np.array_equal(sums, expected)
+
+
+def test_closing_waits_for_a_helper_that_is_late():
+    caller, ended = threading.current_thread(), []
+    go_on = threading.Event()
+
+    def late_helper():
+        if threading.current_thread() is not caller:
+            go_on.wait(10)
+            ended.append(True)
+
+    shared = StepThreads(2)
+    shared.run(late_helper)
+    threading.Timer(0.05, go_on.set).start()
+    shared.close()
+    assert ended == [True]
