@@ -35,8 +35,8 @@ class ChoosingCosts(NamedTuple):
 MANY_PAGES = 8192
 # Besides the bytes, selecting on a GPU is launches that wait for each other, and passes over a head's pages.
 _GPU_COSTS = ChoosingCosts(step_bytes=20_000_000, page_bytes=4_200, further_page_bytes=600, summary_factor=1.4)
-# On the CPU tracing what was selected costs a step as much in a layer, whatever the shape, and selecting as much for each
-# kv head.
+# On the CPU tracing what was selected costs a step as much in a layer, whatever the shape, and selecting as much for
+# each kv head.
 _CPU_STEP_BYTES, _CPU_HEAD_BYTES = 100_000, 175_000
 _CPU_SUMMARY_FACTOR = 3.0
 # On the CPU a selected token costs more than one of many in a row by what its memory does, which shows the more the

@@ -23,12 +23,21 @@ from quest_core.engine import Cancellation, Engine
 
 CHUNK_TOKENS = 512
 _PR_SET_THP_DISABLE = 41
+# Of glibc: up to how many bytes it allocates from the heap, where it keeps what is freed; how much it keeps at its end.
+_M_MMAP_THRESHOLD, _M_TRIM_THRESHOLD = -3, -1
+_LARGEST_FROM_HEAP, _KEPT_AT_END = 1 << 25, 1 << 27
 
 
 def main() -> None:
     """Measure what stdin asks for."""
     # Whether the system has a large page when one is asked for is a matter of chance, and they are large.
-    ctypes.CDLL(None).prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    library = ctypes.CDLL(None)
+    library.prctl(_PR_SET_THP_DISABLE, 1, 0, 0, 0)
+    # So it is whether the allocator keeps a prefill's buffers: it would change its mind with what was freed before. An
+    # estimate is of the most, so it keeps them.
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, _LARGEST_FROM_HEAP)
+        library.mallopt(_M_TRIM_THRESHOLD, _KEPT_AT_END)
     first, *others = json.load(sys.stdin)["models"]
     measure(first)
     for asked in others:
