@@ -50,7 +50,9 @@ def find_range(ranks):
 
 @triton.jit
 def _count_reaching(ranks, low, high):
-    """How many ranks reach each of two scores; fewer than 65,536."""
+    """How many ranks reach each of two scores."""
+    if ranks.shape[0] * ranks.shape[1] > 65535:  # two counts would not fit one word
+        return tl.sum((ranks >= low).to(tl.int32)), tl.sum((ranks >= high).to(tl.int32))
     # First within each row, which one thread has: the sum of so few floats is exact.
     both = tl.sum((ranks >= low).to(tl.float32) + (ranks >= high).to(tl.float32) * 65536.0, 1)
     # Above 2**23 a float's bits count on like an integer's. If converted, the compiler would count integers instead.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from importlib import import_module
 
 import pytest
@@ -112,6 +113,19 @@ def test_what_is_selected_by_runs_is_attended(ops, make_case, assert_close, monk
     assert_close(attended, expected)
     assert selected.page_ids.tolist() == expected_pages.page_ids.tolist()
     assert ops.kernels.choose_pages(*arguments).page_ids.tolist() == expected_pages.page_ids.tolist()
+
+
+@cases("budget", [[8192]], full=[[256], [8192]], implementations=GPU_KERNELS)
+def test_a_million_tokens_that_are_all_alike(ops, budget):
+    """With the largest budget there are 65,536 runs or candidates, one more than half a word counts."""
+    pages = 1 << 18
+    assert plan_runs(pages, 8192, PAGE_SIZE, True).most_keys == 65_536
+    scores = torch.zeros((1, 1, pages), device=ops.device)
+    # The first page has a fifth of the mass, so that what the others have lies within a bucket, not at its edge.
+    scores[:, :, 0] = math.log(pages / 4)
+    selected = select(ops.kernels.select_pages, scores, PAGE_SIZE * pages, (budget, 1, 1), True)
+    assert selected.page_counts.tolist() == [budget]
+    assert selected.page_ids.tolist() == [[*range(budget - 2), pages - 2, pages - 1]]
 
 
 @pytest.mark.parametrize("logical_pages", [2049, 8192, 32_768, 131_072, 262_144])
