@@ -219,6 +219,8 @@ export class RaceForm {
       return;
     }
     this.refuse("");
+    // The preset may have changed since the form was filled, and the server not have answered yet.
+    this.followPreset();
     this.onStart({
       question,
       turn_id: this.turnId,
