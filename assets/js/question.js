@@ -24,9 +24,8 @@ let askedAt = -Infinity;
  * The question is null where a quick hand has pressed twice.
  */
 export function takeQuestion(conversationId, question, ...values) {
-  // Gradio may not have heard yet that the box is empty.
-  const isSame = !question.trim() || question === asked;
-  if (isSame && performance.now() - askedAt < TWICE_MS) return [conversationId, null, ...values];
+  // Gradio may not have heard yet that the box is empty, and still have the question.
+  if (!typedQuestion().trim() && performance.now() - askedAt < TWICE_MS) return [conversationId, null, ...values];
   [asked, askedAt] = [question, performance.now()];
   setQuestion("");
   // The Ask button is about to be hidden, and would take the focus with it.
@@ -36,8 +35,6 @@ export function takeQuestion(conversationId, question, ...values) {
 
 /** The question was refused: it comes back, unless another is typed already. */
 export function giveBackQuestion() {
-  // To ask it again is no second press.
-  askedAt = -Infinity;
   if (!typedQuestion()) setQuestion(asked);
 }
 
