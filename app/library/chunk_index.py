@@ -48,6 +48,10 @@ class ChunkIndex:
         """The chunks that have words of the question, best first."""
         return [self.chunks[number] for number in self.search.hits(question)]
 
+    def scored_hits(self, question: str) -> list[tuple[Chunk, float]]:
+        """`hits`, each with its BM25 score."""
+        return [(self.chunks[number], score) for number, score in self.search.scored_hits(question)]
+
     def ranking(self, question: str) -> Iterator[Chunk]:
         """Yield all chunks, best first: those with words of the question, then what stands ever farther from these.
 

@@ -49,6 +49,10 @@ class WordSearch:
 
     def hits(self, question: str) -> list[int]:
         """Numbers of the texts that have words of the question, best first."""
+        return [number for number, _ in self.scored_hits(question)]
+
+    def scored_hits(self, question: str) -> list[tuple[int, float]]:
+        """`hits`, each with its BM25 score."""
         import numpy as np
 
         stems = [stem for stem in self._stemmer.stemWords(searched_words(question)) if self._has_stem(stem)]
@@ -56,8 +60,8 @@ class WordSearch:
             return []
         scores = self._scores.get_scores(stems)
         # Stable: of equal texts the first.
-        ranked = np.argsort(-scores, kind="stable")
-        return ranked[: np.count_nonzero(scores > 0)].tolist()
+        ranked = np.argsort(-scores, kind="stable")[: np.count_nonzero(scores > 0)]
+        return list(zip(ranked.tolist(), scores[ranked].tolist(), strict=True))
 
     def has(self, word: str) -> bool:
         """Whether any text has this word, in whatever form."""
