@@ -30,7 +30,7 @@ from app.errors import UserFacingError
 from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.library.sample_books import SampleBook
-from app.models.model_loader import ModelStatus
+from app.models.model_loader import LoadedModel, ModelStatus
 from app.race.kept_record import RaceRequest
 from app.race.running_race import RunningRace
 from app.settings import AppSettings
@@ -99,6 +99,14 @@ class Assistant:
             UserFacingError: if it cannot be loaded.
         """
         self._loader.wait()
+
+    def loaded_model(self) -> LoadedModel:
+        """The engine that answers, with its tokenizer; waits for it as `wait_until_ready`.
+
+        Raises:
+            UserFacingError: if it cannot be loaded.
+        """
+        return self._loader.wait()
 
     def switch_model(
         self, model: str, context_tokens: int | None = None, weight_bits: int | None = None, stop_answers: bool = False
