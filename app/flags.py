@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
-from app.settings import AppSettings, default_data_dir_text, environment_variable
+from app.settings import API_KEY_FLAG, AppSettings, default_data_dir_text, environment_variable
 from quest_core.config import ATTENTIONS, DTYPES, PAGE_SIZES, SELECTIONS
 
 ALL_INTERFACES = "0.0.0.0"
@@ -108,7 +108,7 @@ def add_server_flags(parser: argparse.ArgumentParser, environment: Mapping[str, 
     Raises:
         UserFacingError: if an environment variable holds no valid value.
     """
-    add_flags(parser, (HOST, PORT, NO_BROWSER), environment)
+    add_flags(parser, (HOST, PORT, NO_BROWSER, API_KEY), environment)
     parser.add_argument(
         "--listen",
         nargs="?",
@@ -116,7 +116,10 @@ def add_server_flags(parser: argparse.ArgumentParser, environment: Mapping[str, 
         metavar="ADDRESS",
         dest=HOST.name,
         default=argparse.SUPPRESS,
-        help="serve other machines too; without an address on all interfaces",
+        help="serve other machines too, which have to give a key; without an address on all interfaces",
+    )
+    parser.add_argument(
+        "--new-api-key", action="store_true", help="make another key in place of the one that was made before"
     )
 
 
@@ -236,6 +239,15 @@ CACHE_BYTES = Flag(
 HOST = Flag("host", AppSettings.host, "address (default: %(default)s)", group="server")
 PORT = Flag("port", AppSettings.port, "of the page (default: %(default)s)", int, metavar="N", group="server")
 NO_BROWSER = Flag("no-browser", AppSettings.no_browser, "do not open a browser", bool, group="server")
+
+API_KEY = Flag(
+    API_KEY_FLAG,
+    AppSettings.api_key,
+    "the key of the server (default: with --listen one that is made at the first start and shown once, else none); "
+    "others on this machine can see a command line, so better set QUEST_CHAT_API_KEY",
+    metavar="KEY",
+    group="server",
+)
 
 # What makes a model, and how its cache is laid out and scored.
 MODEL_FLAGS = (MODEL, CONTEXT_TOKENS, DEVICE, DTYPE, WEIGHT_BITS, EAGER, OFFLINE)

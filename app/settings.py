@@ -13,7 +13,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping, MutableMapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from quest_core.config import (
 )
 
 APP_NAME = "quest-chat"
+API_KEY_FLAG = "api-key"
 LEAST_CONTEXT_TOKENS = 256
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
@@ -56,6 +57,8 @@ class AppSettings:
         cache_bytes: what models have read may take of the disk; None takes a share of what is free there.
         host, port: address of the page.
         no_browser: do not open a browser.
+        api_key: the key that the server asks for; "" makes one where it is needed (`app.web.access.key`).
+        new_api_key: make another in place of the one that was made before.
     """
 
     data_dir: Path
@@ -78,6 +81,9 @@ class AppSettings:
     host: str = "127.0.0.1"
     port: int = 7860
     no_browser: bool = False
+    # Not in a log or a traceback that shows the settings.
+    api_key: str = field(default="", repr=False)
+    new_api_key: bool = False
 
     def __post_init__(self) -> None:
         if self.weight_bits not in WEIGHT_BITS:
@@ -236,6 +242,11 @@ def take_launcher_pid(environment: MutableMapping[str, str] = os.environ) -> int
     """The process of `launch.py` that has started this one, or None. What this one starts is not told of it."""
     pid = environment.pop("QUEST_CHAT_LAUNCHER_PID", "")
     return int(pid) if pid.isdecimal() else None
+
+
+def forget_api_key(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Take the key out of the environment once it is read: no process that this one starts need know it."""
+    environment.pop(environment_variable(API_KEY_FLAG, environment)[0], None)
 
 
 # How long OpenMP's threads spin for the next parallel part before they sleep. By default they spin for milliseconds,

@@ -5,7 +5,7 @@ import sys
 
 from app.cli import run_cleanly
 from app.flags import add_flags, add_server_flags
-from app.settings import set_library_defaults, settings_from
+from app.settings import forget_api_key, set_library_defaults, settings_from
 from app.web.free_port import ensure_port_is_free
 from app.web.gradio_stubs import skip_gradio_stubs
 
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     add_server_flags(parser)
     parsed = parser.parse_args(arguments)
     settings = settings_from(parsed)
+    forget_api_key()
     # Asked first: a taken port should not cost the seconds that the imports below take.
     ensure_port_is_free(settings.host, settings.port)
     set_library_defaults(settings.offline)

@@ -58,6 +58,7 @@ _SERVED_ROUTES = (
     "/streams/",
     "/telemetry/",
     "/healthz",
+    "/sign-in",
     "/library",
     "/library/documents",
     "/conversations/",

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.errors import UserFacingError
 from app.store.data_folder import explain_storage_error
+from app.web.access.key import AccessKey, open_access_key
 from app.web.uploads import UploadFolder
 
 if TYPE_CHECKING:
@@ -62,7 +63,7 @@ def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Ass
     """Serve the page until the user stops the program. Once it is served, begins to load the model.
 
     Args:
-        settings: host, port, data folder, no_browser.
+        settings: host, port, data folder, no_browser, and of the key api_key, new_api_key.
         assistant: what answers; closed at the end.
         build_page: makes the page.
     """
@@ -71,7 +72,7 @@ def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Ass
     from app.web.http_server import Server, TimedProtocol
 
     def on_open() -> None:
-        _announce(settings, assistant.notice)
+        _announce(settings, app.state.access, assistant.notice)
         # Not before: what the page and the model import would wait for each other, and the page comes first.
         assistant.start_loading()
 
@@ -96,9 +97,12 @@ def create_app(
 ) -> FastAPI:
     """The whole web application, ready for an ASGI server.
 
+    Its `state.access` is the key that it asks for, or None.
+
     Raises:
-        UserFacingError: if the data folder cannot be written to.
+        UserFacingError: if the data folder cannot be written to, or the key that was set is no good.
     """
+    access = open_access_key(settings)
     try:
         uploads = UploadFolder.open(settings.data_dir / "uploads")
     except OSError as error:
@@ -109,6 +113,7 @@ def create_app(
     import gradio
     from fastapi import FastAPI
 
+    from app.web.access.gate import KeyGate
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
     from app.web.gradio_apps import build_with_one_app
@@ -134,7 +139,7 @@ def create_app(
     folders = {f"{PAGE_FILES_PATH}/{name}": ASSETS_FOLDER / name for name in _PAGE_FILE_FOLDERS}
     # The one that is added last is asked first.
     app.add_middleware(PageFiles, folders=folders | {"/assets": gradio_files}, unchanging=frozenset({"/assets"}))
-    app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
+    app.state.access = access
     _add_page_files(app)
     _add_health(app, assistant)
     _add_telemetry(app, assistant)
@@ -148,6 +153,9 @@ def create_app(
     add_shared_streams(app)
     page = build_with_one_app(lambda: build_page(assistant, settings))
     app.add_middleware(PageHead, head=page.head, body=page.frame)
+    if access is not None:
+        app.add_middleware(KeyGate, access=access, port=settings.port)
+    app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
     return gradio.mount_gradio_app(
@@ -246,15 +254,28 @@ def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
         return StreamingResponse(stream(), media_type="text/event-stream", headers=headers)
 
 
-def _announce(settings: AppSettings, notice: str) -> None:
+def _announce(settings: AppSettings, access: AccessKey | None, notice: str) -> None:
     address = settings.page_address
     everywhere = settings.host in ("0.0.0.0", "::")
     note = f" and on this machine's other addresses, port {settings.port}" if everywhere else ""
     print(f"Quest Chat is open at {address}{note} (Ctrl+C stops it).", flush=True)
+    if access is not None:
+        print(_about_key(settings, access), flush=True)
     if notice:
         print(notice, flush=True)
     if not settings.no_browser:
         _open_in_browser(address)
+
+
+def _about_key(settings: AppSettings, access: AccessKey) -> str:
+    if access.made:
+        return (
+            f"Its key, shown only this once: {access.made}\n"
+            "The page asks for it once a browser; programs send it in the header `Authorization: Bearer KEY`."
+        )
+    if settings.api_key:
+        return "It asks for the key that you have set."
+    return "It asks for the key that was shown when that was made; start with --new-api-key to make another."
 
 
 def _open_in_browser(address: str) -> None:

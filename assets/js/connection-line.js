@@ -4,6 +4,7 @@ import { server } from "./connection.js";
 import { askForDialog } from "./dialogs.js";
 
 const LOST = "Quest Chat cannot be reached. Is it still running? This page goes on by itself when it is back.";
+const ASKS_FOR_KEY = "Quest Chat asks for another key. Reload this page to enter it.";
 
 export class ConnectionLine extends HTMLElement {
   connectedCallback() {
@@ -21,7 +22,8 @@ export class ConnectionLine extends HTMLElement {
 
   show() {
     const hasFailed = server.reachable && server.stage === "failed";
-    const text = server.reachable ? (hasFailed ? `There is no model: ${server.message}` : "") : LOST;
+    const lost = server.asksForKey ? ASKS_FOR_KEY : LOST;
+    const text = server.reachable ? (hasFailed ? `There is no model: ${server.message}` : "") : lost;
     if (this.words.textContent !== text) this.words.textContent = text;
     this.choose.hidden = !hasFailed;
     this.hidden = !text;

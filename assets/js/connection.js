@@ -8,8 +8,9 @@ const POLL_MS = 3000;
 const LOST_POLL_MS = 1000;
 const PATIENCE_MS = 10_000;
 
-/** The last known state; `stage` and `message` as in ModelStatus, "" until they are known. */
-export const server = { reachable: true, stage: "", message: "" };
+/** The last known state; `stage` and `message` as in ModelStatus, "" until they are known; `asksForKey`: it answers, but
+ * no longer takes the key that this browser has signed in with. */
+export const server = { reachable: true, asksForKey: false, stage: "", message: "" };
 
 let timer = null;
 
@@ -25,9 +26,13 @@ export async function checkServer() {
   if (document.hidden) return;
   try {
     const response = await fetch("healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
-    const { status, message, instance } = await response.json();
-    if (instance) window.dispatchEvent(new CustomEvent("quest-instance", { detail: instance }));
-    tell(true, status, message);
+    if (response.status === 401) {
+      tell(false, server.stage, server.message, true);
+    } else {
+      const { status, message, instance } = await response.json();
+      if (instance) window.dispatchEvent(new CustomEvent("quest-instance", { detail: instance }));
+      tell(true, status, message);
+    }
   } catch (error) {
     if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage, server.message);
   }
@@ -35,9 +40,10 @@ export async function checkServer() {
   timer = setTimeout(checkServer, server.reachable ? POLL_MS : LOST_POLL_MS);
 }
 
-function tell(reachable, stage, message) {
-  if (server.reachable === reachable && server.stage === stage && server.message === message) return;
-  Object.assign(server, { reachable, stage, message });
+function tell(reachable, stage, message, asksForKey = false) {
+  const state = { reachable, asksForKey, stage, message };
+  if (Object.keys(state).every((name) => server[name] === state[name])) return;
+  Object.assign(server, state);
   document.documentElement.dataset.server = reachable ? "reached" : "lost";
   window.dispatchEvent(new Event("quest-server"));
 }
