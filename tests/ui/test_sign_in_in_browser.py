@@ -54,10 +54,9 @@ def test_signs_in_once_and_uses_the_page(address, new_page):
     page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
     assert page.url.startswith(f"{address}/") and KEY not in page.url
     assert "quest-chat" not in page.evaluate("document.cookie")
-    question = page.locator("textarea").first
-    question.fill("What is the storm called?")
-    question.press("Enter")
-    page.get_by_text("Halvard").first.wait_for()
+    page.fill("#question textarea", "Where are we?")
+    page.press("#question textarea", "Enter")
+    page.get_by_text("High above the city").first.wait_for()
     # Once: neither another tab nor a reload is asked.
     page.reload()
     page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")

@@ -4,17 +4,14 @@ Works without scripts. Its colours are those of `assets/css/tokens.css`. Knows n
 """
 
 from html import escape
+from pathlib import Path
 from urllib.parse import quote, urlsplit
 
 SIGN_IN_PATH = "/sign-in"
 # The fields of the form.
 KEY_FIELD, NEXT_FIELD = "key", "next"
 
-_ICON = quote(
-    '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="7" fill="#12304a"/>'
-    '<path fill="#6cc3f5" d="M20.5 6H26v5.5h-5.5zM13 20.5h5.5V26H13z"/>'
-    '<path fill="#f2a33a" d="M6 13h5.5v5.5H6z"/></svg>'
-)
+_ICON_FILE = Path(__file__).resolve().parents[3] / "assets" / "icons" / "quest-chat.svg"
 _PAGE = """<!doctype html>
 <html lang="en">
 <head>
@@ -67,7 +64,7 @@ button:hover {{ filter: brightness(1.1); }}
 <body>
 <main>
 <h1><img src="data:image/svg+xml,{icon}" alt="">Quest Chat</h1>
-<p>This server asks for its key once. It was shown in the terminal when the key was made.</p>
+<p>This server asks for its key once. Unless its owner has chosen one, its terminal showed it at the first start.</p>
 <form method="post" action="{action}">
 <input type="hidden" name="{next_field}" value="{next}">
 <label for="key">Key</label>
@@ -89,7 +86,7 @@ def sign_in_page(next_address: str, error: str = "") -> str:
         error: a sentence about the last try; "" for none.
     """
     return _PAGE.format(
-        icon=_ICON,
+        icon=quote(_ICON_FILE.read_text(encoding="utf-8")),
         action=SIGN_IN_PATH,
         key_field=KEY_FIELD,
         next_field=NEXT_FIELD,
