@@ -57,6 +57,7 @@ class AppSettings:
         cache_bytes: what models have read may take of the disk; None takes a share of what is free there.
         host, port: address of the page.
         no_browser: do not open a browser.
+        headless: serve library and API alone, without the page.
         api_key: the key that the server asks for; "" makes one where it is needed (`app.web.access.key`).
         new_api_key: make another in place of the one that was made before.
     """
@@ -81,6 +82,7 @@ class AppSettings:
     host: str = "127.0.0.1"
     port: int = 7860
     no_browser: bool = False
+    headless: bool = False
     # Not in a log or a traceback that shows the settings.
     api_key: str = field(default="", repr=False)
     new_api_key: bool = False

@@ -1,4 +1,4 @@
-"""`python -m ui`: serve the page. `launch.py` runs this inside the environment that it has made."""
+"""`python -m ui`: serve the page, or all but it. `launch.py` runs this inside the environment that it has made."""
 
 import argparse
 import sys
@@ -25,11 +25,14 @@ def main(arguments: list[str] | None = None) -> int:
     # Asked first: a taken port should not cost the seconds that the imports below take.
     ensure_port_is_free(settings.host, settings.port)
     set_library_defaults(settings.offline)
-    skip_gradio_stubs()
 
     from app.chat.assistant import Assistant
     from app.web.server import serve
-    from ui.layout import build_page
+
+    build_page = None
+    if not settings.headless:
+        skip_gradio_stubs()
+        from ui.layout import build_page
 
     assistant = Assistant(settings, remembers_model=parsed.model is None)
     if assistant.notice:

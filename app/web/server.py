@@ -1,4 +1,4 @@
-"""The web server: the page, its files, the telemetry stream, and a health check.
+"""The web server: the page, its files, the telemetry stream, and a health check; without the page, library and API.
 
 The page is Gradio, mounted on a FastAPI app; what it looks like belongs to `ui`, which hands over a function that
 builds it. Telemetry does not go through Gradio's queue: its events come dozens of times a second, and the queue is for
@@ -59,13 +59,16 @@ class Page:
     frame: str = ""
 
 
-def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]) -> None:
-    """Serve the page until the user stops the program. Once it is served, begins to load the model.
+BuildPage = Callable[["Assistant", "AppSettings"], Page]
+
+
+def serve(settings: AppSettings, assistant: Assistant, build_page: BuildPage | None) -> None:
+    """Serve until the user stops the program. Once the port is open, begins to load the model.
 
     Args:
         settings: host, port, data folder, no_browser, and of the key api_key, new_api_key.
         assistant: what answers; closed at the end.
-        build_page: makes the page.
+        build_page: makes the page; None serves none.
     """
     import uvicorn
 
@@ -92,12 +95,14 @@ def serve(settings: AppSettings, assistant: Assistant, build_page: Callable[[Ass
     Server(config, on_open, assistant.close).run()
 
 
-def create_app(
-    settings: AppSettings, assistant: Assistant, build_page: Callable[[Assistant, AppSettings], Page]
-) -> FastAPI:
+def create_app(settings: AppSettings, assistant: Assistant, build_page: BuildPage | None) -> FastAPI:
     """The whole web application, ready for an ASGI server.
 
-    Its `state.access` is the key that it asks for, or None.
+    Args:
+        build_page: makes the page; None leaves it out, with what only the page asks for. Gradio is not imported then.
+
+    Returns:
+        The app; its `state.access` is the key that it asks for, or None.
 
     Raises:
         UserFacingError: if the data folder cannot be written to, or the key that was set is no good.
@@ -107,24 +112,13 @@ def create_app(
         uploads = UploadFolder.open(settings.data_dir / "uploads")
     except OSError as error:
         raise UserFacingError(explain_storage_error(error, settings.data_dir)) from error
-    # Before Gradio is imported. Its folder for uploads is by default one that all users of a machine share.
-    os.environ["GRADIO_TEMP_DIR"] = str(uploads.root)
-
-    import gradio
     from fastapi import FastAPI
 
     from app.web.access.gate import KeyGate
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
-    from app.web.gradio_apps import build_with_one_app
     from app.web.library_routes import add_library_routes
-    from app.web.model_download_routes import add_model_download_routes
-    from app.web.model_routes import add_model_routes
-    from app.web.page_files import PageFiles
-    from app.web.page_head import PageHead
-    from app.web.race_routes import add_race_routes
     from app.web.request_guard import RequestGuard, allowed_hosts
-    from app.web.shared_streams import add_shared_streams
     from app.web.source_routes import add_source_routes
 
     @asynccontextmanager
@@ -133,32 +127,55 @@ def create_app(
         uploads.close()
 
     app = FastAPI(title="Quest Chat", docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    # Some Windows registries say text/plain, and with nosniff a browser then refuses to run a script.
-    mimetypes.add_type("text/javascript", ".js")
-    gradio_files = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
-    folders = {f"{PAGE_FILES_PATH}/{name}": ASSETS_FOLDER / name for name in _PAGE_FILE_FOLDERS}
-    # The one that is added last is asked first.
-    app.add_middleware(PageFiles, folders=folders | {"/assets": gradio_files}, unchanging=frozenset({"/assets"}))
     app.state.access = access
-    _add_page_files(app)
+    _add_refusals(app)
     _add_health(app, assistant)
-    _add_telemetry(app, assistant)
     add_library_routes(app, assistant)
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
+    if build_page is not None:
+        _add_page(app, settings, assistant, build_page, uploads)
+    # The one that is added last is asked first.
+    if access is not None:
+        app.add_middleware(KeyGate, access=access, port=settings.port)
+    app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
+    return app
+
+
+def _add_page(
+    app: FastAPI, settings: AppSettings, assistant: Assistant, build_page: BuildPage, uploads: UploadFolder
+) -> None:
+    """Mount the page on everything that is not served yet, and add what only it asks for."""
+    # Before Gradio is imported. Its folder for uploads is by default one that all users of a machine share.
+    os.environ["GRADIO_TEMP_DIR"] = str(uploads.root)
+
+    import gradio
+
+    from app.web.gradio_apps import build_with_one_app
+    from app.web.model_download_routes import add_model_download_routes
+    from app.web.model_routes import add_model_routes
+    from app.web.page_files import PageFiles
+    from app.web.page_head import PageHead
+    from app.web.race_routes import add_race_routes
+    from app.web.shared_streams import add_shared_streams
+
+    _add_page_files(app)
+    _add_telemetry(app, assistant)
     add_race_routes(app, assistant)
     add_model_download_routes(app, assistant, settings.engine_config())
     add_model_routes(app, assistant)
     add_shared_streams(app)
+    # Some Windows registries say text/plain, and with nosniff a browser then refuses to run a script.
+    mimetypes.add_type("text/javascript", ".js")
+    gradio_files = Path(gradio.__file__).parent / "templates" / "frontend" / "assets"
+    folders = {f"{PAGE_FILES_PATH}/{name}": ASSETS_FOLDER / name for name in _PAGE_FILE_FOLDERS}
+    app.add_middleware(PageFiles, folders=folders | {"/assets": gradio_files}, unchanging=frozenset({"/assets"}))
     page = build_with_one_app(lambda: build_page(assistant, settings))
     app.add_middleware(PageHead, head=page.head, body=page.frame)
-    if access is not None:
-        app.add_middleware(KeyGate, access=access, port=settings.port)
-    app.add_middleware(RequestGuard, allowed_hosts=allowed_hosts(settings.host))
     # `mount_gradio_app` leaves it unset, and Gradio then takes every path that a client names for an upload of its own.
     page.blocks.has_launched = True
-    return gradio.mount_gradio_app(
+    gradio.mount_gradio_app(
         app,
         page.blocks,
         path="/",
@@ -207,16 +224,20 @@ def _add_health(app: FastAPI, assistant: Assistant) -> None:
         }
 
 
-def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
-    import anyio
+def _add_refusals(app: FastAPI) -> None:
     from fastapi import Request
-    from fastapi.responses import JSONResponse, StreamingResponse
-
-    streams = anyio.CapacityLimiter(_MAX_STREAMS)
+    from fastapi.responses import JSONResponse
 
     @app.exception_handler(UserFacingError)
     def refuse(request: Request, error: UserFacingError) -> JSONResponse:
         return JSONResponse({"error": error.message}, 404)
+
+
+def _add_telemetry(app: FastAPI, assistant: Assistant) -> None:
+    import anyio
+    from fastapi.responses import JSONResponse, StreamingResponse
+
+    streams = anyio.CapacityLimiter(_MAX_STREAMS)
 
     # Plain `def` routes run in a thread: telling a page's text decodes tokens.
     @app.get("/telemetry/{conversation_id}/steps/{step}")
@@ -258,12 +279,13 @@ def _announce(settings: AppSettings, access: AccessKey | None, notice: str) -> N
     address = settings.page_address
     everywhere = settings.host in ("0.0.0.0", "::")
     note = f" and on this machine's other addresses, port {settings.port}" if everywhere else ""
-    print(f"Quest Chat is open at {address}{note} (Ctrl+C stops it).", flush=True)
+    what = "Quest Chat, without its page," if settings.headless else "Quest Chat"
+    print(f"{what} is open at {address}{note} (Ctrl+C stops it).", flush=True)
     if access is not None:
         print(_about_key(settings, access), flush=True)
     if notice:
         print(notice, flush=True)
-    if not settings.no_browser:
+    if not settings.no_browser and not settings.headless:
         _open_in_browser(address)
 
 
@@ -271,7 +293,7 @@ def _about_key(settings: AppSettings, access: AccessKey) -> str:
     if access.made:
         return (
             f"Its key, shown only this once: {access.made}\n"
-            "The page asks for it once a browser; programs send it in the header `Authorization: Bearer KEY`."
+            "A browser is asked for it once; programs send it in the header `Authorization: Bearer KEY`."
         )
     if settings.api_key:
         return "It asks for the key that you have set."
