@@ -1,3 +1,4 @@
+#!/usr/bin/env python3
 """Start Quest Chat: make an environment, install what is pinned, run the app in it.
 
     python launch.py                       the app in the browser
@@ -12,6 +13,7 @@ subcommands do is in `ui/` and `app/`.
 import hashlib
 import importlib.util
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,6 +21,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
+PROJECT = ROOT / "pyproject.toml"
 VENV = ROOT / ".venv"
 STAMP = "quest-chat.stamp"
 REQUIREMENTS = ROOT / "requirements.txt"
@@ -51,6 +54,7 @@ MODULES = {
     "bench": ["-m", "app.cli", "bench"],
     "eval": ["-m", "app.cli", "eval"],
     "doctor": ["-m", "app.cli", "doctor"],
+    "completion": ["-m", "app.cli", "completion"],
     # Two at a time: the kernels' interpreter and the browser tests keep one core busy each. -n 0 runs one by one.
     # In the order of the folders: by their number of tests, the files with one long test each would come last, alone.
     "test": ["-m", "pytest", "-n", "2", "--dist", "loadfile", "--no-loadscope-reorder"],
@@ -61,7 +65,9 @@ usage: python launch.py [serve] [options]                    the app in the brow
        python launch.py bench BENCHMARK [options]             measure speed
        python launch.py eval EVALUATION [options]             measure quality
        python launch.py doctor                                what this machine has, and what is wrong
+       python launch.py completion bash|zsh|fish              a script by which the shell completes all this
        python launch.py test [pytest options]                 run the tests
+       python launch.py --version                             which Quest Chat this is
 
 The first start makes .venv beside this file and installs requirements.txt into it.
   --skip-install   use the present interpreter and its packages instead
@@ -80,6 +86,9 @@ def main(arguments):
     """Run one command line; returns the exit code."""
     if arguments in (["--help"], ["-h"]):
         print(USAGE)
+        return 0
+    if arguments == ["--version"]:
+        print("Quest Chat %s" % version())
         return 0
     command, rest = split_command(arguments)
     skip_install = "--skip-install" in rest
@@ -105,6 +114,12 @@ def main(arguments):
     except KeyboardInterrupt:
         print("\nquest-chat: interrupted", file=sys.stderr)
         return 130
+
+
+def version():
+    """The version that pyproject.toml tells."""
+    # Without tomllib, which Python 3.10 has not.
+    return re.search(r'^version = "(.+)"$', PROJECT.read_text(encoding="utf-8"), re.MULTILINE).group(1)
 
 
 def split_command(arguments):

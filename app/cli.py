@@ -1,4 +1,4 @@
-"""The subcommands of the terminal: ask, bench, eval, doctor.
+"""The subcommands of the terminal: ask, bench, eval, doctor, completion.
 
 Declares their arguments and calls what they do, importing it only then, so that `--help` is quick.
 """
@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from app.completion import add_completion
 from app.errors import UserFacingError, explain_import
 from app.flags import OFFLINE, add_flags
 from app.parent_process import end_with_parent
@@ -30,8 +31,13 @@ def main(arguments: list[str] | None = None) -> int:
     return parsed.run(parsed)
 
 
-def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    """The parser of all subcommands; only the `chosen` one declares arguments that need an import."""
+def build_parser(chosen: str | None, whole: bool = False) -> argparse.ArgumentParser:
+    """The parser of all subcommands; only the `chosen` one declares arguments that need an import.
+
+    Args:
+        chosen: the subcommand; None for none.
+        whole: all declare theirs, as if each were chosen.
+    """
     parser = argparse.ArgumentParser(prog="launch.py", description="Quest Chat in the terminal.")
     subcommands = parser.add_subparsers(required=True, metavar="SUBCOMMAND")
     ask = subcommands.add_parser("ask", help="answer questions about documents")
@@ -41,19 +47,20 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
     add_flags(doctor)
     doctor.add_argument("--json", action="store_true", help="one JSON object")
     doctor.add_argument("--verify", action="store_true", help="read all that is kept, and repair what can be repaired")
-    if chosen == "ask":
+    if whole or chosen == "ask":
         _add_ask(ask)
-    if chosen == "bench":
+    if whole or chosen == "bench":
         from app.measure.benchmarks.command import add_benchmarks, run_bench
 
         add_benchmarks(bench)
         bench.set_defaults(run=run_bench)
-    if chosen == "eval":
+    if whole or chosen == "eval":
         from app.measure.evaluation.command import add_evaluations, run_eval
 
         add_evaluations(evaluation)
         evaluation.set_defaults(run=run_eval)
     doctor.set_defaults(run=_run_doctor)
+    add_completion(subcommands)
     return parser
 
 

@@ -108,7 +108,7 @@ def add_server_flags(parser: argparse.ArgumentParser, environment: Mapping[str, 
     Raises:
         UserFacingError: if an environment variable holds no valid value.
     """
-    add_flags(parser, (HOST, PORT, NO_BROWSER, API_KEY), environment)
+    add_flags(parser, (HOST, PORT, NO_BROWSER, HEADLESS, API_KEY), environment)
     parser.add_argument(
         "--listen",
         nargs="?",
@@ -240,6 +240,9 @@ HOST = Flag("host", AppSettings.host, "address (default: %(default)s)", group="s
 PORT = Flag("port", AppSettings.port, "of the page (default: %(default)s)", int, metavar="N", group="server")
 NO_BROWSER = Flag("no-browser", AppSettings.no_browser, "do not open a browser", bool, group="server")
 
+HEADLESS = Flag(
+    "headless", AppSettings.headless, "serve the API and the library alone, without the page", bool, group="server"
+)
 API_KEY = Flag(
     API_KEY_FLAG,
     AppSettings.api_key,

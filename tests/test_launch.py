@@ -182,3 +182,10 @@ def test_the_file_parses_on_an_old_python():
     import ast
 
     ast.parse((ROOT / "launch.py").read_text(), feature_version=(3, 7))
+
+
+def test_the_version_is_told_without_an_environment(launch, pip_calls, capsys):
+    assert launch.main(["--version"]) == 0
+    name, _, number = capsys.readouterr().out.strip().rpartition(" ")
+    assert name == "Quest Chat" and all(part.isdecimal() for part in number.split("."))
+    assert pip_calls == []
