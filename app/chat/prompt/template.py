@@ -50,6 +50,9 @@ class ChatTokenizer:
         before_past_answer: what stands before an answer without its thought; else as `before_answer`.
         end_of_thought: tokens that close a thought.
         stop_token_ids: tokens with which the template ends an answer.
+        bos_token_ids: what every prompt begins with: one token or none.
+        chat_template, template_variables: what a dialogue is rendered with; "" of a model that has no template.
+        control_texts: how its control tokens are written.
 
     Raises:
         UserFacingError: if the folder holds no fast tokenizer, or a chat template that cannot be used.
@@ -72,9 +75,13 @@ class ChatTokenizer:
         for backend in (self._with_control, self._plain):
             backend.no_truncation()
             backend.no_padding()
+        self.chat_template = ""
+        self.template_variables = _template_variables(tokenizer)
+        self.control_texts = tuple(token.content for token in self._with_control.get_added_tokens_decoder().values())
         if tokenizer.chat_template:
             try:
-                seams = _seams(tokenizer)
+                self.chat_template = _template_text(tokenizer)
+                seams = _seams(self.chat_template, self.template_variables)
             except TemplateFault as error:
                 raise UserFacingError(
                     f"The chat template in {model_folder} cannot be used: {error}. Get the model's tokenizer files "
@@ -83,18 +90,21 @@ class ChatTokenizer:
         else:
             seams = ((tokenizer.bos_token or "") + _PLAIN_SEAMS[0], *_PLAIN_SEAMS[1:], _PLAIN_SEAMS[2])
         self.before_system, self.before_question, self.before_answer, self.after_answer, past = map(
-            self._encode_control, seams
+            self.encode_control, seams
         )
         self.opens_thought = seams[2].rstrip().endswith(OPENING)
         # Where no thought is opened, the next prompt should continue what is in the cache.
         self.before_past_answer = past if self.opens_thought else self.before_answer
-        self.end_of_thought = self._encode_control(f"\n{CLOSING}\n\n")
-        if self._wants_bos(config, tokenizer.bos_token_id) and tokenizer.bos_token_id not in self.before_system:
+        self.end_of_thought = self.encode_control(f"\n{CLOSING}\n\n")
+        wants_bos = self._wants_bos(config, tokenizer.bos_token_id)
+        self.bos_token_ids = (tokenizer.bos_token_id,) if wants_bos else ()
+        if wants_bos and tokenizer.bos_token_id not in self.before_system:
             self.before_system = (tokenizer.bos_token_id, *self.before_system)
         ends = {self._end_of_turn(), tokenizer.eos_token_id} - {None}
         self.stop_token_ids = tuple(sorted(ends))
 
-    def _encode_control(self, text: str) -> tuple[int, ...]:
+    def encode_control(self, text: str) -> tuple[int, ...]:
+        """Tokens of what the template has written; control tokens count in it."""
         return tuple(self._with_control.encode(text, add_special_tokens=False).ids)
 
     def _wants_bos(self, config: dict[str, Any], bos_token_id: int | None) -> bool:
@@ -167,11 +177,11 @@ def _without_control_tokens(tokenizer: Any) -> Any:
     return plain
 
 
-def _seams(tokenizer: Any) -> tuple[str, str, str, str, str]:
-    """The template's text around the four contents, and last what it puts before an answer of the past.
+def _template_text(tokenizer: Any) -> str:
+    """The chat template of a tokenizer.
 
     Raises:
-        TemplateFault: if it does not keep them and their order, or cannot be rendered.
+        TemplateFault: it is no text, or there are several.
     """
     try:
         template = tokenizer.get_chat_template()
@@ -179,12 +189,12 @@ def _seams(tokenizer: Any) -> tuple[str, str, str, str, str]:
         raise TemplateFault("there are several and none is the default") from error
     if not isinstance(template, str):
         raise TemplateFault(f"it is no text but a {type(template).__name__}")
-    system, question, answer, follow_up = _MARKERS
-    with_role = [{"role": "system", "content": system}, {"role": "user", "content": question}]
-    # Some templates refuse a system message, others move it to the last question: there it opens the first question.
-    merged = [{"role": "user", "content": f"{system}\n\n{question}"}]
-    later = [{"role": "assistant", "content": answer}, {"role": "user", "content": follow_up}]
-    variables = {
+    return template
+
+
+def _template_variables(tokenizer: Any) -> dict[str, Any]:
+    """What a template is told besides the messages."""
+    return {
         **tokenizer.special_tokens_map,
         "tools": None,
         "documents": None,
@@ -192,6 +202,19 @@ def _seams(tokenizer: Any) -> tuple[str, str, str, str, str]:
         # A thought that need not be would only spend time.
         "enable_thinking": False,
     }
+
+
+def _seams(template: str, variables: dict[str, Any]) -> tuple[str, str, str, str, str]:
+    """The template's text around the four contents, and last what it puts before an answer of the past.
+
+    Raises:
+        TemplateFault: if it does not keep them and their order, or cannot be rendered.
+    """
+    system, question, answer, follow_up = _MARKERS
+    with_role = [{"role": "system", "content": system}, {"role": "user", "content": question}]
+    # Some templates refuse a system message, others move it to the last question: there it opens the first question.
+    merged = [{"role": "user", "content": f"{system}\n\n{question}"}]
+    later = [{"role": "assistant", "content": answer}, {"role": "user", "content": follow_up}]
     conversations = [messages for first in (with_role, merged) for messages in (first, first + later)]
     renderings = render_template(template, variables, conversations)
     for short, long in (renderings[:2], renderings[2:]):

@@ -3,7 +3,8 @@
 A template is a program of whoever made the model. It is rendered as transformers does it (`chat_template_utils.py`),
 in Jinja's sandbox, which keeps it from files and not from endless loops or all of the memory: the process puts itself
 under limits, and `template_rendering.py` watches the clock. Takes one JSON line on stdin (template, variables,
-conversations, memory_bytes, cpu_s, characters) and answers with one. It imports nothing heavier than jinja2.
+conversations, memory_bytes, cpu_s, characters) and answers with one; further lines are further conversations of the
+same template. It imports nothing heavier than jinja2.
 """
 
 import json
@@ -21,28 +22,37 @@ from app.limited_process import end_with_starter, limit_this_process
 
 
 def main() -> None:
-    """Render what stdin asks for and write it to stdout; always ends with an answer, if the limits allow."""
+    """Render what stdin asks for and write it to stdout; each line has an answer, if the limits allow."""
     end_with_starter()
     request = json.loads(sys.stdin.readline())
     limit_this_process(request["memory_bytes"], request["cpu_s"])
     try:
         template = make_environment().from_string(request["template"])
     except Exception as error:
-        answer = {"error": _reason(error)}
-    else:
+        _tell({"error": _reason(error)})
+        return
+    conversations = request["conversations"]
+    while True:
         renderings = [
             _render(template, {**request["variables"], "messages": messages}, request["characters"])
-            for messages in request["conversations"]
+            for messages in conversations
         ]
-        answer = {"renderings": renderings}
+        _tell({"renderings": renderings})
+        if not (line := sys.stdin.readline()):
+            return
+        conversations = json.loads(line)
+
+
+def _tell(answer: dict[str, Any]) -> None:
     sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
 
 
 def _render(template: Any, variables: dict[str, Any], characters: int) -> dict[str, str]:
     try:
         text = template.render(**variables)
         if len(text) > characters:
-            raise ValueError(f"it writes {len(text):,} characters for a conversation of four short messages")
+            raise ValueError(f"it writes {len(text):,} characters, and may write {characters:,}")
         text.encode("utf-8")
     except Exception as error:  # a template raises what it likes
         return {"error": _reason(error)}

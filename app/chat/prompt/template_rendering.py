@@ -7,8 +7,12 @@ from __future__ import annotations
 
 import json
 import subprocess
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any
 
@@ -53,17 +57,10 @@ def render_template(
         TemplateFault: if it renders nothing at all.
     """
     limits = limits or RenderLimits()
-    request = {
-        "template": template,
-        "variables": variables,
-        "conversations": list(conversations),
-        "memory_bytes": limits.memory_bytes,
-        "cpu_s": limits.cpu_s,
-        "characters": limits.characters,
-    }
+    request = _request(template, variables, conversations, limits)
     with start_python("app.chat.prompt.template_process") as process:
         try:
-            output, _ = process.communicate(json.dumps(request, default=str).encode() + b"\n", limits.wall_clock_s)
+            output, _ = process.communicate(request, limits.wall_clock_s)
         except subprocess.TimeoutExpired as error:
             raise TemplateFault(f"it took longer than {limits.wall_clock_s:g} seconds and was stopped") from error
         finally:
@@ -76,9 +73,108 @@ def render_template(
         raise TemplateFault(
             f"it took too much time or memory, or crashed what renders it (status {process.returncode})"
         ) from error
+    return _renderings(answer)
+
+
+def _request(
+    template: str, variables: dict[str, Any], conversations: Sequence[Any], limits: RenderLimits
+) -> bytes:
+    request = {
+        "template": template,
+        "variables": variables,
+        "conversations": list(conversations),
+        "memory_bytes": limits.memory_bytes,
+        "cpu_s": limits.cpu_s,
+        "characters": limits.characters,
+    }
+    return json.dumps(request, default=str).encode() + b"\n"
+
+
+def _renderings(answer: dict[str, Any]) -> list[str | TemplateFault]:
     if "error" in answer:
         raise TemplateFault(answer["error"])
     return [
         rendering["text"] if "text" in rendering else TemplateFault(rendering["error"])
         for rendering in answer["renderings"]
     ]
+
+
+class TemplateRenderer:
+    """Renders one template again and again, in one process; safe to call from any thread, one call at a time.
+
+    The process is started with the first call, which takes some tenths of a second, and anew where it was stopped.
+
+    Args:
+        template, variables: see `render_template`.
+        limits: of each process and rendering; a long dialogue's text is long.
+    """
+
+    def __init__(self, template: str, variables: dict[str, Any], limits: RenderLimits | None = None) -> None:
+        self._template = template
+        self._variables = variables
+        self._limits = limits or replace(RenderLimits(), characters=64 * MEBIBYTE)
+        self._lock = threading.Lock()
+        # The process ends with the thread that has started it.
+        self._thread = ThreadPoolExecutor(1, "template-renderer")
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def render(self, messages: Sequence[dict[str, Any]]) -> str:
+        """The text of one dialogue.
+
+        Raises:
+            TemplateFault: it cannot be rendered, or took too much time or memory.
+        """
+        with self._lock:
+            was_there = self._process is not None
+            line = self._line(messages)
+            if not line and was_there:
+                # It has used up the time that it may take altogether, say.
+                line = self._line(messages)
+        try:
+            answer = json.loads(line)
+        except ValueError:
+            raise TemplateFault("it took too much time or memory, or crashed what renders it") from None
+        (rendering,) = _renderings(answer)
+        if isinstance(rendering, TemplateFault):
+            raise rendering
+        return rendering
+
+    def _line(self, messages: Sequence[dict[str, Any]]) -> bytes:
+        """What the process answers; nothing if it was stopped or has ended."""
+        told = self._thread.submit(self._exchange, list(messages))
+        try:
+            line = told.result(self._limits.wall_clock_s)
+        except FutureTimeoutError:
+            line = b""
+        if not line.endswith(b"\n"):
+            self._stop()
+            return b""
+        return line
+
+    def _exchange(self, messages: list[dict[str, Any]]) -> bytes:
+        if self._process is None:
+            self._process = start_python("app.chat.prompt.template_process")
+            request = _request(self._template, self._variables, [messages], self._limits)
+        else:
+            request = json.dumps([messages]).encode() + b"\n"
+        process = self._process
+        try:
+            process.stdin.write(request)
+            process.stdin.flush()
+            return process.stdout.readline()
+        except (OSError, ValueError):
+            return b""
+
+    def _stop(self) -> None:
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            # What it was told and has not read cannot be written any more.
+            with suppress(OSError), process:
+                pass
+
+    def close(self) -> None:
+        """End the process, also while it renders; a later call starts another."""
+        process = self._process
+        if process is not None:
+            process.kill()
