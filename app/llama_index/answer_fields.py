@@ -24,7 +24,7 @@ class AnswerFields(BaseModel):
     top_k: int = Field(AnswerOptions.top_k, description="so many tokens are drawn from; 0 for all")
     min_p: float = Field(AnswerOptions.min_p, description="least probability, as a share of the best token's")
     repetition_penalty: float = Field(AnswerOptions.repetition_penalty, description="1 is none")
-    max_tokens: int = Field(AnswerOptions.max_new_tokens, description="the longest answer, without a thought")
+    max_tokens: int = Field(AnswerOptions.max_new_tokens, ge=1, description="the longest answer, without a thought")
     seed: int | None = Field(None, description="the same seed draws the same tokens")
     stop: Sequence[str] = Field((), description="texts that end an answer and are not part of it")
     attention: AttentionSetting = Field(AnswerOptions.attention, description="auto, dense or quest, among others")
@@ -37,7 +37,7 @@ class AnswerFields(BaseModel):
             changes: fields that this call has otherwise; None leaves one as it is. `stop` may be one text.
 
         Raises:
-            UserFacingError: no such field, or a value that it cannot have.
+            UserFacingError: no such field, or a value that is not of its type.
         """
         if unknown := sorted(set(changes) - set(AnswerFields.model_fields)):
             known = ", ".join(AnswerFields.model_fields)
@@ -49,9 +49,7 @@ class AnswerFields(BaseModel):
         except ValidationError as error:
             raise setting_error(error) from error
         values = {name: getattr(fields, name) for name in AnswerFields.model_fields}
-        options = AnswerOptions(max_new_tokens=values.pop("max_tokens"), **values)
-        options.sampling_config(stop_token_ids=())
-        return options
+        return AnswerOptions(max_new_tokens=values.pop("max_tokens"), **values)
 
 
 def with_stop_texts(fields: Mapping[str, Any]) -> dict[str, Any]:

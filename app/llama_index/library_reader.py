@@ -60,9 +60,7 @@ class LibraryReader(BaseReader):
         if per not in ("page", "document"):
             raise UserFacingError(f'per must be "page" or "document", not {per!r}.')
         texts = _pages if per == "page" else _whole
-        return (
-            text for document in chosen_documents(self._library, document_ids) for text in texts(document)
-        )
+        return (text for document in chosen_documents(self._library, document_ids) for text in texts(document))
 
 
 def _pages(document: Document) -> Iterator[TextDocument]:

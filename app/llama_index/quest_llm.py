@@ -7,7 +7,7 @@ the asynchronous ones wait in threads, so that the event loop never does. Knows 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -69,7 +69,7 @@ class QuestLLM(AnswerFields, CustomLLM):
         except ValidationError as error:
             raise setting_error(error) from error
         self._assistant = assistant
-        self.answer_options({})
+        self._options({})
 
     @classmethod
     def class_name(cls) -> str:
@@ -111,7 +111,7 @@ class QuestLLM(AnswerFields, CustomLLM):
     @llm_completion_callback()
     def complete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """Answer a prompt as a question of the user; one that is `formatted` is continued as it stands."""
-        begun = self._begin(self._told_prompt(prompt, formatted), self.answer_options(kwargs))
+        begun = self._begin(self._told_prompt(prompt, formatted), self._options(kwargs))
         return _completion_response(_end(begun))
 
     @llm_completion_callback()
@@ -119,25 +119,25 @@ class QuestLLM(AnswerFields, CustomLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> Generator[CompletionResponse, None, None]:
         """`complete`, text by text."""
-        return self._stream(self._told_prompt(prompt, formatted), self.answer_options(kwargs), _completion_response)
+        return self._stream(self._told_prompt(prompt, formatted), self._options(kwargs), _completion_response)
 
     @llm_chat_callback()
     def chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """Answer the last message of a conversation, in the model's own chat template."""
-        begun = self._begin(told_messages(messages), self.answer_options(kwargs))
+        begun = self._begin(told_messages(messages), self._options(kwargs))
         return _chat_response(_end(begun))
 
     @llm_chat_callback()
     def stream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         """`chat`, text by text."""
-        return self._stream(told_messages(messages), self.answer_options(kwargs), _chat_response)
+        return self._stream(told_messages(messages), self._options(kwargs), _chat_response)
 
     # Asynchronous
 
     @llm_completion_callback()
     async def acomplete(self, prompt: str, formatted: bool = False, **kwargs: Any) -> CompletionResponse:
         """`complete`; cancelling the task stops the answer."""
-        told, options = self._told_prompt(prompt, formatted), self.answer_options(kwargs)
+        told, options = self._told_prompt(prompt, formatted), self._options(kwargs)
         return await self._whole_in_thread(told, options, _completion_response)
 
     @llm_completion_callback()
@@ -145,20 +145,25 @@ class QuestLLM(AnswerFields, CustomLLM):
         self, prompt: str, formatted: bool = False, **kwargs: Any
     ) -> AsyncGenerator[CompletionResponse, None]:
         """`stream_complete`."""
-        told, options = self._told_prompt(prompt, formatted), self.answer_options(kwargs)
+        told, options = self._told_prompt(prompt, formatted), self._options(kwargs)
         return self._stream_in_thread(told, options, _completion_response)
 
     @llm_chat_callback()
     async def achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         """`chat`; cancelling the task stops the answer."""
-        return await self._whole_in_thread(told_messages(messages), self.answer_options(kwargs), _chat_response)
+        return await self._whole_in_thread(told_messages(messages), self._options(kwargs), _chat_response)
 
     @llm_chat_callback()
-    async def astream_chat(
-        self, messages: Sequence[ChatMessage], **kwargs: Any
-    ) -> AsyncGenerator[ChatResponse, None]:
+    async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat`."""
-        return self._stream_in_thread(told_messages(messages), self.answer_options(kwargs), _chat_response)
+        return self._stream_in_thread(told_messages(messages), self._options(kwargs), _chat_response)
+
+    def _options(self, changes: Mapping[str, Any]) -> AnswerOptions:
+        """The options of a call, refused before anything waits if they can never be."""
+        options, settings = self.answer_options(changes), self._assistant.settings
+        options.sampling_config(stop_token_ids=())
+        options.quest_config(settings.page_size, settings.dense_layers)
+        return options
 
     def _told_prompt(self, prompt: str, formatted: bool) -> _Prompt:
         if formatted:

@@ -1,0 +1,39 @@
+"""The embedded model and a library with two documents, opened for llama-index, and no network."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Iterator
+
+import pytest
+
+from app.library.sample_books import SAMPLE_BOOKS
+from app.llama_index import OpenLibrary, open_library
+from quest_core.model_source import embedded_model_path
+
+
+@pytest.fixture(scope="package", autouse=True)
+def no_network() -> Iterator[None]:
+    """llama-index looks for OpenAI's models, and for tokenizers on the network, wherever none are given."""
+
+    def refuse(*arguments, **options):
+        raise AssertionError(f"the network was asked: {arguments}")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", refuse)
+        patch.setattr(socket.socket, "connect", refuse)
+        patch.delenv("OPENAI_API_KEY", raising=False)
+        yield
+
+
+@pytest.fixture(scope="package")
+def quest(embedded_data_dir, tmp_path_factory) -> Iterator[OpenLibrary]:
+    """Greedy answers of eight tokens; the library has the sample PDF and a short text."""
+    if embedded_model_path() is None:
+        pytest.skip("the embedded model's wheel is not installed (requirements-model.txt)")
+    note = tmp_path_factory.mktemp("notes") / "harbour.txt"
+    note.write_text("The lighthouse keeper is called Ingrid. She keeps a cormorant.", encoding="utf-8")
+    with open_library("embedded", embedded_data_dir, keep=False, temperature=0.0, max_tokens=8) as quest:
+        quest.add(SAMPLE_BOOKS[0].path)
+        quest.add(note)
+        yield quest
