@@ -7,7 +7,7 @@ The fields carry the names that llama-index's own LLMs give them; ranges are che
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from llama_index.core.bridge.pydantic import BaseModel, Field, ValidationError
 
@@ -26,7 +26,9 @@ class AnswerFields(BaseModel):
     repetition_penalty: float = Field(AnswerOptions.repetition_penalty, description="1 is none")
     max_tokens: int = Field(AnswerOptions.max_new_tokens, ge=1, description="the longest answer, without a thought")
     seed: int | None = Field(None, description="the same seed draws the same tokens")
-    stop: Sequence[str] = Field((), description="texts that end an answer and are not part of it")
+    stop: Sequence[Annotated[str, Field(min_length=1)]] = Field(
+        (), description="texts that end an answer and are not part of it"
+    )
     attention: AttentionSetting = Field(AnswerOptions.attention, description="auto, dense or quest, among others")
     token_budget: int = Field(AnswerOptions.token_budget, description="tokens that Quest reads for a new one")
 

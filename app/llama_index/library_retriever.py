@@ -43,15 +43,17 @@ class LibraryRetriever(BaseRetriever):
         similarity_top_k: int = DEFAULT_PASSAGES,
     ) -> None:
         check_ids(library, document_ids)
-        if similarity_top_k < 1:
-            raise UserFacingError(f"similarity_top_k must be at least 1, not {similarity_top_k}.")
+        if not isinstance(similarity_top_k, int) or similarity_top_k < 1:
+            raise UserFacingError(f"similarity_top_k must be a number from 1 on, not {similarity_top_k!r}.")
         self._library = library
         self._document_ids = document_ids
         self._most_passages = similarity_top_k
+        # Of the last question; as long as they are held here, the library need not read them from the disk again.
+        self._documents: list[Document] = []
         super().__init__()
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        documents = list(chosen_documents(self._library, self._document_ids))
+        documents = self._documents = list(chosen_documents(self._library, self._document_ids))
         hits = chunk_index(documents).scored_hits(query_bundle.query_str)
         return [
             NodeWithScore(node=_node(documents[chunk.document_number], chunk), score=score)

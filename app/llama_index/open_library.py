@@ -59,11 +59,7 @@ class OpenLibrary:
             UserFacingError: it cannot be read, or cannot be kept.
         """
         library = self.assistant.library
-        added = library.add(Path(path), password=password)
-        if added.state == "locked" and password is not None:
-            # Bytes that were added before without it.
-            library.unlock(added.document_id, password)
-        entry = library.wait(added.document_id)
+        entry = library.wait(library.add(Path(path), password=password).document_id)
         if entry.state != "read":
             raise UserFacingError(entry.message or f"{entry.name} is not read yet.")
         return entry

@@ -60,5 +60,7 @@ def test_wrong_arguments_are_refused(quest):
         quest.retriever(["nowhere"])
     with pytest.raises(UserFacingError, match="must be a list"):
         quest.retriever(BOOK)
-    with pytest.raises(UserFacingError, match="at least 1, not 0"):
+    with pytest.raises(UserFacingError, match="from 1 on, not 0"):
         quest.retriever(similarity_top_k=0)
+    with pytest.raises(UserFacingError, match="not 'all'"):
+        quest.retriever(similarity_top_k="all")

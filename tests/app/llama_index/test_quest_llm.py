@@ -85,6 +85,7 @@ def test_settings_hold_for_all_calls_and_for_one(quest):
         ({"max_tokens": 2.5}, "max_tokens"),
         ({"top_p": 2}, "top_p"),
         ({"stop": [1]}, "stop"),
+        ({"stop": ""}, "stop"),
         ({"attention": "some"}, "attention"),
         ({"token_budget": 1}, "budget"),
         ({"tools": []}, "no setting tools"),
