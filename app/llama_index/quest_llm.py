@@ -6,8 +6,8 @@ the asynchronous ones wait in threads, so that the event loop never does. Knows 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -23,6 +23,7 @@ from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.llama_index.answer_fields import AnswerFields, setting_error, with_stop_texts
 from app.llama_index.message_texts import additional_kwargs, told_messages, usage
+from app.llama_index.thread_stream import stream_in_thread
 
 _Prompt = str | Sequence[completions.ChatMessage]
 _Response = TypeVar("_Response", ChatResponse, CompletionResponse)
@@ -186,34 +187,21 @@ class QuestLLM(AnswerFields, CustomLLM):
         finally:
             begun.cancel()
 
-    async def _begin_in_thread(self, prompt: _Prompt, options: AnswerOptions) -> completions.Completion:
-        beginning = asyncio.ensure_future(asyncio.to_thread(self._begin, prompt, options))
-        try:
-            return await asyncio.shield(beginning)
-        except asyncio.CancelledError:
-            # It may be waiting for the model; what comes of it is not wanted any more.
-            beginning.add_done_callback(_cancel_begun)
-            raise
+    async def _stream_in_thread(
+        self, prompt: _Prompt, options: AnswerOptions, response: Callable[[_Said], _Response]
+    ) -> AsyncGenerator[_Response, None]:
+        async with aclosing(stream_in_thread(lambda: self._begin(prompt, options), _said)) as stream:
+            async for said in stream:
+                yield response(said)
 
     async def _whole_in_thread(
         self, prompt: _Prompt, options: AnswerOptions, response: Callable[[_Said], _Response]
     ) -> _Response:
-        begun = await self._begin_in_thread(prompt, options)
-        try:
-            return response(await asyncio.to_thread(_end, begun))
-        finally:
-            begun.cancel()
-
-    async def _stream_in_thread(
-        self, prompt: _Prompt, options: AnswerOptions, response: Callable[[_Said], _Response]
-    ) -> AsyncGenerator[_Response, None]:
-        begun = await self._begin_in_thread(prompt, options)
-        said = _said(begun)
-        try:
-            while (one := await asyncio.to_thread(next, said, None)) is not None:
-                yield response(one)
-        finally:
-            begun.cancel()
+        last = _Said()
+        async with aclosing(stream_in_thread(lambda: self._begin(prompt, options), _said)) as stream:
+            async for said in stream:
+                last = said
+        return response(last)
 
 
 def _said(completion: completions.Completion) -> Iterator[_Said]:
@@ -228,11 +216,6 @@ def _said(completion: completions.Completion) -> Iterator[_Said]:
 def _end(completion: completions.Completion) -> _Said:
     *_, last = _said(completion)
     return last
-
-
-def _cancel_begun(beginning: asyncio.Future) -> None:
-    if not beginning.cancelled() and beginning.exception() is None:
-        beginning.result().cancel()
 
 
 def _completion_response(said: _Said) -> CompletionResponse:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -188,6 +189,18 @@ def test_asynchronous_calls_never_hold_the_event_loop(held):
     response = asyncio.run(main())
     assert response.message.content == "Yes"
     assert response.message.additional_kwargs == {"thinking": "Hm."}
+
+
+def test_awaited_answers_leave_the_loops_own_threads_alone(held):
+    async def main():
+        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+        answers = [asyncio.create_task(held.llm.achat(MESSAGES)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        # In the one thread there is.
+        await asyncio.to_thread(held.completion.let_go.set)
+        return await asyncio.gather(*answers)
+
+    assert [response.message.content for response in asyncio.run(main())] == ["Yes"] * 3
 
 
 def test_a_cancelled_task_stops_its_answer(held):
