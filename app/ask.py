@@ -8,10 +8,8 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
-from typing import TextIO
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
 from app.chat.answers.reading_words import reading_words
@@ -24,10 +22,10 @@ from app.errors import UserFacingError
 from app.evidence.source_lines import source_lines
 from app.library import addition_notes
 from app.models.model_loader import DEMONSTRATION_NOTE, LARGER_MODEL
+from app.progress_line import ProgressLine
+from app.questions_file import read_questions
 from app.settings import AppSettings
 
-# Between two lines of progress in a log.
-_LOG_INTERVAL_S = 5.0
 # What was read is written while the answer is made; at its end hardly anything is left.
 _FLUSH_S = 60.0
 
@@ -43,7 +41,7 @@ def run_ask(settings: AppSettings, arguments: argparse.Namespace) -> int:
     Raises:
         UserFacingError: for whatever stops it.
     """
-    questions = [arguments.question] if arguments.questions is None else _read_questions(arguments.questions)
+    questions = [arguments.question] if arguments.questions is None else read_questions(arguments.questions)
     options = AnswerOptions(
         attention=settings.attention,
         token_budget=settings.token_budget,
@@ -89,17 +87,6 @@ def _assistant(settings: AppSettings, arguments: argparse.Namespace) -> Assistan
     # Beside a server, the library and what its model has read are used as they are.
     remembers_model = arguments.model is None
     return Assistant(settings, keep=not arguments.no_cache, beside_another=True, remembers_model=remembers_model)
-
-
-def _read_questions(path: Path) -> list[str]:
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UserFacingError(f'The questions in "{path}" cannot be read: {error}.') from error
-    questions = [line.strip() for line in lines if line.strip()]
-    if not questions:
-        raise UserFacingError(f'"{path}" holds no questions. Write one on each line.')
-    return questions
 
 
 def _add_document(
@@ -184,23 +171,3 @@ def _summary(report: AnswerReport) -> str:
         parts.append(f"positions stretched {report.stretch_factor:.3g} times")
     parts.extend(passage_notes(report))
     return "; ".join(parts)
-
-
-class ProgressLine:
-    """One line on a terminal that is written over; in a log, a line now and then."""
-
-    def __init__(self, stream: TextIO) -> None:
-        self._stream = stream
-        self._is_terminal = stream.isatty()
-        self._last_line_s = -_LOG_INTERVAL_S
-
-    def show(self, text: str, last: bool = False) -> None:
-        """Show `text`; if it is the `last` of its kind it stays."""
-        if self._is_terminal:
-            # Erases what is left of a longer line before it.
-            print(f"\r{text}\x1b[K", end="\n" if last else "", file=self._stream, flush=True)
-            return
-        now = time.monotonic()
-        if last or now - self._last_line_s >= _LOG_INTERVAL_S:
-            print(text, file=self._stream, flush=True)
-            self._last_line_s = now

@@ -12,9 +12,9 @@ from pathlib import Path
 
 from app.completion import add_completion
 from app.errors import UserFacingError, explain_import
-from app.flags import OFFLINE, add_flags
+from app.flags import ALL_FLAGS, API_KEY, ATTENTION, OFFLINE, TOKEN_BUDGET, add_flags
 from app.parent_process import end_with_parent
-from app.settings import set_library_defaults, settings_from, take_launcher_pid
+from app.settings import forget_api_key, set_library_defaults, settings_from, take_launcher_pid
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -73,6 +73,17 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
     )
     ask.add_argument("--questions", type=Path, metavar="FILE", help="instead of a question: one a line, in one session")
     ask.add_argument("--json", action="store_true", help="one JSON object a question on stdout")
+    ask.add_argument(
+        "--url",
+        metavar="URL",
+        help="ask the Quest Chat that runs there, e.g. http://127.0.0.1:7860, instead of loading a model",
+    )
+    ask.add_argument(
+        "--api-key",
+        default=API_KEY.value_in(None),
+        metavar="KEY",
+        help="of the Quest Chat at --url, if it asks for one; better set QUEST_CHAT_API_KEY, which nobody else can see",
+    )
     ask.add_argument("--password", help="of encrypted documents")
     ask.add_argument(
         "--ocr",
@@ -101,12 +112,11 @@ def _add_ask(ask: argparse.ArgumentParser) -> None:
     ask.add_argument("--top-p", type=float, default=options.top_p, help="(default: %(default)s)")
     ask.add_argument("--seed", type=int)
     add_flags(ask)
-    ask.set_defaults(run=_run_ask)
+    ask.set_defaults(run=_run_ask, parser=ask)
 
 
 def _run_ask(parsed: argparse.Namespace) -> int:
-    from app.ask import run_ask
-
+    forget_api_key()
     words = list(parsed.words)
     parsed.question = None
     if parsed.questions is None:
@@ -114,7 +124,31 @@ def _run_ask(parsed: argparse.Namespace) -> int:
             raise UserFacingError('There is no question. Use: launch.py ask DOCUMENT... "QUESTION".')
         parsed.question = words.pop()
     parsed.documents = [Path(word) for word in words]
+    if parsed.url is not None:
+        from app.ask_url import run_ask_url
+
+        _refuse_without_meaning(parsed)
+        return run_ask_url(settings_from(parsed), parsed)
+    from app.ask import run_ask
+
     return run_ask(settings_from(parsed), parsed)
+
+
+def _refuse_without_meaning(parsed: argparse.Namespace) -> None:
+    """Of what is said to `ask --url`, refuse what the app that runs there has decided already.
+
+    Raises:
+        UserFacingError: naming it. What the environment says is for other commands, and passed over.
+    """
+    names = ["password", "ocr", "no-cache"]
+    names += [flag.name for flag in ALL_FLAGS if flag not in (ATTENTION, TOKEN_BUDGET)]
+    fields = {f"--{name}": name.replace("-", "_") for name in names}
+    said = [name for name, field in fields.items() if getattr(parsed, field) != parsed.parser.get_default(field)]
+    if said:
+        raise UserFacingError(
+            f"{' and '.join(said)} cannot be said together with --url: the Quest Chat that runs there has its model "
+            "and its library. Passwords and text recognition are given in its page."
+        )
 
 
 def _run_doctor(parsed: argparse.Namespace) -> int:

@@ -1,4 +1,6 @@
-"""Documents from the browser: `POST /library/documents?conversation=ID&name=FILE` with the file's bytes as its body.
+"""Documents from outside: `POST /library/documents?conversation=ID&name=FILE` with the file's bytes as its body.
+
+Where none is named, as programs do, the document is added to the library alone.
 
 One file a request, and nothing but its bytes: no client names a path here. What is sent lies in a folder of its own
 until the library has taken it, and goes with that folder if the browser breaks off. What becomes of the document, the
@@ -36,7 +38,7 @@ def add_document_upload(app: FastAPI, uploads: UploadFolder, assistant: Assistan
     """
 
     @app.post("/library/documents")
-    async def add(request: Request, conversation: str = "", name: str = "") -> JSONResponse:
+    async def add(request: Request, conversation: str | None = None, name: str = "") -> JSONResponse:
         name = file_name_of(name)
         folder = await run_sync(uploads.new_folder)
         try:
@@ -81,10 +83,14 @@ def too_large(name: str) -> str:
     return f'"{name}" is larger than {MOST_BYTES // MEBIBYTE} MiB. Split it into parts.'
 
 
-def _add(assistant: Assistant, conversation_id: str, path: Path, name: str) -> dict[str, Any]:
-    conversation = assistant.conversation(conversation_id)
-    present = set(conversation.document_ids)
-    entry = assistant.add_document(conversation, path, name, take=True)
+def _add(assistant: Assistant, conversation_id: str | None, path: Path, name: str) -> dict[str, Any]:
+    if conversation_id is not None:
+        conversation = assistant.conversation(conversation_id)
+        present = set(conversation.document_ids)
+        entry = assistant.add_document(conversation, path, name, take=True)
+    else:
+        present = set()
+        entry = assistant.library.add(path, name, take=True)
     note = ""
     if entry.document_id in present:
         note = f'"{name}" is in this chat already.'

@@ -74,6 +74,19 @@ def uploads(assistant) -> Callable[[], list[Path]]:
     return lambda: [path for path in folder.rglob("*") if path.is_file() and path.suffix != ".lock"]
 
 
+def test_without_a_conversation_a_document_is_added_to_the_library_alone(address, assistant, uploads):
+    before = assistant.conversation_summaries()
+    content = b"A text that no conversation has."
+    route = f"{address}/library/documents"
+    told = httpx.post(route, params={"name": "alone.txt"}, content=content, trust_env=False).json()
+    assert (told["name"], told["note"]) == ("alone.txt", "")
+    assert assistant.library.entry(told["document_id"]).name == "alone.txt"
+    assert assistant.conversation_summaries() == before
+    assert uploads() == []
+    again = httpx.post(route, params={"name": "two.txt"}, content=content, trust_env=False).json()
+    assert again["document_id"] == told["document_id"] and "is in the library already" in again["note"]
+
+
 def test_a_document_is_added_to_the_conversation_and_its_upload_goes(add, assistant, uploads):
     conversation = assistant.new_conversation()
     answer = add("one.txt", conversation=conversation)
