@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
+from app.settings import forget_api_key
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE_BOOK = ROOT / "assets" / "books" / "the-happy-prince.pdf"
@@ -44,6 +45,8 @@ def running_program(data_dir: Path, flags: list[str]) -> Iterator[tuple[str, flo
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     command = [sys.executable, "-m", "ui", "--no-browser", "--offline", "--port", str(port)]
+    # It would be asked for, too.
+    forget_api_key()
     begun = time.monotonic()
     data_dir.mkdir(parents=True, exist_ok=True)
     log = data_dir / "output.txt"
