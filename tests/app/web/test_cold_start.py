@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,7 +114,11 @@ def test_the_model_is_loaded_after_the_port_is_open(monkeypatch, tmp_path, capsy
 
     monkeypatch.setattr(uvicorn.Server, "startup", startup)
     monkeypatch.setattr(uvicorn.Server, "run", run)
-    monkeypatch.setattr(server, "create_app", lambda *arguments: happened.append("page"))
+    def create_app(*arguments):
+        happened.append("page")
+        return SimpleNamespace(state=SimpleNamespace(access=None))
+
+    monkeypatch.setattr(server, "create_app", create_app)
     server.serve(AppSettings(data_dir=tmp_path, no_browser=True), RecordingAssistant(), build_page=None)
     assert happened == ["page", "open", "loading"]
     assert capsys.readouterr().out.endswith("The database was put aside.\n")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.errors import UserFacingError
-from app.web.server import _add_telemetry
+from app.web.server import _add_refusals
 from app.web.source_routes import add_source_routes
 
 fastapi = pytest.importorskip("fastapi")
@@ -21,8 +21,7 @@ class ScriptedAssistant:
 
 def test_sources():
     app = fastapi.FastAPI()
-    # Brings the handler of errors that are told to users.
-    _add_telemetry(app, ScriptedAssistant())
+    _add_refusals(app)
     add_source_routes(app, ScriptedAssistant())
     client = testclient.TestClient(app)
     told = client.get("/conversations/c0ffee/turns/7/sources")
