@@ -16,6 +16,7 @@ from starlette.testclient import TestClient
 
 from app.settings import AppSettings
 from app.web import request_guard
+from app.web.access.gate import KeyGate
 from app.web.access.tries import TRIES_OF_AN_ADDRESS
 from app.web.server import create_app
 from tests.app.web.test_server import CONVERSATION, ScriptedAssistant, small_page
@@ -104,16 +105,20 @@ def test_the_key_opens_as_a_bearer_token_and_nowhere_else(app, client):
         assert client.get("/healthz", params={name: key}).status_code == 401
 
 
-def test_programs_are_refused_in_the_shape_that_they_know(client):
-    for headers, words in (({}, "asks for its key"), ({"Authorization": "Bearer sk-wrong"}, "not the key")):
+def test_programs_are_refused_in_the_shape_that_they_know(app):
+    async def never(scope, receive, send):
+        raise AssertionError("somebody without a key was let through")
+
+    client = TestClient(KeyGate(never, app.state.access, 7860), base_url=ORIGIN)
+    wrong = {"Authorization": "Bearer sk-wrong"}
+    refusals = [(401, "invalid_api_key", {}), *[(401, "invalid_api_key", wrong)] * TRIES_OF_AN_ADDRESS]
+    for status, code, headers in [*refusals, (429, "rate_limit_exceeded", wrong)]:
         # A browser that goes there is a program as well.
         answer = client.get("/v1/models", headers=NAVIGATION | headers)
-        if answer.status_code == 404:
-            pytest.skip("nothing is served below /v1")
         error = answer.json()["error"]
-        assert answer.status_code == 401
-        assert (error["code"], error["type"], error["param"]) == ("invalid_api_key", "invalid_request_error", None)
-        assert words in error["message"]
+        assert (answer.status_code, error["code"], error["param"]) == (status, code, None)
+        assert error["type"] == "invalid_request_error" and error["message"]
+    assert client.get("/v10", headers=wrong).headers["content-type"].startswith("text/plain")
 
 
 def test_a_browser_signs_in_where_it_wanted_to_go(app, client):
