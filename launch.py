@@ -87,7 +87,7 @@ def main(arguments):
     if arguments in (["--help"], ["-h"]):
         print(USAGE)
         return 0
-    if arguments == ["--version"]:
+    if [argument for argument in arguments if argument != "--skip-install"] == ["--version"]:
         print("Quest Chat %s" % version())
         return 0
     command, rest = split_command(arguments)

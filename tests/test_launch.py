@@ -184,8 +184,9 @@ def test_the_file_parses_on_an_old_python():
     ast.parse((ROOT / "launch.py").read_text(), feature_version=(3, 7))
 
 
-def test_the_version_is_told_without_an_environment(launch, pip_calls, capsys):
-    assert launch.main(["--version"]) == 0
+@pytest.mark.parametrize("arguments", [["--version"], ["--skip-install", "--version"]])
+def test_the_version_is_told_without_an_environment(launch, pip_calls, capsys, arguments):
+    assert launch.main(arguments) == 0
     name, _, number = capsys.readouterr().out.strip().rpartition(" ")
     assert name == "Quest Chat" and all(part.isdecimal() for part in number.split("."))
     assert pip_calls == []
