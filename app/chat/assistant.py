@@ -55,6 +55,7 @@ class Assistant:
         models: those on this machine, of which one answers.
         model_downloads: models on their way from the hub.
         conversations: the store of conversations.
+        completions: for other programs, with messages of their own.
         races: of dense attention against Quest, the last few of each conversation.
         notice: what the user should be told of how the data folder was found; "" if all is well.
 
@@ -77,6 +78,7 @@ class Assistant:
         self.models = parts.models
         self.model_downloads = parts.downloads
         self.conversations = parts.store
+        self.completions = parts.completions
         self.races = parts.races
         self.notice = parts.notice
         self._parts = parts

@@ -12,6 +12,7 @@ from app.chat.answers.answer_starts import AnswerStarts
 from app.chat.answers.answering import Answering, reading_plan
 from app.chat.answers.telemetry import TelemetryHub
 from app.chat.change_notices import ChangeNotices
+from app.chat.completions import Completions
 from app.chat.conversations.conversation import Conversation
 from app.chat.conversations.conversation_access import ConversationAccess
 from app.chat.conversations.conversation_documents import ConversationDocuments
@@ -130,7 +131,10 @@ class AssistantParts:
         )
 
     def _make_model_choice(self, settings: AppSettings) -> None:
-        handover = ModelHandover(self.access.present, self.access.cancel, self.reading, self.store.forget_reads)
+        self.completions = Completions(self.loader, settings.dense_layers)
+        handover = ModelHandover(
+            self.access.present, self.access.cancel, self.completions, self.reading, self.store.forget_reads
+        )
         self.models = ModelPicker(
             settings,
             settings.data_dir,

@@ -1,4 +1,4 @@
-"""What becomes of the conversations when another model takes over.
+"""What becomes of conversations and completions when another model takes over.
 
 Their text stays; what the former model has made of it goes: sessions, prompts, what it has read. The next question, and
 reading ahead, begin anew with the other. Knows nothing of how models are loaded or chosen.
@@ -11,6 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from app.chat.completions import Completion, Completions
 from app.chat.conversations.conversation import Conversation
 from app.chat.reading.background_reading import BackgroundReading
 from app.errors import UserFacingError
@@ -29,6 +30,7 @@ class ModelHandover:
     Args:
         present: the conversations in memory.
         cancel: stops what runs in one.
+        completions: those of other programs.
         reading: what reads ahead.
         forget_reads: has it noted that no conversation's documents were read.
     """
@@ -37,26 +39,32 @@ class ModelHandover:
         self,
         present: Callable[[], list[Conversation]],
         cancel: Callable[[Conversation], None],
+        completions: Completions,
         reading: BackgroundReading,
         forget_reads: Callable[[], None],
     ) -> None:
         self._present = present
         self._cancel = cancel
+        self._completions = completions
         self._reading = reading
         self._forget_reads = forget_reads
 
-    def users(self, model: LoadedModel) -> list[Conversation]:
-        """Conversations in which something runs that has begun with a model."""
+    def users(self, model: LoadedModel) -> list[Conversation | Completion]:
+        """Conversations in which something runs that has begun with a model, and completions that it makes."""
+        return [*self._conversations(model), *self._completions.users(model)]
+
+    def _conversations(self, model: LoadedModel) -> list[Conversation]:
         return [conversation for conversation in self._present() if conversation.model is model]
 
     def stop(self, model: LoadedModel) -> bool:
         """Stop what runs with a model, and wait for its end; False if that takes too long."""
         end = time.monotonic() + STOP_S
-        while users := self.users(model):
+        while self.users(model):
             if time.monotonic() > end:
                 return False
-            for conversation in users:
+            for conversation in self._conversations(model):
                 self._cancel(conversation)
+            self._completions.stop(model)
             time.sleep(_POLL_S)
         return True
 
@@ -71,6 +79,7 @@ class ModelHandover:
     def begin_anew(self) -> None:
         """Forget all that a model has made of the conversations; its engine must be closed."""
         self._reading.start_over()
+        self._completions.forget()
         for conversation in self._present():
             with conversation.lock:
                 conversation.session = conversation.plan = None

@@ -10,8 +10,8 @@ import gc
 import logging
 import sys
 import threading
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from app.errors import UserFacingError
 from app.models.device_memory import device_memory
@@ -23,16 +23,13 @@ from app.settings import AppSettings
 from quest_core.errors import ModelError
 from quest_core.model_source import DEFAULT_CONTEXT_TOKENS
 
-if TYPE_CHECKING:
-    from app.chat.conversations.conversation import Conversation
-
 _log = logging.getLogger(__name__)
 
 
 class Handover(Protocol):
     """Who uses a model, and what becomes of them; see `app.chat.model_handover.ModelHandover`."""
 
-    def users(self, model: LoadedModel) -> list[Conversation]: ...
+    def users(self, model: LoadedModel) -> Sequence[Any]: ...
 
     def stop(self, model: LoadedModel) -> bool: ...
 
