@@ -108,7 +108,7 @@ def add_server_flags(parser: argparse.ArgumentParser, environment: Mapping[str, 
     Raises:
         UserFacingError: if an environment variable holds no valid value.
     """
-    add_flags(parser, (HOST, PORT, NO_BROWSER, HEADLESS, API_KEY), environment)
+    add_flags(parser, (HOST, PORT, NO_BROWSER, HEADLESS, NO_API, API_KEY), environment)
     parser.add_argument(
         "--listen",
         nargs="?",
@@ -243,6 +243,7 @@ NO_BROWSER = Flag("no-browser", AppSettings.no_browser, "do not open a browser",
 HEADLESS = Flag(
     "headless", AppSettings.headless, "serve the API and the library alone, without the page", bool, group="server"
 )
+NO_API = Flag("no-api", AppSettings.no_api, "serve no API for other programs", bool, group="server")
 API_KEY = Flag(
     API_KEY_FLAG,
     AppSettings.api_key,

@@ -58,6 +58,7 @@ class AppSettings:
         host, port: address of the page.
         no_browser: do not open a browser.
         headless: serve library and API alone, without the page.
+        no_api: serve no API for other programs.
         api_key: the key that the server asks for; "" makes one where it is needed (`app.web.access.key`).
         new_api_key: make another in place of the one that was made before.
     """
@@ -83,6 +84,7 @@ class AppSettings:
     port: int = 7860
     no_browser: bool = False
     headless: bool = False
+    no_api: bool = False
     # Not in a log or a traceback that shows the settings.
     api_key: str = field(default="", repr=False)
     new_api_key: bool = False

@@ -51,14 +51,14 @@ class CompletionToken:
 
     Args:
         text_delta, thinking_delta: new text; may be empty while a character or a possible stop string is incomplete.
-        token_id: the token.
+        token_id: the token; None where text comes that was held back.
         logprob: natural logarithm of its probability; None where nobody asked.
         top_logprobs: the likeliest tokens, likeliest first.
     """
 
     text_delta: str
     thinking_delta: str
-    token_id: int
+    token_id: int | None = None
     logprob: float | None = None
     top_logprobs: tuple[TokenChoice, ...] = ()
 
@@ -167,8 +167,10 @@ class Completion:
             count += step.finish_reason != "stop"
             # A thought only grows; its blanks at the end are held back.
             thinking_delta, thought = self._text.thought[len(thought) :], self._text.thought
-            if step.finish_reason != "stop" or read.text_delta or thinking_delta:
+            if step.finish_reason != "stop":
                 yield CompletionToken(read.text_delta, thinking_delta, step.token_id, logprob, top)
+            elif read.text_delta or thinking_delta:
+                yield CompletionToken(read.text_delta, thinking_delta)
             if reason is not None:
                 break
         if reason is None and not self._cancelled.is_set():
@@ -177,7 +179,7 @@ class Completion:
             raise UserFacingError(self._stopped_because)
         rest = self._text.finish() if reason is None else ""
         if rest:
-            yield CompletionToken(rest, "", -1)
+            yield CompletionToken(rest, "")
         self.report = CompletionReport(
             text=self._text.text,
             thinking=self._text.thought,

@@ -114,6 +114,7 @@ def create_app(settings: AppSettings, assistant: Assistant, build_page: BuildPag
         raise UserFacingError(explain_storage_error(error, settings.data_dir)) from error
     from fastapi import FastAPI
 
+    from app.api.routes import add_api_routes
     from app.web.access.gate import KeyGate
     from app.web.document_routes import add_document_routes
     from app.web.document_upload import add_document_upload
@@ -134,6 +135,8 @@ def create_app(settings: AppSettings, assistant: Assistant, build_page: BuildPag
     add_document_upload(app, uploads, assistant)
     add_document_routes(app, assistant)
     add_source_routes(app, assistant)
+    if not settings.no_api:
+        add_api_routes(app, assistant, settings)
     if build_page is not None:
         _add_page(app, settings, assistant, build_page, uploads)
     # The one that is added last is asked first.
