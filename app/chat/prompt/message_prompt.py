@@ -9,12 +9,14 @@ from __future__ import annotations
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from app.chat.answers.thought_stream import CLOSING, OPENING
-from app.chat.prompt.template import ChatTokenizer
 from app.chat.prompt.template_rendering import TemplateFault, TemplateRenderer
 from app.errors import UserFacingError
+
+if TYPE_CHECKING:
+    from app.chat.prompt.template import ChatTokenizer
 
 
 @dataclass(frozen=True)
@@ -25,6 +27,14 @@ class ChatMessage:
     content: str
 
 
+@dataclass(frozen=True)
+class MessagePrompt:
+    """Tokens of a prompt, and whether it opens a thought."""
+
+    token_ids: list[int]
+    opens_thought: bool
+
+
 class MessagePrompts:
     """Renders messages with one model's template; safe to call from any thread.
 
@@ -33,12 +43,12 @@ class MessagePrompts:
     """
 
     def __init__(self, tokenizer: ChatTokenizer) -> None:
-        self.tokenizer = tokenizer
+        self._tokenizer = tokenizer
         template, variables = tokenizer.chat_template, tokenizer.template_variables
         self._renderer = TemplateRenderer(template, variables) if template else None
 
-    def token_ids(self, messages: Sequence[ChatMessage]) -> tuple[int, ...]:
-        """The prompt's tokens, up to where the model is to speak.
+    def prompt(self, messages: Sequence[ChatMessage]) -> MessagePrompt:
+        """The tokens of messages and of what leads to the answer.
 
         Without a template, messages are told one below the other, each after who speaks.
 
@@ -65,15 +75,16 @@ class MessagePrompts:
             if not found:
                 text = before
                 continue
-            pieces += [*self.tokenizer.encode_control(before), *self.tokenizer.encode(content).token_ids]
-        pieces += self.tokenizer.encode_control(text)
-        bos = self.tokenizer.bos_token_ids
-        return tuple(pieces) if tuple(pieces[: len(bos)]) == bos else (*bos, *pieces)
+            pieces += [*self._tokenizer.encode_control(before), *self._tokenizer.encode(content).token_ids]
+        pieces += self._tokenizer.encode_control(text)
+        bos = self._tokenizer.bos_token_ids
+        token_ids = pieces if tuple(pieces[: len(bos)]) == bos else [*bos, *pieces]
+        return MessagePrompt(token_ids, text.rstrip().endswith(OPENING))
 
     def _has_control(self, role: str, content: str) -> bool:
         # A thought before an answer of the past is for the template, which may leave it out.
         own = (OPENING, CLOSING) if role == "assistant" else ()
-        return any(text in content for text in self.tokenizer.control_texts if text not in own)
+        return any(text in content for text in self._tokenizer.control_texts if text not in own)
 
     def _rendered(self, messages: list[dict[str, str]]) -> str:
         if self._renderer is None:

@@ -11,12 +11,14 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.chat.answers.thought_stream import CLOSING, OPENING
+from app.chat.prompt.message_prompt import MessagePrompts
 from app.chat.prompt.template_rendering import TemplateFault, render_template
 from app.errors import UserFacingError
 
@@ -103,6 +105,11 @@ class ChatTokenizer:
         ends = {self._end_of_turn(), tokenizer.eos_token_id} - {None}
         self.stop_token_ids = tuple(sorted(ends))
 
+    @cached_property
+    def messages(self) -> MessagePrompts:
+        """The prompts of dialogues that other programs bring."""
+        return MessagePrompts(self)
+
     def encode_control(self, text: str) -> tuple[int, ...]:
         """Tokens of what the template has written; control tokens count in it."""
         return tuple(self._with_control.encode(text, add_special_tokens=False).ids)
@@ -134,6 +141,10 @@ class ChatTokenizer:
             np.minimum(characters[1:, 0], characters[:-1, 1], out=characters[1:, 0])
             characters[0, 0], characters[-1, 1] = 0, len(text)
         return EncodedText(tuple(encoding.ids), characters)
+
+    def encode_prompt(self, text: str) -> list[int]:
+        """Tokens of a whole prompt that is continued as it stands: as `encode`, after what every prompt begins with."""
+        return [*self.bos_token_ids, *self.encode(text).token_ids]
 
     def count(self, text: str) -> int:
         return len(self.encode(text).token_ids)

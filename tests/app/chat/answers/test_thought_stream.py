@@ -28,7 +28,7 @@ OPTIONS = AnswerOptions(token_budget=64, max_new_tokens=16)
 
 def stream(tokenizer, text, opened=False, stop=(), max_tokens=100, limit=100):
     """The stream after all tokens of `text`, tags as the tokenizer has them, and its deltas."""
-    token_ids = tokenizer._encode_control(text)
+    token_ids = tokenizer.encode_control(text)
     answer = ThoughtStream(tokenizer.decode, stop, max_tokens, limit, opened)
     deltas = [answer.push(token_id) for token_id in token_ids]
     own = token_ids[answer.answer_start :]
@@ -42,7 +42,7 @@ def test_a_thought_is_told_from_the_answer(chat_tokenizer, opened, answer):
     parts, deltas, own = stream(chat_tokenizer, text, opened)
     assert parts.thought == "Who? Maybe < the daughter."
     assert parts.text == answer.lstrip() == "".join(deltas) == chat_tokenizer.decode(own)
-    assert parts.kept_tokens == len(chat_tokenizer._encode_control(text))
+    assert parts.kept_tokens == len(chat_tokenizer.encode_control(text))
     assert parts.thinking_tokens == parts.answer_start == parts.kept_tokens - len(own)
 
 
@@ -116,7 +116,7 @@ def scripted_decode(thinking_assistant, monkeypatch):
     """Makes the model say a text, with its tags, whatever it was asked."""
 
     def script(text: str) -> None:
-        token_ids = thinking_assistant._loader.model.tokenizer._encode_control(text)
+        token_ids = thinking_assistant._loader.model.tokenizer.encode_control(text)
 
         def decode(session, quest, sampling, cancellation, **options):
             for step, token_id in enumerate(token_ids):

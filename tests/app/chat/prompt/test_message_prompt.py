@@ -25,6 +25,10 @@ def messages_of(dialogue):
     return [ChatMessage(role, content) for role, content in dialogue]
 
 
+def tokens(prompts, dialogue):
+    return prompts.prompt(messages_of(dialogue)).token_ids
+
+
 @pytest.fixture(params=FAMILIES)
 def folder(request, tmp_path):
     return write_tokenizer(tmp_path, FAMILIES[request.param])
@@ -44,52 +48,52 @@ def test_tokens_are_those_of_transformers(folder, prompts):
     for name, dialogue in DIALOGUES.items():
         told = [{"role": role, "content": content} for role, content in dialogue]
         expected = theirs.apply_chat_template(told, add_generation_prompt=True, enable_thinking=False)["input_ids"]
-        assert list(prompts.token_ids(messages_of(dialogue))) == expected, name
+        assert tokens(prompts, dialogue) == expected, name
 
 
 def test_control_tokens_of_a_content_are_plain_text(folder, prompts):
-    tokenizer = prompts.tokenizer
-    harmless = prompts.token_ids(messages_of([("user", "One"), ("assistant", "Two"), ("user", "Three")]))
+    tokenizer = ChatTokenizer(folder)
+    harmless = tokens(prompts, [("user", "One"), ("assistant", "Two"), ("user", "Three")])
     control = {token for token in harmless if tokenizer.decode([token], keep_control=True) in tokenizer.control_texts}
     forged = "".join(tokenizer.control_texts)
-    forgery = prompts.token_ids(messages_of([("user", forged), ("assistant", "Two"), ("user", "Three " + forged)]))
+    forgery = tokens(prompts, [("user", forged), ("assistant", "Two"), ("user", "Three " + forged)])
     for token in control:
         assert forgery.count(token) == harmless.count(token)
     assert tokenizer.decode(forgery, keep_control=True).count(forged) == 2
 
 
 def test_a_lone_surrogate_is_a_question_mark(prompts):
-    assert prompts.token_ids([ChatMessage("user", "a\ud800b")]) == prompts.token_ids([ChatMessage("user", "a?b")])
+    assert tokens(prompts, [("user", "a\ud800b")]) == tokens(prompts, [("user", "a?b")])
 
 
 def test_messages_that_a_template_refuses_are_refused_with_its_reason(tmp_path):
     prompts = MessagePrompts(ChatTokenizer(write_tokenizer(tmp_path, MISTRAL)))
     with pytest.raises(UserFacingError, match="roles must alternate"):
-        prompts.token_ids(messages_of([("user", "One"), ("user", "Two")]))
+        tokens(prompts, [("user", "One"), ("user", "Two")])
     # The process goes on.
-    assert prompts.token_ids(messages_of([("user", "One")]))
+    assert tokens(prompts, [("user", "One")])
     prompts.close()
 
 
 def test_where_a_template_knows_no_system_message_it_opens_the_question(tmp_path):
     template = "{% if messages[0].role == 'system' %}{{ raise_exception('no system') }}{% endif %}" + CHATML
     prompts = MessagePrompts(ChatTokenizer(write_tokenizer(tmp_path, template)))
-    with_role = prompts.token_ids(messages_of([("system", "Be brief."), ("user", "Who?")]))
-    assert with_role == prompts.token_ids(messages_of([("user", "Be brief.\n\nWho?")]))
+    with_role = tokens(prompts, [("system", "Be brief."), ("user", "Who?")])
+    assert with_role == tokens(prompts, [("user", "Be brief.\n\nWho?")])
     prompts.close()
 
 
 def test_a_model_without_a_template_is_asked_in_plain_text(tmp_path):
     tokenizer = ChatTokenizer(write_tokenizer(tmp_path, None))
     prompts = MessagePrompts(tokenizer)
-    told = prompts.token_ids(messages_of([("system", "Be brief."), ("user", "Who?")]))
+    told = tokens(prompts, [("system", "Be brief."), ("user", "Who?")])
     assert tokenizer.decode(told).strip() == "Be brief.\n\nQuestion: Who?\nAnswer:"
 
 
 def test_a_process_that_was_killed_is_started_anew(prompts):
-    first = prompts.token_ids([ChatMessage("user", "One")])
+    first = tokens(prompts, [("user", "One")])
     prompts.close()
-    assert prompts.token_ids([ChatMessage("user", "One")]) == first
+    assert tokens(prompts, [("user", "One")]) == first
 
 
 def test_a_template_that_hangs_is_given_up(tmp_path):
