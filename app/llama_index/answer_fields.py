@@ -24,7 +24,7 @@ class AnswerFields(BaseModel):
     top_k: int = Field(AnswerOptions.top_k, description="so many tokens are drawn from; 0 for all")
     min_p: float = Field(AnswerOptions.min_p, description="least probability, as a share of the best token's")
     repetition_penalty: float = Field(AnswerOptions.repetition_penalty, description="1 is none")
-    max_tokens: int = Field(AnswerOptions.max_new_tokens, ge=1, description="the longest answer, without a thought")
+    max_tokens: int = Field(AnswerOptions.max_new_tokens, ge=1, description="the longest answer, a thought included")
     seed: int | None = Field(None, description="the same seed draws the same tokens")
     stop: Sequence[Annotated[str, Field(min_length=1)]] = Field(
         (), description="texts that end an answer and are not part of it"

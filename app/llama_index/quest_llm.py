@@ -78,7 +78,7 @@ class QuestLLM(AnswerFields, CustomLLM):
 
     @property
     def metadata(self) -> LLMMetadata:
-        """Window, longest output with the room for a thought, and name of the model; waits for it.
+        """Window, longest output and name of the model; waits for it.
 
         Raises:
             UserFacingError: if it cannot be loaded.
@@ -86,7 +86,7 @@ class QuestLLM(AnswerFields, CustomLLM):
         model = self._assistant.loaded_model()
         return LLMMetadata(
             context_window=model.engine.context_tokens,
-            num_output=self.max_tokens + model.thinking.room_tokens,
+            num_output=self.max_tokens,
             model_name=model.engine.model_name,
             is_chat_model=True,
         )
