@@ -9,6 +9,7 @@ import pytest
 
 from app.library.sample_books import SAMPLE_BOOKS
 from app.llama_index import OpenLibrary, open_library
+from app.settings import AppSettings
 from quest_core.model_source import embedded_model_path
 
 
@@ -28,12 +29,16 @@ def no_network() -> Iterator[None]:
 
 @pytest.fixture(scope="package")
 def quest(embedded_data_dir, tmp_path_factory) -> Iterator[OpenLibrary]:
-    """Greedy answers of eight tokens; the library has the sample PDF and a short text."""
+    """Greedy answers of eight tokens; the library has the sample PDF and a short text.
+
+    In float32, where a prompt that is in the cache and one that is not give the same logits but for the last bits.
+    """
     if embedded_model_path() is None:
         pytest.skip("the embedded model's wheel is not installed (requirements-model.txt)")
     note = tmp_path_factory.mktemp("notes") / "harbour.txt"
     note.write_text("The lighthouse keeper is called Ingrid. She keeps a cormorant.", encoding="utf-8")
-    with open_library("embedded", embedded_data_dir, keep=False, temperature=0.0, max_tokens=8) as quest:
+    settings = AppSettings(data_dir=embedded_data_dir, dtype="float32")
+    with open_library(settings=settings, keep=False, temperature=0.0, max_tokens=8) as quest:
         quest.add(SAMPLE_BOOKS[0].path)
         quest.add(note)
         yield quest
