@@ -36,6 +36,7 @@ SHAPE_CONTEXTS = (8192, 32768, 131072)
 PREFILL_SHAPE_CONTEXTS = (2048, *SHAPE_CONTEXTS)
 REOPEN_SHAPE_CONTEXTS = (32768, 131072)
 KERNEL_CONTEXTS, KERNEL_BUDGETS = (8192, 32768, 131072, 524288), (512, 1024, 2048, 4096)
+API_CONTEXTS = (512, 2048)
 CPU_CONTEXTS = (512, 2048, 4096, 8192, 16384, 32768)
 SHAPE_BUDGETS = (2048,)
 DECODE_RIVALS = ("transformers", "transformers-compiled")
@@ -241,6 +242,26 @@ def _measure_page(settings: AppSettings, arguments: argparse.Namespace) -> dict[
     return measure_page(settings, rounds=arguments.rounds, on_progress=print_progress)
 
 
+def _add_api(parser: argparse.ArgumentParser) -> None:
+    flags.add_contexts(parser, API_CONTEXTS)
+    flags.add_steps(parser)
+    flags.add_rounds(parser, 5)
+    flags.add_text(parser, "the sample book")
+
+
+def _measure_api(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
+    from app.measure.benchmarks.api import measure_api
+
+    return measure_api(
+        settings,
+        contexts=arguments.contexts or API_CONTEXTS,
+        steps=arguments.steps,
+        rounds=arguments.rounds,
+        text=arguments.text,
+        on_progress=print_progress,
+    )
+
+
 def _subjects(settings: AppSettings, arguments: argparse.Namespace) -> list[Any]:
     """The model that is loaded, or those of random weights."""
     from app.measure.benchmarks.subjects import LoadedSubject, RandomSubject
@@ -303,6 +324,13 @@ BENCHMARKS = {
         (MODEL, DEVICE, DTYPE),
         _add_page,
         _measure_page,
+        draws=False,
+    ),
+    "api": Measurement(
+        "first token and tokens a second through the API, over the same session in Python",
+        (*MODEL_FLAGS, TOKEN_BUDGET, *LAYOUT_FLAGS, DATA_DIR),
+        _add_api,
+        _measure_api,
         draws=False,
     ),
 }
