@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import UserFacingError
-from app.settings import API_KEY_FLAG, AppSettings, default_data_dir_text, environment_variable
+from app.settings import API_KEY_FLAG, ENGINE_KEY_FLAG, AppSettings, default_data_dir_text, environment_variable
 from quest_core.config import ATTENTIONS, DTYPES, PAGE_SIZES, SELECTIONS
 
 ALL_INTERFACES = "0.0.0.0"
@@ -236,6 +236,29 @@ CACHE_BYTES = Flag(
     byte_size,
     metavar="SIZE",
 )
+ENGINE_URL = Flag(
+    "engine-url",
+    AppSettings.engine_url,
+    "address of an OpenAI-compatible server (vLLM, SGLang, llama.cpp) that answers in place of our own engine; "
+    "docs/other-engines.md says what is absent then",
+    metavar="URL",
+    group="another engine",
+)
+ENGINE_KEY = Flag(
+    ENGINE_KEY_FLAG,
+    AppSettings.engine_key,
+    "the key that this server asks for; others on this machine can see a command line, so better set "
+    "QUEST_CHAT_ENGINE_KEY",
+    metavar="KEY",
+    group="another engine",
+)
+ENGINE_MODEL = Flag(
+    "engine-model",
+    AppSettings.engine_model,
+    "which of its models (default: the one that it has)",
+    metavar="NAME",
+    group="another engine",
+)
 HOST = Flag("host", AppSettings.host, "address (default: %(default)s)", group="server")
 PORT = Flag("port", AppSettings.port, "of the page (default: %(default)s)", int, metavar="N", group="server")
 NO_BROWSER = Flag("no-browser", AppSettings.no_browser, "do not open a browser", bool, group="server")
@@ -265,4 +288,7 @@ ALL_FLAGS = (
     DATA_DIR,
     OCR_LANGUAGES,
     CACHE_BYTES,
+    ENGINE_URL,
+    ENGINE_KEY,
+    ENGINE_MODEL,
 )

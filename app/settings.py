@@ -28,7 +28,9 @@ from quest_core.config import (
 )
 
 APP_NAME = "quest-chat"
-API_KEY_FLAG = "api-key"
+# Why something is not there with --engine-url; what it is comes before.
+NEEDS_OUR_CACHE = "needs the cache of Quest Chat's own engine, and --engine-url has another one answer."
+API_KEY_FLAG, ENGINE_KEY_FLAG = "api-key", "engine-key"
 LEAST_CONTEXT_TOKENS = 256
 LEAST_CACHE_BYTES, MOST_CACHE_BYTES, CACHE_SHARE_OF_FREE_DISK = 1 << 30, 50 << 30, 4
 
@@ -55,6 +57,9 @@ class AppSettings:
         data_dir: where all that is kept lies: documents, conversations, what models have read, converted models.
         ocr_languages: in which text is recognised, as Tesseract takes them: "eng+deu"; "" for those that are installed.
         cache_bytes: what models have read may take of the disk; None takes a share of what is free there.
+        engine_url: address of another engine that answers in place of our own (`app.remote`); "" for our own.
+        engine_key: what it is asked with; "" for none.
+        engine_model: which of its models; "" for the one that it has.
         host, port: address of the page.
         no_browser: do not open a browser.
         headless: serve library and API alone, without the page.
@@ -80,6 +85,9 @@ class AppSettings:
     offline: bool = EngineConfig.offline
     ocr_languages: str = ""
     cache_bytes: int | None = None
+    engine_url: str = ""
+    engine_key: str = field(default="", repr=False)
+    engine_model: str = ""
     host: str = "127.0.0.1"
     port: int = 7860
     no_browser: bool = False
@@ -108,6 +116,20 @@ class AppSettings:
             raise UserFacingError(f"--context-tokens must be at least {least}, not {self.context_tokens}.")
         if not 1 <= self.port <= 65535:
             raise UserFacingError(f"--port must be between 1 and 65535, not {self.port}.")
+
+        if self.engine_url:
+            self._check_other_engine()
+        elif self.engine_key or self.engine_model:
+            raise UserFacingError("--engine-key and --engine-model need the address of an engine: --engine-url.")
+
+    def _check_other_engine(self) -> None:
+        from app.remote.server_address import ServerAddress
+
+        ServerAddress.of(self.engine_url, self.engine_key)
+        if self.model != AppSettings.model:
+            raise UserFacingError("--model is for our own engine. With --engine-url, --engine-model names the model.")
+        if self.attention != AppSettings.attention:
+            raise UserFacingError(f"--attention {self.attention} {NEEDS_OUR_CACHE}")
 
     @property
     def cache_dir(self) -> Path:
@@ -249,8 +271,9 @@ def take_launcher_pid(environment: MutableMapping[str, str] = os.environ) -> int
 
 
 def forget_api_key(environment: MutableMapping[str, str] = os.environ) -> None:
-    """Take the key out of the environment once it is read: no process that this one starts need know it."""
-    environment.pop(environment_variable(API_KEY_FLAG, environment)[0], None)
+    """Take keys out of the environment once they are read: no process that this one starts need know them."""
+    for flag in (API_KEY_FLAG, ENGINE_KEY_FLAG):
+        environment.pop(environment_variable(flag, environment)[0], None)
 
 
 # How long OpenMP's threads spin for the next parallel part before they sleep. By default they spin for milliseconds,

@@ -33,7 +33,7 @@ from app.library.sample_books import SampleBook
 from app.models.model_loader import LoadedModel, ModelStatus
 from app.race.kept_record import RaceRequest
 from app.race.running_race import RunningRace
-from app.settings import AppSettings
+from app.settings import NEEDS_OUR_CACHE, AppSettings
 from app.store.stored_conversation import ConversationSummary
 
 
@@ -373,6 +373,8 @@ class Assistant:
         Raises:
             UserFacingError: as `ask`. What fails later stands in the race.
         """
+        if self.settings.engine_url:
+            raise UserFacingError(f"A race {NEEDS_OUR_CACHE}")
         self._parts.answering.check(request.question, request.options)
         return self.races.start(conversation, request)
 
@@ -403,6 +405,8 @@ class Assistant:
         """
         conversation = self.conversation(conversation_id)
         model = self._loader.model
+        if self.settings.engine_url:
+            raise UserFacingError(f"The page map {NEEDS_OUR_CACHE}")
         if conversation.plan is None or model is None:
             raise UserFacingError("Nothing has been read yet. Ask a question first.")
         return page_text(

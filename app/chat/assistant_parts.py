@@ -70,7 +70,7 @@ class AssistantParts:
             self._settle()
 
     def _make_models(self, settings: AppSettings, remembers_model: bool) -> None:
-        remembered = remembered_settings(settings) if remembers_model else None
+        remembered = remembered_settings(settings) if remembers_model and not settings.engine_url else None
         self.loader = ModelLoader(
             remembered or settings,
             self.data.engine_config,
@@ -226,5 +226,5 @@ class AssistantParts:
     def _put_away(self, conversation: Conversation) -> None:
         self.reading.forget(conversation)
         self.telemetry.forget(conversation.conversation_id)
-        if self.loader.model is not None:
+        if self.loader.model is not None and not self.loader.model.is_remote:
             close_session(conversation, self.loader.model.engine)

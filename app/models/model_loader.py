@@ -36,7 +36,7 @@ class ModelStatus:
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
     are empty where there is nothing to say. `demonstration` is true of the embedded model. `reference` is what
     `--model` takes for it, and `notice` what the user should be told of how this model came to be the one, when another
-    was wanted.
+    was wanted. `engine_url` is the address of the engine that answers, "" where it is our own.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -49,6 +49,7 @@ class ModelStatus:
     demonstration: bool = False
     reference: str = ""
     notice: str = ""
+    engine_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,16 @@ class LoadedModel:
     def stop_token_ids(self) -> tuple[int, ...]:
         """Tokens that end an answer, by the tokenizer's or the model's account."""
         return tuple(sorted({*self.tokenizer.stop_token_ids, *self.engine.model_config.eos_token_ids}))
+
+    @property
+    def vocab_size(self) -> int:
+        """Tokens that there are."""
+        return self.engine.model_config.vocab_size
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether another engine has the model (`app.remote`), so that there is no cache to look into."""
+        return False
 
     @property
     def thinking(self) -> Thinking:
@@ -227,6 +238,11 @@ class ModelLoader:
         Raises:
             UserFacingError: if it cannot be.
         """
+        if settings.engine_url:
+            from app.remote.remote_model import connect
+
+            self.report(f"Asking {settings.engine_url} what it serves")
+            return connect(settings, self._described("ready", "", settings))
         # Imported here, so that the page opens before torch is loaded.
         from quest_core.engine import Engine
 
@@ -317,6 +333,8 @@ class ModelLoader:
 
     @staticmethod
     def _described(stage: Literal["starting", "loading", "ready"], message: str, settings: AppSettings) -> ModelStatus:
+        if settings.engine_url:
+            return ModelStatus(stage, message, settings.engine_model or "the engine's model")
         demonstration = settings.model == AppSettings.model
         return ModelStatus(stage, message, settings.model, demonstration=demonstration, reference=settings.model)
 

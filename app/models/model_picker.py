@@ -75,6 +75,11 @@ class ModelPicker:
         Raises:
             UserFacingError: no such model, or it cannot be loaded; `AnswersRunning`.
         """
+        if self._settings.engine_url:
+            raise UserFacingError(
+                f"{self._loader.status.engine_url or self._settings.engine_url} answers here. Start Quest Chat without "
+                "--engine-url to choose a model of this machine."
+            )
         choice = ModelChoice(model, context_tokens, weight_bits or self._settings.weight_bits)
         # Refused here, before anything is stopped for it.
         self._switch.settings_for(choice)

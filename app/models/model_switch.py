@@ -206,6 +206,8 @@ class ModelSwitch:
 
 def resident_bytes(model: LoadedModel) -> int:
     """What comes free when a model goes: of its pool, on a CPU, only what was ever filled is taken."""
+    if model.is_remote:
+        return 0
     memory = model.engine.memory()
     pages = memory["pool_pages"]
     if model.engine.device.type == "cpu":

@@ -111,7 +111,7 @@ class RaceMaking:
             conversation's options.
         """
         model = self._model()
-        if model is None:
+        if model is None or model.is_remote:
             return {"ready": False}
         options = conversation.options or AnswerOptions()
         room_tokens = options.max_new_tokens + model.thinking.room_tokens

@@ -223,6 +223,7 @@ def _add_health(app: FastAPI, assistant: Assistant) -> None:
             "model": status.model,
             "device": status.device,
             "context_tokens": status.context_tokens,
+            "engine": status.engine_url,
             "instance": instance,
         }
 

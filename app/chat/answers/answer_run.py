@@ -350,7 +350,7 @@ class AnswerRun:
             attention=self._options.attention,
             token_budget=self._options.token_budget,
             page_size=self._engine.page_size,
-            document=self._document_report(),
+            document=document_report(plan),
             prompt_tokens=len(plan.token_ids),
             reused_tokens=self._reused_tokens,
             prefill_s=self._prefill_s,
@@ -361,7 +361,7 @@ class AnswerRun:
             attended_tokens=self._live.attended_tokens,
             read_all=self._live.read_all,
             pages_read=self._reads.shares(plan, self._engine.page_size),
-            passages=self._passages_report(),
+            passages=passages_report(plan),
             stretch_factor=self._stretch_factor,
             thinking=self.thought,
             thinking_tokens=self._thinking_tokens,
@@ -379,33 +379,6 @@ class AnswerRun:
         """Publish the end of an answer that an error stopped."""
         self._publish_end("failed")
 
-    def _document_report(self) -> DocumentReport:
-        documents = self._plan.documents
-        return DocumentReport(
-            sum(document.page_count for document in documents),
-            self._plan.document_tokens.tokens,
-            self._plan.tokens_in_context,
-            _references((document, label) for document in documents for label in document.picture_pages),
-            _references((document, label) for document in documents for label in document.unreadable_pages),
-            _references((document, label) for document in documents for label in document.garbled_pages),
-            _references((document, label) for document in documents for label in document.recognised_pages),
-            self._plan.document_tokens.is_exact,
-        )
-
-    def _passages_report(self) -> PassagesReport | None:
-        plan = self._plan
-        if plan.question_words is None:
-            return None
-        found, missing = plan.question_words.found, plan.question_words.missing
-        return PassagesReport(
-            _references(plan.document_pages_in_context),
-            plan.passages,
-            found,
-            missing,
-            plan.passages_added,
-            plan.searched_text,
-        )
-
     def _publish_end(self, finish_reason: str) -> None:
         self._publish(
             {
@@ -418,6 +391,36 @@ class AnswerRun:
                 **self._live.at_end(self.reads),
             }
         )
+
+
+def document_report(plan: PromptPlan) -> DocumentReport:
+    """Sizes of a prompt's documents, and what of them could not be read."""
+    documents = plan.documents
+    return DocumentReport(
+        sum(document.page_count for document in documents),
+        plan.document_tokens.tokens,
+        plan.tokens_in_context,
+        _references((document, label) for document in documents for label in document.picture_pages),
+        _references((document, label) for document in documents for label in document.unreadable_pages),
+        _references((document, label) for document in documents for label in document.garbled_pages),
+        _references((document, label) for document in documents for label in document.recognised_pages),
+        plan.document_tokens.is_exact,
+    )
+
+
+def passages_report(plan: PromptPlan) -> PassagesReport | None:
+    """What a prompt holds of documents that are longer than the window; None if it holds them whole."""
+    if plan.question_words is None:
+        return None
+    found, missing = plan.question_words.found, plan.question_words.missing
+    return PassagesReport(
+        _references(plan.document_pages_in_context),
+        plan.passages,
+        found,
+        missing,
+        plan.passages_added,
+        plan.searched_text,
+    )
 
 
 def _references(pages: Iterable[tuple[Document, str]]) -> tuple[PageReference, ...]:

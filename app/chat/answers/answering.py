@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.chat.answers.answer import (
     AnswerEvent,
@@ -21,6 +21,7 @@ from app.chat.answers.answer import (
     ModelLoading,
     PassagesFound,
     Queued,
+    TokenEvent,
 )
 from app.chat.answers.answer_reads import AnswerReads, ReadBaselines, sentence_reads
 from app.chat.answers.answer_run import AnswerRun, answer_work
@@ -42,7 +43,10 @@ from app.library import Document
 from app.library.library_entry import LibraryEntry
 from app.models.model_loader import LoadedModel, ModelLoader
 from app.race.longer_text import window_plan
-from app.settings import AppSettings
+from app.settings import NEEDS_OUR_CACHE, AppSettings
+
+if TYPE_CHECKING:
+    from app.remote.remote_run import RemoteRun
 
 # How often a question that waits for the model, or for a document's text, looks how far that is.
 _POLL_S = 0.1
@@ -94,6 +98,8 @@ class Answering:
         """
         if not question.strip():
             raise UserFacingError("The question is empty. Type one.")
+        if self._settings.engine_url and options.attention != AppSettings.attention:
+            raise UserFacingError(f"Attention {options.attention!r} {NEEDS_OUR_CACHE}")
         options.quest_config(self._settings.page_size, self._settings.dense_layers)
         options.sampling_config(stop_token_ids=())
 
@@ -127,6 +133,8 @@ class Answering:
         run = begun = None
         try:
             model = yield from self._wait_for_model(conversation)
+            if begun_turn is not None and model.is_remote:
+                raise UserFacingError(f"Going on with an answer that was cut {NEEDS_OUR_CACHE} Ask a further question.")
             if begun_turn is not None:
                 begun = BegunAnswer.of(begun_turn, _own_token_ids(model, begun_turn), model.thinking)
                 options = options_to_go_on(begun_turn, options)
@@ -136,11 +144,19 @@ class Answering:
             found = PassagesFound(self._evidence.passages(texts, question))
             yield found
             plan = yield from self._plan(model, conversation, chosen, question, options, begun)
-            run = AnswerRun(
-                model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event), begun
-            )
-            conversation.plan, conversation.generated = plan, run.token_ids
-            yield from self._run(model, conversation, record, run, plan, options, begun)
+            if model.is_remote:
+                from app.remote.remote_run import RemoteRun
+
+                run = RemoteRun(model, plan, options)
+                # No page of a cache stands for any of it.
+                conversation.plan, conversation.generated = None, []
+                yield from self._run_elsewhere(conversation, record, run)
+            else:
+                run = AnswerRun(
+                    model.engine, plan, options, lambda event: self._publish(conversation.conversation_id, event), begun
+                )
+                conversation.plan, conversation.generated = plan, run.token_ids
+                yield from self._run(model, conversation, record, run, plan, options, begun)
             report = replace(
                 self._with_evidence(model, run, texts, question, found),
                 left_out=chosen.left_out,
@@ -170,7 +186,12 @@ class Answering:
         return [self._text(conversation, document_id) for document_id in read]
 
     def _with_evidence(
-        self, model: LoadedModel, run: AnswerRun, documents: list[Document], question: str, found: PassagesFound
+        self,
+        model: LoadedModel,
+        run: AnswerRun | RemoteRun,
+        documents: list[Document],
+        question: str,
+        found: PassagesFound,
     ) -> AnswerReport:
         report = replace(run.finish(), passages_found=found.passages)
         if report.is_empty or not documents:
@@ -243,6 +264,14 @@ class Answering:
                 record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
                 yield told
 
+    @staticmethod
+    def _run_elsewhere(conversation: Conversation, record: TurnRecord, run: RemoteRun) -> Iterator[AnswerEvent]:
+        with closing(run.events(conversation)) as events:
+            for event in events:
+                if isinstance(event, TokenEvent):
+                    record.so_far = AnswerSoFar(run.answer, run.answer_token_ids, run.thought)
+                yield event
+
     def prompt(
         self,
         conversation: Conversation,
@@ -263,6 +292,8 @@ class Answering:
             UserFacingError: as `answer`.
         """
         model = yield from self._wait_for_model(conversation)
+        if model.is_remote:
+            raise UserFacingError(f"A race {NEEDS_OUR_CACHE}")
         chosen = yield from self._wait_for_documents(conversation, model)
         if not whole_window:
             return model, (yield from self._plan(model, conversation, chosen, question, options, turns=turns))
@@ -365,8 +396,8 @@ class Answering:
         room_tokens = options.max_new_tokens + model.thinking.room_tokens
         turns = told_turns(model, conversation) if turns is None else [_as_told(model, turn) for turn in turns]
         searched_text = ""
-        # The embedded model makes up another question.
-        can_translate = not self._loader.status.demonstration
+        # The embedded model makes up another question; another engine is asked once a question.
+        can_translate = not (self._loader.status.demonstration or model.is_remote)
         if can_translate and model.planner.needs_search(documents, turns, question, options.system_prompt, room_tokens):
             searched_text = yield from translated_question(model, conversation, documents, question)
         return model.planner.plan(documents, turns, question, options.system_prompt, room_tokens, searched_text)
@@ -424,6 +455,6 @@ def _as_told(model: LoadedModel, turn: Turn) -> Turn:
 
 
 def _is_text_of(model: LoadedModel, turn: Turn) -> bool:
-    if not all(0 <= token_id < model.engine.model_config.vocab_size for token_id in turn.answer_token_ids):
+    if not all(0 <= token_id < model.vocab_size for token_id in turn.answer_token_ids):
         return False
     return model.tokenizer.decode(turn.answer_token_ids).strip().startswith(turn.answer.strip())

@@ -297,6 +297,13 @@ class BackgroundReading:
             self._on_change()
         if plan is None:
             return
+        if model.is_remote:
+            # Another engine reads them with a question, and keeps what it likes.
+            with self._lock:
+                reading.done = True
+            self._on_read(conversation, document_ids)
+            self._on_change()
+            return
         self._run_job(reading, model.engine, plan)
 
     def _run_job(self, reading: _Reading, engine: Engine, plan: ReadingPlan) -> None:

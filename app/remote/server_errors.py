@@ -1,0 +1,143 @@
+"""What went wrong with another engine, in plain sentences that name its address.
+
+Knows status codes and the shapes that servers give their errors; nothing of who asked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any, Literal
+
+from app.errors import UserFacingError
+from app.remote.server_address import ServerAddress
+
+ErrorKind = Literal[
+    "unreachable", "silent", "key", "model", "context", "busy", "broken", "cut", "stranger", "moved", "refused"
+]
+_MOST_SHOWN_CHARACTERS = 300
+_TOO_LONG = re.compile(
+    r"context[ _](length|window|size)|maximum context|max_model_len|n_ctx|too (long|large|many tokens)"
+    r"|exceeds? .*context",
+    re.IGNORECASE,
+)
+
+
+class ServerError(UserFacingError):
+    """Another engine could not be asked, or has failed.
+
+    Args:
+        kind: what went wrong.
+        message: a sentence for the user.
+        said: what the server itself said of it; "" for nothing.
+    """
+
+    def __init__(self, kind: ErrorKind, message: str, said: str = "") -> None:
+        super().__init__(message)
+        self.kind = kind
+        self.said = said
+
+
+def unreachable(address: ServerAddress) -> ServerError:
+    """Nobody answers there."""
+    return ServerError(
+        "unreachable", f"{address.shown} cannot be reached. See that the engine runs there, and ask again."
+    )
+
+
+def silent(address: ServerAddress, silence_s: float) -> ServerError:
+    """It was asked, and has said nothing for too long."""
+    return ServerError(
+        "silent", f"{address.shown} has said nothing for {silence_s:.0f} seconds. See what it does, and ask again."
+    )
+
+
+def cut_off(address: ServerAddress) -> ServerError:
+    """It has begun to answer, and is gone."""
+    return ServerError(
+        "cut",
+        f"{address.shown} has broken off in the middle of its answer. What it said is kept. See that it still runs, "
+        "and ask again.",
+    )
+
+
+def stranger(address: ServerAddress, what: str) -> ServerError:
+    """Something answers there that is no such server.
+
+    Args:
+        address: that was asked.
+        what: what it did, e.g. "answers with a web page".
+    """
+    return ServerError(
+        "stranger",
+        f"{address.shown} {what}: it does not speak OpenAI's API. Check --engine-url; the address of vLLM, SGLang and "
+        "llama.cpp ends before /v1 or with it.",
+    )
+
+
+def moved(address: ServerAddress, target: str) -> ServerError:
+    """It sends to another address, to which no key and no question is sent along."""
+    where = f" to {target}" if target else ""
+    return ServerError(
+        "moved", f"{address.shown} redirects{where}. If that is the engine, give that address with --engine-url."
+    )
+
+
+def of_status(address: ServerAddress, status: int, body: bytes, model: str = "") -> ServerError:
+    """What a status code other than 200 means.
+
+    Args:
+        address: that was asked.
+        status: the code.
+        body: what came with it.
+        model: that was asked for.
+    """
+    said = said_by(address, body)
+    quoted = f' It says: "{said}"' if said else ""
+    if status in (401, 403):
+        return ServerError(
+            "key", f"{address.shown} does not accept the key. Start with the right one in QUEST_CHAT_ENGINE_KEY.", said
+        )
+    if status in (404, 400) and "model" in said.lower() and re.search(r"not (exist|found)|unknown|no such", said, re.I):
+        return ServerError(
+            "model", f"{address.shown} has no model {model!r}. Name one of its own with --engine-model.{quoted}", said
+        )
+    if status in (400, 413, 422) and _TOO_LONG.search(said):
+        return ServerError(
+            "context",
+            f"The prompt is longer than {address.shown} takes. The next one will be shorter: ask again, or set a "
+            f"smaller --context-tokens.{quoted}",
+            said,
+        )
+    if status in (404, 405):
+        return stranger(address, f"has nothing at this address (status {status})")
+    if status in (429, 503):
+        return ServerError("busy", f"{address.shown} is too busy (status {status}). Ask again later.{quoted}", said)
+    if status >= 500:
+        return ServerError(
+            "broken", f"{address.shown} has failed on an error of its own (status {status}). Ask again.{quoted}", said
+        )
+    return ServerError("refused", f"{address.shown} refuses the question (status {status}).{quoted}", said)
+
+
+def said_by(address: ServerAddress, body: bytes) -> str:
+    """The server's own words in an error's body, on one line and without the key; "" if there are none."""
+    text = body.decode("utf-8", "replace")
+    try:
+        text = message_in(json.loads(text))
+    except (ValueError, RecursionError):
+        text = "" if "<" in text else text
+    text = " ".join(address.without_key(text).split())
+    return text if len(text) <= _MOST_SHOWN_CHARACTERS else text[: _MOST_SHOWN_CHARACTERS - 1] + "…"
+
+
+def message_in(values: Any) -> str:
+    """The message in an error's JSON; servers put it at different places."""
+    for name in ("error", "detail", "message"):
+        if isinstance(values, dict) and name in values:
+            values = values[name]
+    if isinstance(values, list) and values:
+        return message_in({"message": values[0].get("msg", values[0])} if isinstance(values[0], dict) else values[0])
+    if isinstance(values, dict):
+        values = values.get("msg", "")
+    return values if isinstance(values, str) else ""
