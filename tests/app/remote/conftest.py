@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,13 +18,21 @@ def server() -> Iterator[MisbehavingServer]:
     server.close()
 
 
+@pytest.fixture(scope="session")
+def converted_models(tmp_path_factory) -> Path:
+    """Where the embedded model, whose tokenizer plans prompts, is converted once for all tests."""
+    return tmp_path_factory.mktemp("converted-models")
+
+
 @pytest.fixture
-def open_remote(tmp_path, server) -> Iterator[Callable[..., Any]]:
+def open_remote(tmp_path, server, converted_models) -> Iterator[Callable[..., Any]]:
     """Return `open_remote(**settings)`: an assistant over the server."""
     from app.chat.assistant import Assistant
     from app.settings import AppSettings
 
     opened = []
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "models").symlink_to(converted_models)
 
     def open_one(**settings: Any) -> Assistant:
         assistant = Assistant(AppSettings(data_dir=tmp_path / "data", **({"engine_url": server.url} | settings)))
