@@ -5,7 +5,6 @@ Knows nothing of what they mean.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +53,8 @@ class Fields:
 
     def take_number(self, name: str, least: float, most: float, default: float) -> float:
         value = self.take(name, default)
-        is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        # No number is between them that is none, or infinite.
         if not is_number or not least <= value <= most:
             raise refused(f"{self.name(name)} must be a number from {least:g} to {most:g}.", self.name(name))
         return float(value)
@@ -82,5 +82,6 @@ class Fields:
     def end(self) -> None:
         """Refuse whatever nobody took."""
         for name in self._values:
-            whole = self.name(name[:100])
+            # A lone surrogate could not be told.
+            whole = self.name(name[:100].encode("utf-8", "replace").decode("utf-8"))
             raise refused(f"{whole} is not known here. Leave it out.", whole, "unknown_parameter")

@@ -266,6 +266,11 @@ class Completions:
         options.sampling_config(stop_token_ids=())
         while True:
             model = self._loader.wait()
+            if model.is_remote:
+                raise UserFacingError(
+                    f"Messages and texts are completed by {model.engine.device_name} itself. Ask there, or ask about "
+                    "documents here."
+                )
             token_ids, opens_thought = self._prompt(model, prompt)
             options = self._fitted(model, len(token_ids), options, fills_window)
             limit = options.max_new_tokens

@@ -18,7 +18,7 @@ def post(address, model_name):
         body = {"model": model_name, "max_tokens": 2, "temperature": 0, **fields}
         if path == CHAT:
             body = {"messages": [{"role": "user", "content": "Hi"}], **body}
-        reply = httpx.post(address + path, json=body, timeout=60, trust_env=False)
+        reply = httpx.post(address + path, content=json.dumps(body), timeout=60, trust_env=False)
         return reply.status_code, reply.json().get("error")
 
     return send
@@ -45,6 +45,9 @@ TOOL = {"type": "function", "function": {"name": "f"}}
         ({"surprise": 1}, "surprise"),
         ({"temperature": 3}, "temperature"),
         ({"temperature": "hot"}, "temperature"),
+        ({"temperature": 10**400}, "temperature"),
+        ({"temperature": float("nan")}, "temperature"),
+        ({"\ud800": 1}, "?"),
         ({"temperature": True}, "temperature"),
         ({"top_p": 0}, "top_p"),
         ({"seed": 1.5}, "seed"),
