@@ -24,7 +24,7 @@ from ui.page_script import call_script
 from ui.question_line import question_line
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
-from ui.side_panel import document_view, live_strip, race_panel, side_tabs
+from ui.side_panel import absent_note, document_view, live_strip, race_panel, side_tabs
 from ui.tab_conversation import tab_conversation
 from ui.theme import quest_theme
 from ui.uploaded_files import CheckedBlocks
@@ -54,6 +54,8 @@ _HEAD = "\n".join(
         ),
     ]
 )
+# Hides what needs the cache of our own engine.
+_OTHER_ENGINE_STYLE = f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/other-engine.css">'
 _BRAND = (
     f'<header class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
     "<h1>Quest Chat</h1></header>"
@@ -97,8 +99,10 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
                 side_tabs()
                 document_view()
                 with gr.Column(elem_id="reading-panel", min_width=0):
+                    if settings.engine_url:
+                        raw_html(absent_note("What the model reads"), js_on_load=None)
                     live_panel.panel.render()
-                race_panel()
+                race_panel(is_absent=bool(settings.engine_url))
         loading_timer = gr.Timer(_LOADING_POLL_S)
 
         library_panel.connect(conversation_id)
@@ -128,4 +132,5 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         loading_timer.tick(show_meter, conversation_id, [documents_panel.meter, loading_timer], **hidden)
     # Handlers wait for a document, not for the processor.
     blocks.queue(default_concurrency_limit=16)
-    return Page(blocks, quest_theme(), _HEAD, _FRAME)
+    head = _HEAD + (f"\n{_OTHER_ENGINE_STYLE}" if settings.engine_url else "")
+    return Page(blocks, quest_theme(), head, _FRAME)

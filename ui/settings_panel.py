@@ -66,6 +66,7 @@ class SettingsPanel:
                 step=settings.page_size,
                 label=_BUDGET_LABEL,
                 info="The token budget of Quest: what each KV head attends at a step.",
+                elem_id="token-budget",
             )
             self._max_new_tokens = gr.Slider(
                 16, MAX_ANSWER_TOKENS, value=defaults.max_new_tokens, step=16, label=_LONGEST_LABEL

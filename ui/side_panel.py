@@ -3,7 +3,10 @@
 All that moves is in `assets/js/`: the tabs in `side-tabs.js`, the document in `document-view.js`.
 """
 
+import html
+
 from app.chat.answers.answer import AnswerOptions
+from app.settings import NEEDS_OUR_CACHE
 from ui.raw_html import raw_html
 
 _HANDLE = '<quest-side-handle role="separator" aria-orientation="vertical" tabindex="0"></quest-side-handle>'
@@ -24,7 +27,17 @@ def live_strip() -> None:
     raw_html("<quest-live-strip empty></quest-live-strip>", js_on_load=None, elem_id="live-strip")
 
 
-def race_panel() -> None:
-    """Put the race of dense attention against Quest here."""
+def absent_note(what: str) -> str:
+    """Markup that says why something is not there where another engine answers.
+
+    Args:
+        what: it is, as the beginning of a sentence.
+    """
+    return f'<p class="absent-note">{html.escape(f"{what} {NEEDS_OUR_CACHE}")}</p>'
+
+
+def race_panel(is_absent: bool = False) -> None:
+    """Put the race of dense attention against Quest here, or why there is none."""
     default = AnswerOptions.token_budget
-    raw_html(f'<quest-race token-budget="{default}"></quest-race>', js_on_load=None, elem_id="race-panel")
+    note = absent_note("A race") if is_absent else ""
+    raw_html(f'{note}<quest-race token-budget="{default}"></quest-race>', js_on_load=None, elem_id="race-panel")
