@@ -54,8 +54,8 @@ _HEAD = "\n".join(
         ),
     ]
 )
-# Hides what needs the cache of our own engine.
-_OTHER_ENGINE_STYLE = f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/other-engine.css">'
+# Hides what needs the cache of our own engine, and tells it to the scripts.
+_OTHER_ENGINE = f'<meta name="quest-engine" content="other"><link rel="stylesheet" href="{PAGE_FILES_PATH}/css/other-engine.css">'
 _BRAND = (
     f'<header class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
     "<h1>Quest Chat</h1></header>"
@@ -132,5 +132,5 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
         loading_timer.tick(show_meter, conversation_id, [documents_panel.meter, loading_timer], **hidden)
     # Handlers wait for a document, not for the processor.
     blocks.queue(default_concurrency_limit=16)
-    head = _HEAD + (f"\n{_OTHER_ENGINE_STYLE}" if settings.engine_url else "")
+    head = _HEAD + (f"\n{_OTHER_ENGINE}" if settings.engine_url else "")
     return Page(blocks, quest_theme(), head, _FRAME)

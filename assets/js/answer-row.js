@@ -76,8 +76,10 @@ export class AnswerRow extends HTMLElement {
     const { citations, passages_found: found, unsupported } = this.sources;
     this.parts["copy-cell"].hidden = !this.getAttribute("answer");
     this.parts["retry-cell"].hidden = !this.hasAttribute("turn");
-    this.parts["race-cell"].hidden = !this.getAttribute("question");
-    this.parts.continue.hidden = !this.hasAttribute("goes-on");
+    // Both need the cache of our own engine.
+    const isElsewhere = document.querySelector("meta[name=quest-engine]") !== null;
+    this.parts["race-cell"].hidden = isElsewhere || !this.getAttribute("question");
+    this.parts.continue.hidden = isElsewhere || !this.hasAttribute("goes-on");
     this.parts["speed-cell"].hidden = !this.querySelector("[slot=speed]");
     const first = new Map();
     for (const one of citations) if (!first.has(one.number)) first.set(one.number, one);
