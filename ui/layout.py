@@ -55,7 +55,10 @@ _HEAD = "\n".join(
     ]
 )
 # Hides what needs the cache of our own engine, and tells it to the scripts.
-_OTHER_ENGINE = f'<meta name="quest-engine" content="other"><link rel="stylesheet" href="{PAGE_FILES_PATH}/css/other-engine.css">'
+_OTHER_ENGINE = (
+    '<meta name="quest-engine" content="other">'
+    f'<link rel="stylesheet" href="{PAGE_FILES_PATH}/css/other-engine.css">'
+)
 _BRAND = (
     f'<header class="brand"><img src="{PAGE_FILES_PATH}/icons/quest-chat.svg" alt="" width="26" height="26">'
     "<h1>Quest Chat</h1></header>"
