@@ -13,7 +13,7 @@ from collections.abc import Iterable
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import PlainTextResponse
+from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 # Gradio writes inline scripts and styles into its page and compiles the templates of its HTML components in the
@@ -76,6 +76,7 @@ _SERVED_ROUTES = (
 )
 # The one that takes files, and counts their bytes itself.
 _UPLOAD_PATH = "/library/documents"
+_API_FOLDER = "/v1/"
 # Of all other requests, which are parsed as a whole, and by the thread that serves everybody.
 _MAX_BYTES = 8 << 20
 _SERVED_PATHS = frozenset(_SERVED_ROUTES)
@@ -108,8 +109,7 @@ class RequestGuard:
         elif scope["type"] == "websocket":
             await send({"type": "websocket.close", "code": 1008})
         else:
-            status, sentence = refusal
-            await PlainTextResponse(sentence, status, SECURITY_HEADERS)(scope, receive, send)
+            await _response(scope["path"], *refusal)(scope, receive, send)
 
     def _refusal(self, path: str, headers: Headers) -> tuple[int, str] | None:
         host = headers.get("host", "")
@@ -126,6 +126,14 @@ class RequestGuard:
         if is_long and path != _UPLOAD_PATH:
             return 413, f"A request may have at most {_MAX_BYTES >> 20} MiB, and must say how many."
         return None
+
+
+def _response(path: str, status: int, sentence: str) -> Response:
+    """A refusal; below /v1 in the shape that OpenAI's clients read."""
+    if not path.startswith(_API_FOLDER):
+        return PlainTextResponse(sentence, status, SECURITY_HEADERS)
+    error = {"message": sentence, "type": "invalid_request_error", "param": None, "code": None}
+    return JSONResponse({"error": error}, status, SECURITY_HEADERS)
 
 
 def host_name(host: str) -> str:

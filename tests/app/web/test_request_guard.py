@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 
 import pytest
@@ -50,3 +51,27 @@ def test_a_foreign_websocket_is_closed_before_it_is_accepted():
     scope = {"type": "websocket", "path": "/", "headers": [(b"host", b"evil.example")]}
     asyncio.run(RequestGuard(never, {"localhost"})(scope, None, send))
     assert sent == [{"type": "websocket.close", "code": 1008}]
+
+
+@pytest.mark.parametrize(
+    ("headers", "status"),
+    [
+        ([(b"host", b"evil.example")], 400),
+        ([(b"host", b"localhost"), (b"origin", b"http://evil.example")], 403),
+        ([(b"host", b"localhost"), (b"content-length", b"99999999")], 413),
+        ([(b"host", b"localhost"), (b"transfer-encoding", b"chunked")], 413),
+    ],
+)
+def test_refusals_below_v1_have_the_shape_that_openai_clients_read(headers, status):
+    async def never(scope, receive, send):
+        raise AssertionError("the guard let it through")
+
+    sent = []
+
+    async def send(message):
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/v1/chat/completions", "headers": headers}
+    asyncio.run(RequestGuard(never, {"localhost"})(scope, None, send))
+    error = json.loads(sent[1]["body"])["error"]
+    assert sent[0]["status"] == status and set(error) == {"message", "type", "param", "code"} and error["message"]
