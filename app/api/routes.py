@@ -1,17 +1,20 @@
 """The routes below /v1, and what is answered there to whatever else is asked.
 
-Every error there has OpenAI's shape; what the access key and the request guard refuse comes from them.
+Every error there has OpenAI's shape, also one that nobody foresaw; what the access key and the request guard refuse
+comes from them.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Coroutine
 from hashlib import sha256
 from typing import TYPE_CHECKING, Any
 
-from fastapi import FastAPI, Request, Response
+from fastapi import APIRouter, FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 
 from app.api.admission import Admission
 from app.api.answers import answer_to
@@ -19,6 +22,7 @@ from app.api.errors import ApiError, refused
 from app.api.exchange import Exchange, error_reply
 from app.api.replies import ChatReply, TextReply
 from app.api.requests import ApiRequest, read_chat, read_text
+from app.errors import UserFacingError
 
 if TYPE_CHECKING:
     from app.chat.assistant import Assistant
@@ -26,6 +30,9 @@ if TYPE_CHECKING:
     from app.settings import AppSettings
 
 _LOADING_RETRY_S = 3
+# A name for whatever model is loaded.
+_ANY_MODEL = "default"
+_log = logging.getLogger(__name__)
 _METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 _ALLOWED = {"chat/completions": "POST", "completions": "POST", "models": "GET", "documents": "GET"}
 _NOT_SERVED = {
@@ -44,13 +51,10 @@ def add_api_routes(
         admission: for tests.
     """
     places = admission or Admission()
-
-    @app.exception_handler(ApiError)
-    def refuse(request: Request, error: ApiError) -> JSONResponse:
-        return error_reply(error)
+    router = APIRouter(route_class=_Route)
 
     # Plain `def` routes run in a thread: this waits for the database.
-    @app.get("/v1/documents")
+    @router.get("/v1/documents")
     def documents() -> JSONResponse:
         entries = [
             {"id": one.document_id, "object": "document", "name": one.name, "state": one.state, "pages": one.page_count}
@@ -58,21 +62,21 @@ def add_api_routes(
         ]
         return JSONResponse({"object": "list", "data": entries})
 
-    @app.get("/v1/models")
+    @router.get("/v1/models")
     async def models() -> JSONResponse:
         return JSONResponse({"object": "list", "data": [_model_json(_ready(assistant))]})
 
-    @app.get("/v1/models/{name:path}")
+    @router.get("/v1/models/{name:path}")
     async def model(name: str) -> JSONResponse:
         status = _ready(assistant)
         _check_model(name, status)
         return JSONResponse(_model_json(status))
 
-    @app.post("/v1/chat/completions")
+    @router.post("/v1/chat/completions")
     async def chat(request: Request) -> Response:
         return await exchange(request, read_chat, ChatReply)
 
-    @app.post("/v1/completions")
+    @router.post("/v1/completions")
     async def text(request: Request) -> Response:
         return await exchange(request, read_text, TextReply)
 
@@ -85,8 +89,8 @@ def add_api_routes(
         reply = reply_class(asked, status.model)
         return Exchange(asked, answer_to(asked, assistant), reply, places, _client(request, asked))
 
-    @app.api_route("/v1/{path:path}", methods=_METHODS)
-    @app.api_route("/v1", methods=_METHODS)
+    @router.api_route("/v1/{path:path}", methods=_METHODS)
+    @router.api_route("/v1", methods=_METHODS)
     async def anything_else(request: Request, path: str = "") -> JSONResponse:
         known = "models" if path.startswith("models/") else path
         if known in _ALLOWED:
@@ -95,6 +99,28 @@ def add_api_routes(
         if path in _NOT_SERVED:
             raise ApiError(501, _NOT_SERVED[path], None, "not_supported")
         raise ApiError(404, f"/v1/{path[:100]} is not served.", None, "unknown_url")
+
+    app.include_router(router)
+
+
+class _Route(APIRoute):
+    """A route whose errors, whatever they are, are told in OpenAI's shape."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_or_tell(request: Request) -> Response:
+            try:
+                return await handle(request)
+            except ApiError as error:
+                return error_reply(error)
+            except UserFacingError as error:
+                return error_reply(refused(error.message))
+            except Exception as error:  # a client must hear of it, and not how it came about
+                _log.error("a request to the API failed", exc_info=error)
+                return error_reply(ApiError(500, "The request failed on an error in Quest Chat. The terminal has it."))
+
+        return handle_or_tell
 
 
 def _ready(assistant: Assistant) -> ModelStatus:
@@ -119,7 +145,7 @@ def _ready(assistant: Assistant) -> ModelStatus:
 
 
 def _check_model(name: str, status: ModelStatus) -> None:
-    if name not in (status.model, status.reference):
+    if name not in (_ANY_MODEL, status.model, status.reference):
         raise ApiError(
             404, f"There is no model {name[:100]!r} here; the one that is loaded is {status.model}.", "model",
             "model_not_found",

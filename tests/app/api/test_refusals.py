@@ -7,6 +7,8 @@ import json
 import httpx
 import pytest
 
+from app.errors import UserFacingError
+
 CHAT = "/v1/chat/completions"
 
 
@@ -122,6 +124,23 @@ def test_another_model_is_not_found(post, client):
     with pytest.raises(openai.NotFoundError, match="gpt-4o"):
         client.models.retrieve("gpt-4o")
     assert post({"model": None})[1]["param"] == "model"
+
+
+def test_default_is_the_model_that_is_loaded(client, model_name):
+    assert client.models.retrieve("default").id == model_name
+    reply = client.chat.completions.create(model="default", messages=[{"role": "user", "content": "Hi"}], max_tokens=1)
+    assert reply.model == model_name
+
+
+@pytest.mark.parametrize(("failure", "status"), [(UserFacingError("Mend this."), 400), (ValueError("a secret"), 500)])
+def test_a_failure_of_a_route_has_the_same_shape(assistant, address, monkeypatch, failure, status):
+    def fail():
+        raise failure
+
+    monkeypatch.setattr(assistant, "status", fail)
+    reply = httpx.get(f"{address}/v1/models", trust_env=False)
+    assert reply.status_code == status and set(reply.json()["error"]) == {"message", "type", "param", "code"}
+    assert "secret" not in reply.text and "Traceback" not in reply.text
 
 
 def test_a_prompt_longer_than_the_window(post):
