@@ -65,6 +65,7 @@ _SERVED_ROUTES = (
     "/documents/",
     "/models",
     "/models/",
+    "/v1",
     "/v1/",
     "/gradio_api/app_id",
     "/gradio_api/call/",
