@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 # So many conversations may alternate.
 _KEPT_SESSIONS = 4
+# Reading fewer again costs nothing that can be measured; a prefill of an odd number of tokens does, on a CPU.
+_LEAST_COMMON_TOKENS = 32
 # A session that shares less of its tokens is another conversation, which may come back.
 _CONTINUED_SHARE = 3 / 4
 
@@ -28,7 +30,7 @@ class CompletionSessions:
 
     def take(self, token_ids: list[int]) -> Session:
         """The session whose tokens a prompt continues, or one that shares what it has in common with another."""
-        best, common = None, 0
+        best, common = None, min(_LEAST_COMMON_TOKENS, len(token_ids) - 1) - 1
         for session in self._sessions:
             length = sum(1 for _ in takewhile(bool, map(eq, session.tokens, token_ids)))
             if length > common:
