@@ -122,6 +122,7 @@ class Completion:
         self._sampling = options.sampling_config(model.stop_token_ids)
         self._top_logprobs = top_logprobs
         self._cancelled = threading.Event()
+        self._has_ended = False
         self._stopped_because = ""
         self._cached_tokens = 0
         self._prefill_s = 0.0
@@ -134,7 +135,8 @@ class Completion:
     @property
     def is_running(self) -> bool:
         """Whether the engine still has something to do for it."""
-        return not self._job.done
+        # After its last token the engine's thread may need a moment to see the end.
+        return not self._has_ended and not self._job.done
 
     @property
     def jobs_ahead(self) -> int:
@@ -173,6 +175,7 @@ class Completion:
                 yield CompletionToken(read.text_delta, thinking_delta)
             if reason is not None:
                 break
+        self._has_ended = reason is not None
         if reason is None and not self._cancelled.is_set():
             raise UserFacingError(_CLOSING)
         if reason is None and self._stopped_because:
