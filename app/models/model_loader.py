@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 DEMONSTRATION_NOTE = "A demonstration model, often wrong. For a larger one:"
 LARGER_MODEL = "--model Qwen/Qwen3-4B"
 
+# So often an engine elsewhere is asked again that was not there.
+_ASK_AGAIN_S = 5.0
+
 
 @dataclass(frozen=True)
 class ModelStatus:
@@ -120,9 +123,13 @@ class ModelLoader:
         self._closed = False
 
     def start(self) -> None:
-        """Begin to load; further calls do nothing."""
+        """Begin to load; further calls do nothing, but for another engine that has failed: it is asked again."""
         with self._lock:
-            if self._thread is None and not self._closed:
+            # An engine elsewhere may be there by now.
+            is_over = self._thread is not None and not self._thread.is_alive() and self.status.stage == "failed"
+            if (self._thread is None or (is_over and self.settings.engine_url)) and not self._closed:
+                if is_over:
+                    self.status = self._described("loading", "Starting", self.settings)
                 self._thread = threading.Thread(target=self._load_first, name="model-loader", daemon=True)
                 self._thread.start()
 
@@ -325,11 +332,29 @@ class ModelLoader:
                 model, status = self.load(settings)
         except UserFacingError as error:
             self.fail(" ".join(filter(None, (str(error), notice))))
+            if getattr(error, "may_pass", False):
+                self._ask_again()
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             self.fail(f"The model could not be loaded: {type(error).__name__}: {error}")
             raise
         else:
             self.finish_change(model, status, settings, notice)
+
+    def _ask_again(self) -> None:
+        """Wait for an engine elsewhere that was not there, or was busy."""
+        while True:
+            with self._changed:
+                if self._changed.wait_for(lambda: self._closed, _ASK_AGAIN_S):
+                    return
+            try:
+                model, status = self.load(self.settings)
+            except UserFacingError as error:
+                self.fail(error.message)
+                if not getattr(error, "may_pass", False):
+                    return
+            else:
+                self.finish_change(model, status, self.settings)
+                return
 
     @staticmethod
     def _described(stage: Literal["starting", "loading", "ready"], message: str, settings: AppSettings) -> ModelStatus:

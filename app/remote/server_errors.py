@@ -37,6 +37,11 @@ class ServerError(UserFacingError):
         self.kind = kind
         self.said = said
 
+    @property
+    def may_pass(self) -> bool:
+        """Whether asking later may help, without anybody changing anything here."""
+        return self.kind in ("unreachable", "silent", "busy", "broken")
+
 
 def unreachable(address: ServerAddress) -> ServerError:
     """Nobody answers there."""

@@ -150,6 +150,31 @@ def test_no_server_at_all_is_told(open_remote):
     assert assistant.status().stage == "failed"
 
 
+def test_a_server_that_comes_later_is_used(server, open_remote, monkeypatch):
+    monkeypatch.setattr("app.models.model_loader._ASK_AGAIN_S", 0.05)
+    listing, server.models = server.models, (503, {})
+    assistant = open_remote()
+    with pytest.raises(UserFacingError):
+        assistant.wait_until_ready()
+    server.models = listing
+    loader = assistant._loader
+    with loader._changed:
+        assert loader._changed.wait_for(lambda: loader.model is not None, 20)
+    assert assistant.status().stage == "ready"
+
+
+def test_a_question_asks_a_server_again_that_was_set_right(server, open_remote):
+    listing, server.models = server.models, (200, {"data": []})
+    assistant = open_remote()
+    with pytest.raises(UserFacingError):
+        assistant.wait_until_ready()
+    server.models = listing
+    # The thread that was refused may be ending.
+    assistant._loader._thread.join(20)
+    assistant.wait_until_ready()
+    assert assistant.status().stage == "ready"
+
+
 def test_stopping_closes_the_connection(server, asked):
     server.says(*[chunk("light "), 0.02] * 500)
     assistant, conversation = asked()
