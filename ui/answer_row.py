@@ -36,6 +36,8 @@ def ending_content(turn: Turn, number: int | None = None, is_last: bool = False)
         goes_on = goes_on and turn.report.finish_reason in ("length", "cancelled")
         return report_content(turn.report, number, turn.turn_id, turn.question, goes_on)
     line = _ENDINGS.get(turn.state, "How this answer was made is not known any more.")
+    if turn.state == "failed" and turn.report is not None and turn.report.warning:
+        line = f"{line} {turn.report.warning}"
     goes_on = goes_on and turn.state in ("interrupted", "failed")
     row = _Row(turn.answer, number, turn.turn_id, turn.question, turn.state, goes_on)
     return _row_content(row, [("said", line)])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, FinishReason, ModelLoading, TokenEvent
@@ -15,6 +16,7 @@ from app.chat.answers.answer_run import document_report, passages_report
 from app.chat.answers.thought_stream import CLOSING, OPENING
 from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.plan import PromptPlan
+from app.errors import UserFacingError
 from app.remote.chat_stream import ChatStream, Piece, Waiting
 from app.remote.prompt_messages import prompt_messages, without_system
 from app.remote.remote_model import RemoteModel
@@ -211,8 +213,10 @@ class RemoteRun:
             document_ids=tuple(document.document_id for document in plan.documents),
         )
 
-    def fail(self) -> None:
-        """Nobody was told that it began."""
+    def fail(self, error: BaseException) -> AnswerReport:
+        """The report on an answer that an error stopped, with the reason."""
+        reason = error.message if isinstance(error, UserFacingError) else "Quest Chat failed while it was written."
+        return replace(self.finish(), finish_reason="cancelled", warning=reason)
 
 
 def _told_apart(text: str, is_complete: bool) -> tuple[str, str]:

@@ -375,9 +375,10 @@ class AnswerRun:
         self._publish_end(report.finish_reason)
         return report if self._begun is None else self._begun.whole_report(report)
 
-    def fail(self) -> None:
-        """Publish the end of an answer that an error stopped."""
+    def fail(self, error: BaseException) -> AnswerReport | None:
+        """Publish the end of an answer that an error stopped; returns what is known of how its beginning was made."""
         self._publish_end("failed")
+        return None if self._begun is None else self._begun.turn.report
 
     def _publish_end(self, finish_reason: str) -> None:
         self._publish(

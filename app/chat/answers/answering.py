@@ -169,11 +169,10 @@ class Answering:
                 record.finish(report, "finished")
             else:
                 record.finish(report, "interrupted" if self._is_closing() else "stopped")
-        except BaseException:
-            if run is not None:
-                run.fail()
+        except BaseException as error:
+            failed = None if run is None else run.fail(error)
             if run is not None and run.answer.strip() and (begun is None or run.answer != begun.turn.answer):
-                record.finish(begun and begun.turn.report, "failed")
+                record.finish(failed, "failed")
             else:
                 record.discard()
             raise

@@ -13,6 +13,7 @@ from app.race.kept_record import RaceRequest
 from app.remote import remote_run
 from app.remote.served_model import UNKNOWN_WINDOW_TOKENS
 from tests.app.remote.misbehaving_server import DONE, chunk
+from ui.answer_row import ending_content
 
 SENTENCE = "The daughter of the keeper kept the light, every night of the winter."
 
@@ -130,6 +131,8 @@ def test_what_was_said_before_a_break_is_kept(server, asked):
     assert server.url in raised.value.message
     (turn,) = conversation.turns
     assert (turn.answer, turn.state) == ("The daughter ", "failed")
+    assert turn.report.warning == raised.value.message
+    assert "broken off" in str(ending_content(turn))
     server.says(chunk("Yes.", "stop"), DONE)
     server.replies.pop(0)
     assert answered(assistant, conversation, "Is it so?")[1].answer == "Yes."

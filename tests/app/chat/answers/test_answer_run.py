@@ -239,7 +239,7 @@ def test_the_report_sums_up_what_was_taken(run, published, plan):
 def test_an_answer_without_an_end_was_cancelled_or_has_failed(run, published):
     take_text(run, "Ye")
     assert run.finish().finish_reason == published[-1]["finish_reason"] == "cancelled"
-    run.fail()
+    run.fail(ValueError("broken"))
     assert (published[-1]["type"], published[-1]["finish_reason"]) == ("finished", "failed")
 
 
