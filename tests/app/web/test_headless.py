@@ -65,3 +65,14 @@ def test_neither_gradio_nor_the_page_is_imported(tmp_path):
     result = subprocess.run([sys.executable, "-c", _START, str(tmp_path)], capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert result.stdout.split() == ["ui", "ui.__main__"]
+
+
+def test_without_the_api_nothing_below_v1_is_served(tmp_path):
+    assistant = ScriptedAssistant()
+    assistant.start_loading = lambda: None
+    for no_api, expected in ((False, 503), (True, 404)):
+        app = create_app(AppSettings(data_dir=tmp_path, headless=True, no_api=no_api), assistant, None)
+        client = TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False)
+        assert client.get("/v1/models").status_code == expected
+        assert client.post("/v1/chat/completions", json={}).status_code in (400, 404)
+        assert client.get("/library").status_code == 200
