@@ -132,7 +132,7 @@ class _Making:
         while True:
             try:
                 item = await asyncio.wait_for(self._items.get(), _KEEP_ALIVE_S)
-            except TimeoutError:
+            except asyncio.TimeoutError:
                 yield None
                 continue
             yield item
