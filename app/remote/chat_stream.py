@@ -203,9 +203,9 @@ class ChatStream:
         except httpx2.ReadTimeout as error:
             raise silent(address, SILENCE_S) from error
         except (httpx2.ConnectError, httpx2.ConnectTimeout) as error:
-            raise unreachable(address) from error
+            raise unreachable(address, error) from error
         except httpx2.HTTPError as error:
-            raise (cut_off if has_begun else unreachable)(address) from error
+            raise (cut_off(address) if has_begun else unreachable(address, error)) from error
 
     def _take(self, data: bytes, where: str) -> bool:
         """Tell what an event says; returns whether it is the answer's last word.

@@ -129,7 +129,7 @@ def _json(address: ServerAddress, client: httpx2.Client, url: str) -> Any:
     except httpx2.ReadTimeout as error:
         raise silent(address, _ANSWER_S) from error
     except httpx2.HTTPError as error:
-        raise unreachable(address) from error
+        raise unreachable(address, error) from error
     if response.is_redirect:
         raise moved(address, response.headers.get("location", "").partition("?")[0])
     if response.status_code != 200:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import ssl
 from typing import Any, Literal
 
 from app.errors import UserFacingError
@@ -43,11 +44,36 @@ class ServerError(UserFacingError):
         return self.kind in ("unreachable", "silent", "busy", "broken")
 
 
-def unreachable(address: ServerAddress) -> ServerError:
-    """Nobody answers there."""
+def unreachable(address: ServerAddress, cause: BaseException) -> ServerError:
+    """Nobody answers there, or no connection can be trusted.
+
+    Args:
+        address: that was asked.
+        cause: the error of the connection.
+    """
+    if (fault := _tls_fault(cause)) is not None:
+        if isinstance(fault, ssl.SSLCertVerificationError):
+            return ServerError(
+                "stranger",
+                f"The certificate of {address.shown} is not trusted: {fault.verify_message}. Name the file of its "
+                "authority in the environment variable SSL_CERT_FILE, and start again.",
+            )
+        return ServerError(
+            "stranger", f"{address.shown} does not speak https as it should. Name it with http:// if it speaks that."
+        )
     return ServerError(
         "unreachable", f"{address.shown} cannot be reached. See that the engine runs there, and ask again."
     )
+
+
+def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
+    """The fault of a certificate or of TLS that an error comes from."""
+    seen = 0
+    while error is not None and seen < 10:
+        if isinstance(error, ssl.SSLError):
+            return error
+        error, seen = error.__cause__ or error.__context__, seen + 1
+    return None
 
 
 def silent(address: ServerAddress, silence_s: float) -> ServerError:

@@ -60,3 +60,41 @@ def test_what_stops_it_is_told(server, models, about):
 def test_one_without_a_list_is_asked_by_name(server):
     server.models = (404, {})
     assert served_model(ServerAddress.of(server.url), "small").model_id == "small"
+
+
+def self_signed(folder):
+    """Files of a certificate that nobody has signed, and of its key."""
+    import datetime
+
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "here")])
+    now = datetime.datetime.now(datetime.timezone.utc)
+    builder = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number()).not_valid_before(now)
+    certificate = builder.not_valid_after(now + datetime.timedelta(days=1)).sign(key, hashes.SHA256())
+    (folder / "certificate.pem").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    private = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    (folder / "key.pem").write_bytes(private)
+    return folder / "certificate.pem", folder / "key.pem"
+
+
+def test_a_certificate_that_is_not_trusted_and_a_server_without_one_are_told(server, tmp_path):
+    import ssl
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*self_signed(tmp_path))
+    with HTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as signed:
+        signed.socket = context.wrap_socket(signed.socket, server_side=True)
+        threading.Thread(target=signed.serve_forever, daemon=True).start()
+        with pytest.raises(UserFacingError, match="is not trusted: self.signed certificate.*SSL_CERT_FILE"):
+            served_model(ServerAddress.of(f"https://127.0.0.1:{signed.server_port}"))
+        signed.shutdown()
+    with pytest.raises(UserFacingError, match="does not speak https"):
+        served_model(ServerAddress.of(server.url.replace("http://", "https://")))
