@@ -13,7 +13,8 @@ from app.settings import AppSettings
 from quest_core.model_source import embedded_model_path
 
 
-@pytest.fixture(scope="package", autouse=True)
+# Of each module: in folders that are no packages, pytest ends what belongs to a package with the whole run.
+@pytest.fixture(scope="module", autouse=True)
 def no_network() -> Iterator[None]:
     """llama-index looks for OpenAI's models, and for tokenizers on the network, wherever none are given."""
 
@@ -27,7 +28,7 @@ def no_network() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def quest(embedded_data_dir, tmp_path_factory) -> Iterator[OpenLibrary]:
     """Greedy answers of eight tokens; the library has the sample PDF and a short text.
 
