@@ -178,9 +178,15 @@ export class RacePanel extends HTMLElement {
   async catchUp() {
     if (this.toldMeanwhile) return;
     const toldMeanwhile = (this.toldMeanwhile = []);
-    const race = await fetchRace(this.conversationId, this.race.race_id);
+    const raceId = this.race.race_id;
+    const race = await fetchRace(this.conversationId, raceId);
     this.toldMeanwhile = null;
-    if (!race || race.race_id !== this.race?.race_id) return;
+    if (raceId !== this.race?.race_id) {
+      // Another was opened meanwhile, and has waited for this.
+      if (this.race) this.catchUp();
+      return;
+    }
+    if (!race) return;
     for (const event of toldMeanwhile) takeEvent(race, event);
     this.race = race;
     (race.kind === "race" ? this.film : this.sweep).open(race);
