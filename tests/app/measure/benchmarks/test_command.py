@@ -151,7 +151,7 @@ def test_help_shows_only_what_a_benchmark_takes(name, capsys):
         cli.main(["bench", name, "--help"])
     text = capsys.readouterr().out
     assert ("--shape" in text) == (name in ("decode", "prefill", "trace", "reopen"))
-    assert ("--steps" in text) == (name in ("decode", "trace", "cpu"))
+    assert ("--steps" in text) == (name in ("decode", "trace", "cpu", "api"))
     assert ("--plot" in text) == (name not in ("products", "reopen", "page"))
     assert ("--model " in text) == (name not in ("kernels", "products"))
 
