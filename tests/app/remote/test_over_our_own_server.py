@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from app.chat.answers.answer import AnswerOptions, Finished
-from quest_core.model_source import EMBEDDED_PACKAGE
+from quest_core.model.model_source import EMBEDDED_PACKAGE
 
 httpx = pytest.importorskip("httpx")
 

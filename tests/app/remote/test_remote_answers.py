@@ -91,7 +91,12 @@ def test_a_book_longer_than_the_window_comes_in_passages(server, open_remote):
         time.sleep(0.05)
     _, report = answered(assistant, conversation, "What is the name of the ship?", max_new_tokens=64)
     assert report.passages is not None and report.answer
-    assert assistant.reading(entry.document_id, conversation).stage in ("passages", "read")
+    # What the panel shows of the document is planned in a thread of its own.
+    deadline = time.monotonic() + 20
+    while (stage := assistant.reading(entry.document_id, conversation).stage) == "waiting":
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert stage in ("passages", "read")
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_help_shows_only_what_a_benchmark_takes(name, capsys):
     text = capsys.readouterr().out
     assert ("--shape" in text) == (name in ("decode", "prefill", "trace", "reopen"))
     assert ("--steps" in text) == (name in ("decode", "trace", "cpu", "api"))
-    assert ("--plot" in text) == (name not in ("products", "reopen", "page"))
+    assert ("--plot" in text) == (name not in ("products", "reopen", "page", "api"))
     assert ("--model " in text) == (name not in ("kernels", "products"))
 
 
