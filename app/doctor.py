@@ -167,7 +167,7 @@ def _examine_recognition(settings: AppSettings, report: dict[str, str]) -> None:
 
 def _examine_model(settings: AppSettings, report: dict[str, str], problems: list[tuple[str, bool]]) -> None:
     try:
-        from quest_core.model_source import EMBEDDED_MODEL, embedded_model_path
+        from quest_core.model.model_source import EMBEDDED_MODEL, embedded_model_path
     except ImportError as error:
         problems.append((f"the engine cannot be imported: {error}", True))
         return

@@ -13,14 +13,14 @@ import torch
 from torch.nn.functional import embedding, linear
 
 from kernels.contract import SequenceView
-from quest_core.attention import Attention, DecodeAttention, kernels_for
+from quest_core.cache.paged_kv_cache import PagePool, SequenceCache
 from quest_core.config import ModelConfig, RopeConfig
-from quest_core.decode_weights import DecodeWeights
-from quest_core.paged_kv_cache import PagePool, SequenceCache
-from quest_core.prefill_attention import prefill_attention_for
-from quest_core.quantization import QuantizedMatrix
-from quest_core.rope import rope_tables
-from quest_core.weights import DecoderWeights, LayerWeights
+from quest_core.decode.attention import Attention, DecodeAttention, kernels_for
+from quest_core.model.decode_weights import DecodeWeights
+from quest_core.model.quantization import QuantizedMatrix
+from quest_core.model.rope import rope_tables
+from quest_core.model.weights import DecoderWeights, LayerWeights
+from quest_core.prefill.prefill_attention import prefill_attention_for
 
 # (layer, queries [new_tokens, query_heads, head_dim], keys [kv_heads, context_tokens, head_dim]) of a prefill
 ObservePrefill = Callable[[int, torch.Tensor, torch.Tensor], None]

@@ -13,29 +13,29 @@ from pathlib import Path
 
 import torch
 
-from quest_core.attention import AttentionMethod, QuestMethod
-from quest_core.cache_layout import cache_layout, page_bytes
+from quest_core.cache.cache_layout import cache_layout, page_bytes
+from quest_core.cache.model_key import model_key
+from quest_core.cache.page_transfer import PageTransfer
+from quest_core.cache.paged_kv_cache import PagePool, SequenceCache
+from quest_core.cache.prefixes import PrefixIndex
+from quest_core.cache.snapshot_store import SnapshotStore
 from quest_core.config import EngineConfig, ModelConfig
-from quest_core.decode_graph import GraphCapture, StepGraphs, run_eagerly
-from quest_core.decode_weights import as_decode_weights, pack_decode_weights
+from quest_core.decode.attention import AttentionMethod, QuestMethod
+from quest_core.decode.decode_graph import GraphCapture, StepGraphs, run_eagerly
+from quest_core.decode.read_costs import costs_for
 from quest_core.decoder import Decoder
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
 from quest_core.memory_plan import plan_chunk, plan_pages
-from quest_core.model_folder import read_model_config
-from quest_core.model_key import model_key
-from quest_core.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
-from quest_core.page_transfer import PageTransfer
-from quest_core.paged_kv_cache import PagePool, SequenceCache
-from quest_core.prefix_sharing import PrefixSharing
-from quest_core.prefixes import PrefixIndex
-from quest_core.read_costs import costs_for
+from quest_core.model.decode_weights import as_decode_weights, pack_decode_weights
+from quest_core.model.model_folder import read_model_config
+from quest_core.model.model_source import DEFAULT_CONTEXT_TOKENS, ModelError, find_model
+from quest_core.model.stop_tokens import with_all_stop_tokens
+from quest_core.model.weights import DecoderWeights, free_memory_bytes, load_weights
+from quest_core.prefill.prefix_sharing import PrefixSharing
 from quest_core.rope_variant import RopeVariant
 from quest_core.session import Session
 from quest_core.session_registry import SessionRegistry
-from quest_core.snapshot_store import SnapshotStore
-from quest_core.stop_tokens import with_all_stop_tokens
-from quest_core.weights import DecoderWeights, free_memory_bytes, load_weights
 
 
 class Engine:

@@ -14,12 +14,12 @@ from pathlib import Path
 
 import torch
 
-from quest_core.cache_layout import cache_layout, page_bytes
+from quest_core.cache.cache_layout import cache_layout, page_bytes
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.errors import ModelError
-from quest_core.prefill_attention import BLOCK_TOKENS
-from quest_core.quantization import quantized_bytes
-from quest_core.weights import QUANTIZED, DecoderWeights, planned_bytes
+from quest_core.model.quantization import quantized_bytes
+from quest_core.model.weights import QUANTIZED, DecoderWeights, planned_bytes
+from quest_core.prefill.prefill_attention import BLOCK_TOKENS
 
 PREFILL_CHUNK_TOKENS = {"cuda": 8192, "cpu": 512}
 MIN_PREFILL_CHUNK_TOKENS = 512

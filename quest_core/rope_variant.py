@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from quest_core.decode_graph import StepGraphs
+from quest_core.decode.decode_graph import StepGraphs
 from quest_core.decoder import Decoder
 
 

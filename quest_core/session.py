@@ -14,25 +14,25 @@ from dataclasses import replace
 
 import torch
 
-from quest_core.answer_steps import EagerSteps, StaticSteps, append_token
-from quest_core.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention, QuestMethod
-from quest_core.cache_layout import dense_bytes
+from quest_core.cache.cache_layout import dense_bytes
+from quest_core.cache.paged_kv_cache import PoolExhausted, SequenceCache
+from quest_core.cache.prefixes import Prefix
 from quest_core.config import QuestConfig, SamplingConfig
-from quest_core.decode_graph import table_pages_for
-from quest_core.draft_attention import DraftAttention
+from quest_core.decode.answer_steps import EagerSteps, StaticSteps, append_token
+from quest_core.decode.attention import AnswerAttention, Attention, AttentionMethod, DecodeAttention, QuestMethod
+from quest_core.decode.decode_graph import table_pages_for
+from quest_core.decode.draft_attention import DraftAttention
+from quest_core.decode.read_trace import StepReads
+from quest_core.decode.sampling import NotANumberError, Sampler
+from quest_core.decode.span_attention import SpanAttention
+from quest_core.decode.speculation import SpeculativeSteps
 from quest_core.jobs import Cancellation
-from quest_core.paged_kv_cache import PoolExhausted, SequenceCache
-from quest_core.prefill import Prefill
-from quest_core.prefix_sharing import PrefixSharing
-from quest_core.prefixes import Prefix
-from quest_core.read_trace import StepReads
+from quest_core.prefill.prefill import Prefill
+from quest_core.prefill.prefix_sharing import PrefixSharing
+from quest_core.prefill.token_sequence import TokenSequence
 from quest_core.rope_variant import RopeVariant
-from quest_core.sampling import NotANumberError, Sampler
 from quest_core.session_events import DecodeStep, FinishReason, PrefillProgress, ScoredToken
 from quest_core.session_registry import SessionRegistry
-from quest_core.span_attention import SpanAttention
-from quest_core.speculation import SpeculativeSteps
-from quest_core.token_sequence import TokenSequence
 
 # Between two looks at the time; long enough to use the device well.
 _WATCHED_CHUNK_TOKENS = 32

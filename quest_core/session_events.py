@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from quest_core.read_trace import StepReads
+from quest_core.decode.read_trace import StepReads
 
 FinishReason = Literal["stop", "length", "context"]
 

@@ -12,8 +12,8 @@ def explain_engine_failure(error: Exception, what_failed: str) -> UserFacingErro
         error: as raised.
         what_failed: a noun, e.g. "The answer".
     """
-    from quest_core.paged_kv_cache import PoolExhausted
-    from quest_core.sampling import NotANumberError
+    from quest_core.cache.paged_kv_cache import PoolExhausted
+    from quest_core.decode.sampling import NotANumberError
 
     if isinstance(error, (PoolExhausted, MemoryError)):
         return UserFacingError(

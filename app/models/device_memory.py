@@ -50,7 +50,7 @@ def device_memory(device: str, held_bytes: int | None = None) -> DeviceMemory:
     """
     # Brings torch, which the page must not wait for.
     from quest_core.engine import choose_device, device_name
-    from quest_core.weights import free_memory_bytes
+    from quest_core.model.weights import free_memory_bytes
 
     chosen = choose_device(device)
     if chosen.type == "cuda":

@@ -21,7 +21,7 @@ from app.models.model_places import MAX_ENTRIES, Candidate, Place, common_places
 from quest_core.errors import ModelError
 
 if TYPE_CHECKING:
-    from quest_core.model_outline import ModelOutline
+    from quest_core.model.model_outline import ModelOutline
 
 # A look that is younger is not repeated: the page asks whenever it is opened.
 LOOK_AGAIN_S = 5.0
@@ -228,7 +228,7 @@ class LocalModels:
 
     def _understood(self, candidate: Candidate) -> LocalModel:
         # Brings torch, which the page must not wait for.
-        from quest_core.model_outline import read_outline
+        from quest_core.model.model_outline import read_outline
 
         signature = _signature(candidate.path)
         known = self._known.get(candidate.path)

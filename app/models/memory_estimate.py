@@ -15,7 +15,7 @@ from quest_core.errors import ModelError
 
 if TYPE_CHECKING:
     from quest_core.memory_plan import MemoryPlan, MemoryPlanner
-    from quest_core.model_outline import ModelOutline
+    from quest_core.model.model_outline import ModelOutline
 
 # The shortest window that is worth offering.
 LEAST_TOKENS = 1024

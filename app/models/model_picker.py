@@ -21,7 +21,7 @@ from app.models.model_places import Place
 from app.models.model_switch import Handover, ModelSwitch, resident_bytes
 from app.settings import AppSettings
 from quest_core.errors import ModelError
-from quest_core.model_source import DEFAULT_CONTEXT_TOKENS
+from quest_core.model.model_source import DEFAULT_CONTEXT_TOKENS
 
 # Offered for every model that can read as much: whole documents of 3, 6, 12 pages and so on.
 CONTEXT_CHOICES = (2048, 4096, 8192, 16384, 32768, 65536, 131072)

@@ -2,7 +2,7 @@
 
 A place may be anything, a folder with a million files or one that a link leads back into among them: no more than so
 many entries are looked at, no link to a folder is followed, and what cannot be read is passed over. Tells candidates;
-what they are, their headers say (`quest_core.model_outline`).
+what they are, their headers say (`quest_core.model.model_outline`).
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from quest_core.converted_models import MANIFEST
-from quest_core.gguf_conversion import MODEL_CONFIG_FILE
-from quest_core.gguf_file import SPLIT_NAME, gguf_name
-from quest_core.model_folder import CONFIG
-from quest_core.model_source import EMBEDDED_MODEL, EMBEDDED_NAME, embedded_model_path
+from quest_core.model.converted_models import MANIFEST
+from quest_core.model.gguf_conversion import MODEL_CONFIG_FILE
+from quest_core.model.gguf_file import SPLIT_NAME, gguf_name
+from quest_core.model.model_folder import CONFIG
+from quest_core.model.model_source import EMBEDDED_MODEL, EMBEDDED_NAME, embedded_model_path
 
 # Of one place. LM Studio has owner/repository/file.
 MAX_ENTRIES, MAX_DEPTH, MAX_PLACE_S = 20_000, 3, 10.0

@@ -21,7 +21,7 @@ from app.models.model_choice import ModelChoice
 from app.models.model_loader import LoadedModel, ModelLoader, ModelStatus
 from app.settings import AppSettings
 from quest_core.errors import ModelError
-from quest_core.model_source import DEFAULT_CONTEXT_TOKENS
+from quest_core.model.model_source import DEFAULT_CONTEXT_TOKENS
 
 _log = logging.getLogger(__name__)
 

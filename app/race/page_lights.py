@@ -13,7 +13,7 @@ import numpy as np
 
 if TYPE_CHECKING:
     from app.chat.prompt.plan import PromptPlan
-    from quest_core.read_trace import StepReads
+    from quest_core.decode.read_trace import StepReads
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,8 @@ from app.race.turns import WARM_UP_STEPS, Turn, common_turns, ratio_noise, speed
 
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig, SamplingConfig
+    from quest_core.decode.read_trace import StepReads
     from quest_core.engine import Cancellation
-    from quest_core.read_trace import StepReads
     from quest_core.session import Session
     from quest_core.session_events import DecodeStep, PrefillProgress
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from app.race.race import RaceFinished, Side
-from quest_core.draft_length import STEPS_BETWEEN_TRIALS, TRIAL_DRAFTS
+from quest_core.decode.draft_length import STEPS_BETWEEN_TRIALS, TRIAL_DRAFTS
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from app.models.model_loader import LoadedModel, ModelStatus
 from app.remote.served_model import UNKNOWN_WINDOW_TOKENS, ServedModel, served_model
 from app.remote.server_address import ServerAddress
 from app.settings import AppSettings
-from quest_core.model_source import find_model
+from quest_core.model.model_source import find_model
 
 # The server's tokens for each of ours, before it has counted any.
 _FIRST_RATIO = 1.1

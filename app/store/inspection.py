@@ -21,7 +21,7 @@ from app.store.database import DATABASE_NAME, Database
 from app.store.document_store import DocumentStore
 from app.store.folder_lock import FolderInUse, FolderLock, LockHolder
 from app.store.snapshot_folder import snapshot_sizes, verify_snapshots
-from quest_core.converted_models import MANIFEST, is_whole
+from quest_core.model.converted_models import MANIFEST, is_whole
 
 MODELS_FOLDER = "models"
 _DAMAGED_SUFFIX = ".damaged"

@@ -1,7 +1,7 @@
 """What the models have kept of documents they have read, as far as the data folder has to do with it.
 
-The files are the engine's (`quest_core.snapshot_files`, which knows how they are checked); here is where they are, and
-that they go with their document.
+The files are the engine's (`quest_core.cache.snapshot_files`, which knows how they are checked); here is where they
+are, and that they go with their document.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def forget_document(data_dir: Path, document_id: str) -> int:
     folder = data_dir / SNAPSHOTS_FOLDER
     if not folder.is_dir():
         return 0
-    from quest_core.snapshot_files import forget_snapshots
+    from quest_core.cache.snapshot_files import forget_snapshots
 
     return forget_snapshots(folder, document_id)
 
@@ -34,7 +34,7 @@ def snapshot_sizes(data_dir: Path) -> dict[str, int]:
     folder = data_dir / SNAPSHOTS_FOLDER
     if not folder.is_dir():
         return {}
-    from quest_core.snapshot_files import snapshot_models
+    from quest_core.cache.snapshot_files import snapshot_models
 
     return {f"{model.name} ({model.folder.name[:8]})": model.bytes for model in snapshot_models(folder)}
 
@@ -52,7 +52,7 @@ def verify_snapshots(data_dir: Path, may_repair: bool) -> Iterator[tuple[str, bo
     folder = data_dir / SNAPSHOTS_FOLDER
     if not folder.is_dir():
         return
-    from quest_core import snapshot_files
+    from quest_core.cache import snapshot_files
 
     for check in snapshot_files.verify_snapshots(folder):
         if not check.fault:

@@ -355,7 +355,7 @@ def _import_everything(model: Path) -> None:
     import app
     import quest_core
     import ui
-    from quest_core.model_folder import read_model_config
+    from quest_core.model.model_folder import read_model_config
 
     for package in (app, quest_core, ui):
         for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):

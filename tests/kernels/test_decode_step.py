@@ -9,7 +9,7 @@ import triton
 from kernels import reference
 from kernels.contract import SUMMARIES, HeadNorms, PackedMatrix, RopeTables
 from kernels.linear import gpu as decode_linear
-from quest_core.quantization import quantize
+from quest_core.model.quantization import quantize
 from tests.kernels.cases import GPU_KERNELS, cases, of_gpu_kernels, product
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]

@@ -14,10 +14,10 @@ from safetensors.torch import load_file, save_file
 
 from quest_core.config import EngineConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.model_source import embedded_model_path
-from quest_core.quantization import quantize
+from quest_core.model.model_source import embedded_model_path
+from quest_core.model.quantization import quantize
+from quest_core.model.weights import HEAD_BITS
 from quest_core.session import Session
-from quest_core.weights import HEAD_BITS
 
 TINY = {
     "vocab_size": 211,

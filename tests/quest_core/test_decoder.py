@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 import pytest
 import torch
 
-from quest_core.attention import DecodeAttention
+from quest_core.cache.paged_kv_cache import PagePool, SequenceCache
 from quest_core.config import QuestConfig, RopeConfig
+from quest_core.decode.attention import DecodeAttention
 from quest_core.decoder import Decoder
-from quest_core.paged_kv_cache import PagePool, SequenceCache
 
 DENSE = QuestConfig(attention="dense")
 QUEST = QuestConfig(token_budget=64, dense_layers=1)

@@ -9,7 +9,7 @@ import torch
 
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Engine
-from quest_core.model_source import ModelError
+from quest_core.model.model_source import ModelError
 from tests.quest_core.conftest import FAMILIES
 
 DENSE = QuestConfig(attention="dense")

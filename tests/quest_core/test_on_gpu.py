@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 import torch
 
-from quest_core import decode_graph, prefill_attention
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
-from quest_core.decode_graph import GraphCapture
+from quest_core.decode import decode_graph
+from quest_core.decode.decode_graph import GraphCapture
+from quest_core.decode.sampling import NotANumberError
 from quest_core.engine import Engine
-from quest_core.prefill_attention import BlockwiseAttention, GatheredAttention
-from quest_core.sampling import NotANumberError
+from quest_core.prefill import prefill_attention
+from quest_core.prefill.prefill_attention import BlockwiseAttention, GatheredAttention
 
 pytestmark = pytest.mark.gpu
 SAMPLING = SamplingConfig(max_new_tokens=24)

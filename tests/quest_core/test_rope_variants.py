@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
-from quest_core.decode_graph import StepGraphs, run_eagerly
+from quest_core.decode.decode_graph import StepGraphs, run_eagerly
 from quest_core.engine import Engine
 
 DENSE = QuestConfig(attention="dense")

@@ -20,7 +20,7 @@ from app.race.kept_record import RaceRequest
 from app.race.race import RaceFinished, RacePlanned, RaceSide, RaceToken
 from app.race.races import Races
 from app.race.sweep import SweepAnswer, SweepFinished, SweepPoint
-from quest_core.read_trace import StepReads
+from quest_core.decode.read_trace import StepReads
 from quest_core.session_events import PrefillProgress
 
 if TYPE_CHECKING:

@@ -102,7 +102,7 @@ class ReadBaselines:
         Returns:
             None if the prompt has no document pages, or there was no room or no time to look.
         """
-        from quest_core.paged_kv_cache import PoolExhausted
+        from quest_core.cache.paged_kv_cache import PoolExhausted
 
         spans = [span for span in plan.spans if span.document is not None]
         if not spans or not answer_token_ids:

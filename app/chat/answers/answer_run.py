@@ -34,9 +34,9 @@ from app.chat.reading.prefill_timer import PrefillTimer
 from app.library import Document
 
 if TYPE_CHECKING:
+    from quest_core.cache.prefixes import Prefix
     from quest_core.config import QuestConfig, SamplingConfig
     from quest_core.engine import Cancellation, Engine
-    from quest_core.prefixes import Prefix
     from quest_core.session import Session
     from quest_core.session_events import DecodeStep, PrefillProgress
 
@@ -185,7 +185,7 @@ def answer_work(
 
 def kept_prefixes(document_ends: Sequence[DocumentEnd]) -> tuple[Prefix, ...]:
     """What the engine keeps of a prompt: up to the end of each document, as long as all up to there are kept."""
-    from quest_core.prefixes import Prefix
+    from quest_core.cache.prefixes import Prefix
 
     return tuple(Prefix(end.end_token, end.document_ids) for end in document_ends)
 

@@ -21,7 +21,7 @@ from app.chat.prompt.plan import PromptPlan
 
 if TYPE_CHECKING:
     from app.chat.answers.answer_reads import AnswerReads
-    from quest_core.read_trace import StepReads
+    from quest_core.decode.read_trace import StepReads
     from quest_core.session_events import DecodeStep
 
 # A page's heat is a byte: 0 is not known, 128 the page's usual level, and each 24 more twice as much.

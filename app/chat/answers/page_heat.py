@@ -24,8 +24,8 @@ from app.library import Document
 
 if TYPE_CHECKING:
     from quest_core.config import QuestConfig
+    from quest_core.decode.read_trace import StepReads
     from quest_core.engine import Cancellation
-    from quest_core.read_trace import StepReads
     from quest_core.session import Session
 
 # More neutral tokens told the right page no more often; with eight it did less often, with four hardly ever.
@@ -157,7 +157,7 @@ class SelectionLevels:
         Returns:
             None without document pages or selection, or where there was no room or no time.
         """
-        from quest_core.paged_kv_cache import PoolExhausted
+        from quest_core.cache.paged_kv_cache import PoolExhausted
 
         pages = placed_pages(plan)
         end = max((end for page in pages for _, end in page.token_ranges), default=0)

@@ -17,7 +17,7 @@ from app.errors import UserFacingError
 from app.library import Document
 
 if TYPE_CHECKING:
-    from quest_core.read_trace import StepReads
+    from quest_core.decode.read_trace import StepReads
 
 # A page of four tokens means little without its surroundings.
 TOKENS_AROUND = 16

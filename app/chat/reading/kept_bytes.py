@@ -36,7 +36,7 @@ class KeptBytes:
             return self._bytes[document_id]
 
     def _look(self, snapshot_dir: Path) -> None:
-        from quest_core.snapshot_files import owners_of, sized_files
+        from quest_core.cache.snapshot_files import owners_of, sized_files
 
         owners, counted = {}, Counter()
         for path, size in sized_files(snapshot_dir):

@@ -6,9 +6,9 @@ Counts what the algorithm reads, whatever a kernel makes of it. Queries, results
 from __future__ import annotations
 
 from kernels.contract import CacheLayout
-from quest_core.attention import page_budget
-from quest_core.cache_layout import scored_bytes, vector_bytes
+from quest_core.cache.cache_layout import scored_bytes, vector_bytes
 from quest_core.config import ModelConfig, QuestConfig
+from quest_core.decode.attention import page_budget
 
 
 def dense_attention_bytes(kv_heads: int, vector_bytes: int, context_tokens: int) -> int:

@@ -45,7 +45,7 @@ from app.measure.sample_text import read_book, repeat_tokens
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
 from quest_core.engine import Cancellation, Engine
-from quest_core.model_source import ModelError, find_model
+from quest_core.model.model_source import ModelError, find_model
 from quest_core.session import Session
 
 RIVALS = {"transformers-bf16": torch.bfloat16, "transformers-fp32": torch.float32}

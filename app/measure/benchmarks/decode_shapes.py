@@ -29,7 +29,7 @@ from app.measure.machine import describe_machine
 from app.settings import AppSettings
 from quest_core.config import QuestConfig
 from quest_core.engine import Engine, choose_device
-from quest_core.model_source import ModelError
+from quest_core.model.model_source import ModelError
 
 
 def measure_decode_shapes(

@@ -11,8 +11,8 @@ from app.measure.benchmarks.byte_bounds import dense_attention_bytes, quest_atte
 from app.measure.benchmarks.random_pages import fill_pages
 from kernels.contract import CacheLayout, Kernels, LayerCache, SequenceView
 from kernels.float8 import FLOAT8
-from quest_core.cache_layout import SUMMARY_OF, page_bytes
-from quest_core.paged_kv_cache import PagePool
+from quest_core.cache.cache_layout import SUMMARY_OF, page_bytes
+from quest_core.cache.paged_kv_cache import PagePool
 
 MIN_LAYERS = 4
 # Bytes read between two visits to a layer, over the size of the processor's own cache.

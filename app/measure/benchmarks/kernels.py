@@ -34,8 +34,8 @@ from app.measure.benchmarks.timing import (
 from app.measure.machine import describe_machine
 from kernels.contract import Kernels
 from kernels.reference import naive_dense_decode_attention, naive_sparse_decode_attention
-from quest_core.attention import kernels_for
-from quest_core.weights import free_memory_bytes
+from quest_core.decode.attention import kernels_for
+from quest_core.model.weights import free_memory_bytes
 
 MAX_ERROR = 2e-2  # relative root mean square, of results in bfloat16
 

@@ -16,7 +16,7 @@ import torch
 
 from app.errors import UserFacingError
 from quest_core.config import ModelConfig
-from quest_core.model_source import EMBEDDED_MODEL, embedded_model_path
+from quest_core.model.model_source import EMBEDDED_MODEL, embedded_model_path
 
 
 def require_llamacpp() -> Any:

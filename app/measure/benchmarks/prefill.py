@@ -17,7 +17,7 @@ from app.measure.benchmarks.timing import free_device_memory, peak_memory_bytes,
 from app.measure.benchmarks.transformers_rival import run_prefill
 from app.measure.machine import describe_machine
 from quest_core.engine import Cancellation, Engine
-from quest_core.model_source import ModelError
+from quest_core.model.model_source import ModelError
 
 
 def measure_prefill(

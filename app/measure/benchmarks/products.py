@@ -23,8 +23,8 @@ from app.measure.benchmarks.timing import (
 )
 from app.measure.machine import describe_machine
 from kernels.contract import PackedMatrix
-from quest_core.attention import kernels_for
-from quest_core.quantization import quantize
+from quest_core.decode.attention import kernels_for
+from quest_core.model.quantization import quantize
 
 # (out_channels, in_channels): the projections of Llama-3.1-8B.
 SHAPES = ((14336, 4096), (28672, 4096), (4096, 14336), (6144, 4096), (4096, 4096))

@@ -12,8 +12,8 @@ import torch
 
 from app.measure.benchmarks.kernel_cases import KernelCase
 from kernels.contract import Kernels, SelectedPages
-from quest_core.attention import page_budget
 from quest_core.config import QuestConfig
+from quest_core.decode.attention import page_budget
 
 
 class QuestStep:

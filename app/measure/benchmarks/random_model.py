@@ -12,9 +12,9 @@ from torch import nn
 from app.errors import UserFacingError
 from app.measure.benchmarks.random_pages import fill_pages
 from app.measure.benchmarks.shapes import ModelShape
-from quest_core import weights as weights_module
-from quest_core.attention import kernels_for
 from quest_core.config import ModelConfig
+from quest_core.decode.attention import kernels_for
+from quest_core.model import weights as weights_module
 from quest_core.session import Session
 
 STANDARD_DEVIATION = 0.02
@@ -80,7 +80,7 @@ def _fill_parameters(module: nn.Module, device: torch.device) -> None:
 def _quantize(weights: weights_module.DecoderWeights, bits: int) -> None:
     """Replace what loading would quantise, in place."""
     try:
-        from quest_core import quantization
+        from quest_core.model import quantization
     except ImportError:
         raise UserFacingError(f"This version has no {bits}-bit weights; leave --weight-bits at 16.") from None
     for layer in weights.layers:

@@ -146,7 +146,7 @@ def _medians(name: str, figures: dict[str, list[dict[str, Any]]]) -> list[dict[s
 def _long_text(settings: AppSettings, folder: Path) -> Path:
     """The sample book, repeated up to `LONG_TEXT_TOKENS` tokens of the model."""
     from app.chat.prompt.template import ChatTokenizer
-    from quest_core.model_source import find_model
+    from quest_core.model.model_source import find_model
 
     _, model_folder = find_model(
         settings.model, settings.cache_dir, offline=settings.offline, on_progress=lambda message: None

@@ -21,11 +21,11 @@ from app.measure.benchmarks.subjects import RandomSubject
 from app.measure.benchmarks.timing import free_device_memory
 from app.measure.machine import describe_machine
 from app.settings import AppSettings
+from quest_core.cache.prefixes import Prefix
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Engine
 from quest_core.jobs import Cancellation
-from quest_core.model_source import ModelError
-from quest_core.prefixes import Prefix
+from quest_core.model.model_source import ModelError
 
 _QUESTION_TOKENS = 32
 _WRITING_TIMEOUT_S = 300.0

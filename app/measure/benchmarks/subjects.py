@@ -20,7 +20,7 @@ from app.measure.benchmarks.timing import free_device_memory
 from app.measure.benchmarks.transformers_rival import load_transformers
 from app.settings import AppSettings
 from quest_core.engine import Engine, choose_device, choose_dtype, read_model_config
-from quest_core.model_source import find_model
+from quest_core.model.model_source import find_model
 
 
 class Subject(Protocol):

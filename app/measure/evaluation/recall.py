@@ -20,8 +20,8 @@ from app.measure.policies.rivals import PAGE_POLICIES, engine_config
 from app.measure.sample_text import read_text_tokens
 from app.settings import AppSettings
 from kernels.contract import LayerCache, SelectedPages, SequenceView
-from quest_core.attention import DecodeAttention, page_budget
 from quest_core.config import SELECTIONS, QuestConfig
+from quest_core.decode.attention import DecodeAttention, page_budget
 from quest_core.engine import Cancellation, Engine
 
 DENSE = QuestConfig(attention="dense")

@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import pad
 
 from kernels.contract import Kernels, LayerCache, PageBudget, SelectedPages, SequenceView
-from quest_core.attention import DecodeAttention, QuestMethod, page_budget
 from quest_core.config import QuestConfig
-from quest_core.read_trace import StepReads
+from quest_core.decode.attention import DecodeAttention, QuestMethod, page_budget
+from quest_core.decode.read_trace import StepReads
 
 
 class PagePolicy:

@@ -11,8 +11,8 @@ from app.measure.policies import POLICIES
 from app.measure.policies.page_policies import OraclePages, PagePolicy, PagePolicyMethod, RaasPages, StreamingPages
 from app.measure.policies.token_eviction import H2OEviction, TokenEviction, TovaEviction
 from app.settings import AppSettings
-from quest_core.attention import AttentionMethod
 from quest_core.config import EngineConfig
+from quest_core.decode.attention import AttentionMethod
 from quest_core.engine import Engine
 from quest_core.session import Session
 

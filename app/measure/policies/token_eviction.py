@@ -15,10 +15,10 @@ import torch
 from torch.nn.functional import pad
 
 from kernels.contract import LayerCache, SequenceView
-from quest_core.attention import DecodeAttention, QuestMethod
-from quest_core.cache_layout import dense_bytes, vector_bytes
+from quest_core.cache.cache_layout import dense_bytes, vector_bytes
 from quest_core.config import QuestConfig
-from quest_core.read_trace import StepReads
+from quest_core.decode.attention import DecodeAttention, QuestMethod
+from quest_core.decode.read_trace import StepReads
 
 # Logits of one block of a prefill's queries; the block needs less than three times as much in all.
 BLOCK_BYTES = 16 * 2**20

@@ -15,7 +15,7 @@ from app.models.hub.hub_model import HubModel, split_model_id
 from app.models.hub.suggested_models import find_fit, is_slow, is_too_slow, suggested_models
 from quest_core.config import EngineConfig, ModelConfig
 from quest_core.errors import ModelError
-from quest_core.model_folder import CONFIG, read_model_config
+from quest_core.model.model_folder import CONFIG, read_model_config
 
 
 def downloads_json(downloads: HubDownloads, config: EngineConfig) -> dict[str, Any]:

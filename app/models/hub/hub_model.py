@@ -13,9 +13,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from quest_core.config import SUPPORTED_FAMILIES
-from quest_core.gguf_file import SPLIT_NAME
-from quest_core.model_folder import CONFIG_KEYS
-from quest_core.model_source import HUB_FILES, HUB_IGNORED
+from quest_core.model.gguf_file import SPLIT_NAME
+from quest_core.model.model_folder import CONFIG_KEYS
+from quest_core.model.model_source import HUB_FILES, HUB_IGNORED
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 # Of a file in LFS its SHA-256, of any other what git calls it. The cache names its blobs so.

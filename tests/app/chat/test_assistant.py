@@ -26,7 +26,7 @@ from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RaceToken
 from app.settings import AppSettings
 from quest_core.config import EngineConfig
-from quest_core.sampling import NotANumberError
+from quest_core.decode.sampling import NotANumberError
 
 OPTIONS = AnswerOptions(attention="quest", token_budget=64, max_new_tokens=24)
 

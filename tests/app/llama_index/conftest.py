@@ -10,7 +10,7 @@ import pytest
 from app.library.sample_books import SAMPLE_BOOKS
 from app.llama_index import OpenLibrary, open_library
 from app.settings import AppSettings
-from quest_core.model_source import embedded_model_path
+from quest_core.model.model_source import embedded_model_path
 
 
 # Of each module: in folders that are no packages, pytest ends what belongs to a package with the whole run.

@@ -19,8 +19,8 @@ from app.models.memory_estimate import estimate_memory
 from app.settings import AppSettings
 from quest_core import memory_plan
 from quest_core.errors import ModelError
-from quest_core.model_outline import ModelOutline, read_outline
-from quest_core.model_source import embedded_model_path
+from quest_core.model.model_outline import ModelOutline, read_outline
+from quest_core.model.model_source import embedded_model_path
 
 ROOT = Path(__file__).resolve().parents[3]
 WINDOW_TOKENS = 4096

@@ -11,7 +11,7 @@ from app.chat.prompt.plan import PromptPlan
 from app.chat.prompt.prompt_part import PromptSpan
 from app.library import Document, DocumentPage
 from app.race.page_lights import PageLights
-from quest_core.read_trace import StepReads
+from quest_core.decode.read_trace import StepReads
 
 
 def plan_of(*spans: tuple[int, int, int | None]) -> PromptPlan:

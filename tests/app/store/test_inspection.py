@@ -11,7 +11,7 @@ from app.library.library import Library
 from app.store.database import DATABASE_NAME, Database
 from app.store.folder_lock import FolderLock
 from app.store.inspection import storage_sizes, verify_storage
-from quest_core.converted_models import find_or_make
+from quest_core.model.converted_models import find_or_make
 
 
 @pytest.fixture

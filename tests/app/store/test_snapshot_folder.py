@@ -11,7 +11,7 @@ from pathlib import Path
 from app.library.library import Library
 from app.store.database import Database
 from app.store.inspection import storage_sizes, verify_storage
-from quest_core.snapshot_files import ABOUT, SnapshotHeader, TensorLayout
+from quest_core.cache.snapshot_files import ABOUT, SnapshotHeader, TensorLayout
 
 
 def write_snapshot(data_dir: Path, name: str, *owners: str) -> Path:

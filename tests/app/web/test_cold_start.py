@@ -70,7 +70,7 @@ loader.close()
 @pytest.fixture
 def embedded_engine_folder(embedded_data_dir):
     """The tests' data folder with the embedded model converted, which takes transformers' config classes."""
-    from quest_core.model_source import find_model
+    from quest_core.model.model_source import find_model
 
     find_model("embedded", embedded_data_dir / "models")
     return embedded_data_dir

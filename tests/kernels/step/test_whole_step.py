@@ -17,7 +17,7 @@ from kernels.contract import (
 )
 from kernels.cpu_tools.work_sharing import StepThreads, claim
 from kernels.reference import NaiveWholeStep
-from quest_core.quantization import quantize
+from quest_core.model.quantization import quantize
 
 EPSILON, SCALE = 1e-5, 0.125
 LAYERS, HIDDEN, INTERMEDIATE, VOCABULARY, KV_HEADS = 3, 80, 96, 700, 2

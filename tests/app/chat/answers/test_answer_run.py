@@ -19,10 +19,10 @@ from app.chat.answers.thought_stream import ThoughtStream
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan, PromptSpan
 from app.chat.prompt.prompt_part import DocumentEnd
+from quest_core.cache.prefixes import Prefix
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decode.read_trace import StepReads
 from quest_core.engine import Cancellation
-from quest_core.prefixes import Prefix
-from quest_core.read_trace import StepReads
 from quest_core.session_events import DecodeStep, PrefillProgress
 
 PROMPT = list(range(1000, 1020))

@@ -12,7 +12,7 @@ from app.chat.answers.live_reading import LiveReading, attended_tokens, heat_lev
 from app.chat.answers.page_heat import SelectedTokens, UsualLevels, placed_pages
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan, PromptSpan
-from quest_core.read_trace import StepReads
+from quest_core.decode.read_trace import StepReads
 from quest_core.session_events import DecodeStep
 
 PAGE_SIZE = 4

@@ -9,7 +9,7 @@ from app.chat.answers.provenance import PageReadTotals, PageShare, page_text
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan, PromptSpan
 from app.errors import UserFacingError
-from quest_core.read_trace import StepReads
+from quest_core.decode.read_trace import StepReads
 
 PAGE_SIZE = 4
 

@@ -11,7 +11,7 @@ import pytest
 from app.chat.prompt.template import ChatTokenizer
 from app.chat.prompt.template_rendering import RenderLimits, TemplateFault, render_template
 from app.errors import UserFacingError
-from quest_core.model_source import find_model
+from quest_core.model.model_source import find_model
 
 ROOT = Path(__file__).parents[4]
 MESSAGES = [

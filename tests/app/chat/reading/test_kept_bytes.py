@@ -14,8 +14,8 @@ def test_each_file_is_opened_once_and_what_is_gone_counts_no_more(monkeypatch, t
         opened.append(path.name)
         return {"a": ("one", "two"), "b": ("two",), "c": ("two",)}[path.name]
 
-    monkeypatch.setattr("quest_core.snapshot_files.sized_files", lambda folder: files.items())
-    monkeypatch.setattr("quest_core.snapshot_files.owners_of", owners_of)
+    monkeypatch.setattr("quest_core.cache.snapshot_files.sized_files", lambda folder: files.items())
+    monkeypatch.setattr("quest_core.cache.snapshot_files.owners_of", owners_of)
     kept = KeptBytes(tmp_path)
     assert (kept.of("one"), kept.of("two"), kept.of("three")) == (10, 15, 0)
     files.pop(tmp_path / "a")

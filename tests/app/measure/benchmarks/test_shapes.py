@@ -19,7 +19,7 @@ from app.measure.benchmarks.trace import measure_trace
 from app.measure.benchmarks.transformers_rival import random_dynamic_cache, random_static_cache, time_decode_steps
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation
-from quest_core.model_source import ModelError
+from quest_core.model.model_source import ModelError
 
 DECODE_COLUMNS = [
     "engine", "shape", "attention", "weight_bits", "context_tokens", "token_budget", "ms_per_token", "tokens_per_s",

@@ -19,7 +19,7 @@ from app.models.hub.hub_downloads import HubDownloads
 from app.models.hub.hub_model import HubError, HubFile, HubModel
 from app.models.hub.hub_requests import Unreachable, look_up
 from app.models.hub.hub_transfer import Transfer
-from quest_core.model_source import HUB_FILES, HUB_IGNORED, find_model
+from quest_core.model.model_source import HUB_FILES, HUB_IGNORED, find_model
 from tests.app.models.hub.hub_server import TOKEN, HubServer, Repository, blob_of, send_to
 
 CONFIG = json.dumps({"model_type": "qwen3", "max_position_embeddings": 40960}).encode()

@@ -1,0 +1,69 @@
+"""How many tokens are drafted, given what drafts and passes cost and how many are accepted."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from quest_core.decode.draft_length import MOST_DRAFTS, STEPS_BETWEEN_TRIALS, DraftLength, FinishedRound
+
+
+def play(acceptance, draft_s, row_s, rounds=400, dense_s=1.0, seed=0):
+    """Rounds in which each draft is accepted by a chance that grows with its confidence.
+
+    Returns:
+        Tokens per second relative to dense steps, over the second half of the rounds, and the drafts of each round.
+    """
+    chance, length = random.Random(seed), DraftLength()
+    seconds, tokens, drafts_of_rounds = 0.0, 0, []
+    for number in range(rounds):
+        confidences = []
+        while length.wants_another(confidences):
+            confidences.append(min(1.0, max(0.0, acceptance + chance.uniform(-0.1, 0.1))))
+        accepted = 0
+        while accepted < len(confidences) and chance.random() < confidences[accepted]:
+            accepted += 1
+        verify_s = dense_s + row_s * len(confidences)
+        length.finish(FinishedRound(confidences, accepted, [draft_s] * len(confidences), verify_s))
+        drafts_of_rounds.append(len(confidences))
+        if 2 * number >= rounds:
+            seconds += verify_s + draft_s * len(confidences)
+            tokens += accepted + 1
+    return tokens * dense_s / seconds, drafts_of_rounds
+
+
+def best_of_fixed(acceptance, draft_s, row_s):
+    def rate(drafts):
+        expected = sum(acceptance**drafted for drafted in range(drafts + 1))
+        return expected / (1.0 + drafts * (draft_s + row_s))
+
+    return max(rate(drafts) for drafts in range(MOST_DRAFTS + 1))
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "draft_s", "row_s"),
+    [(0.95, 0.15, 0.05), (0.9, 0.2, 0.05), (0.8, 0.2, 0.1), (0.6, 0.1, 0.05), (0.85, 0.4, 0.1), (0.3, 0.1, 0.05)],
+)
+def test_close_to_the_best_fixed_length(acceptance, draft_s, row_s):
+    speed, _ = play(acceptance, draft_s, row_s, rounds=2000)
+    assert speed > 0.93 * best_of_fixed(acceptance, draft_s, row_s)
+
+
+@pytest.mark.parametrize(("acceptance", "draft_s", "row_s"), [(0.95, 0.95, 0.1), (0.05, 0.2, 0.1), (0.5, 0.5, 0.3)])
+def test_plain_steps_where_drafting_does_not_pay(acceptance, draft_s, row_s):
+    speed, drafts = play(acceptance, draft_s, row_s, rounds=1000)
+    assert speed > 0.97
+    assert drafts[0] == 0  # the first tells what a dense step costs
+    assert sum(map(bool, drafts[500:])) <= 2 * 500 / STEPS_BETWEEN_TRIALS
+
+
+def test_one_slow_round_changes_little():
+    steady, slow = DraftLength(), DraftLength()
+    for number in range(60):
+        for length in (steady, slow):
+            drafts = 0 if number == 0 else 4
+            factor = 30 if length is slow and number == 40 else 1
+            length.finish(FinishedRound([0.95] * drafts, drafts, [factor * 0.2] * drafts, 1.0 + 0.05 * drafts))
+    for drafted in range(MOST_DRAFTS + 1):
+        assert steady.wants_another([0.95] * drafted) == slow.wants_another([0.95] * drafted)
