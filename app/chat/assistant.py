@@ -14,10 +14,10 @@ from typing import Any, Literal
 
 from app.chat.answers.answer import AnswerOptions
 from app.chat.answers.answer_sources import answer_sources
-from app.chat.answers.answering import told_turns
 from app.chat.answers.document_pages import document_pages
 from app.chat.answers.provenance import page_text
 from app.chat.answers.running_answer import AnswerFollower, RunningAnswer
+from app.chat.answers.told_turns import told_turns
 from app.chat.assistant_parts import AssistantParts
 from app.chat.conversations.conversation import Conversation
 from app.chat.document_reading import follow_reading

@@ -9,7 +9,8 @@ from __future__ import annotations
 import time
 
 from app.chat.answers.answer_starts import AnswerStarts
-from app.chat.answers.answering import Answering, reading_plan
+from app.chat.answers.answering import Answering
+from app.chat.answers.prompt_planning import reading_plan
 from app.chat.answers.telemetry import TelemetryHub
 from app.chat.change_notices import ChangeNotices
 from app.chat.completions import Completions
@@ -162,7 +163,7 @@ class AssistantParts:
             self.stored.all_turns,
             lambda: self.loader.model,
             self.documents.texts,
-            self.reading.measured,
+            self.reading,
         )
         self.races = Races(
             self.race_making.make, self.access.occupy, self.access.release, self.access.cancel, self.telemetry.tell

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.chat.answers.answer import AnswerOptions
-from app.chat.answers.answer_run import read_step
+from app.chat.answers.answer_work import read_step
 from app.chat.answers.thought_stream import ThoughtStream
 from app.chat.completion_sessions import CompletionSessions
 from app.chat.engine_failures import explain_engine_failure

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
-from app.chat.answers.answer_run import Thinking
+from app.chat.answers.answer_work import Thinking
 from app.chat.answers.thought_stream import thinking_limit
 from app.chat.prompt.plan import PromptPlanner
 from app.chat.prompt.template import ChatTokenizer

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from app.chat.answers.answer import DocumentReading, FinishReason, ModelLoading, PrefillEvent, Queued
-from app.chat.answers.answer_run import kept_prefixes, read_step
+from app.chat.answers.answer_work import kept_prefixes, read_step
 from app.chat.answers.text_stream import TextStream
 from app.chat.prompt.plan import PromptPlan
 from app.chat.reading.prefill_timer import PrefillTimer

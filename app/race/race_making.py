@@ -13,12 +13,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from app.chat.answers.answer import AnswerOptions, PrefillEvent
-from app.chat.answers.answering import Answering, told_turns
+from app.chat.answers.answering import Answering
 from app.chat.answers.text_stream import TextStream
+from app.chat.answers.told_turns import told_turns
 from app.chat.conversations.conversation import Conversation, Turn
 from app.chat.engine_jobs import run_job, session_of
 from app.chat.prompt.plan import LIKELY_QUESTION_TOKENS
-from app.chat.reading.prefill_timer import PrefillTimer
+from app.chat.reading.background_reading import BackgroundReading
 from app.errors import UserFacingError
 from app.library import Document
 from app.models.model_loader import LoadedModel
@@ -42,7 +43,7 @@ class RaceMaking:
         all_turns: the turns of all branches of a conversation.
         model: the loaded one, or None.
         documents: those of a conversation whose text is there.
-        measured: a timer that has seen the model read, or None.
+        reading: what reads ahead; stands back during a race, and knows how fast the model reads.
     """
 
     def __init__(
@@ -52,14 +53,14 @@ class RaceMaking:
         all_turns: Callable[[Conversation], list[Turn]],
         model: Callable[[], LoadedModel | None],
         documents: Callable[[Conversation], list[Document]],
-        measured: Callable[[], PrefillTimer | None],
+        reading: BackgroundReading,
     ) -> None:
         self._answering = answering
         self._dense_layers = dense_layers
         self._all_turns = all_turns
         self._model = model
         self._documents = documents
-        self._measured = measured
+        self._reading = reading
         self._expected_of: tuple[LoadedModel | None, ExpectedTime] = (None, ExpectedTime())
 
     def make(self, conversation: Conversation, request: RaceRequest) -> Iterator[Any]:
@@ -94,7 +95,7 @@ class RaceMaking:
 
         request = replace(request, options=options)
         work = (self._sweep if request.budgets else self._race)(model, plan, request, open_session)
-        with self._answering.reading_held(conversation), closing(run_job(conversation, engine, work)) as events:
+        with self._reading.held(conversation), closing(run_job(conversation, engine, work)) as events:
             yield from (self._sweep_events if request.budgets else self._race_events)(
                 events, request, self._expected(model)
             )
@@ -123,7 +124,7 @@ class RaceMaking:
             beside_tokens = alone.conversation_tokens + LIKELY_QUESTION_TOKENS + room_tokens
             window_tokens = min(model.engine.context_tokens - beside_tokens, usage.document_tokens.tokens)
         expected = self._expected(model)
-        expected.note_timer(self._measured())
+        expected.note_timer(self._reading.measured())
         for turn in turns:
             if turn.report is not None and turn.report.model == model.engine.model_name:
                 attention = turn.report.attention

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from app.chat.answers.answer_run import kept_prefixes
+from app.chat.answers.answer_work import kept_prefixes
 from app.chat.answers.text_stream import TextStream
 from app.chat.prompt.plan import PromptPlan
 from app.race.race import RaceFinished, looked_share, run_race, warm_up

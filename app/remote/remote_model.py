@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from app.chat.answers.answer_run import Thinking
+from app.chat.answers.answer_work import Thinking
 from app.chat.answers.thought_stream import thinking_limit
 from app.chat.prompt.plan import PromptPlanner
 from app.chat.prompt.template import ChatTokenizer

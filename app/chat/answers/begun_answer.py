@@ -16,7 +16,7 @@ from app.chat.conversations.conversation import Turn
 from app.errors import UserFacingError
 
 if TYPE_CHECKING:
-    from app.chat.answers.answer_run import Thinking
+    from app.chat.answers.answer_work import Thinking
     from app.chat.answers.thought_stream import ThoughtStream
 
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
-from app.chat.answers.answer_run import kept_prefixes
+from app.chat.answers.answer_work import kept_prefixes
 from app.chat.conversations.conversation import Conversation
 from app.chat.engine_failures import explain_engine_failure
 from app.chat.prompt.plan import DocumentEnd, ReadingPlan
@@ -140,23 +141,24 @@ class BackgroundReading:
         for conversation in conversations:
             self.want(conversation)
 
-    def hold(self, conversation: Conversation) -> None:
-        """An answer reads now: stop here, what was read is kept. Ends with `go_on`."""
+    @contextmanager
+    def held(self, conversation: Conversation) -> Iterator[None]:
+        """An answer reads meanwhile: stop here, what was read is kept."""
         with self._lock:
             reading = self._readings.setdefault(conversation, _Reading(conversation))
             reading.held += 1
             if reading.job is not None:
                 reading.job.cancel()
-
-    def go_on(self, conversation: Conversation) -> None:
-        """The end of `hold`."""
-        with self._lock:
-            if (reading := self._readings.get(conversation)) is not None:
-                reading.held -= 1
-                # What has failed may have been the other's doing.
-                reading.failure = ""
-        if conversation.is_kept:
-            self.want(conversation)
+        try:
+            yield
+        finally:
+            with self._lock:
+                if (reading := self._readings.get(conversation)) is not None:
+                    reading.held -= 1
+                    # What has failed may have been the other's doing.
+                    reading.failure = ""
+            if conversation.is_kept:
+                self.want(conversation)
 
     def forget(self, conversation: Conversation) -> None:
         """Stop reading in a conversation."""

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from app.chat.answers.answer import AnswerOptions, PrefillEvent, TokenEvent
-from app.chat.answers.answer_run import AnswerRun, StepText, Thinking, answer_work, read_step
+from app.chat.answers.answer_run import AnswerRun
+from app.chat.answers.answer_work import StepText, Thinking, answer_work, read_step
 from app.chat.answers.text_stream import TextStream
 from app.chat.answers.thought_stream import ThoughtStream
 from app.chat.prompt.document_tokens import TokenCount

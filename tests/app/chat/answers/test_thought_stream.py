@@ -11,8 +11,8 @@ import pytest
 from app.ask import run_ask
 from app.chat.answers import thought_stream
 from app.chat.answers.answer import AnswerOptions, Finished, TokenEvent
-from app.chat.answers.answering import told_turns
 from app.chat.answers.thought_stream import ThoughtStream, thinking_limit
+from app.chat.answers.told_turns import told_turns
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.race.race import RaceFinished
