@@ -1,7 +1,7 @@
 """Marks in an answer's markdown: numbers of sources behind its sentences, and sentences that have none.
 
 Marks are characters, because Gradio lets no element of ours through its markdown: a circled number between two word
-joiners, and invisible operators around a sentence without a source. `assets/js/answer-markers.js` turns them into
+joiners, and invisible operators around a sentence without a source. `assets/js/chat/answer-markers.js` turns them into
 buttons; without it they are plain numbers. What an answer itself writes can never become a mark.
 
 A sentence may end in the middle of what markdown takes as one: a mark goes behind a link, a formula or code, before the

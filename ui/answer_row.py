@@ -1,6 +1,6 @@
 """The row below an answer: its sources, what can be done with it, and how it was made.
 
-Figures and sentences come as elements with slots, sources as JSON in an attribute; `assets/js/answer-row.js` shows
+Figures and sentences come as elements with slots, sources as JSON in an attribute; `assets/js/chat/answer-row.js` shows
 them.
 """
 

@@ -2,7 +2,7 @@
 
 An answer belongs to the server. What asks, edits or stops only tells the assistant; the messages are written by one
 handler, `_follow`, which the tab calls when it opens a conversation and whenever it is told that something has changed
-(`assets/js/following.js`). What it shows is always derived from the conversation's turns and its running answer.
+(`assets/js/chat/following.js`). What it shows is always derived from the conversation's turns and its running answer.
 """
 
 import html
@@ -43,9 +43,9 @@ from ui.wording import queue_line
 # Each tab that follows an answer holds one of Gradio's forty threads: these leave some to the others.
 _FOLLOWERS_QUEUE: dict[str, Any] = {"concurrency_id": "followers", "concurrency_limit": 30}
 
-# What the page's own scripts want of Python: questions are edited and branches chosen in
-# `assets/js/question-bubble.js`, answers go on or are asked for again in `assets/js/answer-row.js`, a question of the
-# start is asked in `assets/js/start.js`; `assets/js/following.js` says when to look again.
+# What the scripts in `assets/js/chat/` want of Python: questions are edited and branches chosen in
+# `question-bubble.js`, answers go on or are asked for again in `answer-row.js`, a question of the start is asked in
+# `start.js`; `following.js` says when to look again.
 _TELL_EDITED = """
 window.addEventListener("quest-edited", (event) => trigger("click", event.detail));
 window.addEventListener("quest-retry", (event) => trigger("click", event.detail));
@@ -60,7 +60,7 @@ window.addEventListener("quest-follow", (event) => {
 });
 window.dispatchEvent(new Event("quest-follow-ready"));
 """
-_LOOK_AGAIN = call_script("following", "lookAgain")
+_LOOK_AGAIN = call_script("chat/following", "lookAgain")
 _JUMP_TO_LATEST = '<button type="button" id="jump-to-latest" hidden>Jump to latest</button>'
 # With its word: Gradio draws a button that was never seen before without any, now and then.
 # By it the style sheets show Stop in place of Ask. A button that Gradio makes anew each time may come without its word.
@@ -90,10 +90,10 @@ class ChatPanel:
         self.messages = gr.Chatbot(
             show_label=False,
             container=False,
-            # Copy and Retry are in the row below each answer (`assets/js/answer-row.js`).
+            # Copy and Retry are in the row below each answer (`assets/js/chat/answer-row.js`).
             buttons=[],
             layout="bubble",
-            # Who reads further up stays there; see `assets/js/latest.js`.
+            # Who reads further up stays there; see `assets/js/chat/latest.js`.
             autoscroll=False,
             latex_delimiters=LATEX_DELIMITERS,
             # What could be a tag comes as text; see `ui.safe_markdown`.
@@ -140,7 +140,7 @@ class ChatPanel:
                 self._ask,
                 [conversation_id, self.question, *option_inputs],
                 None,
-                js=call_script("question", "takeQuestion"),
+                js=call_script("chat/question", "takeQuestion"),
                 **each,
             ),
             self._edited.example_select(
@@ -153,7 +153,7 @@ class ChatPanel:
         for event in asking:
             # The server tells all tabs that the conversation has changed; this one need not wait for it.
             event.then(None, js=_LOOK_AGAIN)
-        asked.failure(None, js=call_script("question", "giveBackQuestion"))
+        asked.failure(None, js=call_script("chat/question", "giveBackQuestion"))
         # Not queued: a stop must not wait behind what it is to stop.
         self._stop_button.click(self._stop, conversation_id, None, queue=False, **plain)
         self._follow_wanted.click(
@@ -166,7 +166,7 @@ class ChatPanel:
         )
 
     def _ask(self, request: gr.Request, conversation_id: str, question: str | None, *option_values: Any) -> None:
-        """Ask; the browser has emptied the box already, and sends None to say nothing (`assets/js/question.js`)."""
+        """Ask; the browser has emptied the box already, and None says nothing (`assets/js/chat/question.js`)."""
         if question is None:
             return
         question = question.strip()
@@ -301,7 +301,7 @@ class ChatPanel:
 
 
 def unanswered_markup(conversation: Conversation) -> str:
-    """The question that was never answered, for a question box that is empty (`assets/js/drafts.js`)."""
+    """The question that was never answered, for a question box that is empty (`assets/js/chat/drafts.js`)."""
     question = html.escape(conversation.unanswered)
     return f'<quest-unanswered question="{question}"></quest-unanswered>' if question else ""
 

@@ -1,7 +1,7 @@
 """The library's documents, and how much of the window the conversation's take.
 
-Both parts are custom elements: `assets/js/add-documents.js` sends files to `app.web.document_upload`, and
-`assets/js/document-list.js` shows the library as it changes; what is done in it comes to `ui.library_panel`.
+Both parts are custom elements: `assets/js/library/add-documents.js` sends files to `app.web.document_upload`, and
+`assets/js/library/document-list.js` shows the library as it changes; what is done in it comes to `ui.library_panel`.
 """
 
 import html

@@ -1,12 +1,12 @@
 """Puts the panels together: the library at the left, the conversation in the middle, the document and what the model
 reads at the right.
 
-The three zones and their widths are `assets/css/desk.css`; which are open is `assets/js/desk.js`. Dialogs stand beside
-the desk, so that all of it can be out of reach while one is open.
+The three zones and their widths are `assets/css/desk.css`; which are open is `assets/js/desk/desk.js`. Dialogs stand
+beside the desk, so that all of it can be out of reach while one is open.
 
 Each browser tab shows a conversation, whose id stands in a hidden field and in the tab's address
-(`assets/js/conversation.js`); a `gr.State` would hold it as well but makes Gradio keep one more connection open per
-tab, and a browser allows six to a server.
+(`assets/js/chat/conversation.js`); a `gr.State` would hold it as well but makes Gradio keep one more connection open
+per tab, and a browser allows six to a server.
 """
 
 import gradio as gr
@@ -128,10 +128,10 @@ def build_page(assistant: Assistant, settings: AppSettings) -> Page:
             library_panel.open,
             conversation_id,
             [conversation_id, live_panel.panel],
-            js=call_script("conversation", "wantedConversation"),
+            js=call_script("chat/conversation", "wantedConversation"),
             **hidden,
         )
-        blocks.load(None, js=call_script("question", "focusQuestion"))
+        blocks.load(None, js=call_script("chat/question", "focusQuestion"))
         loading_timer.tick(show_meter, conversation_id, [documents_panel.meter, loading_timer], **hidden)
     # Handlers wait for a document, not for the processor.
     blocks.queue(default_concurrency_limit=16)

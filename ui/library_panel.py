@@ -1,7 +1,7 @@
 """The library: search, the list of conversations, and what is done in both lists.
 
-The lists are custom elements (`assets/js/document-list.js`, `assets/js/conversation-list.js`) that take what they show
-from `/library`; what is done there comes here as an event, by the name of one of the actions below.
+The lists are custom elements (`document-list.js` and `conversation-list.js` in `assets/js/library/`) that take what
+they show from `/library`; what is done there comes here as an event, by the name of one of the actions below.
 """
 
 from typing import Any
@@ -22,7 +22,7 @@ _TELL_ACTIONS = """
 window.addEventListener("quest-library-action", (event) => trigger("click", event.detail));
 window.addEventListener("quest-open", (event) => trigger("select", event.detail));
 """
-_LOOK_AGAIN = call_script("library", "lookAgain")
+_LOOK_AGAIN = call_script("library/library", "lookAgain")
 _SEARCH = """
 <input type="search" id="library-search" placeholder="Search" autocomplete="off"
   aria-label="Search documents and chats" maxlength="200">
@@ -71,7 +71,7 @@ class LibraryPanel:
         )
         for event in events:
             event.then(None, js=_LOOK_AGAIN)
-            event.then(None, conversation_id, None, js=call_script("conversation", "arrive"))
+            event.then(None, conversation_id, None, js=call_script("chat/conversation", "arrive"))
 
     def open(self, wanted_id: str) -> tuple[str, str]:
         """The conversation that a tab shows as it opens, and its live panel.

@@ -1,8 +1,8 @@
 """The reading panel: a place on the page for the custom element that shows what the model looks at.
 
-All that moves is in `assets/js/reading-panel.js`, which takes its data from the telemetry routes of `app.web.server`.
-Here is only what it must be told: which conversation, how many tokens a KV page holds, and how far its estimates may be
-off.
+All that moves is in `assets/js/reading/reading-panel.js`, which takes its data from the telemetry routes of
+`app.web.server`. Here is only what it must be told: which conversation, how many tokens a KV page holds, and how far
+its estimates may be off.
 """
 
 import html

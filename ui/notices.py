@@ -1,6 +1,6 @@
 """Turn the app's exceptions into messages beside what they speak of.
 
-Gradio carries a message to the browser as a toast; it names its place, and `assets/js/notices.js` moves it there.
+Gradio carries a message to the browser as a toast; it names its place, and `assets/js/desk/notices.js` moves it there.
 """
 
 import html

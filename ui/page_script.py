@@ -15,6 +15,6 @@ def call_script(module: str, function: str) -> str:
 
 
 # For events whose first input is the tab's conversation, and which may come before the server has opened it.
-WITH_CONVERSATION = call_script("conversation", "withConversation")
+WITH_CONVERSATION = call_script("chat/conversation", "withConversation")
 # The same for events that act in the conversation the tab shows, or leave it.
-WITH_PRESENT_CONVERSATION = call_script("conversation", "withPresentConversation")
+WITH_PRESENT_CONVERSATION = call_script("chat/conversation", "withPresentConversation")

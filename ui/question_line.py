@@ -1,6 +1,6 @@
 """The line below the question box: which model answers, how much it reads, how full its window is, and the settings.
 
-Everything in it is told by others: the model by `assets/js/model-status.js`, the preset belongs to the settings,
+Everything in it is told by others: the model by `assets/js/models/model-status.js`, the preset belongs to the settings,
 the context bar follows the conversation (`ui.documents_panel`).
 """
 

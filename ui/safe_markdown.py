@@ -5,7 +5,7 @@ and one link styled to cover the page sends the reader away with the first click
 renderer at all. What counts as code is decided here, and written so that the renderer (marked) cannot decide
 otherwise: fences stand at the beginning of a line and are longer than any run of backticks in them. So are formulas:
 they come between characters that no answer can write, and nothing else is one to Gradio. Knows nothing of where links
-lead; `assets/js/links.js` asks before it opens one.
+lead; `assets/js/chat/links.js` asks before it opens one.
 """
 
 import re

@@ -1,6 +1,6 @@
 """What stands beside the conversation: tabs, and places on the page for the custom elements behind them.
 
-All that moves is in `assets/js/`: the tabs in `side-tabs.js`, the document in `document-view.js`.
+All that moves is in `assets/js/`: the tabs in `desk/side-tabs.js`, the document in `document/document-view.js`.
 """
 
 import html

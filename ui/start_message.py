@@ -51,7 +51,7 @@ def start_messages(
     heading, text = _wording(state, entries)
     markup = f'<div class="start" data-state="{state}"><h2>{html.escape(heading)}</h2><p>{html.escape(text)}</p>'
     if state in ("reading", "ready"):
-        # How far it is comes with the library's list (assets/js/start.js).
+        # How far it is comes with the library's list (assets/js/chat/start.js).
         markup += "<quest-reading-line></quest-reading-line>"
     if state == "ready" and questions:
         buttons = "".join(f'<button type="button" data-ask>{html.escape(question)}</button>' for question in questions)

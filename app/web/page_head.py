@@ -7,6 +7,7 @@ and draws the page's frame while Gradio's bundle is still on its way.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 _PAGE_PATH = "/"
 _HEAD_END = b"</head>"
 _BODY_START = re.compile(rb"<body[^>]*>")
-_IMPORT = re.compile(r"""^(?:import|export)\s.*?from\s+"\./([\w.-]+\.js)";""", re.MULTILINE | re.DOTALL)
+_IMPORT = re.compile(r"""^(?:import|export)\s.*?from\s+"(\.{1,2}/[\w./-]+\.js)";""", re.MULTILINE | re.DOTALL)
 
 
 class PageHead:
@@ -67,12 +68,13 @@ class PageHead:
 
 
 def imported_scripts(folder: Path, entry: str) -> list[str]:
-    """The names of the modules that `entry` imports from its folder, directly or not, nearest first.
+    """The modules that `entry` imports, directly or not, nearest first, as paths from the folder.
 
     A browser learns of them only level by level; told beforehand, it fetches them all at once.
     """
     names = [entry]
     for name in names:
         found = _IMPORT.findall((folder / name).read_text(encoding="utf-8"))
-        names += [other for other in dict.fromkeys(found) if other not in names]
+        paths = (posixpath.normpath(posixpath.join(posixpath.dirname(name), path)) for path in found)
+        names += [path for path in dict.fromkeys(paths) if path not in names]
     return names[1:]

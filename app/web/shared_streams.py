@@ -3,7 +3,7 @@
 A browser opens six connections to a server, in all its tabs together, and a stream holds one as long as it lasts: with
 telemetry and an answer in three tabs, the fourth hangs. So a browser opens one stream here and says, in requests that
 end at once, which others it wants on it. Those are asked of the app itself, as if the browser had. What the browser's
-half does is in `assets/js/stream-worker.js`; what the streams tell, nobody here knows.
+half does is in `assets/js/streams/stream-worker.js`; what the streams tell, nobody here knows.
 """
 
 from __future__ import annotations

@@ -4,26 +4,26 @@
 // Plain modules, run as they stand; there is no build step. Gradio builds the page around them. Each part of the page
 // defines its elements in a module of its own; what is here is the frame.
 
-import { defineChat } from "./chat-elements.js";
-import { ChatTitle, listenForNewChat } from "./chat-title.js";
-import { ConnectionLine } from "./connection-line.js";
-import { watchServer } from "./connection.js";
-import { followContextBar } from "./context-bar.js";
-import { followAddress } from "./conversation.js";
-import { followDesk } from "./desk.js";
-import { followDialogs } from "./dialogs.js";
-import { DocumentView } from "./document-view.js";
-import { keepFocus, listenForEscape } from "./keyboard.js";
-import { KeysDialog, listenForKeys } from "./keys-dialog.js";
-import { defineLibrary } from "./library-elements.js";
-import { defineModels } from "./model-elements.js";
-import { placeNotices } from "./notices.js";
-import { defineRace } from "./race-elements.js";
-import { defineReading } from "./reading-elements.js";
-import { watchRestarts } from "./restart.js";
-import { shareGradioStreams } from "./shared-streams.js";
-import { SideHandle } from "./side-handle.js";
-import { SideTabs } from "./side-tabs.js";
+import { defineChat } from "./chat/chat-elements.js";
+import { ChatTitle, listenForNewChat } from "./chat/chat-title.js";
+import { ConnectionLine } from "./streams/connection-line.js";
+import { watchServer } from "./streams/connection.js";
+import { followContextBar } from "./chat/context-bar.js";
+import { followAddress } from "./chat/conversation.js";
+import { followDesk } from "./desk/desk.js";
+import { followDialogs } from "./desk/dialogs.js";
+import { DocumentView } from "./document/document-view.js";
+import { keepFocus, listenForEscape } from "./desk/keyboard.js";
+import { KeysDialog, listenForKeys } from "./desk/keys-dialog.js";
+import { defineLibrary } from "./library/library-elements.js";
+import { defineModels } from "./models/model-elements.js";
+import { placeNotices } from "./desk/notices.js";
+import { defineRace } from "./race/race-elements.js";
+import { defineReading } from "./reading/reading-elements.js";
+import { watchRestarts } from "./streams/restart.js";
+import { shareGradioStreams } from "./streams/shared-streams.js";
+import { SideHandle } from "./desk/side-handle.js";
+import { SideTabs } from "./desk/side-tabs.js";
 
 shareGradioStreams();
 followDesk();

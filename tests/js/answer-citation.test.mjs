@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "./fake-page.mjs";
-import { AnswerCitation, circled, signals } from "../../assets/js/answer-citation.js";
+import { AnswerCitation, circled, signals } from "../../assets/js/chat/answer-citation.js";
 
 test("numbers are circled as far as there are such characters", () => {
   assert.deepEqual([1, 9, 20, 21].map(circled), ["①", "⑨", "⑳", "(21)"]);

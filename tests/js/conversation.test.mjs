@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { heard, settled } from "./fake-page.mjs";
-import * as tab from "../../assets/js/conversation.js";
+import * as tab from "../../assets/js/chat/conversation.js";
 
 // One tab, from its opening on: each test goes on where the one before has ended.
 

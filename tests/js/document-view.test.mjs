@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { settled } from "./fake-page.mjs";
-import { ImageQueue } from "../../assets/js/document-source.js";
-import { toUtf16 } from "../../assets/js/document-text.js";
-import { heatOf } from "../../assets/js/document-thumbnails.js";
-import { VirtualList } from "../../assets/js/virtual-list.js";
+import { ImageQueue } from "../../assets/js/document/document-source.js";
+import { toUtf16 } from "../../assets/js/document/document-text.js";
+import { heatOf } from "../../assets/js/document/document-thumbnails.js";
+import { VirtualList } from "../../assets/js/desk/virtual-list.js";
 
 test("a place counted in code points is found in UTF-16, also beyond the end", () => {
   const text = "a\u{1d49c}b\u{1f451}c";

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { detailsOf, lossOf, notesOf, stateOf } from "../../assets/js/document-wording.js";
+import { detailsOf, lossOf, notesOf, stateOf } from "../../assets/js/library/document-wording.js";
 
 const BOOK = { name: "a.pdf", file_name: "a.pdf", state: "read", page_count: 12, tokens: "1,204" };
 

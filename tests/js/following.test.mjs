@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { settled } from "./fake-page.mjs";
-import { showConversation } from "../../assets/js/conversation.js";
-import { followConversation, lookAgain } from "../../assets/js/following.js";
+import { showConversation } from "../../assets/js/chat/conversation.js";
+import { followConversation, lookAgain } from "../../assets/js/chat/following.js";
 
 const TOGETHER_MS = 60;
 const looks = [];

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { fakeCanvas } from "./fake-page.mjs";
-import { PageStrip } from "../../assets/js/page-strip.js";
+import { PageStrip } from "../../assets/js/reading/page-strip.js";
 
 function strip(count, { width = 400, height = 64, factors = null, documents = 1 } = {}) {
   const chosen = [];

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { QueueStream } from "../../assets/js/queue-stream.js";
+import { QueueStream } from "../../assets/js/streams/queue-stream.js";
 
 const CLOSE = message("close_stream", null);
 

@@ -2,9 +2,9 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import "./fake-page.mjs";
-import { hasEnded, takeEvent } from "../../assets/js/race-client.js";
-import { Film, noteOf } from "../../assets/js/race-film.js";
-import { attentionOf, draftStrip, draftWords, draftsOf, Lane, nameOf, percent } from "../../assets/js/race-lane.js";
+import { hasEnded, takeEvent } from "../../assets/js/race/race-client.js";
+import { Film, noteOf } from "../../assets/js/race/race-film.js";
+import { attentionOf, draftStrip, draftWords, draftsOf, Lane, nameOf, percent } from "../../assets/js/race/race-lane.js";
 
 function token(at_s, text = "a") {
   return { at_s, text };

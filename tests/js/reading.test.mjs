@@ -2,10 +2,10 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 
 import { heard, server, settled } from "./fake-page.mjs";
-import { server as connection } from "../../assets/js/connection.js";
-import { factors, followReading, isRunning, reading, shownState } from "../../assets/js/reading-state.js";
-import { percent, readingSentence, smallPrint } from "../../assets/js/reading-words.js";
-import { decodeBytes } from "../../assets/js/telemetry.js";
+import { server as connection } from "../../assets/js/streams/connection.js";
+import { factors, followReading, isRunning, reading, shownState } from "../../assets/js/reading/reading-state.js";
+import { percent, readingSentence, smallPrint } from "../../assets/js/reading/reading-words.js";
+import { decodeBytes } from "../../assets/js/reading/telemetry.js";
 
 const PAGES = "conversations/a/document-pages";
 const FIGURES = { context_tokens: 10000, attended_tokens: 1024, mean_missed_share: 0.12, layers: 30, kv_heads: 3 };

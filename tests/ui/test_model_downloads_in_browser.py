@@ -17,7 +17,7 @@ SUGGESTED = "Qwen/Qwen2.5-0.5B-Instruct"
 WEIGHTS = random.Random(3).randbytes(1_500_000)
 # Where the model picker puts it, and hears what is to be used; it is told of changes as the page's stream tells it.
 MOUNT = """async () => {
-  const { ModelDownloads } = await import("/quest/js/model-downloads.js");
+  const { ModelDownloads } = await import("/quest/js/models/model-downloads.js");
   if (!customElements.get("quest-model-downloads")) customElements.define("quest-model-downloads", ModelDownloads);
   const box = document.createElement("div");
   box.id = "mounted";

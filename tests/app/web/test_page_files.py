@@ -69,7 +69,9 @@ def test_the_head_and_the_frame_stand_in_the_page_itself_and_nowhere_else():
 
 def test_scripts_are_found_through_those_that_import_them(tmp_path):
     (tmp_path / "main.js").write_text('import { a,\n  b } from "./one.js";\nimport c from "./two.js";\n')
-    (tmp_path / "one.js").write_text('export { d } from "./three.js";\nimport { e } from "./two.js";\n')
-    for name in ("two.js", "three.js"):
+    (tmp_path / "one.js").write_text('export { d } from "./part/three.js";\nimport { e } from "./two.js";\n')
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "three.js").write_text('import { f } from "../two.js";\nimport { g } from "./four.js";\n')
+    for name in ("two.js", "part/four.js"):
         (tmp_path / name).write_text('// import x from "./no.js";\n')
-    assert imported_scripts(tmp_path, "main.js") == ["one.js", "two.js", "three.js"]
+    assert imported_scripts(tmp_path, "main.js") == ["one.js", "two.js", "part/three.js", "part/four.js"]
