@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
-from app.chat.answers.reading_words import reading_words
+from app.chat.answers.reads.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
 from app.chat.prompt.passage_notes import passage_notes

@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from app.chat.answers.answer import AnswerOptions
 from app.chat.answers.answer_sources import answer_sources
-from app.chat.answers.document_pages import document_pages
-from app.chat.answers.provenance import page_text
+from app.chat.answers.reads.document_pages import document_pages
+from app.chat.answers.reads.provenance import page_text
 from app.chat.answers.running_answer import AnswerFollower, RunningAnswer
 from app.chat.answers.told_turns import told_turns
 from app.chat.assistant_parts import AssistantParts
@@ -398,7 +398,7 @@ class Assistant:
         self._access.cancel(conversation)
 
     def page_text(self, conversation_id: str, page: int) -> dict[str, Any]:
-        """What KV page `page` of a conversation's last answer holds; see `app.chat.answers.provenance.page_text`.
+        """What KV page `page` of a conversation's last answer holds; see `app.chat.answers.reads.provenance.page_text`.
 
         Raises:
             UserFacingError: if there is no such conversation, it has had no answer since the start, or no such page.
@@ -414,7 +414,7 @@ class Assistant:
         )
 
     def document_pages(self, conversation_id: str) -> dict[str, Any]:
-        """The document pages of a conversation's last answer; see `app.chat.answers.document_pages.document_pages`.
+        """The document pages of a conversation's last answer; see `app.chat.answers.reads.document_pages`.
 
         Raises:
             UserFacingError: if there is no such conversation.

@@ -1,7 +1,7 @@
 """What stands beside an answer as its evidence, for the page's scripts.
 
-What they tell is said in `app.chat.answers.answer_sources` and `app.chat.answers.document_pages`. An answer that is
-not there is answered with 404 and a sentence.
+What they tell is said in `app.chat.answers.answer_sources` and `app.chat.answers.reads.document_pages`. An answer that
+is not there is answered with 404 and a sentence.
 """
 
 from __future__ import annotations

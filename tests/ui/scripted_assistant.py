@@ -30,7 +30,7 @@ from app.chat.answers.answer import (
     PrefillEvent,
     TokenEvent,
 )
-from app.chat.answers.provenance import PageShare
+from app.chat.answers.reads.provenance import PageShare
 from app.chat.answers.running_answer import RunningAnswer
 from app.chat.answers.telemetry import TelemetryHub
 from app.chat.conversations.conversation import Conversation, Turn

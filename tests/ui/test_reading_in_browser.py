@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.chat.answers.live_reading import heat_levels
+from app.chat.answers.reads.live_reading import heat_levels
 from tests.ui.conftest import CHROMIUM
 
 pytestmark = [

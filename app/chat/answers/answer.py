@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.chat.answers.provenance import PageShare
+from app.chat.answers.reads.provenance import PageShare
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT
 from app.chat.prompt.turn_passages import TurnPassages
 from app.errors import UserFacingError

@@ -21,12 +21,12 @@ from app.chat.answers.answer import (
     Queued,
     TokenEvent,
 )
-from app.chat.answers.answer_reads import AnswerReads
 from app.chat.answers.answer_work import StepText
 from app.chat.answers.begun_answer import BegunAnswer
-from app.chat.answers.live_reading import LiveReading
-from app.chat.answers.page_heat import UsualLevels
-from app.chat.answers.provenance import PageReadTotals
+from app.chat.answers.reads.answer_reads import AnswerReads
+from app.chat.answers.reads.live_reading import LiveReading
+from app.chat.answers.reads.page_heat import UsualLevels
+from app.chat.answers.reads.provenance import PageReadTotals
 from app.chat.prompt.plan import PromptPlan
 from app.chat.reading.prefill_timer import PrefillTimer
 from app.library import Document

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.chat.answers.answer import FinishReason
-from app.chat.answers.answer_reads import AnswerReads, ReadBaselines
 from app.chat.answers.begun_answer import BegunAnswer
-from app.chat.answers.page_heat import SelectionLevels, UsualLevels
+from app.chat.answers.reads.answer_reads import AnswerReads, ReadBaselines
+from app.chat.answers.reads.page_heat import SelectionLevels, UsualLevels
 from app.chat.answers.text_stream import TextStream
 from app.chat.answers.thought_stream import ThoughtStream
 from app.chat.prompt.plan import DocumentEnd, PromptPlan

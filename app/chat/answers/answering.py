@@ -23,12 +23,12 @@ from app.chat.answers.answer import (
     TokenEvent,
 )
 from app.chat.answers.answer_needs import AnswerNeeds
-from app.chat.answers.answer_reads import sentence_reads
 from app.chat.answers.answer_run import AnswerRun
 from app.chat.answers.begun_answer import BegunAnswer, options_to_go_on
 from app.chat.answers.engine_answers import EngineAnswers
 from app.chat.answers.prompt_planning import plan_again, plan_prompt
-from app.chat.answers.provenance import scored_pages
+from app.chat.answers.reads.answer_reads import sentence_reads
+from app.chat.answers.reads.provenance import scored_pages
 from app.chat.answers.told_turns import own_token_ids
 from app.chat.conversations.conversation import Conversation, Turn
 from app.chat.conversations.stored_conversations import AnswerSoFar, TurnRecord

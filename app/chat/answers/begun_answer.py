@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport
-from app.chat.answers.provenance import PageShare
+from app.chat.answers.reads.provenance import PageShare
 from app.chat.conversations.conversation import Turn
 from app.errors import UserFacingError
 

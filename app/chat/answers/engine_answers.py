@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from contextlib import closing
 
 from app.chat.answers.answer import AnswerEvent, AnswerOptions, Queued
-from app.chat.answers.answer_reads import AnswerReads, ReadBaselines
 from app.chat.answers.answer_run import AnswerRun
 from app.chat.answers.answer_work import answer_work
 from app.chat.answers.begun_answer import BegunAnswer
-from app.chat.answers.page_heat import SelectionLevels, UsualLevels
+from app.chat.answers.reads.answer_reads import AnswerReads, ReadBaselines
+from app.chat.answers.reads.page_heat import SelectionLevels, UsualLevels
 from app.chat.answers.thought_stream import ThoughtStream
 from app.chat.conversations.conversation import Conversation
 from app.chat.engine_jobs import run_job, session_of

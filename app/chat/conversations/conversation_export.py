@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from app.chat.answers.reading_words import reading_words
+from app.chat.answers.reads.reading_words import reading_words
 from app.chat.conversations.conversation import Conversation, Turn
 
 _ENDINGS = {

@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from app.chat.answers.answer_reads import ReadBaselines
-from app.chat.answers.page_heat import SelectedTokens, SelectionLevels, placed_pages
+from app.chat.answers.reads.answer_reads import ReadBaselines
+from app.chat.answers.reads.page_heat import SelectedTokens, SelectionLevels, placed_pages
 from app.chat.prompt.plan import DEFAULT_SYSTEM_PROMPT, PromptPlan, PromptPlanner
 from app.chat.prompt.template import ChatTokenizer
 from app.errors import UserFacingError

@@ -19,7 +19,7 @@ export const reading = {};
 const ENDINGS = { cancelled: "Stopped", failed: "Failed" };
 // What is said of a model that is not there, while nothing goes on.
 const SERVER_STATES = { starting: "Loading the model", loading: "Loading the model", failed: "No model" };
-// The byte of a page's usual level, and how many more are twice as much; 0 is not known. See app/chat/answers/live_reading.py.
+// The byte of a page's usual level, and how many more are twice as much; 0 is not known. See app/chat/answers/reads/live_reading.py.
 const USUAL_LEVEL = 128;
 const LEVELS_A_DOUBLING = 24;
 

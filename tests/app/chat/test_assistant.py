@@ -19,8 +19,8 @@ from app.chat.answers.answer import (
     Queued,
     TokenEvent,
 )
-from app.chat.answers.page_heat import SelectionLevels
-from app.chat.answers.reading_words import reading_words
+from app.chat.answers.reads.page_heat import SelectionLevels
+from app.chat.answers.reads.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.errors import UserFacingError
 from app.race.race import RaceFinished, RacePlanned, RaceToken

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.chat.answers.answer import AnswerOptions, Finished, PassagesFound, TokenEvent
-from app.chat.answers.answer_reads import AnswerReads, sentence_reads
+from app.chat.answers.reads.answer_reads import AnswerReads, sentence_reads
 from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
 

@@ -4,7 +4,7 @@ Counts of selected KV pages alone name the last document pages for every questio
 few tokens that could answer anything are decoded after the same documents, with the same selection, and what they
 select of each document page in each layer is the page's usual level. Layers are compared one by one, and those that are
 far above it count for more. It tells less than the attention that an answer's end is looked at with
-(`app.chat.answers.answer_reads`), but needs nothing of an answer's own steps; how much less is in docs/sources.md.
+(`answer_reads` beside this), but needs nothing of an answer's own steps; how much less is in docs/sources.md.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.chat.answers.answer_reads import NEUTRAL_TEXTS
+from app.chat.answers.reads.answer_reads import NEUTRAL_TEXTS
 from app.chat.prompt.plan import PromptPlan
 from app.library import Document
 

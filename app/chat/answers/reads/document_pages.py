@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from app.chat.answers.answer import AnswerReport
-from app.chat.answers.live_reading import heat_levels
-from app.chat.answers.page_heat import placed_pages
+from app.chat.answers.reads.live_reading import heat_levels
+from app.chat.answers.reads.page_heat import placed_pages
 from app.chat.conversations.conversation import Conversation
 from app.library import Document
 

@@ -16,11 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from app.chat.answers.page_heat import SelectedTokens, UsualLevels, placed_pages
+from app.chat.answers.reads.page_heat import SelectedTokens, UsualLevels, placed_pages
 from app.chat.prompt.plan import PromptPlan
 
 if TYPE_CHECKING:
-    from app.chat.answers.answer_reads import AnswerReads
+    from app.chat.answers.reads.answer_reads import AnswerReads
     from quest_core.decode.read_trace import StepReads
     from quest_core.session_events import DecodeStep
 

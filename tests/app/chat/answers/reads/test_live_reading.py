@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.chat.answers.live_reading import LiveReading, attended_tokens, heat_levels
-from app.chat.answers.page_heat import SelectedTokens, UsualLevels, placed_pages
+from app.chat.answers.reads.live_reading import LiveReading, attended_tokens, heat_levels
+from app.chat.answers.reads.page_heat import SelectedTokens, UsualLevels, placed_pages
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan, PromptSpan
 from quest_core.decode.read_trace import StepReads

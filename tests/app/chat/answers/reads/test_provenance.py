@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.chat.answers.provenance import PageReadTotals, PageShare, page_text
+from app.chat.answers.reads.provenance import PageReadTotals, PageShare, page_text
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import PromptPlan, PromptSpan
 from app.errors import UserFacingError
