@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from app.measure.benchmarks.shapes import SHAPES, ModelShape
+from app.measure.benchmarks.subjects.shapes import SHAPES, ModelShape
 from app.measure.number_flags import at_least, join_numbers, number_list
 
 

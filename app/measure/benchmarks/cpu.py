@@ -5,9 +5,10 @@ others, so that a machine that slows down slows all of them. Before anything is 
 thrown away: it warms up libraries and compilers, and ours must round about as Transformers does. Decoding is timed
 token by token as `generate` does it: a call of the model, the likeliest token, its id on the host.
 
-Peak memory is what a contestant added to the process, see `app.measure.benchmarks.process_memory`: its model's weights,
-its cache, and what its prefill and its steps took for a while. Interpreter, libraries and compiled code, about half a
-GiB that the warm-up has brought in already, are in none of the figures. Dense and Quest share one engine and prefill.
+Peak memory is what a contestant added to the process, see `app.measure.benchmarks.instruments.process_memory`: its
+model's weights, its cache, and what its prefill and its steps took for a while. Interpreter, libraries and compiled
+code, about half a GiB that the warm-up has brought in already, are in none of the figures. Dense and Quest share one
+engine and prefill.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ import torch
 
 from app.measure.benchmarks.cpu_contender import Contender, DraftCount, decode_exact, decode_llamacpp, decode_ours
 from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_transformers
+from app.measure.benchmarks.instruments.process_memory import MemoryAccount
+from app.measure.benchmarks.instruments.timing import free_device_memory
 from app.measure.benchmarks.kernels import relative_error
-from app.measure.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
-from app.measure.benchmarks.logits_check import (
+from app.measure.benchmarks.rivals.llamacpp_rival import LlamaCppModel, find_gguf, require_llamacpp
+from app.measure.benchmarks.rivals.logits_check import (
     LAST_TOKENS,
     STRETCH_TOKENS,
     STRETCHES,
@@ -35,10 +38,8 @@ from app.measure.benchmarks.logits_check import (
     check_rounding,
     our_last_logits,
 )
-from app.measure.benchmarks.process_memory import MemoryAccount
-from app.measure.benchmarks.subjects import LoadedSubject
-from app.measure.benchmarks.timing import free_device_memory
-from app.measure.benchmarks.transformers_rival import last_logits, load_transformers, run_prefill
+from app.measure.benchmarks.rivals.transformers_rival import last_logits, load_transformers, run_prefill
+from app.measure.benchmarks.subjects.subjects import LoadedSubject
 from app.measure.evaluation.perplexity import score_text
 from app.measure.machine import describe_machine
 from app.measure.sample_text import read_book, repeat_tokens

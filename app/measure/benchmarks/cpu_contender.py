@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_fork
-from app.measure.benchmarks.llamacpp_rival import LlamaCppModel
-from app.measure.benchmarks.process_memory import MemoryAccount
+from app.measure.benchmarks.instruments.process_memory import MemoryAccount
+from app.measure.benchmarks.rivals.llamacpp_rival import LlamaCppModel
 from quest_core.config import QuestConfig
 from quest_core.session import Session
 

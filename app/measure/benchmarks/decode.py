@@ -14,8 +14,8 @@ from typing import Any
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.logits_check import STRETCH_TOKENS, STRETCHES, check_logits, check_rounding
-from app.measure.benchmarks.transformers_rival import load_transformers, run_prefill, time_steps_after
+from app.measure.benchmarks.rivals.logits_check import STRETCH_TOKENS, STRETCHES, check_logits, check_rounding
+from app.measure.benchmarks.rivals.transformers_rival import load_transformers, run_prefill, time_steps_after
 from app.measure.machine import describe_machine
 from app.measure.sample_text import read_text_tokens
 from app.settings import AppSettings

@@ -13,18 +13,22 @@ from typing import Any
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.byte_bounds import dense_attention_bytes, step_kv_bytes
 from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_fork, tokens_before_steps
-from app.measure.benchmarks.random_model import fill_session
-from app.measure.benchmarks.shapes import ModelShape
-from app.measure.benchmarks.subjects import RandomSubject, transformers_weight_bytes_read
-from app.measure.benchmarks.timing import (
+from app.measure.benchmarks.instruments.byte_bounds import dense_attention_bytes, step_kv_bytes
+from app.measure.benchmarks.instruments.timing import (
     free_device_memory,
     measure_copy_bandwidth,
     peak_memory_bytes,
     reset_peak_memory,
 )
-from app.measure.benchmarks.transformers_rival import random_dynamic_cache, random_static_cache, time_decode_steps
+from app.measure.benchmarks.rivals.transformers_rival import (
+    random_dynamic_cache,
+    random_static_cache,
+    time_decode_steps,
+)
+from app.measure.benchmarks.subjects.random_model import fill_session
+from app.measure.benchmarks.subjects.shapes import ModelShape
+from app.measure.benchmarks.subjects.subjects import RandomSubject, transformers_weight_bytes_read
 from app.measure.machine import describe_machine
 from app.settings import AppSettings
 from quest_core.config import QuestConfig

@@ -12,9 +12,17 @@ from typing import Any
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.byte_bounds import quest_attention_bytes
-from app.measure.benchmarks.dense_rivals import dense_builders
-from app.measure.benchmarks.kernel_cases import (
+from app.measure.benchmarks.instruments.byte_bounds import quest_attention_bytes
+from app.measure.benchmarks.instruments.timing import (
+    free_device_memory,
+    measure_copy_bandwidth,
+    record_rotation,
+    require_gpu,
+    time_in_turn,
+)
+from app.measure.benchmarks.quest_step import QuestStep
+from app.measure.benchmarks.rivals.dense_rivals import dense_builders
+from app.measure.benchmarks.subjects.kernel_cases import (
     PAPER_LAYOUT,
     SHAPES,
     AttentionShape,
@@ -22,14 +30,6 @@ from app.measure.benchmarks.kernel_cases import (
     PageLayout,
     build_case,
     choose_layers,
-)
-from app.measure.benchmarks.quest_step import QuestStep
-from app.measure.benchmarks.timing import (
-    free_device_memory,
-    measure_copy_bandwidth,
-    record_rotation,
-    require_gpu,
-    time_in_turn,
 )
 from app.measure.machine import describe_machine
 from kernels.contract import Kernels

@@ -12,9 +12,9 @@ from typing import Any
 
 import torch
 
-from app.measure.benchmarks.subjects import Subject
-from app.measure.benchmarks.timing import free_device_memory, peak_memory_bytes, reset_peak_memory
-from app.measure.benchmarks.transformers_rival import run_prefill
+from app.measure.benchmarks.instruments.timing import free_device_memory, peak_memory_bytes, reset_peak_memory
+from app.measure.benchmarks.rivals.transformers_rival import run_prefill
+from app.measure.benchmarks.subjects.subjects import Subject
 from app.measure.machine import describe_machine
 from quest_core.engine import Cancellation, Engine
 from quest_core.model.model_source import ModelError

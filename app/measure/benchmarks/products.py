@@ -13,14 +13,14 @@ import torch
 from torch.nn.functional import linear
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.kernels import relative_error
-from app.measure.benchmarks.timing import (
+from app.measure.benchmarks.instruments.timing import (
     free_device_memory,
     measure_copy_bandwidth,
     record_rotation,
     require_gpu,
     time_in_turn,
 )
+from app.measure.benchmarks.kernels import relative_error
 from app.measure.machine import describe_machine
 from kernels.contract import PackedMatrix
 from quest_core.decode.attention import kernels_for

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from app.measure.benchmarks.kernel_cases import KernelCase
+from app.measure.benchmarks.subjects.kernel_cases import KernelCase
 from kernels.contract import Kernels, SelectedPages
 from quest_core.config import QuestConfig
 from quest_core.decode.attention import page_budget

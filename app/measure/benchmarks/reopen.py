@@ -20,7 +20,7 @@ from app.chat.answers.answer import AnswerOptions, AnswerReport
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
 from app.errors import UserFacingError
-from app.measure.benchmarks.file_cache import drop_from_file_cache
+from app.measure.benchmarks.instruments.file_cache import drop_from_file_cache
 from app.measure.machine import describe_machine
 from app.measure.sample_text import BOOKS, read_text
 from app.settings import AppSettings

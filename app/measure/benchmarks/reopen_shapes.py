@@ -15,10 +15,10 @@ from typing import Any
 
 import torch
 
-from app.measure.benchmarks.file_cache import drop_from_file_cache
-from app.measure.benchmarks.shapes import ModelShape
-from app.measure.benchmarks.subjects import RandomSubject
-from app.measure.benchmarks.timing import free_device_memory
+from app.measure.benchmarks.instruments.file_cache import drop_from_file_cache
+from app.measure.benchmarks.instruments.timing import free_device_memory
+from app.measure.benchmarks.subjects.shapes import ModelShape
+from app.measure.benchmarks.subjects.subjects import RandomSubject
 from app.measure.machine import describe_machine
 from app.settings import AppSettings
 from quest_core.cache.prefixes import Prefix

@@ -98,8 +98,8 @@ def _add_kernels(parser: argparse.ArgumentParser) -> None:
 
 
 def _measure_kernels(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
-    from app.measure.benchmarks.kernel_cases import PAPER_LAYOUT, PageLayout
     from app.measure.benchmarks.kernels import measure_kernels
+    from app.measure.benchmarks.subjects.kernel_cases import PAPER_LAYOUT, PageLayout
 
     of_settings = PageLayout(settings.selection, settings.page_size, settings.summary_bits, settings.kv_bits)
     return measure_kernels(
@@ -264,7 +264,7 @@ def _measure_api(settings: AppSettings, arguments: argparse.Namespace) -> dict[s
 
 def _subjects(settings: AppSettings, arguments: argparse.Namespace) -> list[Any]:
     """The model that is loaded, or those of random weights."""
-    from app.measure.benchmarks.subjects import LoadedSubject, RandomSubject
+    from app.measure.benchmarks.subjects.subjects import LoadedSubject, RandomSubject
 
     if arguments.shape:
         return [RandomSubject(shape, settings, settings.weight_bits) for shape in arguments.shape]

@@ -10,9 +10,9 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from app.measure.benchmarks.decode import decode_fork, tokens_before_steps
-from app.measure.benchmarks.random_model import fill_session
-from app.measure.benchmarks.subjects import Subject
-from app.measure.benchmarks.timing import free_device_memory
+from app.measure.benchmarks.instruments.timing import free_device_memory
+from app.measure.benchmarks.subjects.random_model import fill_session
+from app.measure.benchmarks.subjects.subjects import Subject
 from app.measure.machine import describe_machine
 from quest_core.config import QuestConfig
 from quest_core.engine import Engine

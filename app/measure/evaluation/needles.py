@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from random import Random
 
 from app.errors import UserFacingError
-from app.measure.evaluation.counted_words import ask_common_words, ask_frequent_words
+from app.measure.evaluation.extraction.counted_words import ask_common_words, ask_frequent_words
+from app.measure.evaluation.extraction.word_list import choose_keys
 from app.measure.evaluation.question import CountTokens, Haystack, LongQuestion, Trial, spread_trials
-from app.measure.evaluation.word_list import choose_keys
 
 INTRODUCTION = "Some code numbers are hidden in the text below. Keep them in mind: you will be asked about them."
 VARIABLE_INTRODUCTION = "Some variables are set in the text below. Keep track of the value that each of them holds."

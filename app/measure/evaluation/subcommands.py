@@ -174,7 +174,7 @@ def _add_documents(parser: argparse.ArgumentParser) -> None:
 
 
 def _measure_documents(settings: AppSettings, arguments: argparse.Namespace) -> dict[str, Any]:
-    from app.measure.evaluation.documents import measure_documents
+    from app.measure.evaluation.extraction.documents import measure_documents
 
     return measure_documents(arguments.folder, print_progress)
 

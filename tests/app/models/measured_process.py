@@ -16,8 +16,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from app.measure.benchmarks.process_memory import MemoryAccount
-from app.measure.benchmarks.random_model import fill_session
+from app.measure.benchmarks.instruments.process_memory import MemoryAccount
+from app.measure.benchmarks.subjects.random_model import fill_session
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation, Engine
 

@@ -7,7 +7,7 @@ import pytest
 from app.library import NoTextError, read_document
 from app.library.formats.pdf import read_pages
 from app.library.limits import ReadLimits
-from app.measure.evaluation.text_accuracy import character_accuracy, order_accuracy
+from app.measure.evaluation.extraction.text_accuracy import character_accuracy, order_accuracy
 
 CORPUS = Path(__file__).parents[4] / "assets" / "corpus" / "pdf"
 KINDS = sorted(folder.name for folder in CORPUS.iterdir())

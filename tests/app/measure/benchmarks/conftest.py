@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.measure.benchmarks.shapes import ModelShape
+from app.measure.benchmarks.subjects.shapes import ModelShape
 from app.settings import AppSettings
 
 

@@ -13,8 +13,9 @@ import torch
 
 from app import cli
 from app.errors import UserFacingError
-from app.measure.benchmarks import cpu, llamacpp_rival
-from app.measure.benchmarks.llamacpp_rival import LlamaCppModel, find_gguf
+from app.measure.benchmarks import cpu
+from app.measure.benchmarks.rivals import llamacpp_rival
+from app.measure.benchmarks.rivals.llamacpp_rival import LlamaCppModel, find_gguf
 from app.settings import AppSettings
 from quest_core.engine import read_model_config
 

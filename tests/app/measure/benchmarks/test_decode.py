@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from app import cli
-from app.measure.benchmarks import logits_check
 from app.measure.benchmarks.decode import measure_decode
-from app.measure.benchmarks.logits_check import STRETCH_TOKENS
+from app.measure.benchmarks.rivals import logits_check
+from app.measure.benchmarks.rivals.logits_check import STRETCH_TOKENS
 
 
 @pytest.mark.slow

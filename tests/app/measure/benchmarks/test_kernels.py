@@ -10,14 +10,14 @@ import torch
 import kernels.cpu
 import kernels.gpu
 from app.errors import UserFacingError
-from app.measure.benchmarks.kernel_cases import (
+from app.measure.benchmarks.kernels import measure_kernels
+from app.measure.benchmarks.subjects.kernel_cases import (
     PAPER_LAYOUT,
     AttentionShape,
     PageLayout,
     build_case,
     choose_layers,
 )
-from app.measure.benchmarks.kernels import measure_kernels
 
 CPU = torch.device("cpu")
 SHAPE = AttentionShape(4, 2, 16)

@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from app.errors import UserFacingError
+from app.measure.evaluation.extraction.word_list import ADJECTIVES, NOUNS
 from app.measure.evaluation.needles import NEEDLE_TASKS, build_needle_questions
 from app.measure.evaluation.question import Haystack, LongQuestion
-from app.measure.evaluation.word_list import ADJECTIVES, NOUNS
 
 
 def count_words(text: str) -> int:

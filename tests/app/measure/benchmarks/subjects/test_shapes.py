@@ -12,11 +12,15 @@ from app.measure.benchmarks import decode_shapes
 from app.measure.benchmarks.decode import WARM_UP_STEPS
 from app.measure.benchmarks.decode_shapes import measure_decode_shapes
 from app.measure.benchmarks.prefill import measure_prefill
-from app.measure.benchmarks.random_model import fill_session, random_transformers_model, random_weights
-from app.measure.benchmarks.shapes import SHAPES
-from app.measure.benchmarks.subjects import LoadedSubject, RandomSubject, transformers_weight_bytes_read
+from app.measure.benchmarks.rivals.transformers_rival import (
+    random_dynamic_cache,
+    random_static_cache,
+    time_decode_steps,
+)
+from app.measure.benchmarks.subjects.random_model import fill_session, random_transformers_model, random_weights
+from app.measure.benchmarks.subjects.shapes import SHAPES
+from app.measure.benchmarks.subjects.subjects import LoadedSubject, RandomSubject, transformers_weight_bytes_read
 from app.measure.benchmarks.trace import measure_trace
-from app.measure.benchmarks.transformers_rival import random_dynamic_cache, random_static_cache, time_decode_steps
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.engine import Cancellation
 from quest_core.model.model_source import ModelError

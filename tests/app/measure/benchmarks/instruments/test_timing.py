@@ -7,7 +7,7 @@ import weakref
 import pytest
 import torch
 
-from app.measure.benchmarks.timing import measure_copy_bandwidth, record_rotation, time_in_turn
+from app.measure.benchmarks.instruments.timing import measure_copy_bandwidth, record_rotation, time_in_turn
 
 CPU = torch.device("cpu")
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks import logits_check
-from app.measure.benchmarks.logits_check import (
+from app.measure.benchmarks.rivals import logits_check
+from app.measure.benchmarks.rivals.logits_check import (
     FLOAT32_ERROR,
     RoundingCheck,
     check_last_logits,

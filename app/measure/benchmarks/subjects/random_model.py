@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.random_pages import fill_pages
-from app.measure.benchmarks.shapes import ModelShape
+from app.measure.benchmarks.subjects.random_pages import fill_pages
+from app.measure.benchmarks.subjects.shapes import ModelShape
 from quest_core.config import ModelConfig
 from quest_core.decode.attention import kernels_for
 from quest_core.model import weights as weights_module

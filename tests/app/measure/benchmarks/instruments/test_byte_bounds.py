@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from app.measure.benchmarks.byte_bounds import (
+from app.measure.benchmarks.instruments.byte_bounds import (
     dense_attention_bytes,
     quest_attention_bytes,
     step_kv_bytes,

@@ -13,11 +13,11 @@ from typing import Protocol
 
 import torch
 
-from app.measure.benchmarks.byte_bounds import step_weight_bytes
-from app.measure.benchmarks.random_model import random_transformers_model, random_weights
-from app.measure.benchmarks.shapes import ModelShape
-from app.measure.benchmarks.timing import free_device_memory
-from app.measure.benchmarks.transformers_rival import load_transformers
+from app.measure.benchmarks.instruments.byte_bounds import step_weight_bytes
+from app.measure.benchmarks.instruments.timing import free_device_memory
+from app.measure.benchmarks.rivals.transformers_rival import load_transformers
+from app.measure.benchmarks.subjects.random_model import random_transformers_model, random_weights
+from app.measure.benchmarks.subjects.shapes import ModelShape
 from app.settings import AppSettings
 from quest_core.engine import Engine, choose_device, choose_dtype, read_model_config
 from quest_core.model.model_source import find_model

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import UserFacingError
-from app.measure.evaluation.documents import CORPUS, measure_documents
-from app.measure.evaluation.text_accuracy import character_accuracy, order_accuracy
+from app.measure.evaluation.extraction.documents import CORPUS, measure_documents
+from app.measure.evaluation.extraction.text_accuracy import character_accuracy, order_accuracy
 
 
 def test_characters_do_not_mind_the_order_and_order_does():

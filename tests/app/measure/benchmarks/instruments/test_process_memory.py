@@ -8,8 +8,8 @@ import time
 import pytest
 import torch
 
-from app.measure.benchmarks import process_memory
-from app.measure.benchmarks.process_memory import MemoryAccount
+from app.measure.benchmarks.instruments import process_memory
+from app.measure.benchmarks.instruments.process_memory import MemoryAccount
 
 MIB = 1 << 20
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from app.measure.benchmarks.kernel_cases import KernelCase
+from app.measure.benchmarks.subjects.kernel_cases import KernelCase
 from kernels.contract import Kernels
 
 SDPA_BACKENDS = {"sdpa_flash": SDPBackend.FLASH_ATTENTION, "sdpa_cudnn": SDPBackend.CUDNN_ATTENTION}

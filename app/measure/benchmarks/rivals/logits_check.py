@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.transformers_rival import load_transformers, run_prefill
+from app.measure.benchmarks.rivals.transformers_rival import load_transformers, run_prefill
 from quest_core.engine import Cancellation, Engine
 from quest_core.session import Session
 

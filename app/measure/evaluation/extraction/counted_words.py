@@ -10,8 +10,8 @@ from collections.abc import Callable
 from random import Random
 
 from app.errors import UserFacingError
+from app.measure.evaluation.extraction.word_list import ADJECTIVES, NOUNS
 from app.measure.evaluation.question import LongQuestion, Trial, fit_context
-from app.measure.evaluation.word_list import ADJECTIVES, NOUNS
 
 WANTED_WORDS = 3
 # A common word stands ten times as often as any other, as in RULER.

@@ -19,11 +19,11 @@ import torch
 
 from app.errors import UserFacingError
 from app.library.formats import SUPPORTED_SUFFIXES
-from app.measure.evaluation.document_readers import PDF_READERS, read_ours, read_pypdf_plain
-from app.measure.evaluation.text_accuracy import character_accuracy, order_accuracy
+from app.measure.evaluation.extraction.document_readers import PDF_READERS, read_ours, read_pypdf_plain
+from app.measure.evaluation.extraction.text_accuracy import character_accuracy, order_accuracy
 from app.measure.machine import describe_machine
 
-CORPUS = Path(__file__).parents[3] / "assets" / "corpus"
+CORPUS = Path(__file__).parents[4] / "assets" / "corpus"
 _HELD_BACK = "_held"
 # Ours is worse on a file if it lacks more than this share of the words that pypdf found.
 _LOST_SHARE = 0.02

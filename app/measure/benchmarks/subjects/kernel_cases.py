@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import torch
 
-from app.measure.benchmarks.byte_bounds import dense_attention_bytes, quest_attention_bytes
-from app.measure.benchmarks.random_pages import fill_pages
+from app.measure.benchmarks.instruments.byte_bounds import dense_attention_bytes, quest_attention_bytes
+from app.measure.benchmarks.subjects.random_pages import fill_pages
 from kernels.contract import CacheLayout, Kernels, LayerCache, SequenceView
 from kernels.float8 import FLOAT8
 from quest_core.cache.cache_layout import SUMMARY_OF, page_bytes
