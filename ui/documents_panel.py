@@ -14,7 +14,7 @@ from app.errors import explain
 from app.library import SUPPORTED_SUFFIXES
 from app.library.formats import SUPPORTED_NAMES
 from app.web.document_upload import MOST_BYTES
-from ui.context_meter import meter_markup
+from ui.chat.context_meter import meter_markup
 from ui.notices import notice_line
 from ui.raw_html import raw_html
 
@@ -37,7 +37,7 @@ class DocumentsPanel:
             raw_html(_ADD, js_on_load=None, elem_id="document-files")
             notice_line("documents")
             raw_html("<quest-documents></quest-documents>", js_on_load=None, elem_id="document-list")
-        # Below the question, where `ui.question_line` puts it.
+        # Below the question, where `ui.chat.question_line` puts it.
         self.meter = raw_html(elem_id="context-bar", js_on_load=None, render=False)
 
     def meter_markup(self, conversation: Conversation) -> str:

@@ -16,12 +16,12 @@ from app.errors import UserFacingError
 from app.settings import AppSettings
 from app.web.page_head import imported_scripts
 from app.web.server import ASSETS_FOLDER, PAGE_FILES_PATH, Page
-from ui.chat_panel import ChatPanel
+from ui.chat.chat_panel import ChatPanel
+from ui.chat.question_line import question_line
 from ui.documents_panel import DocumentsPanel
 from ui.library_panel import LibraryPanel
 from ui.live_panel import LivePanel
 from ui.page_script import call_script
-from ui.question_line import question_line
 from ui.raw_html import raw_html
 from ui.settings_panel import SettingsPanel
 from ui.side_panel import absent_note, document_view, live_strip, race_panel, side_tabs

@@ -34,7 +34,7 @@ class SettingsPanel:
 
     def __init__(self, settings: AppSettings) -> None:
         defaults = AnswerOptions(attention=settings.attention, token_budget=settings.token_budget)
-        # Beside the question, where `ui.question_line` puts it.
+        # Beside the question, where `ui.chat.question_line` puts it.
         self.preset = gr.Radio(
             [(preset.name.capitalize(), preset.name) for preset in PRESETS] + [("Custom", CUSTOM)],
             value=preset_name(defaults.attention, defaults.token_budget),

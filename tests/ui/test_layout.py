@@ -12,9 +12,9 @@ import pytest
 
 from app.models.model_loader import ModelStatus
 from app.web.server import PAGE_FILES_PATH
+from ui.chat.question_line import status_markup
+from ui.chat.start_message import start_messages
 from ui.layout import build_page
-from ui.question_line import status_markup
-from ui.start_message import start_messages
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,7 +39,7 @@ def test_linked_files_exist(page):
 
 
 def test_nothing_names_a_foreign_host(page):
-    own_files = [*(ROOT / "assets" / "css").glob("*.css"), *(ROOT / "assets" / "js").glob("*.js")]
+    own_files = [*(ROOT / "assets" / "css").glob("*.css"), *(ROOT / "assets" / "js").rglob("*.js")]
     assert own_files
     for text in (page.head, page.theme._get_theme_css(), *(path.read_text(encoding="utf-8") for path in own_files)):
         # The name space of an SVG in place is a name, not an address.

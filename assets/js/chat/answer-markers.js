@@ -1,4 +1,4 @@
-// Turns the marks that `ui/answer_markers.py` puts into an answer into what they stand for: numbers of sources that can be
+// Turns the marks that `ui/chat/answer_markers.py` puts into an answer into what they stand for: numbers of sources that can be
 // opened, and sentences without a source.
 //
 // They come as characters, because Gradio lets no element of ours through its Markdown; without this script they are

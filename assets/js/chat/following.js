@@ -1,5 +1,5 @@
 // When the messages have to be looked at again: another conversation was opened, or the server says that this one has
-// changed. One handler of Python's writes them (`ui/chat_panel.py`); each call ends the one before.
+// changed. One handler of Python's writes them (`ui/chat/chat_panel.py`); each call ends the one before.
 
 import { currentConversation } from "./conversation.js";
 

@@ -1,7 +1,7 @@
 // Links in answers: the first click tells where one leads, the second, on a button that names it, opens it.
 //
 // An answer repeats what a document says, and a document's author may want a click. Keyboard and middle button count as
-// clicks. Knows nothing of what else is in an answer; `ui/safe_markdown.py` has taken that out.
+// clicks. Knows nothing of what else is in an answer; `ui/chat/safe_markdown.py` has taken that out.
 
 const SCHEMES = ["http:", "https:", "mailto:"];
 

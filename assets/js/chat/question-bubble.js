@@ -3,7 +3,7 @@
 //
 // The text comes from Python as the element's own text, and is never taken for markup. Button and box are in a shadow
 // root: Gradio patches what stands in the open whenever the conversation changes. What is sent goes to Python as an
-// event on the window (`ui/chat_panel.py`).
+// event on the window (`ui/chat/chat_panel.py`).
 
 import { sharedSheet } from "../desk/shared-sheet.js";
 

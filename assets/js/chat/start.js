@@ -1,6 +1,6 @@
 // A chat before its first question: the questions to begin with, and how far its documents are read.
 //
-// Both stand in a message that Python makes (`ui/start_message.py`); how far reading is comes with the library's list.
+// Both stand in a message that Python makes (`ui/chat/start_message.py`); how far reading is comes with the library's list.
 
 import { library } from "../library/library.js";
 import { duration } from "../wording.js";

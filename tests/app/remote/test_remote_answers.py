@@ -13,7 +13,7 @@ from app.race.kept_record import RaceRequest
 from app.remote import remote_run
 from app.remote.served_model import UNKNOWN_WINDOW_TOKENS
 from tests.app.remote.misbehaving_server import DONE, chunk
-from ui.answer_row import ending_content
+from ui.chat.answer_row import ending_content
 
 SENTENCE = "The daughter of the keeper kept the light, every night of the winter."
 

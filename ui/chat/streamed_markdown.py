@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import re
 
-from ui.answer_markers import fences, with_room_for_marks
-from ui.safe_markdown import safe_markdown
+from ui.chat.answer_markers import fences, with_room_for_marks
+from ui.chat.safe_markdown import safe_markdown
 
 # A head, the line below it, and the first row.
 _LEAST_TABLE_LINES = 3

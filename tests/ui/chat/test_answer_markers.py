@@ -8,8 +8,8 @@ import re
 import pytest
 
 from app.evidence.citation import Citation, UnsupportedSentence
-from ui.answer_markers import NO_SOURCE_END, NO_SOURCE_START, SIGN, circled, marked_markdown, with_room_for_marks
-from ui.safe_markdown import safe_markdown
+from ui.chat.answer_markers import NO_SOURCE_END, NO_SOURCE_START, SIGN, circled, marked_markdown, with_room_for_marks
+from ui.chat.safe_markdown import safe_markdown
 
 # For reading: ⟦①⟧ is the mark of a citation, ‹ and › stand around a sentence without a source.
 SHOWN = {NO_SOURCE_START: "‹", NO_SOURCE_END: "›"}

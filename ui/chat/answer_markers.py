@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 from app.evidence.citation import Citation, UnsupportedSentence
 from app.evidence.sentences import split_sentences
-from ui.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, formulas, safe_markdown
+from ui.chat.safe_markdown import AUTOLINK, CODE_SPAN, FENCE, formulas, safe_markdown
 
 SIGN = "\u2060"
 NO_SOURCE_START = "\u2061"

@@ -12,7 +12,7 @@ from typing import Any
 from app.chat.answers.answer import AnswerReport
 from app.chat.conversations.conversation import Turn
 from app.chat.prompt.passage_notes import passage_notes
-from ui.message_markup import html_content, json_attribute, passages_json
+from ui.chat.message_markup import html_content, json_attribute, passages_json
 from ui.wording import counted, listed, rate, seconds
 
 # What is said of a turn that did not come to its end.

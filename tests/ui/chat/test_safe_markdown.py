@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from ui.safe_markdown import safe_markdown
-from ui.streamed_markdown import streamed_markdown
+from ui.chat.safe_markdown import safe_markdown
+from ui.chat.streamed_markdown import streamed_markdown
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 
 from app.chat.prompt.document_tokens import TokenCount
 from app.chat.prompt.plan import ContextUsage
-from ui.context_meter import meter_markup
+from ui.chat.context_meter import meter_markup
 
 BOOK = SimpleNamespace(picture_pages=(), unreadable_pages=(), garbled_pages=())
 

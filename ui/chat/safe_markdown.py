@@ -115,7 +115,7 @@ def formulas(text: str) -> Iterator[tuple[int, int, str, bool]]:
         kind = next(name for name in ("dollars", "brackets", "parentheses", "environment", "dollar") if match[name])
         content = match[kind].strip()
         is_formula = bool(content) if kind in ("dollars", "environment") else _looks_like_formula(content)
-        # A mark of `ui.answer_markers` stands in none, unless it is what fills it.
+        # A mark of `ui.chat.answer_markers` stands in none, unless it is what fills it.
         if is_formula and not _MARKS.search(content):
             yield match.start(), match.end(), content, kind in ("dollars", "brackets", "environment")
 

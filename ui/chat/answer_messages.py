@@ -1,6 +1,6 @@
 """Messages of the chat: what stands in them for questions, answers, and answers that are under way.
 
-Markup only; where the answers come from belongs to `ui.chat_panel`.
+Markup only; where the answers come from belongs to `ui.chat.chat_panel`.
 """
 
 import html
@@ -19,11 +19,11 @@ from app.chat.answers.answer import (
 )
 from app.chat.conversations.conversation import Turn
 from app.evidence.citation import EvidencePassage
-from ui.answer_markers import marked_markdown
-from ui.answer_row import ending_content
-from ui.message_markup import html_content, json_attribute, passages_json
-from ui.safe_markdown import safe_markdown
-from ui.streamed_markdown import streamed_markdown
+from ui.chat.answer_markers import marked_markdown
+from ui.chat.answer_row import ending_content
+from ui.chat.message_markup import html_content, json_attribute, passages_json
+from ui.chat.safe_markdown import safe_markdown
+from ui.chat.streamed_markdown import streamed_markdown
 from ui.wording import (
     loading_line,
     prefill_line,

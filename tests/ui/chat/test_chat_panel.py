@@ -14,8 +14,8 @@ from app.chat.answers.running_answer import RunningAnswer
 from app.errors import UserFacingError
 from quest_core.session_events import PrefillProgress
 from tests.ui.scripted_assistant import answer_report
-from ui.answer_messages import question_content, turn_messages, unanswered_messages
-from ui.chat_panel import ChatPanel
+from ui.chat.answer_messages import question_content, turn_messages, unanswered_messages
+from ui.chat.chat_panel import ChatPanel
 from ui.documents_panel import DocumentsPanel
 from ui.settings_panel import CUSTOM, SettingsPanel, preset_name
 
@@ -27,7 +27,7 @@ OPTIONS = ("quest", 1024, 256, 0.0, 1.0, "Be brief.")
 @pytest.fixture
 def panel(assistant, settings, monkeypatch) -> ChatPanel:
     # Show every token, however fast they come.
-    monkeypatch.setattr("ui.answer_messages._UPDATE_S", 0.0)
+    monkeypatch.setattr("ui.chat.answer_messages._UPDATE_S", 0.0)
     with gr.Blocks(analytics_enabled=False):
         return ChatPanel(assistant, SettingsPanel(settings), DocumentsPanel(assistant))
 
@@ -248,7 +248,7 @@ def test_stop_keeps_what_there_is(panel, conversation, assistant):
 def test_an_answer_without_a_word_is_not_kept(panel, conversation, assistant, monkeypatch, reason):
     ask(panel, conversation, "First?")
     warnings = []
-    monkeypatch.setattr("ui.chat_panel.warn", warnings.append)
+    monkeypatch.setattr("ui.chat.chat_panel.warn", warnings.append)
     monkeypatch.setattr(assistant, "_answer", lambda *_: iter([Finished(answer_report("", reason))]))
     ask(panel, conversation, "Where?")
     running = RunningAnswer("Where?", "1", lambda _: iter([Finished(answer_report("", reason))]))

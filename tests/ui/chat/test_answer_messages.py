@@ -22,7 +22,7 @@ from app.chat.answers.answer import (
 from app.chat.conversations.conversation import Turn
 from app.evidence.citation import Citation, EvidencePassage, UnsupportedSentence
 from quest_core.session_events import PrefillProgress
-from ui.answer_messages import (
+from ui.chat.answer_messages import (
     event_content,
     paced,
     prefill_content,
@@ -31,8 +31,8 @@ from ui.answer_messages import (
     turn_messages,
     unanswered_messages,
 )
-from ui.answer_row import ending_content, report_content
-from ui.start_message import start_messages
+from ui.chat.answer_row import ending_content, report_content
+from ui.chat.start_message import start_messages
 
 # The question, the answer, and the row below the answer.
 MESSAGES_PER_TURN = 3
@@ -49,7 +49,7 @@ def test_what_a_question_waits_for_is_said():
 
 def test_tokens_come_no_faster_than_the_page_draws(monkeypatch):
     pauses: list[float] = []
-    monkeypatch.setattr("ui.answer_messages.time.sleep", pauses.append)
+    monkeypatch.setattr("ui.chat.answer_messages.time.sleep", pauses.append)
     token = TokenEvent("x", "x", 0, 0.001, 1000.0, 1000.0)
     assert list(paced(iter([Queued(1), token, token]))) == [Queued(1), token, token]
     assert len(pauses) == 2

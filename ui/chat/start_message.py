@@ -8,7 +8,7 @@ import html
 from collections.abc import Sequence
 from typing import Any, Literal, Protocol
 
-from ui.message_markup import html_content
+from ui.chat.message_markup import html_content
 from ui.wording import listed
 
 StartState = Literal["none", "reading", "unreadable", "ready"]

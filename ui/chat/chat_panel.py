@@ -20,7 +20,7 @@ from app.chat.example_questions import example_questions
 from app.errors import UserFacingError, explain
 from app.evidence.citation import EvidencePassage
 from app.library import LibraryEntry
-from ui.answer_messages import (
+from ui.chat.answer_messages import (
     begun_content,
     event_content,
     paced,
@@ -29,13 +29,13 @@ from ui.answer_messages import (
     unanswered_messages,
     waiting_content,
 )
+from ui.chat.safe_markdown import LATEX_DELIMITERS
+from ui.chat.start_message import start_messages
 from ui.documents_panel import DocumentsPanel
 from ui.notices import notice_line, shown_to_user, user_error, warn
 from ui.page_script import WITH_CONVERSATION, call_script
 from ui.raw_html import raw_html
-from ui.safe_markdown import LATEX_DELIMITERS
 from ui.settings_panel import SettingsPanel, options
-from ui.start_message import start_messages
 from ui.tab_conversation import tab_conversation
 from ui.tab_follower import TabFollower, TabFollowers
 from ui.wording import queue_line
@@ -96,7 +96,7 @@ class ChatPanel:
             # Who reads further up stays there; see `assets/js/chat/latest.js`.
             autoscroll=False,
             latex_delimiters=LATEX_DELIMITERS,
-            # What could be a tag comes as text; see `ui.safe_markdown`.
+            # What could be a tag comes as text; see `ui.chat.safe_markdown`.
             allow_tags=False,
             # The row below an answer is a message of its own.
             group_consecutive_messages=False,
