@@ -17,23 +17,16 @@ from kernels.contract import LayerCache, PageBudget, SelectedPages, SequenceView
 from kernels.cpu_tools.arrays import cache_arrays, sequence_arrays
 from kernels.cpu_tools.checks import require_cache, require_query
 from kernels.cpu_tools.compile import compiled
+from kernels.cpu_tools.emitted import AHEAD_BYTES, LINE_BYTES
 from kernels.cpu_tools.exponentials import exponentiate
+from kernels.cpu_tools.page_loops import make_page_dots, make_weighted_sums
 from kernels.cpu_tools.tiles import (
     TILE_LANES,
     PageRun,
     make_tile_dots,
     make_tile_sums,
 )
-from kernels.cpu_tools.vectors import (
-    AHEAD_BYTES,
-    LINE_BYTES,
-    address_of,
-    largest_of,
-    load_integer,
-    make_page_dots,
-    make_weighted_sums,
-    prefetch_lines,
-)
+from kernels.cpu_tools.vectors import address_of, largest_of, load_integer, prefetch_lines
 from kernels.select.cpu import choose_pages
 
 SPLIT_TOKENS = 256

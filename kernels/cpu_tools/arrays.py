@@ -20,7 +20,7 @@ class CacheArrays(NamedTuple):
     """A `LayerCache`, of one layer or of all.
 
     Args:
-        key_pages, value_pages, summaries: as there; 16-bit floats as their bits, see `vectors.KINDS`.
+        key_pages, value_pages, summaries: as there; 16-bit floats as their bits, see `emitted.KINDS`.
         summary_scales: as there; empty if there are none, so that there is one version of the code.
         kind: of the summary, one of `KINDS`.
     """
@@ -33,7 +33,7 @@ class CacheArrays(NamedTuple):
 
 
 def as_array(store: torch.Tensor) -> np.ndarray:
-    """The same memory for compiled code, which takes 16-bit floats as their bits, see `vectors.KINDS`."""
+    """The same memory for compiled code, which takes 16-bit floats as their bits, see `emitted.KINDS`."""
     bits = {torch.float16: torch.int16, torch.bfloat16: torch.uint16}.get(store.dtype)
     return (store if bits is None else store.view(bits)).numpy()
 

@@ -25,7 +25,7 @@ def compiled(function: Callable, **options: Any) -> Callable:
     """Compile `function` when it is first called, or take it from the disk.
 
     Without fast math: the compiler would add up in an order of its own, another on each processor, and a slower one
-    than that of `vectors`.
+    than that of `emitted`.
     """
     dispatcher = njit(cache=True, nogil=True, no_cfunc_wrapper=True, **options)(function)
     # Numba looks at the function's own file alone; what it calls from another would be taken stale after an update.

@@ -1,8 +1,8 @@
-"""Products of several queries with the pages of a split, a tile of queries and tokens at a time; see `vectors`.
+"""Products of several queries with the pages of a split, a tile of queries and tokens at a time; see `emitted`.
 
 Where a page is multiplied with many queries, loading its vectors anew for each, adding up lanes one product after the
 other, and carrying sums through memory from page to page take longer than the multiplications. Here a tile's sums stay
-in registers. Each product and sum is added up in the order of `vectors`, so that it has the same bits.
+in registers. Each product and sum is added up in the order of `page_loops`, so that it has the same bits.
 """
 
 from __future__ import annotations
@@ -14,13 +14,16 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from kernels.cpu_tools.vectors import (
+from kernels.cpu_tools.emitted import (
     HAS_512_BIT_REGISTERS,
     KINDS,
     LANES,
     LINE_BYTES,
     broadcast,
     emit_prefetch,
+    f32,
+    i32,
+    i64,
     load,
     load_widened,
     multiply_add,
@@ -28,11 +31,8 @@ from kernels.cpu_tools.vectors import (
     store,
 )
 
-# The two chains of sums of `vectors` side by side.
+# The two chains of sums of `emitted.emit_dots` side by side.
 TILE_LANES = 2 * LANES
-
-_f32, _i32, _i64 = ir.FloatType(), ir.IntType(32), ir.IntType(64)
-
 
 # Of a tile, so that the sums of six queries, 24 vectors or 6, leave room for what is multiplied. Page sizes are
 # multiples of them.
@@ -65,19 +65,19 @@ def _for_each_page(builder, run, visit):
     run = PageRun(*cgutils.unpack_tuple(builder, run))
 
     def address(index):
-        page = builder.sext(load(builder, run.pages, _i32, 1, index), _i64)
+        page = builder.sext(load(builder, run.pages, i32, 1, index), i64)
         return builder.add(run.vectors, builder.mul(page, run.page_bytes))
 
-    with cgutils.for_range_slice(builder, _i64(0), run.count, _i64(1)) as (index, _):
+    with cgutils.for_range_slice(builder, i64(0), run.count, i64(1)) as (index, _):
         ahead = builder.add(index, run.ahead)
         with builder.if_then(builder.icmp_signed("<", ahead, run.count)):
-            with cgutils.for_range_slice(builder, _i64(0), run.lines, _i64(1)) as (line, _):
-                emit_prefetch(builder, builder.add(address(ahead), builder.mul(line, _i64(LINE_BYTES))))
+            with cgutils.for_range_slice(builder, i64(0), run.lines, i64(1)) as (line, _):
+                emit_prefetch(builder, builder.add(address(ahead), builder.mul(line, i64(LINE_BYTES))))
         visit(address(index), builder.mul(index, run.page_tokens), run.page_tokens)
 
 
 def _add_up_lanes(builder, vectors):
-    """The sums of the lanes of several vectors of equal length, as one vector, each as `vectors` adds up lanes."""
+    """The sums of the lanes of several vectors of equal length, as one vector, each as `emitted` adds up lanes."""
     lanes = vectors[0].type.count
 
     def halves(a, b, parts):
@@ -87,7 +87,7 @@ def _add_up_lanes(builder, vectors):
         other = ir.Constant(a.type, ir.Undefined) if b is None else b
         for offset in (0, size // 2):
             order = [start + offset + lane for start in starts for lane in range(size // 2)]
-            yield builder.shuffle_vector(a, other, ir.Constant(ir.VectorType(_i32, len(order)), order))
+            yield builder.shuffle_vector(a, other, ir.Constant(ir.VectorType(i32, len(order)), order))
 
     parts = 1
     while len(vectors) > 1:
@@ -100,7 +100,7 @@ def _add_up_lanes(builder, vectors):
 
 def _emit_tile_dots(builder, kind, queries, run, inputs, dims, stride, products):
     cells = [
-        [cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in range(TILE_TOKENS)]
+        [cgutils.alloca_once(builder, ir.VectorType(f32, TILE_LANES)) for _ in range(TILE_TOKENS)]
         for _ in range(queries)
     ]
 
@@ -108,24 +108,24 @@ def _emit_tile_dots(builder, kind, queries, run, inputs, dims, stride, products)
         sums = _add_up_lanes(builder, [builder.load(cell) for of_query in of_queries for cell in of_query])
         for index in range(len(of_queries)):
             order = list(range(index * TILE_TOKENS, (index + 1) * TILE_TOKENS))
-            mask = ir.Constant(ir.VectorType(_i32, TILE_TOKENS), order)
+            mask = ir.Constant(ir.VectorType(i32, TILE_TOKENS), order)
             of_query = builder.shuffle_vector(sums, ir.Constant(sums.type, ir.Undefined), mask)
-            row = builder.mul(stride, _i64(first_query + index))
+            row = builder.mul(stride, i64(first_query + index))
             store(builder, of_query, products, builder.add(row, first_token))
 
     def visit(vectors, first_token, page_tokens):
-        with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(TILE_TOKENS)) as (token, _):
+        with cgutils.for_range_slice(builder, i64(0), page_tokens, i64(TILE_TOKENS)) as (token, _):
             for of_query in cells:
                 for cell in of_query:
-                    builder.store(splat(_f32, TILE_LANES, 0.0), cell)
-            with cgutils.for_range_slice(builder, _i64(0), dims, _i64(TILE_LANES)) as (d, _):
+                    builder.store(splat(f32, TILE_LANES, 0.0), cell)
+            with cgutils.for_range_slice(builder, i64(0), dims, i64(TILE_LANES)) as (d, _):
                 elements = []
                 for index in range(TILE_TOKENS):
-                    offset = builder.add(builder.mul(builder.add(token, _i64(index)), dims), d)
+                    offset = builder.add(builder.mul(builder.add(token, i64(index)), dims), d)
                     elements.append(load_widened(builder, kind, vectors, TILE_LANES, offset))
                 for row, of_query in enumerate(cells):
-                    offset = builder.add(builder.mul(dims, _i64(row)), d)
-                    query = load(builder, inputs, _f32, TILE_LANES, offset)
+                    offset = builder.add(builder.mul(dims, i64(row)), d)
+                    query = load(builder, inputs, f32, TILE_LANES, offset)
                     for element, cell in zip(elements, of_query, strict=True):
                         builder.store(multiply_add(builder, element, query, builder.load(cell)), cell)
             # Lanes are added up of a power of two of queries at a time.
@@ -161,26 +161,26 @@ def _emit_tile_sums(builder, kind, queries, run, dims, weights, stride, sums):
     def add(d, blocks):
         offsets = [
             [
-                builder.add(builder.mul(dims, _i64(row)), builder.add(d, _i64(block * TILE_LANES)))
+                builder.add(builder.mul(dims, i64(row)), builder.add(d, i64(block * TILE_LANES)))
                 for block in range(blocks)
             ]
             for row in range(queries)
         ]
-        cells = [[cgutils.alloca_once(builder, ir.VectorType(_f32, TILE_LANES)) for _ in of_row] for of_row in offsets]
+        cells = [[cgutils.alloca_once(builder, ir.VectorType(f32, TILE_LANES)) for _ in of_row] for of_row in offsets]
         for of_row, offsets_of_row in zip(cells, offsets, strict=True):
             for cell, offset in zip(of_row, offsets_of_row, strict=True):
-                builder.store(load(builder, sums, _f32, TILE_LANES, offset), cell)
+                builder.store(load(builder, sums, f32, TILE_LANES, offset), cell)
 
         def visit(vectors, first_token, page_tokens):
-            with cgutils.for_range_slice(builder, _i64(0), page_tokens, _i64(1)) as (token, _):
+            with cgutils.for_range_slice(builder, i64(0), page_tokens, i64(1)) as (token, _):
                 first = builder.add(builder.mul(token, dims), d)
                 values = [
-                    load_widened(builder, kind, vectors, TILE_LANES, builder.add(first, _i64(block * TILE_LANES)))
+                    load_widened(builder, kind, vectors, TILE_LANES, builder.add(first, i64(block * TILE_LANES)))
                     for block in range(blocks)
                 ]
                 for row, of_row in enumerate(cells):
-                    weight_offset = builder.add(builder.mul(stride, _i64(row)), builder.add(first_token, token))
-                    factor = broadcast(builder, load(builder, weights, _f32, 1, weight_offset), TILE_LANES)
+                    weight_offset = builder.add(builder.mul(stride, i64(row)), builder.add(first_token, token))
+                    factor = broadcast(builder, load(builder, weights, f32, 1, weight_offset), TILE_LANES)
                     for value, cell in zip(values, of_row, strict=True):
                         builder.store(multiply_add(builder, value, factor, builder.load(cell)), cell)
 
@@ -189,11 +189,11 @@ def _emit_tile_sums(builder, kind, queries, run, dims, weights, stride, sums):
             for cell, offset in zip(of_row, offsets_of_row, strict=True):
                 store(builder, builder.load(cell), sums, offset)
 
-    whole = builder.sub(dims, builder.urem(dims, _i64(TILE_BLOCKS * TILE_LANES)))
-    with cgutils.for_range_slice(builder, _i64(0), whole, _i64(TILE_BLOCKS * TILE_LANES)) as (d, _):
+    whole = builder.sub(dims, builder.urem(dims, i64(TILE_BLOCKS * TILE_LANES)))
+    with cgutils.for_range_slice(builder, i64(0), whole, i64(TILE_BLOCKS * TILE_LANES)) as (d, _):
         add(d, TILE_BLOCKS)
     if TILE_BLOCKS > 1:
-        with cgutils.for_range_slice(builder, whole, dims, _i64(TILE_LANES)) as (d, _):
+        with cgutils.for_range_slice(builder, whole, dims, i64(TILE_LANES)) as (d, _):
             add(d, 1)
 
 

@@ -12,28 +12,15 @@ import torch
 from kernels.contract import Matrix, PackedMatrix
 from kernels.cpu_tools.arrays import LINE_FLOATS, empty_on_lines
 from kernels.cpu_tools.compile import compiled
-from kernels.cpu_tools.vectors import (
-    AHEAD_BYTES,
-    BFLOAT16,
-    BLOCK_STEP_RUNS,
-    FLOAT16,
-    FLOAT32,
-    LANES,
-    STEP_RUNS,
-    address_of,
-    load_float,
-    make_dots,
-    make_packed_dots,
-    prefetch_lines,
-    scale_four,
-    sum_of,
-)
+from kernels.cpu_tools.emitted import AHEAD_BYTES, BFLOAT16, FLOAT16, FLOAT32, LANES
+from kernels.cpu_tools.packed_dots import BLOCK_STEP_RUNS, STEP_RUNS, make_packed_dots
+from kernels.cpu_tools.vectors import address_of, load_float, make_dots, prefetch_lines, scale_four, sum_of
 
 # Columns of the table.
 KIND, DATA, ROW_BYTES, SCALES, MINIMUMS = range(5)
 GROUPS, GROUP_SHIFT, GROUP_CHANNELS, IN_CHANNELS, OUT_CHANNELS, BIAS = range(5, 11)
 SCALE_BYTES = 11
-PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `vectors`
+PACKED_4, PACKED_8 = 4, 8  # kinds besides those of `emitted`
 FLOATING_KINDS = {torch.float32: FLOAT32, torch.bfloat16: BFLOAT16, torch.float16: FLOAT16}
 RUN_BYTES = 16  # as `PackedMatrix` lays a row out
 

@@ -9,7 +9,8 @@ from kernels.contract import LayerCache, SequenceView
 from kernels.cpu_tools.arrays import BOUNDS, cache_arrays, sequence_arrays
 from kernels.cpu_tools.checks import require_cache, require_query
 from kernels.cpu_tools.compile import compiled
-from kernels.cpu_tools.vectors import QueryVectors, SummaryRun, address_of, make_page_scores
+from kernels.cpu_tools.page_loops import QueryVectors, SummaryRun, make_page_scores
+from kernels.cpu_tools.vectors import address_of
 
 _scores_1, _scores_2, _scores_3, _scores_4 = (make_page_scores(rows) for rows in (1, 2, 3, 4))
 
