@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import shutil
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 
 import pytest
 
@@ -35,43 +33,30 @@ def settings(tmp_path) -> AppSettings:
     return AppSettings(data_dir=tmp_path)
 
 
-@contextmanager
-def _serve_page(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> Iterator[str]:
-    """Serve the page in a thread; gives its address."""
-    uvicorn = pytest.importorskip("uvicorn")
-    from app.web.server import create_app
-    from ui.layout import build_page
-
-    app = create_app(settings, assistant, build_page)
-    add_scripted_routes(app, assistant)
-    config = uvicorn.Config(app, host="127.0.0.1", port=port, log_level="critical", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.02)
-    try:
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        thread.join()
-
-
 @pytest.fixture(scope="session")
-def serve_page() -> Callable:
-    """Serves a page for as long as a `with` lasts."""
-    return _serve_page
+def serve_page(serve_app) -> Callable:
+    """Return `serve_page(settings, assistant, port=0)`: serves a page for as long as a `with` lasts."""
+
+    def serve(settings: AppSettings, assistant: ScriptedAssistant, port: int = 0) -> AbstractContextManager[str]:
+        pytest.importorskip("uvicorn")
+        from app.web.server import create_app
+        from ui.layout import build_page
+
+        app = create_app(settings, assistant, build_page)
+        add_scripted_routes(app, assistant)
+        return serve_app(app, port)
+
+    return serve
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory) -> Iterator[ScriptedAssistant]:
+def served(serve_page, tmp_path_factory) -> Iterator[ScriptedAssistant]:
     """A scripted assistant whose page is served at its `address`."""
     with pytest.MonkeyPatch.context() as environment:
         # The server sets it for Gradio; the context puts it back.
         environment.setenv("GRADIO_TEMP_DIR", "")
         assistant = ScriptedAssistant()
-        with _serve_page(AppSettings(data_dir=tmp_path_factory.mktemp("data")), assistant) as assistant.address:
+        with serve_page(AppSettings(data_dir=tmp_path_factory.mktemp("data")), assistant) as assistant.address:
             yield assistant
 
 

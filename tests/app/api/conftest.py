@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -14,29 +11,13 @@ import pytest
 from app.chat.assistant import Assistant
 from app.web.server import create_app
 
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 openai = pytest.importorskip("openai")
 
 
-@contextmanager
-def served(app: Any) -> Iterator[str]:
-    """The address of an app, as long as it is served."""
-    server = uvicorn.Server(
-        uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-    )
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-
-
 @pytest.fixture(scope="session")
-def address(assistant: Assistant) -> Iterator[str]:
-    with served(create_app(replace(assistant.settings, headless=True), assistant, None)) as address:
+def address(assistant: Assistant, serve_app: Callable[..., Any]) -> Iterator[str]:
+    with serve_app(create_app(replace(assistant.settings, headless=True), assistant, None)) as address:
         yield address
 
 

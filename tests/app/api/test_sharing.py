@@ -16,7 +16,6 @@ import pytest
 from app.api.admission import Admission
 from app.api.errors import ApiError
 from app.api.routes import add_api_routes
-from tests.app.api.conftest import served
 
 CHAT = "/v1/chat/completions"
 
@@ -59,13 +58,13 @@ def test_eight_clients_at_once(ask):
         assert list(pool.map(one, range(8))) == [alone] * 8
 
 
-def test_a_full_queue_says_when_to_come_back(assistant, held_engine):
+def test_a_full_queue_says_when_to_come_back(assistant, held_engine, serve_app):
     from fastapi import FastAPI
 
     app = FastAPI()
     add_api_routes(app, assistant, assistant.settings, Admission(running=1, waiting=2))
     body = {"model": assistant.status().model, "max_tokens": 2, "messages": [{"role": "user", "content": "Hi"}]}
-    with served(app) as address, ThreadPoolExecutor(6) as pool:
+    with serve_app(app) as address, ThreadPoolExecutor(6) as pool:
 
         def post() -> httpx.Response:
             return httpx.post(address + CHAT, json=body, timeout=60, trust_env=False)
@@ -169,14 +168,14 @@ def test_who_leaves_the_queue_takes_no_place():
     asyncio.run(run())
 
 
-def test_while_the_model_loads_clients_are_told_to_come_back(open_assistant):
+def test_while_the_model_loads_clients_are_told_to_come_back(open_assistant, serve_app):
     from fastapi import FastAPI
 
     assistant = open_assistant(loaded=False, keep=False)
     assistant.start_loading = lambda: None
     app = FastAPI()
     add_api_routes(app, assistant, replace(assistant.settings, no_browser=True))
-    with served(app) as address:
+    with serve_app(app) as address:
         reply = httpx.get(f"{address}/v1/models", trust_env=False)
     assert reply.status_code == 503 and int(reply.headers["retry-after"]) > 0
     assert reply.json()["error"]["code"] == "model_loading"

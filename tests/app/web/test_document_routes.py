@@ -22,7 +22,7 @@ from app.viewer.render_pool import RenderPool
 
 fastapi = pytest.importorskip("fastapi")
 httpx = pytest.importorskip("httpx")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 SAMPLE_BOOK = Path(__file__).parents[3] / "assets" / "books" / "the-happy-prince.pdf"
 UNKNOWN = "0" * 32
@@ -43,7 +43,7 @@ def viewer(library) -> Iterator[DocumentViewer]:
 
 
 @pytest.fixture(scope="module")
-def client(viewer) -> Iterator[httpx.Client]:
+def client(viewer, serve_app) -> Iterator[httpx.Client]:
     from app.web.document_routes import add_document_routes
 
     app = fastapi.FastAPI()
@@ -53,17 +53,8 @@ def client(viewer) -> Iterator[httpx.Client]:
         return fastapi.responses.JSONResponse({"error": error.message}, 404)
 
     add_document_routes(app, SimpleNamespace(viewer=viewer))
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        assert thread.is_alive(), "the server did not start"
-        time.sleep(0.02)
-    address = f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    with httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
+    with serve_app(app) as address, httpx.Client(base_url=address, timeout=20, trust_env=False) as client:
         yield client
-    server.should_exit = True
-    thread.join()
 
 
 def added(library: Library, path: Path) -> str:

@@ -30,11 +30,8 @@ def assistant(tmp_path_factory) -> Iterator[Assistant]:
 
 
 @pytest.fixture(scope="module")
-def address(assistant) -> Iterator[str]:
+def address(assistant, serve_app) -> Iterator[str]:
     """Where the route is served, behind the guard and without the page."""
-    import threading
-
-    import uvicorn
     from fastapi import FastAPI
 
     from app.web.request_guard import RequestGuard
@@ -44,14 +41,8 @@ def address(assistant) -> Iterator[str]:
     app = FastAPI()
     app.add_middleware(RequestGuard, allowed_hosts={"127.0.0.1"})
     document_upload.add_document_upload(app, uploads, assistant)
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
+    with serve_app(app) as address:
+        yield address
     uploads.close()
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import threading
 import time
 from collections.abc import Iterator
 from types import SimpleNamespace
@@ -21,7 +20,7 @@ from app.web.server import Page, create_app
 
 httpx = pytest.importorskip("httpx")
 gradio = pytest.importorskip("gradio")
-uvicorn = pytest.importorskip("uvicorn")
+pytest.importorskip("uvicorn")
 
 CONVERSATION = "c0ffee"
 
@@ -68,24 +67,14 @@ def assistant() -> ScriptedAssistant:
 
 
 @pytest.fixture(scope="module")
-def address(assistant, tmp_path_factory) -> Iterator[str]:
+def address(assistant, serve_app, tmp_path_factory) -> Iterator[str]:
     with pytest.MonkeyPatch.context() as environment:
         # The server sets these for Gradio; the context puts them back.
         environment.setenv("GRADIO_TEMP_DIR", "")
         environment.setenv("GRADIO_ANALYTICS_ENABLED", "False")
         settings = AppSettings(data_dir=tmp_path_factory.mktemp("data"))
-        app = create_app(settings, assistant, small_page)
-        server = uvicorn.Server(
-            uvicorn.Config(app, host="127.0.0.1", port=0, log_level="critical", timeout_graceful_shutdown=1)
-        )
-        thread = threading.Thread(target=server.run, daemon=True)
-        thread.start()
-        while not server.started:
-            assert thread.is_alive(), "the server did not start"
-            time.sleep(0.02)
-        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-        server.should_exit = True
-        thread.join()
+        with serve_app(create_app(settings, assistant, small_page)) as address:
+            yield address
 
 
 @pytest.fixture
