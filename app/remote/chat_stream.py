@@ -190,9 +190,9 @@ class ChatStream:
                 if kind == "text/html":
                     raise stranger(address, "answers with a web page")
                 is_complete = False
-                async for data in _events(response):
+                async for data in _events(address, response):
                     self._heard = time.monotonic()
-                    if data == b"[DONE]":
+                    if data == "[DONE]":
                         is_complete = True
                         break
                     has_begun = True
@@ -207,7 +207,7 @@ class ChatStream:
         except httpx2.HTTPError as error:
             raise (cut_off(address) if has_begun else unreachable(address, error)) from error
 
-    def _take(self, data: bytes, where: str) -> bool:
+    def _take(self, data: bytes | str, where: str) -> bool:
         """Tell what an event says; returns whether it is the answer's last word.
 
         Raises:
@@ -250,18 +250,21 @@ async def _beginning(response: httpx2.Response, most_bytes: int = _MOST_ERROR_BY
     return body[:most_bytes]
 
 
-async def _events(response: httpx2.Response) -> AsyncIterator[bytes]:
-    """The data of server-sent events: bytes, so that a character that comes in two pieces is whole again."""
-    rest = b""
-    async for part in response.aiter_bytes():
-        *lines, rest = (rest + part).split(b"\n")
-        for line in lines:
-            if line.startswith(b"data:") and (data := line[5:].strip()):
+async def _events(address: ServerAddress, response: httpx2.Response) -> AsyncIterator[str]:
+    """The data of server-sent events.
+
+    Raises:
+        ServerError: an event does not end.
+    """
+    # Always UTF-8, whatever the header says, and a BOM may come first. Some servers name no kind, or another.
+    response.encoding = "utf-8-sig"
+    response.headers["content-type"] = "text/event-stream"
+    try:
+        async for event in httpx2.EventSource(response, max_event_size=_MOST_EVENT_BYTES):
+            if data := event.data.strip():
                 yield data
-        if len(rest) > _MOST_EVENT_BYTES:
-            return
-    if rest.startswith(b"data:") and rest[5:].strip() == b"[DONE]":
-        yield b"[DONE]"
+    except httpx2.SSEError as error:
+        raise stranger(address, f"sends an event of more than {_MOST_EVENT_BYTES:,} bytes") from error
 
 
 def _text_of(value: Any) -> str:

@@ -55,6 +55,55 @@ def test_a_character_may_come_in_two_pieces(server):
     assert text(said(server.url)) == "Tür 🚪 zu"
 
 
+def events(text: str, line_end: str = "\n") -> bytes:
+    """A whole answer as it may come, too: with a BOM, comments, other fields, and an event of several lines."""
+    first = json.dumps({"choices": [{"delta": {"content": text}}]}, ensure_ascii=False, indent=1).splitlines()
+    last = json.dumps({"choices": [{"delta": {}, "finish_reason": "stop"}]})
+    lines = [": warming up", "", "event: message", *(f"data: {line}" for line in first), "id: 7", "", "retry: 10", ""]
+    lines += [f"data:{last}", ":", "", "data: [DONE]", "", ""]
+    return b"\xef\xbb\xbf" + line_end.join(lines).encode()
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_events_are_read_as_the_specification_of_event_streams_has_it(server, line_end):
+    server.says(events("Tür 🚪 zu", line_end))
+    assert text(said(server.url)) == "Tür 🚪 zu"
+
+
+@pytest.mark.parametrize("line_end", ["\n", "\r\n", "\r"])
+def test_an_event_may_be_split_anywhere(line_end):
+    import asyncio
+
+    data = events("ü🚪", line_end)
+    address = ServerAddress.of("http://127.0.0.1:1")
+
+    async def read(cut: int) -> list[str]:
+        async def parts():
+            yield data[:cut]
+            yield data[cut:]
+
+        request = chat_stream.httpx2.Request("POST", address.base)
+        response = chat_stream.httpx2.Response(200, content=parts(), request=request)
+        return [event async for event in chat_stream._events(address, response)]
+
+    for cut in range(len(data) + 1):
+        first, *others = asyncio.run(read(cut))
+        assert json.loads(first)["choices"][0]["delta"]["content"] == "ü🚪"
+        assert len(others) == 2 and others[1] == "[DONE]"
+
+
+def test_an_event_without_an_end_is_told(server, monkeypatch):
+    monkeypatch.setattr(chat_stream, "_MOST_EVENT_BYTES", 1000)
+    server.says(chunk("The "), b"data: " + b"x" * 2000)
+    error = failure(server.url)
+    assert error.kind == "stranger" and "1,000 bytes" in error.message
+
+
+def test_an_event_that_has_no_end_is_not_taken(server):
+    server.says(chunk("The "), chunk("daughter.", "stop").rstrip(b"\n"))
+    assert failure(server.url).kind == "cut"
+
+
 def test_one_that_does_not_stream_says_all_at_once(server):
     reply = {"choices": [{"message": {"content": "All."}, "finish_reason": "stop"}], "usage": {"prompt_tokens": 5}}
     server.says(json.dumps(reply).encode(), Content_Type="application/json")
