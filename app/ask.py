@@ -12,6 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
+from app.chat.answers.engine_words import engine_cut_words
 from app.chat.answers.reads.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
@@ -142,6 +143,8 @@ def _answer(
             elif isinstance(event, Finished):
                 if stream:
                     print(flush=True)
+                if event.report.finish_reason == "engine":
+                    progress.show(engine_cut_words(event.report), last=True)
                 if event.report.warning:
                     progress.show(event.report.warning, last=True)
                 return event.report
@@ -163,7 +166,7 @@ def _prefill_text(event: PrefillEvent) -> str:
 
 def _summary(report: AnswerReport) -> str:
     parts = [f"{report.decode_tokens} tokens, {report.decode_tokens_per_s:.1f} tokens/s", reading_words(report)]
-    if report.is_empty:
+    if report.is_empty and report.finish_reason != "engine":
         parts.insert(0, "the model ended its answer before its first word")
     if report.drafted_tokens:
         parts.append(f"{report.accepted_tokens} of {report.drafted_tokens} drafted tokens accepted")

@@ -51,7 +51,7 @@ class Outcome:
         extra: fields of ours in the reply.
     """
 
-    finish_reason: Literal["stop", "length"]
+    finish_reason: Literal["stop", "length", "content_filter"]
     prompt_tokens: int
     cached_tokens: int
     completion_tokens: int
@@ -199,7 +199,7 @@ class DocumentAnswer(ApiAnswer):
             return
         statistics = {name: value for name, value in report.to_json().items() if name not in _TOLD_ELSEWHERE}
         yield Outcome(
-            "stop" if report.finish_reason == "stop" else "length",
+            _finish_reason(report),
             report.prompt_tokens,
             report.reused_tokens,
             report.decode_tokens + report.thinking_tokens,
@@ -252,3 +252,10 @@ class DocumentAnswer(ApiAnswer):
                 for index, (asked, answered) in enumerate(earlier)
             ]
         return options, messages[-1].content
+
+
+def _finish_reason(report: AnswerReport) -> Literal["stop", "length", "content_filter"]:
+    """Why an answer ended, in the API's words, which have none for most that makes another engine cut it."""
+    if report.finish_reason == "engine" and report.engine_reason == "content_filter":
+        return "content_filter"
+    return "stop" if report.finish_reason == "stop" else "length"

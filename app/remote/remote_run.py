@@ -29,6 +29,12 @@ _TOLD_FROM_S = 2.0
 _SYSTEM = "system"
 # What some servers refuse by name, and what they are asked instead.
 _OPTIONAL = ("stream_options", "top_k", "min_p", "repetition_penalty", "seed", "max_tokens")
+# How servers call an end of the model's own, and a limit; whatever else one says, it has cut the answer.
+_FINISH_REASONS: dict[str, FinishReason] = {
+    **dict.fromkeys(("stop", "eos", "eos_token", "end_turn", "stop_sequence"), "stop"),
+    **dict.fromkeys(("length", "max_tokens", "model_length"), "length"),
+}
+_MOST_REASON_CHARACTERS = 60
 
 
 class RemoteRun:
@@ -59,6 +65,7 @@ class RemoteRun:
         self._steps = 0
         self._usage: dict[str, Any] = {}
         self._finish_reason: FinishReason | None = None
+        self._engine_reason = ""
 
     @property
     def answer_token_ids(self) -> tuple[int, ...]:
@@ -154,7 +161,8 @@ class RemoteRun:
         if piece.usage:
             self._usage = piece.usage
         if piece.finish_reason:
-            self._finish_reason = "length" if piece.finish_reason == "length" else "stop"
+            self._finish_reason = _FINISH_REASONS.get(piece.finish_reason.lower(), "engine")
+            self._engine_reason = _shown_reason(piece.finish_reason) if self._finish_reason == "engine" else ""
         if not (piece.text or piece.thinking or piece.finish_reason):
             return None
         now_s = time.perf_counter() - self._submitted
@@ -206,6 +214,7 @@ class RemoteRun:
             decode_tokens=len(self.answer_token_ids),
             decode_tokens_per_s=self._rate() or 0.0,
             finish_reason=self._finish_reason or "cancelled",
+            engine_reason=self._engine_reason,
             passages=passages_report(plan),
             thinking=self.thought,
             thinking_tokens=self._thinking_tokens,
@@ -216,7 +225,7 @@ class RemoteRun:
     def fail(self, error: BaseException) -> AnswerReport:
         """The report on an answer that an error stopped, with the reason."""
         reason = error.message if isinstance(error, UserFacingError) else "Quest Chat failed while it was written."
-        return replace(self.finish(), finish_reason="cancelled", warning=reason)
+        return replace(self.finish(), finish_reason="cancelled", engine_reason="", warning=reason)
 
 
 def _told_apart(text: str, is_complete: bool) -> tuple[str, str]:
@@ -233,6 +242,12 @@ def _told_apart(text: str, is_complete: bool) -> tuple[str, str]:
     if OPENING.startswith(begun) and not is_complete:
         return "", ""
     return "", text
+
+
+def _shown_reason(reason: str) -> str:
+    """A server's own word, on one line."""
+    text = " ".join(reason.split())
+    return text if len(text) <= _MOST_REASON_CHARACTERS else text[: _MOST_REASON_CHARACTERS - 1] + "…"
 
 
 def _count(values: Any, name: str) -> int:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.chat.answers.answer import AnswerReport
+from app.chat.answers.engine_words import engine_cut_words
 from app.chat.conversations.conversation import Turn
 from app.chat.prompt.passage_notes import passage_notes
 from ui.chat.message_markup import html_content, json_attribute, passages_json
@@ -80,6 +81,8 @@ def _must_be_known(report: AnswerReport) -> list[str]:
         lines.append(f"Cut at {counted(report.decode_tokens, 'token')}.")
     elif report.finish_reason == "context":
         lines.append("Cut: the model can hold no more. Ask on in a new chat, or with fewer documents.")
+    elif report.finish_reason == "engine":
+        lines.append(engine_cut_words(report))
     if report.passages is not None and not report.passages.found_words:
         lines += _notes(report)
     if report.left_out:

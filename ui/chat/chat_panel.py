@@ -14,6 +14,7 @@ from typing import Any
 import gradio as gr
 
 from app.chat.answers.answer import AnswerReport, Finished, PassagesFound, TokenEvent
+from app.chat.answers.engine_words import engine_cut_words
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
 from app.chat.example_questions import example_questions
@@ -307,7 +308,11 @@ def unanswered_markup(conversation: Conversation) -> str:
 
 
 def _tell_of_nothing(report: AnswerReport) -> None:
-    if report.is_empty and report.finish_reason != "cancelled":
+    if not report.is_empty or report.finish_reason == "cancelled":
+        return
+    if report.finish_reason == "engine":
+        warn(f"{engine_cut_words(report)} That was before its first word. Ask in other words.")
+    else:
         warn("The model ended its answer before its first word. Ask in other words.")
 
 

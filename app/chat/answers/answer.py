@@ -21,7 +21,7 @@ from quest_core.config import AttentionSetting, QuestConfig, SamplingConfig
 if TYPE_CHECKING:
     from quest_core.session_events import PrefillProgress
 
-FinishReason = Literal["stop", "length", "context", "cancelled"]
+FinishReason = Literal["stop", "length", "context", "cancelled", "engine"]
 
 
 @dataclass(frozen=True)
@@ -160,7 +160,8 @@ class AnswerReport:
         decode_tokens: tokens of the answer, without the stop token.
         decode_tokens_per_s: decode steps over their own time; 0 if there were none. The first token comes from the
             prefill and is not counted.
-        finish_reason: "stop", "length", "context" or "cancelled".
+        finish_reason: "stop", "length", "context", "cancelled", or "engine": another engine has cut it.
+        engine_reason: why it has, in its own word, e.g. "content_filter"; "" otherwise.
         attended_tokens: those that each of its steps read, averaged over layers, kv heads and steps; None if no step is
             known to have read any.
         read_all: whether every step read all of the context, whose length at the end is `attended_tokens` then.
@@ -211,6 +212,7 @@ class AnswerReport:
     thinking_token_ids: tuple[int, ...] = ()
     drafted_tokens: int = 0
     accepted_tokens: int = 0
+    engine_reason: str = ""
 
     @property
     def is_empty(self) -> bool:
@@ -222,8 +224,8 @@ class AnswerReport:
 
         `context` is there only if passages were used, its `searched_for` only if the question was translated,
         `thinking` and `thinking_tokens` only if the model thought first,
-        `left_out` and `warning` only if they say something, `drafted_tokens` and `accepted_tokens` only if any were
-        drafted.
+        `left_out`, `warning` and `engine_reason` only if they say something, `drafted_tokens` and `accepted_tokens`
+        only if any were drafted.
         """
         values = {**asdict(self), "document": self.document.to_json()}
         passages = values.pop("passages")
@@ -233,7 +235,7 @@ class AnswerReport:
             del values["thinking"], values["thinking_tokens"]
         if not self.drafted_tokens:
             del values["drafted_tokens"], values["accepted_tokens"]
-        for name in ("left_out", "warning"):
+        for name in ("left_out", "warning", "engine_reason"):
             if not values[name]:
                 del values[name]
         for name in ("pages_read", "passages_found", "citations", "unsupported"):

@@ -25,17 +25,24 @@ def converted_models(tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def open_remote(tmp_path, server, converted_models) -> Iterator[Callable[..., Any]]:
+def data_dir(tmp_path, converted_models) -> Path:
+    """A data folder of the test's own."""
+    folder = tmp_path / "data"
+    folder.mkdir()
+    (folder / "models").symlink_to(converted_models)
+    return folder
+
+
+@pytest.fixture
+def open_remote(data_dir, server) -> Iterator[Callable[..., Any]]:
     """Return `open_remote(**settings)`: an assistant over the server."""
     from app.chat.assistant import Assistant
     from app.settings import AppSettings
 
     opened = []
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "models").symlink_to(converted_models)
 
     def open_one(**settings: Any) -> Assistant:
-        assistant = Assistant(AppSettings(data_dir=tmp_path / "data", **({"engine_url": server.url} | settings)))
+        assistant = Assistant(AppSettings(data_dir=data_dir, **({"engine_url": server.url} | settings)))
         opened.append(assistant)
         return assistant
 

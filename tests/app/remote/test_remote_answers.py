@@ -128,6 +128,33 @@ def test_an_answer_ends_at_its_limit(server, asked):
     assert report.finish_reason == "length" and 16 <= report.decode_tokens <= 17
 
 
+@pytest.mark.parametrize(
+    ("told", "reason"), [("content_filter", "content_filter"), ("a \n word", "a word"), ("x" * 99, "x" * 59 + "…")]
+)
+def test_an_answer_that_the_engine_cuts_is_told_as_that(server, asked, told, reason):
+    server.says(chunk("The daughter of the"), chunk(None, told), DONE)
+    assistant, conversation = asked()
+    _, report = answered(assistant, conversation)
+    assert (report.finish_reason, report.engine_reason) == ("engine", reason)
+    assert report.to_json()["engine_reason"] == reason
+    assert f"Cut by {server.url}: " in str(ending_content(conversation.turns[0]))
+
+
+def test_an_answer_that_the_engine_cuts_before_its_first_word_leaves_the_question(server, asked):
+    server.says(chunk(None, "content_filter"), DONE)
+    assistant, conversation = asked()
+    _, report = answered(assistant, conversation)
+    assert report.is_empty and report.engine_reason and conversation.unanswered == "Who kept the light?"
+
+
+@pytest.mark.parametrize(("told", "reason"), [("eos_token", "stop"), ("STOP", "stop"), ("MAX_TOKENS", "length")])
+def test_the_ends_that_servers_call_otherwise_are_plain_ends(server, asked, told, reason):
+    server.says(chunk("Yes.", told), DONE)
+    assistant, conversation = asked()
+    _, report = answered(assistant, conversation)
+    assert report.finish_reason == reason and "engine_reason" not in report.to_json()
+
+
 def test_what_was_said_before_a_break_is_kept(server, asked):
     server.says(chunk("The daughter "))
     assistant, conversation = asked()
@@ -280,3 +307,19 @@ def test_the_key_is_sent_and_told_nobody(server, asked):
         answered(assistant, conversation)
     assert "sk-hush" not in raised.value.message + repr(assistant.status()) + str(assistant.models.state())
     assert {headers.get("Authorization") for _, headers, _ in server.requests} == {"Bearer sk-hush"}
+
+
+def test_the_api_passes_on_that_a_content_filter_has_cut_an_answer(server, asked, serve_app):
+    httpx, fastapi = pytest.importorskip("httpx"), pytest.importorskip("fastapi")
+    from app.api.routes import add_api_routes
+
+    server.says(chunk("The daughter of the", "content_filter"), DONE)
+    assistant, conversation = asked()
+    app = fastapi.FastAPI()
+    add_api_routes(app, assistant, assistant.settings)
+    messages = [{"role": "user", "content": "Who kept the light?"}]
+    body = {"model": "small", "messages": messages, "documents": list(conversation.document_ids)}
+    with serve_app(app) as address:
+        reply = httpx.post(f"{address}/v1/chat/completions", json=body, trust_env=False, timeout=30).json()
+    assert reply["choices"][0]["finish_reason"] == "content_filter"
+    assert reply["quest"]["engine_reason"] == "content_filter"

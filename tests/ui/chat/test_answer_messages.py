@@ -67,6 +67,19 @@ def test_a_thought_is_shown_while_it_lasts_and_folded_up_afterwards(report):
     assert "<summary>Thought: 12 tokens</summary>Is it &lt;high&gt;?</details>" in value
 
 
+@pytest.mark.parametrize(
+    ("reason", "words"),
+    [
+        ("content_filter", "Cut by http://engine:1: its content filter lets no more through."),
+        ("<b>fire</b>", 'Cut by http://engine:1: the reason that it gives is "<b>fire</b>".'),
+    ],
+)
+def test_an_answer_that_another_engine_has_cut_says_why(report, reason, words):
+    cut = replace(report, finish_reason="engine", engine_reason=reason, device="http://engine:1")
+    value = report_content(cut)["value"]
+    assert html.unescape(re.findall('<span slot="said">(.*?)</span>', value)[0]) == words and "<b>" not in value
+
+
 def test_what_must_be_known_is_never_folded_away(report):
     pages = (PageReference("book.pdf", "3"),)
     nothing_found = PassagesReport(pages, 2, (), ("spinne",))

@@ -1,0 +1,21 @@
+"""What another engine tells of an answer, in words for its reader."""
+
+from __future__ import annotations
+
+from app.chat.answers.answer import AnswerReport
+
+# Of the reasons that an engine may give, those that people need not look up.
+_REASONS = {
+    "content_filter": "its content filter lets no more through",
+    "tool_calls": "the model wants to call a tool, and there is none",
+    "function_call": "the model wants to call a tool, and there is none",
+    "insufficient_system_resource": "it has too little memory or too much to do",
+    "abort": "it was told to stop there",
+    "error": "it has failed",
+}
+
+
+def engine_cut_words(report: AnswerReport) -> str:
+    """Why another engine has cut an answer: "Cut by http://127.0.0.1:8000: its content filter lets no more through"."""
+    reason = _REASONS.get(report.engine_reason, f'the reason that it gives is "{report.engine_reason}"')
+    return f"Cut by {report.device}: {reason}."
