@@ -132,7 +132,16 @@ class ChatStream:
         except Exception as error:  # whoever waits must hear of it, whatever it is
             self._said.put(explain(error, "The answer"))
         finally:
+            self._loop.run_until_complete(self._wind_up())
             self._loop.close()
+
+    async def _wind_up(self) -> None:
+        """Let come to its end what the answer has left: streams that were not read to theirs, and who tells silence."""
+        await self._loop.shutdown_asyncgens()
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
 
     async def _ask(self) -> None:
         timeout = httpx2.Timeout(SILENCE_S, connect=CONNECT_S)

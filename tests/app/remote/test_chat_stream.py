@@ -207,6 +207,20 @@ def test_nobody_there():
     assert failure(url).kind == "unreachable"
 
 
+def test_nothing_is_left_behind(server, caplog):
+    import gc
+
+    server.says(chunk("Yes."), chunk(None, "stop"), DONE, b": still here\n\n" * 2000, 0.1)
+    for number in range(20):
+        with ChatStream(ServerAddress.of(server.url), BODY) as stream:
+            next(iter(stream))
+            if number % 2:
+                list(stream)
+        stream._thread.join(10)
+        gc.collect()
+    assert "destroyed" not in caplog.text
+
+
 def test_closing_ends_the_connection(server):
     server.says(chunk("The "), *([0.02, chunk("same ")] * 500))
     with ChatStream(ServerAddress.of(server.url), BODY) as stream:
