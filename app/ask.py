@@ -12,7 +12,7 @@ from contextlib import closing
 from pathlib import Path
 
 from app.chat.answers.answer import AnswerOptions, AnswerReport, DocumentReading, Finished, PrefillEvent, TokenEvent
-from app.chat.answers.engine_words import engine_cut_words
+from app.chat.answers.engine_words import engine_cut_words, estimate_words
 from app.chat.answers.reads.reading_words import reading_words
 from app.chat.assistant import Assistant
 from app.chat.conversations.conversation import Conversation
@@ -172,5 +172,7 @@ def _summary(report: AnswerReport) -> str:
         parts.append(f"{report.accepted_tokens} of {report.drafted_tokens} drafted tokens accepted")
     if report.stretch_factor != 1.0:
         parts.append(f"positions stretched {report.stretch_factor:.3g} times")
+    if report.tokens_estimated:
+        parts.append(estimate_words(report))
     parts.extend(passage_notes(report))
     return "; ".join(parts)

@@ -80,6 +80,7 @@ class RemoteEngine:
 
     Attributes:
         refused: names of request fields that the server does not know.
+        thinks: whether the model thinks before it answers; None until it has answered.
     """
 
     snapshots = None
@@ -92,6 +93,7 @@ class RemoteEngine:
         self.context_tokens = context_tokens
         self.page_size = page_size
         self.refused: set[str] = set()
+        self.thinks: bool | None = None
 
     def forget(self, owner: str) -> None:
         """Nothing of a document is kept here."""

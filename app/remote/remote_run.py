@@ -53,19 +53,23 @@ class RemoteRun:
     reads = None
 
     def __init__(self, model: RemoteModel, plan: PromptPlan, options: AnswerOptions) -> None:
-        self.answer = self.thought = ""
         self.token_ids: list[int] = []
         self._model = model
         self._plan = plan
         self._options = options
-        self._text = self._told_thinking = ""
         self._submitted = time.perf_counter()
+        self._begin_anew()
+
+    def _begin_anew(self) -> None:
+        self.answer = self.thought = self._text = self._told_thinking = ""
         self._first_token_s: float | None = None
         self._last_s = 0.0
         self._steps = 0
         self._usage: dict[str, Any] = {}
         self._finish_reason: FinishReason | None = None
         self._engine_reason = ""
+        # The server's limit is the answer's own where the model is known not to think.
+        self._has_thought_room = self._model.engine.thinks is not False
 
     @property
     def answer_token_ids(self) -> tuple[int, ...]:
@@ -82,7 +86,10 @@ class RemoteRun:
         while True:
             try:
                 yield from self._ask(conversation)
-                return
+                self._note_thought()
+                if conversation.cancelled.is_set() or not self._lacks_thought_room:
+                    return
+                self._begin_anew()
             except ServerError as error:
                 if error.kind == "context":
                     self._model.planner.take_too_long()
@@ -111,10 +118,27 @@ class RemoteRun:
                     if message := self._waiting(said):
                         yield ModelLoading(message)
                 elif said is not None and (event := self._take(said)) is not None:
+                    if self._lacks_thought_room:
+                        return
                     yield event
-                    if self._is_full():
+                    if self._finish_reason is None and self._is_full():
                         self._finish_reason = "length"
                         return
+
+    @property
+    def _lacks_thought_room(self) -> bool:
+        """Whether a thought has come, seen or unseen, that takes the room of the answer."""
+        if self._has_thought_room or self._finish_reason not in (None, "length"):
+            return False
+        return bool(self.thought) or (self._finish_reason == "length" and not self.answer.strip())
+
+    def _note_thought(self) -> None:
+        """Note whether the model thinks, for the limit of what it is asked next."""
+        engine, details = self._model.engine, self._usage.get("completion_tokens_details")
+        if self.thought or self._lacks_thought_room or _count(details, "reasoning_tokens"):
+            engine.thinks = True
+        elif engine.thinks is None and self._finish_reason in ("stop", "length") and self.answer.strip():
+            engine.thinks = False
 
     def _waiting(self, waiting: Waiting) -> str:
         if waiting.busy:
@@ -146,15 +170,18 @@ class RemoteRun:
         return {name: value for name, value in body.items() if name not in refused}
 
     def _most_tokens(self) -> int:
-        """What the server may say: a thought has a room of its own, if the window has it."""
+        """What the server may say: a thought has a room of its own, if there may be one and the window has it."""
         planner, engine = self._model.planner, self._model.engine
-        wanted = self._options.max_new_tokens + self._model.thinking.max_tokens
+        wanted = self._options.max_new_tokens + (self._model.thinking.max_tokens if self._has_thought_room else 0)
         left = engine.context_tokens - planner.served_tokens(len(self._plan.token_ids))
         return max(1, min(wanted, left))
 
     def _is_full(self) -> bool:
-        # A token has one character at least, so that most answers need not be counted.
         limit = self._options.max_new_tokens
+        if not self._has_thought_room and self._steps <= limit:
+            # The server ends it, after as many tokens of its own. None comes in two pieces, unless it knows no limit.
+            return False
+        # A token has one character at least, so that most answers need not be counted.
         return len(self.answer) >= limit and len(self.answer_token_ids) >= limit
 
     def _take(self, piece: Piece) -> TokenEvent | None:
@@ -185,11 +212,20 @@ class RemoteRun:
     def _thinking_tokens(self) -> int:
         return self._model.tokenizer.count(self.thought) if self.thought else 0
 
+    @property
+    def _answer_tokens(self) -> int:
+        """Of the answer: as the server counts them where it has cut it and they are all that it counts."""
+        told = 0 if self._has_thought_room or self._finish_reason != "length" else self._completion_tokens
+        return told or len(self.answer_token_ids)
+
+    @property
+    def _completion_tokens(self) -> int:
+        return _count(self._usage, "completion_tokens")
+
     def _rate(self) -> float | None:
         """Tokens/s since the first word: as the server counts them at the end, pieces before."""
         span_s = self._last_s - (self._first_token_s or 0.0)
-        counted = _count(self._usage, "completion_tokens")
-        steps = max(0, counted - 1) if counted else self._steps
+        steps = max(0, self._completion_tokens - 1) or self._steps
         return steps / span_s if steps and span_s > 0 else None
 
     def finish(self) -> AnswerReport:
@@ -209,9 +245,10 @@ class RemoteRun:
             document=document_report(plan),
             prompt_tokens=prompt_tokens or self._model.planner.served_tokens(len(plan.token_ids)),
             reused_tokens=_count(details, "cached_tokens"),
+            tokens_estimated=not prompt_tokens,
             prefill_s=self._first_token_s or 0.0,
             time_to_first_token_s=self._first_token_s,
-            decode_tokens=len(self.answer_token_ids),
+            decode_tokens=self._answer_tokens,
             decode_tokens_per_s=self._rate() or 0.0,
             finish_reason=self._finish_reason or "cancelled",
             engine_reason=self._engine_reason,

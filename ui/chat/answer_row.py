@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from app.chat.answers.answer import AnswerReport
-from app.chat.answers.engine_words import engine_cut_words
+from app.chat.answers.engine_words import engine_cut_words, estimate_words
 from app.chat.conversations.conversation import Turn
 from app.chat.prompt.passage_notes import passage_notes
 from ui.chat.message_markup import html_content, json_attribute, passages_json
@@ -100,7 +100,10 @@ def _details(report: AnswerReport) -> list[str]:
     if report.time_to_first_token_s is not None:
         parts.append(f"first word after {seconds(report.time_to_first_token_s)}")
     restored = f", {report.restored_tokens:,} of them on the disk" if report.restored_tokens else ""
-    parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} tokens were read before{restored}")
+    if report.tokens_estimated:
+        parts.append(estimate_words(report))
+    else:
+        parts.append(f"{report.reused_tokens:,} of {report.prompt_tokens:,} tokens were read before{restored}")
     if report.stretch_factor != 1.0:
         parts.append(f"the window was stretched {report.stretch_factor:.3g} times")
     if report.drafted_tokens:

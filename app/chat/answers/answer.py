@@ -161,6 +161,8 @@ class AnswerReport:
         decode_tokens_per_s: decode steps over their own time; 0 if there were none. The first token comes from the
             prefill and is not counted.
         finish_reason: "stop", "length", "context", "cancelled", or "engine": another engine has cut it.
+        tokens_estimated: whether another engine has told no counts: `prompt_tokens` is an estimate then, and
+            `reused_tokens` not known.
         engine_reason: why it has, in its own word, e.g. "content_filter"; "" otherwise.
         attended_tokens: those that each of its steps read, averaged over layers, kv heads and steps; None if no step is
             known to have read any.
@@ -213,6 +215,7 @@ class AnswerReport:
     drafted_tokens: int = 0
     accepted_tokens: int = 0
     engine_reason: str = ""
+    tokens_estimated: bool = False
 
     @property
     def is_empty(self) -> bool:
@@ -225,7 +228,7 @@ class AnswerReport:
         `context` is there only if passages were used, its `searched_for` only if the question was translated,
         `thinking` and `thinking_tokens` only if the model thought first,
         `left_out`, `warning` and `engine_reason` only if they say something, `drafted_tokens` and `accepted_tokens`
-        only if any were drafted.
+        only if any were drafted, `tokens_estimated` only if it is true.
         """
         values = {**asdict(self), "document": self.document.to_json()}
         passages = values.pop("passages")
@@ -235,7 +238,7 @@ class AnswerReport:
             del values["thinking"], values["thinking_tokens"]
         if not self.drafted_tokens:
             del values["drafted_tokens"], values["accepted_tokens"]
-        for name in ("left_out", "warning", "engine_reason"):
+        for name in ("left_out", "warning", "engine_reason", "tokens_estimated"):
             if not values[name]:
                 del values[name]
         for name in ("pages_read", "passages_found", "citations", "unsupported"):

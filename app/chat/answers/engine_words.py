@@ -19,3 +19,8 @@ def engine_cut_words(report: AnswerReport) -> str:
     """Why another engine has cut an answer: "Cut by http://127.0.0.1:8000: its content filter lets no more through"."""
     reason = _REASONS.get(report.engine_reason, f'the reason that it gives is "{report.engine_reason}"')
     return f"Cut by {report.device}: {reason}."
+
+
+def estimate_words(report: AnswerReport) -> str:
+    """That a prompt was counted here, of an answer whose tokens the other engine did not tell."""
+    return f"about {report.prompt_tokens:,} tokens of prompt, counted here: {report.device} has told no count"

@@ -128,6 +128,67 @@ def test_an_answer_ends_at_its_limit(server, asked):
     assert report.finish_reason == "length" and 16 <= report.decode_tokens <= 17
 
 
+def test_an_answer_that_we_cut_says_that_it_was_counted_here(server, asked):
+    server.says(*[chunk("light ")] * 500)
+    assistant, conversation = asked()
+    _, report = answered(assistant, conversation, max_new_tokens=16)
+    assert report.tokens_estimated and report.to_json()["tokens_estimated"]
+    row = str(ending_content(conversation.turns[0]))
+    assert f"about {report.prompt_tokens} tokens of prompt, counted here" in row and "read before" not in row
+
+
+def test_of_a_model_that_does_not_think_the_server_keeps_the_limit_and_tells_its_usage(server, asked):
+    server.says(chunk("Yes.", "stop"), DONE)
+    # Far more of our tokens than sixteen.
+    server.says(*[chunk("Lighthouse Keeper")] * 16, chunk(None, "length"), usage(700, 16, 640), DONE)
+    assistant, conversation = asked()
+    answered(assistant, conversation, max_new_tokens=16)
+    _, report = answered(assistant, conversation, "And why?", max_new_tokens=16)
+    first, second = server.questions
+    assert first["max_tokens"] > 16 and second["max_tokens"] == 16
+    assert (report.finish_reason, report.decode_tokens) == ("length", 16)
+    assert (report.prompt_tokens, report.reused_tokens) == (700, 640)
+    assert report.answer == "Lighthouse Keeper" * 16 and "tokens_estimated" not in report.to_json()
+
+
+def test_a_server_that_knows_no_limit_is_cut_all_the_same(server, asked):
+    server.says(chunk("Yes.", "stop"), DONE)
+    server.says(*[chunk("light ")] * 500)
+    assistant, conversation = asked()
+    answered(assistant, conversation)
+    _, report = answered(assistant, conversation, "And why?", max_new_tokens=16)
+    assert report.finish_reason == "length" and 16 <= report.decode_tokens <= 19
+
+
+@pytest.mark.parametrize(
+    "thought",
+    [
+        [chunk(None, reasoning_content="The keeper "), *[chunk(None, reasoning_content="left. ")] * 500],
+        [chunk("<think>The keeper "), *[chunk("left. ")] * 500],
+        # One that is not shown.
+        [chunk(None, "length"), DONE],
+    ],
+)
+def test_a_thought_that_there_is_no_room_for_is_asked_for_anew(server, asked, thought):
+    server.says(chunk("Yes.", "stop"), DONE)
+    server.says(*thought)
+    server.says(chunk("<think>The keeper left.</think>His "), chunk("daughter.", "stop"), DONE)
+    assistant, conversation = asked()
+    answered(assistant, conversation, max_new_tokens=16)
+    _, report = answered(assistant, conversation, "And who?", max_new_tokens=16)
+    assert (report.thinking, report.answer) == ("The keeper left.", "His daughter.")
+    answered(assistant, conversation, "And then?", max_new_tokens=16)
+    limits = [question["max_tokens"] for question in server.questions]
+    assert len(limits) == 4 and limits[1] == 16 and min(limits[0], *limits[2:]) > 16
+
+
+def test_an_answer_that_reaches_its_limit_with_its_end_has_come_to_its_end(server, asked):
+    server.says(chunk("The light was kept by the daughter of the keeper.", "stop"), usage(700, 11), DONE)
+    assistant, conversation = asked()
+    _, report = answered(assistant, conversation, max_new_tokens=4)
+    assert (report.finish_reason, report.prompt_tokens) == ("stop", 700)
+
+
 @pytest.mark.parametrize(
     ("told", "reason"), [("content_filter", "content_filter"), ("a \n word", "a word"), ("x" * 99, "x" * 59 + "…")]
 )
