@@ -39,7 +39,7 @@ class ModelStatus:
     `note` says how a conversation is read that outgrows what the model was trained for, `warning` what that costs; both
     are empty where there is nothing to say. `demonstration` is true of the embedded model. `reference` is what
     `--model` takes for it, and `notice` what the user should be told of how this model came to be the one, when another
-    was wanted. `engine_url` is the address of the engine that answers, "" where it is our own.
+    was wanted. `engine_url` is the address of the engine that answers, or should; "" where it is our own.
     """
 
     stage: Literal["starting", "loading", "ready", "failed"]
@@ -120,6 +120,7 @@ class ModelLoader:
         self._thread: threading.Thread | None = None
         self._former: tuple[LoadedModel | None, AppSettings, ModelStatus] | None = None
         self._forgotten: list[str] = []
+        self._refusal = ""
         self._closed = False
 
     def start(self) -> None:
@@ -142,9 +143,9 @@ class ModelLoader:
         self.start()
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self.model is not None or self.status.stage == "failed")
-            model, status = self.model, self.status
+            model, has_failed, refusal = self.model, self.status.stage == "failed", self._refusal
         if model is None:
-            raise UserFacingError(status.message if status.stage == "failed" else "Quest Chat is closing.")
+            raise UserFacingError(refusal if has_failed else "Quest Chat is closing.")
         return model
 
     def close(self) -> None:
@@ -301,10 +302,16 @@ class ModelLoader:
         self._on_ready()
         return True
 
-    def fail(self, message: str) -> None:
-        """There is no model, and this is why."""
+    def fail(self, message: str, standing: str = "") -> None:
+        """There is no model, and this is why.
+
+        Args:
+            message: for whoever waits for it, and may ask again.
+            standing: for the status, if there is another thing to say there.
+        """
         with self._changed:
-            self.status = replace(self.status, stage="failed", message=message)
+            self._refusal = message
+            self.status = replace(self.status, stage="failed", message=standing or message)
             self._changed.notify_all()
         self._on_change()
 
@@ -331,14 +338,20 @@ class ModelLoader:
                     self.status = self._described("loading", "Starting", settings)
                 model, status = self.load(settings)
         except UserFacingError as error:
-            self.fail(" ".join(filter(None, (str(error), notice))))
-            if getattr(error, "may_pass", False):
+            if self._fail_for(error, notice):
                 self._ask_again()
         except BaseException as error:  # whoever waits must hear of it, whatever it is
             self.fail(f"The model could not be loaded: {type(error).__name__}: {error}")
             raise
         else:
             self.finish_change(model, status, settings, notice)
+
+    def _fail_for(self, error: UserFacingError, notice: str = "") -> bool:
+        """There is no model for this reason; returns whether an engine elsewhere is asked again by itself."""
+        may_pass = getattr(error, "may_pass", False)
+        standing = error.while_asked_again(_ASK_AGAIN_S) if may_pass else ""
+        self.fail(" ".join(filter(None, (error.message, notice))), standing)
+        return may_pass
 
     def _ask_again(self) -> None:
         """Wait for an engine elsewhere that was not there, or was busy."""
@@ -349,8 +362,7 @@ class ModelLoader:
             try:
                 model, status = self.load(self.settings)
             except UserFacingError as error:
-                self.fail(error.message)
-                if not getattr(error, "may_pass", False):
+                if not self._fail_for(error):
                     return
             else:
                 self.finish_change(model, status, self.settings)
@@ -359,7 +371,8 @@ class ModelLoader:
     @staticmethod
     def _described(stage: Literal["starting", "loading", "ready"], message: str, settings: AppSettings) -> ModelStatus:
         if settings.engine_url:
-            return ModelStatus(stage, message, settings.engine_model or "the engine's model")
+            model = settings.engine_model or "the engine's model"
+            return ModelStatus(stage, message, model, engine_url=settings.engine_url)
         demonstration = settings.model == AppSettings.model
         return ModelStatus(stage, message, settings.model, demonstration=demonstration, reference=settings.model)
 

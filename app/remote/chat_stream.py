@@ -169,7 +169,7 @@ class ChatStream:
                 self._said.put(Waiting(silence_s))
 
     async def _wait_for_turn(self, error: ServerError, wait_s: float) -> None:
-        self._said.put(Waiting(0.0, f"{error.message.partition('. ')[0]}. It is asked again in {wait_s:.0f} s"))
+        self._said.put(Waiting(0.0, f"{error.problem} It is asked again in {wait_s:.0f} s"))
         self._heard = time.monotonic() + wait_s
         await asyncio.sleep(wait_s)
 

@@ -29,19 +29,32 @@ class ServerError(UserFacingError):
 
     Args:
         kind: what went wrong.
-        message: a sentence for the user.
+        problem: a sentence that says it.
+        advice: what whoever has asked can do; "" for nothing.
         said: what the server itself said of it; "" for nothing.
+        quotes: whether the message tells what it said.
     """
 
-    def __init__(self, kind: ErrorKind, message: str, said: str = "") -> None:
-        super().__init__(message)
+    def __init__(self, kind: ErrorKind, problem: str, advice: str = "", said: str = "", quotes: bool = False) -> None:
+        self.quoted = f'It says: "{said}"' if quotes and said else ""
+        super().__init__(" ".join(filter(None, (problem, advice, self.quoted))))
         self.kind = kind
+        self.problem = problem
         self.said = said
 
     @property
     def may_pass(self) -> bool:
         """Whether asking later may help, without anybody changing anything here."""
         return self.kind in ("unreachable", "silent", "busy", "broken")
+
+    def while_asked_again(self, every_s: float) -> str:
+        """What to tell of a server that is asked again by itself, without anybody doing anything.
+
+        Args:
+            every_s: seconds between two times.
+        """
+        again = f"It is asked again every {every_s:.0f} seconds, by itself."
+        return " ".join(filter(None, (self.problem, again, self.quoted)))
 
 
 def unreachable(address: ServerAddress, cause: BaseException) -> ServerError:
@@ -55,14 +68,14 @@ def unreachable(address: ServerAddress, cause: BaseException) -> ServerError:
         if isinstance(fault, ssl.SSLCertVerificationError):
             return ServerError(
                 "stranger",
-                f"The certificate of {address.shown} is not trusted: {fault.verify_message}. Name the file of its "
-                "authority in the environment variable SSL_CERT_FILE, and start again.",
+                f"The certificate of {address.shown} is not trusted: {fault.verify_message}.",
+                "Name the file of its authority in the environment variable SSL_CERT_FILE, and start again.",
             )
         return ServerError(
-            "stranger", f"{address.shown} does not speak https as it should. Name it with http:// if it speaks that."
+            "stranger", f"{address.shown} does not speak https as it should.", "Name it with http:// if it speaks that."
         )
     return ServerError(
-        "unreachable", f"{address.shown} cannot be reached. See that the engine runs there, and ask again."
+        "unreachable", f"{address.shown} cannot be reached.", "See that the engine runs there, and ask again."
     )
 
 
@@ -79,7 +92,7 @@ def _tls_fault(error: BaseException | None) -> ssl.SSLError | None:
 def silent(address: ServerAddress, silence_s: float) -> ServerError:
     """It was asked, and has said nothing for too long."""
     return ServerError(
-        "silent", f"{address.shown} has said nothing for {silence_s:.0f} seconds. See what it does, and ask again."
+        "silent", f"{address.shown} has said nothing for {silence_s:.0f} seconds.", "See what it does, and ask again."
     )
 
 
@@ -87,8 +100,8 @@ def cut_off(address: ServerAddress) -> ServerError:
     """It has begun to answer, and is gone."""
     return ServerError(
         "cut",
-        f"{address.shown} has broken off in the middle of its answer. What it said is kept. See that it still runs, "
-        "and ask again.",
+        f"{address.shown} has broken off in the middle of its answer. What it said is kept.",
+        "See that it still runs, and ask again.",
     )
 
 
@@ -101,8 +114,8 @@ def stranger(address: ServerAddress, what: str) -> ServerError:
     """
     return ServerError(
         "stranger",
-        f"{address.shown} {what}: it does not speak OpenAI's API. Check --engine-url; the address of vLLM, SGLang and "
-        "llama.cpp ends before /v1 or with it.",
+        f"{address.shown} {what}: it does not speak OpenAI's API.",
+        "Check --engine-url; the address of vLLM, SGLang and llama.cpp ends before /v1 or with it.",
     )
 
 
@@ -110,7 +123,7 @@ def moved(address: ServerAddress, target: str) -> ServerError:
     """It sends to another address, to which no key and no question is sent along."""
     where = f" to {target}" if target else ""
     return ServerError(
-        "moved", f"{address.shown} redirects{where}. If that is the engine, give that address with --engine-url."
+        "moved", f"{address.shown} redirects{where}.", "If that is the engine, give that address with --engine-url."
     )
 
 
@@ -124,31 +137,29 @@ def of_status(address: ServerAddress, status: int, body: bytes, model: str = "")
         model: that was asked for.
     """
     said = said_by(address, body)
-    quoted = f' It says: "{said}"' if said else ""
     if status in (401, 403):
         return ServerError(
-            "key", f"{address.shown} does not accept the key. Start with the right one in QUEST_CHAT_ENGINE_KEY.", said
-        )
-    if status in (404, 400) and "model" in said.lower() and re.search(r"not (exist|found)|unknown|no such", said, re.I):
-        return ServerError(
-            "model", f"{address.shown} has no model {model!r}. Name one of its own with --engine-model.{quoted}", said
-        )
-    if status in (400, 413, 422) and _TOO_LONG.search(said):
-        return ServerError(
-            "context",
-            f"The prompt is longer than {address.shown} takes. The next one will be shorter: ask again, or set a "
-            f"smaller --context-tokens.{quoted}",
+            "key",
+            f"{address.shown} does not accept the key.",
+            "Start with the right one in QUEST_CHAT_ENGINE_KEY.",
             said,
         )
+    if status in (404, 400) and "model" in said.lower() and re.search(r"not (exist|found)|unknown|no such", said, re.I):
+        advice = "Name one of its own with --engine-model."
+        return ServerError("model", f"{address.shown} has no model {model!r}.", advice, said, quotes=True)
+    if status in (400, 413, 422) and _TOO_LONG.search(said):
+        advice = "The next one will be shorter: ask again, or set a smaller --context-tokens."
+        return ServerError("context", f"The prompt is longer than {address.shown} takes.", advice, said, quotes=True)
     if status in (404, 405):
         return stranger(address, f"has nothing at this address (status {status})")
     if status in (429, 503):
-        return ServerError("busy", f"{address.shown} is too busy (status {status}). Ask again later.{quoted}", said)
+        problem = f"{address.shown} is too busy (status {status})."
+        return ServerError("busy", problem, "Ask again later.", said, quotes=True)
     if status >= 500:
-        return ServerError(
-            "broken", f"{address.shown} has failed on an error of its own (status {status}). Ask again.{quoted}", said
-        )
-    return ServerError("refused", f"{address.shown} refuses the question (status {status}).{quoted}", said)
+        problem = f"{address.shown} has failed on an error of its own (status {status})."
+        return ServerError("broken", problem, "Ask again.", said, quotes=True)
+    problem = f"{address.shown} refuses the question (status {status})."
+    return ServerError("refused", problem, said=said, quotes=True)
 
 
 def said_by(address: ServerAddress, body: bytes) -> str:

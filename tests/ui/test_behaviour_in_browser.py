@@ -224,6 +224,25 @@ def test_a_question_that_comes_before_the_conversation_is_opened_waits_for_it(op
     assert page.locator("#notice-at-question").inner_text() == ""
 
 
+def test_another_engine_that_does_not_answer_is_told_and_no_model_is_offered(
+    chromium, assistant, serve_page, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("GRADIO_TEMP_DIR", "")
+    engine = "http://127.0.0.1:9"
+    said = f"{engine} cannot be reached. It is asked again every 5 seconds, by itself."
+    assistant.loaded = ModelStatus("failed", said, "the engine's model", engine_url=engine)
+    settings = AppSettings(data_dir=tmp_path, engine_url=engine)
+    with serve_page(settings, assistant) as address, chromium.new_context() as context:
+        page = context.new_page()
+        page.goto(address)
+        line = page.locator("#connection-line", has_text=said)
+        line.wait_for()
+        assert "without --engine-url" in line.inner_text()
+        assert not line.get_by_role("button").is_visible()
+        assistant.loaded = ModelStatus("ready", "Ready", "large", engine, 4096, engine_url=engine)
+        line.wait_for(state="hidden")
+
+
 def test_a_server_that_is_gone_is_told_until_it_is_back(chromium, assistant, serve_page, tmp_path, monkeypatch):
     monkeypatch.setenv("GRADIO_TEMP_DIR", "")
     with socket.socket() as probe:

@@ -47,8 +47,9 @@ export class ModelStatus extends HTMLElement {
     this.name(this.text.textContent);
   }
 
-  name(text) {
-    const label = `Model: ${text}. Choose another`;
+  name(text, isElsewhere = false) {
+    // Of another engine none can be chosen here.
+    const label = isElsewhere ? `Model: ${text}` : `Model: ${text}. Choose another`;
     if (this.button.title === label) return;
     this.button.title = label;
     this.button.setAttribute("aria-label", label);
@@ -61,12 +62,12 @@ export class ModelStatus extends HTMLElement {
   }
 
   show(state) {
-    const { stage, model, device, message, context_tokens: tokens } = state;
+    const { stage, model, device, message, context_tokens: tokens, engine_url: engine } = state;
     const isReady = stage === "ready";
     const before = this.button.dataset.stage;
     this.button.dataset.stage = stage;
     setText(this.text, isReady ? model : stage === "failed" ? "No model" : message || "Loading the model");
-    this.name(isReady ? `${model}, ${number(tokens)} tokens, ${device}` : message || "Loading");
+    this.name(isReady ? `${model}, ${number(tokens)} tokens, ${device}` : message || "Loading", Boolean(engine));
     if (before !== stage) {
       const said = stage === "ready" ? state.notice || `${model} is ready.` : stage === "failed" ? message : "Loading a model";
       setText(this.said, said);

@@ -1,10 +1,20 @@
-// One line above the question for what keeps every answer from coming: the server is gone, or there is no model.
+// One line above the question for what keeps every answer from coming: the server is gone, there is no model, or another
+// engine does not answer.
 
 import { server } from "./connection.js";
 import { askForDialog } from "../desk/dialogs.js";
 
 const LOST = "Quest Chat cannot be reached. Is it still running? This page goes on by itself when it is back.";
 const ASKS_FOR_KEY = "Quest Chat asks for another key. Reload this page to enter it.";
+const WITHOUT_ENGINE = "To have a model of this machine answer, start Quest Chat without --engine-url.";
+
+/** What keeps every answer from coming, "" if nothing does, and whether another model may be chosen here. */
+export function obstacle({ reachable, asksForKey, stage, message, engine }) {
+  if (!reachable) return { text: asksForKey ? ASKS_FOR_KEY : LOST, offersModels: false };
+  if (stage !== "failed") return { text: "", offersModels: false };
+  if (engine) return { text: `${message} ${WITHOUT_ENGINE}`, offersModels: false };
+  return { text: `There is no model: ${message}`, offersModels: true };
+}
 
 export class ConnectionLine extends HTMLElement {
   connectedCallback() {
@@ -21,11 +31,9 @@ export class ConnectionLine extends HTMLElement {
   }
 
   show() {
-    const hasFailed = server.reachable && server.stage === "failed";
-    const lost = server.asksForKey ? ASKS_FOR_KEY : LOST;
-    const text = server.reachable ? (hasFailed ? `There is no model: ${server.message}` : "") : lost;
+    const { text, offersModels } = obstacle(server);
     if (this.words.textContent !== text) this.words.textContent = text;
-    this.choose.hidden = !hasFailed;
+    this.choose.hidden = !offersModels;
     this.hidden = !text;
   }
 }

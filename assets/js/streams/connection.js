@@ -8,9 +8,10 @@ const POLL_MS = 3000;
 const LOST_POLL_MS = 1000;
 const PATIENCE_MS = 10_000;
 
-/** The last known state; `stage` and `message` as in ModelStatus, "" until they are known; `asksForKey`: it answers, but
- * no longer takes the key that this browser has signed in with. */
-export const server = { reachable: true, asksForKey: false, stage: "", message: "" };
+/** The last known state; `stage` and `message` as in ModelStatus, "" until they are known, `engine` the address of another
+ * engine that is to answer, "" for our own; `asksForKey`: it answers, but no longer takes the key that this browser has
+ * signed in with. */
+export const server = { reachable: true, asksForKey: false, stage: "", message: "", engine: "" };
 
 let timer = null;
 
@@ -27,23 +28,23 @@ export async function checkServer() {
   try {
     const response = await fetch("healthz", { cache: "no-store", signal: AbortSignal.timeout(PATIENCE_MS) });
     if (response.status === 401) {
-      tell(false, server.stage, server.message, true);
+      tell({ reachable: false, asksForKey: true });
     } else {
-      const { status, message, instance } = await response.json();
+      const { status, message, engine, instance } = await response.json();
       if (instance) window.dispatchEvent(new CustomEvent("quest-instance", { detail: instance }));
-      tell(true, status, message);
+      tell({ reachable: true, stage: status, message, engine });
     }
   } catch (error) {
-    if (error.name !== "TimeoutError" && !document.hidden) tell(false, server.stage, server.message);
+    if (error.name !== "TimeoutError" && !document.hidden) tell({ reachable: false });
   }
   clearTimeout(timer);
   timer = setTimeout(checkServer, server.reachable ? POLL_MS : LOST_POLL_MS);
 }
 
-function tell(reachable, stage, message, asksForKey = false) {
-  const state = { reachable, asksForKey, stage, message };
+function tell(told) {
+  const state = { ...server, asksForKey: false, ...told };
   if (Object.keys(state).every((name) => server[name] === state[name])) return;
   Object.assign(server, state);
-  document.documentElement.dataset.server = reachable ? "reached" : "lost";
+  document.documentElement.dataset.server = state.reachable ? "reached" : "lost";
   window.dispatchEvent(new Event("quest-server"));
 }

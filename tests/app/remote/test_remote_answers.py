@@ -241,17 +241,29 @@ def test_a_server_that_is_gone_is_told(server, asked):
 
 def test_no_server_at_all_is_told(open_remote):
     assistant = open_remote(engine_url="http://127.0.0.1:9")
-    with pytest.raises(UserFacingError, match="http://127.0.0.1:9 cannot be reached"):
+    # Who has asked must ask again by himself; the server is asked without him.
+    with pytest.raises(UserFacingError, match="http://127.0.0.1:9 cannot be reached.*, and ask again"):
         assistant.wait_until_ready()
-    assert assistant.status().stage == "failed"
+    status = assistant.status()
+    assert (status.stage, status.engine_url) == ("failed", "http://127.0.0.1:9")
+    assert status.message == "http://127.0.0.1:9 cannot be reached. It is asked again every 5 seconds, by itself."
+
+
+def test_what_only_a_person_can_mend_is_not_said_to_be_asked_again(server, open_remote):
+    server.models = (401, {})
+    assistant = open_remote()
+    with pytest.raises(UserFacingError, match="does not accept the key"):
+        assistant.wait_until_ready()
+    assert "does not accept the key" in assistant.status().message and "again" not in assistant.status().message
 
 
 def test_a_server_that_comes_later_is_used(server, open_remote, monkeypatch):
     monkeypatch.setattr("app.models.model_loader._ASK_AGAIN_S", 0.05)
     listing, server.models = server.models, (503, {})
     assistant = open_remote()
-    with pytest.raises(UserFacingError):
+    with pytest.raises(UserFacingError, match="Ask again later"):
         assistant.wait_until_ready()
+    assert "too busy" in assistant.status().message and "Ask again later" not in assistant.status().message
     server.models = listing
     loader = assistant._loader
     with loader._changed:
