@@ -68,6 +68,10 @@ def test_our_own_server_answers_keeps_the_document_and_wants_its_key(own_server,
     again = list(assistant.ask(conversation, "Why?", AnswerOptions(max_new_tokens=200)).follow())[-1].report
     # The document stands at the beginning of both prompts.
     assert again.reused_tokens > 100
+    # It is known by now not to think: the server ends the answer, and tells its usage.
+    cut = list(assistant.ask(conversation, "Tell all of it.", AnswerOptions(max_new_tokens=4)).follow())[-1].report
+    assert (cut.finish_reason, cut.decode_tokens) == ("length", 4)
+    assert cut.reused_tokens > 100 and not cut.tokens_estimated
     assistant.close()
     wrong = open_remote(engine_url=own_server, engine_key=KEY + "?")
     with pytest.raises(UserFacingError, match="key"):
