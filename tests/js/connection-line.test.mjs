@@ -5,7 +5,7 @@ import test from "node:test";
 
 import "./fake-page.mjs";
 
-const { obstacle } = await import("../../assets/js/connection-line.js");
+const { obstacle } = await import("../../assets/js/streams/connection-line.js");
 
 const READY = { reachable: true, asksForKey: false, stage: "ready", message: "", engine: "" };
 
