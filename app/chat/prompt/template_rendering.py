@@ -127,11 +127,11 @@ class TemplateRenderer:
         with self._lock:
             was_there = self._process is not None
             line = self._line(messages)
-            if not line and was_there:
+            if line == b"" and was_there:
                 # It has used up the time that it may take altogether, say.
                 line = self._line(messages)
         try:
-            answer = json.loads(line)
+            answer = json.loads(line or b"")
         except ValueError:
             raise TemplateFault("it took too much time or memory, or crashed what renders it") from None
         (rendering,) = _renderings(answer)
@@ -139,13 +139,14 @@ class TemplateRenderer:
             raise rendering
         return rendering
 
-    def _line(self, messages: Sequence[dict[str, Any]]) -> bytes:
-        """What the process answers; nothing if it was stopped or has ended."""
+    def _line(self, messages: Sequence[dict[str, Any]]) -> bytes | None:
+        """What the process answers; nothing if it has ended, None if it was stopped because it took too long."""
         told = self._thread.submit(self._exchange, list(messages))
         try:
             line = told.result(self._limits.wall_clock_s)
         except FutureTimeoutError:
-            line = b""
+            self._stop()
+            return None
         if not line.endswith(b"\n"):
             self._stop()
             return b""

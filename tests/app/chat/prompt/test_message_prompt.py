@@ -96,9 +96,13 @@ def test_a_process_that_was_killed_is_started_anew(prompts):
     assert tokens(prompts, [("user", "One")]) == first
 
 
-def test_a_template_that_hangs_is_given_up(tmp_path):
+def test_a_template_that_hangs_is_given_up_and_not_tried_again(monkeypatch):
+    from app.chat.prompt import template_rendering
     from app.chat.prompt.template_rendering import RenderLimits, TemplateFault, TemplateRenderer
 
+    started = []
+    start = template_rendering.start_python
+    monkeypatch.setattr(template_rendering, "start_python", lambda name: started.append(name) or start(name))
     loops = "{% for a in range(99999) %}" * 4 + "{% endfor %}" * 4
     renderer = TemplateRenderer(
         "{% if messages|length > 1 %}" + loops + "{% endif %}fine", {}, RenderLimits(wall_clock_s=3.0)
@@ -106,5 +110,6 @@ def test_a_template_that_hangs_is_given_up(tmp_path):
     assert renderer.render([{"role": "user", "content": "x"}]) == "fine"
     with pytest.raises(TemplateFault, match="took too much time"):
         renderer.render([{"role": "user", "content": "x"}] * 2)
+    assert len(started) == 1
     assert renderer.render([{"role": "user", "content": json.dumps("x")}]) == "fine"
     renderer.close()
