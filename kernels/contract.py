@@ -163,6 +163,14 @@ class SequenceView(NamedTuple):
         """How many pages the table has room for."""
         return len(self.page_table)
 
+    def last_positions(self, tokens: int) -> torch.Tensor:
+        """int32 [tokens], the positions of the last so many."""
+        return self.length_tokens + torch.arange(-tokens, 0, dtype=torch.int32, device=self.length_tokens.device)
+
+    def before_last(self, tokens: int) -> SequenceView:
+        """The sequence without its last so many tokens."""
+        return self._replace(length_tokens=self.length_tokens - tokens)
+
 
 class PageBudget(NamedTuple):
     """How many pages of each kv head a token reads.

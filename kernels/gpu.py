@@ -5,8 +5,9 @@ Grids depend on shapes alone and lengths are read on the device, so every launch
 
 from kernels.append.gpu import append_keys_values
 from kernels.append.gpu_rotate import rotate_and_append
-from kernels.attend.gpu import dense_decode_attention, sparse_decode_attention
+from kernels.attend.gpu import sparse_decode_attention
 from kernels.attend.gpu_choose_and_attend import choose_and_attend
+from kernels.attend.gpu_dense import dense_decode_attention
 from kernels.linear.gpu import linear_add, norm_linear, norm_swiglu
 from kernels.linear.gpu_dequantize import dequantize
 from kernels.linear.gpu_quantized import quantized_linear

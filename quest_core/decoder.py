@@ -12,7 +12,7 @@ from collections.abc import Callable
 import torch
 from torch.nn.functional import embedding, linear
 
-from kernels.contract import SequenceView
+from kernels.contract import LayerCache, SequenceView
 from quest_core.cache.paged_kv_cache import PagePool, SequenceCache
 from quest_core.config import ModelConfig, RopeConfig
 from quest_core.decode.attention import Attention, DecodeAttention, kernels_for
@@ -120,8 +120,7 @@ class Decoder:
         Returns:
             float32 [vocab_size], the logits after the token.
         """
-        weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
-        residual = embedding(token_id, weights.embedding)
+        residual = embedding(token_id, self._weights.embedding)
         if self._whole_step is not None and isinstance(attention, DecodeAttention):
             dense_layers = attention.dense_layers
             budget = attention.budget_for(dense_layers, sequence)
@@ -129,35 +128,64 @@ class Decoder:
             outcome = self._whole_step(residual, pool.cache, sequence, budget, attention.scale, dense_layers, pages)
             attention.note(outcome)
             return outcome.logits[0]
-        for index, layer in enumerate(self._decode_weights.layers):
-            cache, norms = pool.layers[index], layer.head_norms(epsilon)
-            projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
-            query = kernels.rotate_and_append(projected, norms, self._rope, cache, sequence)
-            attended = attention(index, query, cache, sequence).view(1, -1)
-            kernels.linear_add(attended, layer.output, residual, layer.output_bias)
-            gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
-            kernels.linear_add(gated, layer.down, residual)
-        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._decode_weights.head)[0].float()
 
-    @property
-    def can_verify(self) -> bool:
-        """Whether `verify` is there."""
-        return self._whole_step is not None
+        def attend(layer: int, queries: torch.Tensor, cache: LayerCache) -> torch.Tensor:
+            return attention(layer, queries[0], cache, sequence)
+
+        return self._run_layers(residual, pool, sequence, attend)[0]
 
     @torch.inference_mode()
     def verify(self, token_ids: torch.Tensor, pool: PagePool, sequence: SequenceView) -> torch.Tensor:
         """Run a few tokens that are known in one dense pass, each with the bits that a dense `decode` of it gives.
 
+        Those of a `decode` with the same page table: its length, too, decides how the kernels cut their work.
+
         Args:
-            token_ids: int64 [rows] on the device.
+            token_ids: int64 [rows] on the device; on a GPU up to 8.
             pool: holds the sequence's pages; keys and values are written there, whoever calls counts them.
             sequence: the tokens included.
 
         Returns:
             float32 [rows, vocab_size], the logits after each.
         """
-        hidden = embedding(token_ids, self._weights.embedding)
-        return self._whole_step(hidden, pool.cache, sequence, None, self.config.softmax_scale).logits
+        hidden, scale = embedding(token_ids, self._weights.embedding), self.config.softmax_scale
+        if self._whole_step is not None:
+            return self._whole_step(hidden, pool.cache, sequence, None, scale).logits
+
+        def attend(layer: int, queries: torch.Tensor, cache: LayerCache) -> torch.Tensor:
+            return self.kernels.dense_decode_attention(queries, cache, sequence, scale)
+
+        return self._run_layers(hidden, pool, sequence, attend)
+
+    def _run_layers(
+        self,
+        residual: torch.Tensor,
+        pool: PagePool,
+        sequence: SequenceView,
+        attend: Callable[[int, torch.Tensor, LayerCache], torch.Tensor],
+    ) -> torch.Tensor:
+        """Run the layers of a step, operator by operator.
+
+        Args:
+            residual: [rows, hidden_size], the embeddings of a sequence's last tokens; changed in place.
+            pool: holds the sequence's pages, to which keys and values are written.
+            sequence: the tokens included.
+            attend: of a layer's index, its queries [rows, query_heads, head_dim] after RoPE, and its cache; returns
+                what is attended, in any shape.
+
+        Returns:
+            float32 [rows, vocab_size], the logits after each token.
+        """
+        weights, kernels, epsilon = self._weights, self.kernels, self.config.rms_norm_epsilon
+        for index, layer in enumerate(self._decode_weights.layers):
+            cache, norms = pool.layers[index], layer.head_norms(epsilon)
+            projected = kernels.norm_linear(residual, layer.attention_norm, epsilon, layer.qkv, layer.qkv_bias)
+            queries = kernels.rotate_and_append(projected, norms, self._rope, cache, sequence)
+            attended = attend(index, queries, cache).view(len(residual), -1)
+            kernels.linear_add(attended, layer.output, residual, layer.output_bias)
+            gated = kernels.norm_swiglu(residual, layer.mlp_norm, epsilon, layer.gate_up)
+            kernels.linear_add(gated, layer.down, residual)
+        return kernels.norm_linear(residual, weights.final_norm, epsilon, self._decode_weights.head).float()
 
     def _linear(
         self, hidden: torch.Tensor, matrix: torch.Tensor | QuantizedMatrix, bias: torch.Tensor | None = None

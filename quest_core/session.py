@@ -316,7 +316,7 @@ class Session:
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, attention, traced, sampler)
-        if quest.attention == "exact" and decoder.can_verify and isinstance(self._method, QuestMethod):
+        if quest.attention == "exact" and isinstance(self._method, QuestMethod):
             drafting = DraftAttention(self._method, replace(quest, attention="quest"))
             return SpeculativeSteps(decoder, self.cache, drafting, sampler, self.max_tokens)
         return EagerSteps(decoder, self.cache, attention, traced, sampler)

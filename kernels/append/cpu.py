@@ -124,12 +124,12 @@ def rotate_and_append(
 ) -> torch.Tensor:
     """As `kernels.reference.naive_rotate_and_append`; raises as `append_keys_values`."""
     layout = cache.layout
-    heads = projected.view(1, -1, layout.head_dim)
+    heads = projected.view(len(projected), -1, layout.head_dim)
     query_heads = heads.shape[1] - 2 * layout.kv_heads
     queries, keys, values = heads.split((query_heads, layout.kv_heads, layout.kv_heads), dim=1)
     if norms is not None:
         queries, keys = rms_norm(queries, norms.query, norms.epsilon), rms_norm(keys, norms.key, norms.epsilon)
     queries, keys, values = (each.to(layout.dtype) for each in (queries, keys, values))
-    apply_rope(queries, keys, rope, sequence.length_tokens - 1)
+    apply_rope(queries, keys, rope, sequence.last_positions(len(projected)))
     append_keys_values(keys, values, cache, sequence)
-    return queries[0]
+    return queries

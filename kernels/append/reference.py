@@ -88,25 +88,27 @@ def naive_rotate_and_append(
     cache: LayerCache,
     sequence: SequenceView,
 ) -> torch.Tensor:
-    """Norm and rotate one token's queries and keys, and write its key and value to their page.
+    """Norm and rotate the queries and keys of a sequence's last tokens, and write keys and values to their pages.
+
+    A decode step has one token, or a few that are verified at once.
 
     Args:
-        projected: [1, (query_heads + 2 * kv_heads) * head_dim]: queries, keys, values.
+        projected: [rows, (query_heads + 2 * kv_heads) * head_dim], in each row queries, keys, values; up to 8 rows.
         norms: of each query and key; None without.
         rope: of all positions.
         cache, sequence: as for `naive_append_keys_values`.
 
     Returns:
-        The queries, [query_heads, head_dim] in the dtype of the pages; over 8-bit pages, in that of `projected`.
+        The queries, [rows, query_heads, head_dim] in the dtype of the pages; over 8-bit pages, in that of `projected`.
     """
     layout = cache.layout
-    heads = projected.float().view(1, -1, layout.head_dim)
+    heads = projected.float().view(len(projected), -1, layout.head_dim)
     query_heads = heads.shape[1] - 2 * layout.kv_heads
     queries, keys, values = heads.split((query_heads, layout.kv_heads, layout.kv_heads), dim=1)
     if norms is not None:
         queries = naive_rms_norm(queries, norms.query, norms.epsilon)
         keys = naive_rms_norm(keys, norms.key, norms.epsilon)
     queries, keys = queries.clone(), keys.clone()
-    naive_apply_rope(queries, keys, rope, sequence.length_tokens - 1)
+    naive_apply_rope(queries, keys, rope, sequence.last_positions(len(projected)))
     naive_append_keys_values(keys, values, cache, sequence)
-    return queries[0].to(projected.dtype if layout.is_float8 else layout.dtype)
+    return queries.to(projected.dtype if layout.is_float8 else layout.dtype)

@@ -275,6 +275,10 @@ def dense_decode_attention(
     query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
 ) -> torch.Tensor:
     """As `kernels.reference.naive_dense_decode_attention`; raises as `sparse_decode_attention`."""
+    if query.dim() == 3:
+        views = (sequence.before_last(len(query) - 1 - row) for row in range(len(query)))
+        rows = [dense_decode_attention(each, cache, view, scale) for each, view in zip(query, views, strict=True)]
+        return torch.stack(rows)
     layout = cache.layout
     page_ids = torch.empty((layout.kv_heads, 0), dtype=torch.int32)  # all
     pages = -(-int(sequence.length_tokens) // layout.page_size)

@@ -20,6 +20,7 @@ from kernels.attend.gpu_split_softmax import (
     empty_splits,
     finish_split,
     load_query,
+    load_tokens,
     start_softmax,
 )
 from kernels.contract import CacheLayout, LayerCache, SelectedPages, SequenceView
@@ -83,9 +84,15 @@ class PageList(NamedTuple):
 
 
 @triton.jit
+def split_blocks(room, BLOCK_PAGES: tl.constexpr, SPLITS: tl.constexpr):
+    """How many blocks a split of so many pages consists of."""
+    return tl.cdiv(tl.cdiv(room, BLOCK_PAGES), SPLITS)
+
+
+@triton.jit
 def split_pages(split, room, BLOCK_PAGES: tl.constexpr, SPLITS: tl.constexpr):
     """The first page of a split, which consists of whole blocks, and the one after its last."""
-    pages = tl.cdiv(tl.cdiv(room, BLOCK_PAGES), SPLITS) * BLOCK_PAGES
+    pages = split_blocks(room, BLOCK_PAGES, SPLITS) * BLOCK_PAGES
     first = split * pages
     return first, tl.minimum(first + pages, room)
 
@@ -121,7 +128,8 @@ def attend_split(head, split, query, listed, pages, scale, LAYOUT: tl.constexpr,
             visible = indices * PAGE_SIZE + slots < listed.length_tokens
         physical = tl.load(pages.table_ptr + logical, visible, 0)
         rows = tl.where(visible, (physical * LAYOUT.kv_heads + head) * PAGE_SIZE + slots, first_row)
-        softmax = attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT, SHAPE)
+        keys, values = load_tokens(rows, query.dtype, pages, LAYOUT, SHAPE)
+        softmax = attend_tokens(softmax, query, keys, values, rows, visible[None, :], pages, scale, LAYOUT, SHAPE)
     return softmax
 
 
@@ -180,18 +188,6 @@ def sparse_decode_attention(
     require_contiguous(selected.page_ids, "page_ids")
     require_attention(query, cache, sequence)
     return attend(query, cache, sequence, selected, scale)
-
-
-def dense_decode_attention(
-    query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
-) -> torch.Tensor:
-    """As `kernels.reference.naive_dense_decode_attention`.
-
-    Raises:
-        ValueError: if a tensor is not on a GPU or of a matching shape and dtype.
-    """
-    require_attention(query, cache, sequence)
-    return attend(query, cache, sequence, None, scale)
 
 
 def require_attention(query: torch.Tensor, cache: LayerCache, sequence: SequenceView) -> None:

@@ -1,4 +1,4 @@
-"""The softmax of one token's attention, split among programs: what each does with its tokens, and how all are combined.
+"""The softmax of a token's attention, split among programs: what each does with its tokens, and how all are combined.
 
 Each program of a kv head attends with all query heads of the group to its split of the tokens and stores a partial
 softmax; when all have, each combines a part of them (flash-decoding; the online softmax is arXiv 2205.14135). Knows
@@ -97,20 +97,33 @@ def start_softmax(SHAPE: tl.constexpr):
 
 
 @triton.jit
-def attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Add tokens to a `PartialSoftmax`.
+def load_tokens(rows, dtype: tl.constexpr, pages, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
+    """Keys and values of a head, [tokens, block_dim] each, in a floating `dtype`; of 8-bit ones what their codes are.
 
     Args:
-        rows: int32 [tokens], of keys and values of the head; all of them must exist.
-        visible: [tokens], which of them count.
+        rows: int32 [tokens], of the head's keys and values; all of them must exist.
         pages: as `Pages`.
     """
-    keys = widen_codes(load_rows(pages.key_ptr, rows, LAYOUT.head_dim, SHAPE.block_dim), query.dtype)
-    values = widen_values(load_rows(pages.value_ptr, rows, LAYOUT.head_dim, SHAPE.block_dim), query.dtype)
+    keys = widen_codes(load_rows(pages.key_ptr, rows, LAYOUT.head_dim, SHAPE.block_dim), dtype)
+    values = widen_values(load_rows(pages.value_ptr, rows, LAYOUT.head_dim, SHAPE.block_dim), dtype)
+    return keys, values
+
+
+@triton.jit
+def attend_tokens(
+    softmax, query, keys, values, rows, visible, pages, scale, LAYOUT: tl.constexpr, SHAPE: tl.constexpr
+):
+    """Add tokens to a `PartialSoftmax`; it stays what it is, to the bit, for a query that sees none of them.
+
+    Args:
+        keys, values: as `load_tokens` returned them for `rows`.
+        visible: [QUERY_ROWS or 1, tokens], which of them count.
+        pages: as `Pages`.
+    """
     logits = tl.dot(query, tl.trans(keys), input_precision="ieee") * (scale * LOG2_E)
     if LAYOUT.is_float8:
         logits *= tl.load(pages.key_scale_ptr + rows)[None, :]
-    logits = tl.where(visible[None, :], logits, float("-inf"))
+    logits = tl.where(visible, logits, float("-inf"))
     highest = tl.maximum(softmax.highest, tl.max(logits, 1))
     # Before the first visible token there is no highest logit.
     above = tl.where(highest == float("-inf"), 0.0, highest)
@@ -126,43 +139,67 @@ def attend_tokens(softmax, query, rows, visible, pages, scale, LAYOUT: tl.conste
 
 @triton.jit
 def finish_split(head, split, softmax, splits, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
-    """Store a program's `PartialSoftmax`, and combine those of all programs of the head.
-
-    With a grid barrier each program combines its part of the elements; without one the last program combines all.
-    """
+    """Store a program's `PartialSoftmax`, and combine those of all programs of the head."""
     counter_ptr = splits.counter_ptr + head
-    attended = softmax.attended
     if SHAPE.grid_barrier:
         target = barrier_target(counter_ptr, SHAPE.splits)
-    if LAYOUT.is_float8:
-        attended *= 1.0 / WEIGHT_UNIT
-    rows = tl.arange(0, QUERY_ROWS)
-    channels = tl.arange(0, SHAPE.block_dim)
-    in_group = rows < SHAPE.group
-    out = (head * SHAPE.splits + split) * SHAPE.group + rows
-    inside = in_group[:, None] & (channels < LAYOUT.head_dim)[None, :]
-    tl.store(splits.partial_ptr + out[:, None] * LAYOUT.head_dim + channels[None, :], attended, inside)
-    tl.store(splits.highest_ptr + out, softmax.highest, in_group)
-    tl.store(splits.total_ptr + out, softmax.total, in_group)
+    query_rows = tl.arange(0, QUERY_ROWS)
+    out = (head * SHAPE.splits + split) * SHAPE.group + query_rows
+    store_softmax(softmax, out, query_rows < SHAPE.group, splits, LAYOUT, SHAPE)
     if SHAPE.grid_barrier:
         wait_at_barrier(counter_ptr, target)
-        ELEMENTS: tl.constexpr = SHAPE.group * LAYOUT.head_dim
-        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(ELEMENTS, SHAPE.splits))
-        elements = split * PART + tl.arange(0, PART)[None, :]
-        row = tl.minimum(elements // LAYOUT.head_dim, SHAPE.group - 1)
-        _combine(head, row, elements, elements < ELEMENTS, splits, LAYOUT, SHAPE)
-    else:
-        SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SHAPE.splits)
-        ROW_PARTS: tl.constexpr = triton.cdiv(LAYOUT.head_dim * SPLIT_ROWS, COMBINED_ELEMENTS)
-        PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(LAYOUT.head_dim, ROW_PARTS))
-        # All threads have stored before one of them increments the counter; then what others stored can be read.
-        tl.debug_barrier()
-        finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
-        if finished % SHAPE.splits == SHAPE.splits - 1:
-            for part in range(SHAPE.group * ROW_PARTS):
-                row, of_row = part // ROW_PARTS, part % ROW_PARTS * PART + tl.arange(0, PART)[None, :]
-                elements = row * LAYOUT.head_dim + of_row
-                _combine(head, row, elements, of_row < LAYOUT.head_dim, splits, LAYOUT, SHAPE)
+        combine_part(head, split, splits, LAYOUT, SHAPE)
+    elif arrives_last(counter_ptr, SHAPE):
+        combine_head(head, splits, LAYOUT, SHAPE)
+
+
+@triton.jit
+def store_softmax(softmax, out, stored, splits, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
+    """Store a `PartialSoftmax` as its split's.
+
+    Args:
+        out: int32 [QUERY_ROWS], where in [kv_heads, splits, group].
+        stored: [QUERY_ROWS], which of its queries there are.
+    """
+    attended = softmax.attended
+    if LAYOUT.is_float8:
+        attended *= 1.0 / WEIGHT_UNIT
+    channels = tl.arange(0, SHAPE.block_dim)
+    inside = stored[:, None] & (channels < LAYOUT.head_dim)[None, :]
+    tl.store(splits.partial_ptr + out[:, None] * LAYOUT.head_dim + channels[None, :], attended, inside)
+    tl.store(splits.highest_ptr + out, softmax.highest, stored)
+    tl.store(splits.total_ptr + out, softmax.total, stored)
+
+
+@triton.jit
+def combine_part(head, split, splits, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
+    """Combine a program's part of a head's elements, once all programs of the head have stored."""
+    ELEMENTS: tl.constexpr = SHAPE.group * LAYOUT.head_dim
+    PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(ELEMENTS, SHAPE.splits))
+    elements = split * PART + tl.arange(0, PART)[None, :]
+    row = tl.minimum(elements // LAYOUT.head_dim, SHAPE.group - 1)
+    _combine(head, row, elements, elements < ELEMENTS, splits, LAYOUT, SHAPE)
+
+
+@triton.jit
+def arrives_last(counter_ptr, SHAPE: tl.constexpr):
+    """Whether all other programs of the head have stored; what they stored can be read then."""
+    # All threads have stored before one of them increments the counter.
+    tl.debug_barrier()
+    finished = tl.atomic_add(counter_ptr, tl.full([], 1, tl.int64), sem="acq_rel", scope="gpu")
+    return finished % SHAPE.splits == SHAPE.splits - 1
+
+
+@triton.jit
+def combine_head(head, splits, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
+    """Combine all elements of a head."""
+    SPLIT_ROWS: tl.constexpr = triton.next_power_of_2(SHAPE.splits)
+    ROW_PARTS: tl.constexpr = triton.cdiv(LAYOUT.head_dim * SPLIT_ROWS, COMBINED_ELEMENTS)
+    PART: tl.constexpr = triton.next_power_of_2(triton.cdiv(LAYOUT.head_dim, ROW_PARTS))
+    for part in range(SHAPE.group * ROW_PARTS):
+        row, of_row = part // ROW_PARTS, part % ROW_PARTS * PART + tl.arange(0, PART)[None, :]
+        elements = row * LAYOUT.head_dim + of_row
+        _combine(head, row, elements, of_row < LAYOUT.head_dim, splits, LAYOUT, SHAPE)
 
 
 @triton.jit
@@ -191,8 +228,13 @@ def _combine(head, row, elements, inside, splits, LAYOUT: tl.constexpr, SHAPE: t
 
 
 def empty_splits(query: torch.Tensor, kv_heads: int, splits: int) -> Splits:
-    """Uninitialised tensors for the partial softmaxes and, last, for the output, in the query's dtype and shape."""
-    group, head_dim, device = query.shape[0] // kv_heads, query.shape[1], query.device
-    partial = torch.empty((kv_heads, splits, group, head_dim), dtype=torch.float32, device=device)
-    highest, total = torch.empty((2, kv_heads, splits, group), dtype=torch.float32, device=device)
+    """Uninitialised tensors for the partial softmaxes and, last, for the output, in the query's dtype and shape.
+
+    Args:
+        query: [query_heads, head_dim], or [rows, query_heads, head_dim]; rows are the first dimension of all then.
+    """
+    (*rows, query_heads, head_dim), device = query.shape, query.device
+    shape = (*rows, kv_heads, splits, query_heads // kv_heads)
+    partial = torch.empty((*shape, head_dim), dtype=torch.float32, device=device)
+    highest, total = torch.empty((2, *shape), dtype=torch.float32, device=device)
     return Splits(partial, highest, total, counters(kv_heads, splits, device), torch.empty_like(query))

@@ -57,7 +57,19 @@ def naive_choose_and_attend(
 def naive_dense_decode_attention(
     query: torch.Tensor, cache: LayerCache, sequence: SequenceView, scale: float
 ) -> torch.Tensor:
-    """Attention of one token over the whole sequence; arguments as for `naive_sparse_decode_attention`."""
+    """Attention of one token over the whole sequence, or of its last tokens, each to those up to itself.
+
+    Args:
+        query: [query_heads, head_dim], or [rows, query_heads, head_dim] of up to 8 tokens, after RoPE.
+        cache, sequence, scale: as for `naive_sparse_decode_attention`.
+
+    Returns:
+        In the query's shape and dtype; each row of several with the bits that it gets alone.
+    """
+    if query.dim() == 3:
+        views = [sequence.before_last(len(query) - 1 - row) for row in range(len(query))]
+        rows = [naive_dense_decode_attention(each, cache, view, scale) for each, view in zip(query, views, strict=True)]
+        return torch.stack(rows)
     kv_heads, device = cache.layout.kv_heads, query.device
     pages = -(-int(sequence.length_tokens) // cache.layout.page_size)
     page_ids = torch.arange(pages, dtype=torch.int32, device=device).expand(kv_heads, -1)

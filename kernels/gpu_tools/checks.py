@@ -13,6 +13,9 @@ FLOATING = (torch.float16, torch.bfloat16, torch.float32)
 MOST_VECTORS = 2**31 - 1
 # Rows for the query heads of a kv head: tl.dot takes no fewer, and padding a smaller group to them costs nothing.
 MOST_GROUP = 16
+# Tokens that the operators of a decode step take at once, at most: of one that verifies drafts. Up to so many rows,
+# reading packed weights again for each row costs less than writing and reading a 16-bit copy.
+FEW_ROWS = 8
 
 
 def require(tensor: torch.Tensor, name: str, shape: tuple[int | None, ...], dtypes: tuple[torch.dtype, ...]) -> None:
@@ -43,6 +46,14 @@ def require_contiguous(tensor: torch.Tensor, name: str) -> None:
     """Raise ValueError unless `tensor` is contiguous."""
     if not tensor.is_contiguous():
         raise ValueError(f"{name} must be contiguous, got strides {tensor.stride()}")
+
+
+def require_few_rows(tensor: torch.Tensor, name: str) -> int:
+    """Raise ValueError unless the first dimension of `tensor` is from 1 to FEW_ROWS; returns it."""
+    rows = tensor.shape[0]
+    if not 1 <= rows <= FEW_ROWS:
+        raise ValueError(f"{name} must have from 1 to {FEW_ROWS} rows, got {rows}")
+    return rows
 
 
 def require_cache(cache: LayerCache) -> None:

@@ -6,8 +6,8 @@ import torch
 from torch.nn.functional import linear
 
 from kernels.contract import PackedMatrix
-from kernels.gpu_tools.checks import FLOATING, require
-from kernels.linear.gpu import FEW_ROWS, linear_of_few_rows
+from kernels.gpu_tools.checks import FEW_ROWS, FLOATING, require
+from kernels.linear.gpu import linear_of_few_rows
 from kernels.linear.gpu_dequantize import dequantize
 
 

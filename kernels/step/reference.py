@@ -81,8 +81,8 @@ class NaiveWholeStep:
             norms = layer.head_norms(self._epsilon)
             rows = []
             for row in range(len(hidden)):
-                up_to_row = sequence._replace(length_tokens=sequence.length_tokens - (len(hidden) - 1 - row))
-                query = naive_rotate_and_append(projected[row : row + 1], norms, self._rope, own, up_to_row)
+                up_to_row = sequence.before_last(len(hidden) - 1 - row)
+                query = naive_rotate_and_append(projected[row : row + 1], norms, self._rope, own, up_to_row)[0]
                 if index < first_layer:
                     attended = naive_dense_decode_attention(query, own, up_to_row, scale)
                 elif pages is not None:

@@ -129,7 +129,9 @@ def run_paged_operators(float8: bool) -> None:
         specs = layout.specs(8)
         cache = LayerCache(layout, **{name: floats(*shape, dtype=dtype) for name, (shape, dtype) in specs.items()})
         ops.append_keys_values(new, new, cache, SequenceView(integers(8), length))
-        ops.rotate_and_append(projected, None, rope_tables(), cache, SequenceView(integers(8), length))
+        for rows in (1, 4):
+            of_rows = projected.expand(rows, -1).contiguous()
+            ops.rotate_and_append(of_rows, None, rope_tables(), cache, SequenceView(integers(8), length))
         # Selected each by itself, and by several programs.
         for logical_pages in (700, 10000):
             ops.choose_and_attend(query, cache, SequenceView(integers(logical_pages), length), budget, 0.1)
@@ -138,6 +140,7 @@ def run_paged_operators(float8: bool) -> None:
         ops.select_pages(scores, length, PAGE_SIZE, budget, True)
     # Over 8-bit pages two programs share a multiprocessor, and use no grid barrier.
     ops.dense_decode_attention(query, cache, SequenceView(integers(1100), length), 0.1)
+    ops.dense_decode_attention(query.expand(8, -1, -1), cache, SequenceView(integers(1100), length), 0.1)
     ops.gather_pages(cache, integers(8), 100, DTYPE)
 
 
@@ -159,6 +162,7 @@ def run_other_operators() -> None:
         ops.norm_linear(hidden, norm, 1e-5, matrix)
         ops.norm_swiglu(hidden, norm, 1e-5, matrix)
         ops.linear_add(hidden, matrix, floats(1, 256))
+        ops.linear_add(floats(3, width), matrix, floats(3, 256))
     ops.quantized_linear(floats(64, width), matrix)
     ops.rms_norm(floats(3, width), norm, 1e-5, floats(3, width))
     ops.swiglu(floats(3, width))

@@ -82,6 +82,43 @@ def test_linear_add(ops, assert_close, rows, in_channels, out_channels, bias, bi
     assert_close(residual, expected)
 
 
+@cases(
+    "rows in_channels bits dtype",
+    [
+        (8, 576, 16, torch.float32),
+        (3, 80, 4, torch.float16),
+        (5, 352, 8, torch.float32),
+        (7, 80, 4, torch.float32),
+        (2, 4160, 4, torch.float16),
+        (8, 2560, 8, torch.float16),
+    ],
+    full=product([2, 3, 5, 7, 8], [576, 80, 352, 2560, 4160], BITS, DTYPES),
+    implementations=GPU_KERNELS,
+)
+def test_rows_of_a_product_get_the_bits_that_they_get_alone(
+    ops, assert_close, monkeypatch, rows, in_channels, bits, dtype
+):
+    """However many rows a program multiplies its tiles with: three times 3, twice 4, or one."""
+    hidden, weight = draw(ops, dtype, rows, in_channels), draw(ops, dtype, in_channels)
+    matrix = draw_matrix(ops, dtype, bits, 24, in_channels)
+    residual = draw(ops, dtype, rows, 24)
+
+    def products(taken):
+        added = residual[taken].clone()
+        ops.kernels.linear_add(hidden[taken], matrix, added)
+        normed = (hidden[taken], weight, EPSILON, matrix)
+        return ops.kernels.norm_linear(*normed), ops.kernels.norm_swiglu(*normed), added
+
+    of_rows = [products(slice(row, row + 1)) for row in range(rows)]
+    alone = [torch.cat(each) for each in zip(*of_rows, strict=True)]
+    for most_rows in (4, 3, 1):
+        monkeypatch.setattr(decode_linear, "MOST_ROWS_A_PROGRAM", most_rows)
+        for together, expected in zip(products(slice(None)), alone, strict=True):
+            assert torch.equal(together, expected)
+    expected = reference.naive_norm_linear(hidden, weight, EPSILON, matrix)
+    assert_close(alone[0], expected)
+
+
 # Packed weights are multiplied with 16-bit inputs as integers; their tiles are shared like others.
 FLOATING = [torch.float32, torch.float16]
 
@@ -219,3 +256,65 @@ def test_rotate_and_append(ops, make_case, assert_close, tokens, group, head_dim
     for actual, expected in zip(outcomes[1], outcomes[0], strict=True):
         assert actual.dtype == expected.dtype
         assert_close(actual, expected, 1e-2 if int8 else {torch.float32: 1e-5}.get(dtype, 4e-3))
+
+
+@cases(
+    "tokens rows group head_dim page_size qk_norm int8 summary",
+    [
+        (2, 2, 3, 64, 4, True, True, "mean"),
+        (16, 3, 1, 64, 16, False, False, "mean"),
+        (17, 4, 4, 64, 16, True, False, "bounds"),
+        (29, 8, 8, 80, 4, True, True, "mean"),
+        (28, 8, 3, 80, 4, False, True, "bounds"),
+        (32, 5, 3, 128, 8, False, True, "mean"),
+    ],
+    full=product(
+        [(2, 2, 3, 64, 4), (16, 3, 1, 64, 16), (17, 4, 4, 64, 16), (29, 8, 8, 80, 4), (28, 8, 3, 80, 4)],
+        [False, True],
+        [False, True],
+        SUMMARIES,
+    ),
+)
+def test_rows_are_rotated_and_appended_as_one_after_the_other(
+    ops, make_case, assert_close, tokens, rows, group, head_dim, page_size, qk_norm, int8, summary
+):
+    """To the bit, the summaries of the pages that the rows fill and begin too; within a page and across several."""
+    dtype, kv_heads = ops.dtypes[0], 2
+    shape = {"group": group, "head_dim": head_dim, "page_size": page_size, "summary": summary, "int8": int8}
+    projected = draw(ops, dtype, rows, (group + 2) * kv_heads * head_dim)
+    norms = HeadNorms(*(draw(ops, dtype, head_dim) for _ in range(2)), EPSILON) if qk_norm else None
+    angles = draw(ops, torch.float32, 40, head_dim // 2)
+    rope = RopeTables(angles.cos(), angles.sin())
+    together, alone, expected = (make_case(ops.device, dtype, tokens, **shape) for _ in range(3))
+    for case in (together, alone, expected):
+        new = case.physical_pages[(tokens - rows) // page_size :]
+        # What rows that were refused before have left there.
+        case.cache.summaries[new] = 7
+        for pages in (case.cache.key_pages, case.cache.value_pages):
+            pages[new[1:]] = float("nan")
+            pages[new[0], :, (tokens - rows) % page_size :] = float("nan")
+    queries = ops.kernels.rotate_and_append(projected.clone(), norms, rope, together.cache, together.sequence)
+    of_rows = projected.clone().split(1)
+    one_by_one = [
+        ops.kernels.rotate_and_append(of_rows[row], norms, rope, alone.cache, alone.first(tokens - last))
+        for row, last in enumerate(reversed(range(rows)))
+    ]
+    assert queries.shape == (rows, group * kv_heads, head_dim)
+    assert torch.equal(queries, torch.cat(one_by_one))
+    for ours, theirs in zip(together.cache.tensors, alone.cache.tensors, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0, equal_nan=True)
+    naive = reference.naive_rotate_and_append(projected, norms, rope, expected.cache, expected.sequence)
+    assert_close(queries, naive, {torch.float32: 1e-5}.get(dtype, 4e-3))
+    assert_close(together.kept_summaries(), expected.kept_summaries(), 1e-2 if int8 else 4e-3)
+
+
+def test_more_rows_than_a_step_takes_are_refused(ops, make_case):
+    if ops.name == "cpu":
+        pytest.skip("its loops know no limit")
+    case = make_case(ops.device, torch.float32, 40)
+    angles = draw(ops, torch.float32, 40, 32)
+    rope = RopeTables(angles, angles)
+    with pytest.raises(ValueError, match="projected must have from 1 to 8 rows, got 9"):
+        ops.kernels.rotate_and_append(draw(ops, torch.float32, 9, 6 * 64), None, rope, case.cache, case.sequence)
+    with pytest.raises(ValueError, match="query must have from 1 to 8 rows, got 9"):
+        ops.kernels.dense_decode_attention(case.query.expand(9, 2, 64), case.cache, case.sequence, 1.0)

@@ -58,6 +58,34 @@ def test_dense_attention(ops, make_case, assert_close, tokens, group, dtype):
 
 
 @cases(
+    "tokens rows group dtype",
+    [(2, 2, 1), (8, 8, 3), (27, 4, 8), (131, 5, 4), (515, 8, 2), (1541, 3, 7)],
+    full=product([(8, 8), (27, 4), (131, 5), (515, 8), (1541, 3)], [*GROUPS, 16], DTYPES),
+)
+def test_rows_attend_with_the_bits_that_they_get_alone(
+    ops, make_case, assert_close, monkeypatch, tokens, rows, group, dtype
+):
+    """Where all rows are cut into splits alike, and where later ones have splits of a block more.
+
+    512 tokens are eight blocks of 64, or four of 128, for four programs of each of two kv heads.
+    """
+    monkeypatch.setattr("kernels.attend.gpu.multiprocessors", lambda device: 8)
+    case = make_case(ops.device, dtype, tokens + 3, group=group)
+    query = torch.stack([case.query * (1 - row / 16) for row in range(rows)])
+    sequence = case.first(tokens)
+    together = ops.kernels.dense_decode_attention(query, case.cache, sequence, 0.125)
+    for row in range(rows):
+        up_to_row = case.first(tokens - rows + 1 + row)
+        alone = ops.kernels.dense_decode_attention(query[row], case.cache, up_to_row, 0.125)
+        assert torch.equal(together[row], alone)
+        assert_close(alone, reference.naive_dense_decode_attention(query[row], case.cache, up_to_row, 0.125))
+    one_row = ops.kernels.dense_decode_attention(query[-1:], case.cache, sequence, 0.125)
+    assert torch.equal(one_row, together[-1:])
+    expected = reference.naive_dense_decode_attention(query, case.cache, sequence, 0.125)
+    assert_close(together, expected)
+
+
+@cases(
     "tokens group dtype",
     [(1, 8), (27, 3), (160, 1), (1541, 4)],
     full=product([1, 27, 160, 1541], GROUPS, DTYPES),

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 
+from kernels.contract import SequenceView
 from quest_core.cache.paged_kv_cache import PagePool, SequenceCache
 from quest_core.config import QuestConfig, RopeConfig
 from quest_core.decode.attention import DecodeAttention
@@ -95,6 +97,51 @@ def test_any_other_attention_is_asked_layer_by_layer(decoder, new_cache, attenti
     reads, expected_reads = inner.finish_step(cache.num_pages), own.finish_step(cache.num_pages)
     assert reads.page_reads.tolist() == expected_reads.page_reads.tolist()
     assert (reads.page_reads < model.num_kv_heads).any() == (quest is QUEST)
+
+
+@pytest.mark.parametrize("rows", [2, 5])
+def test_verified_rows_get_the_bits_of_dense_steps(decoder, new_cache, attention, prompt, rows):
+    """Of the device's whole step; 158 tokens end two tokens before a page does."""
+    together, alone, drafts = new_cache(), new_cache(), prompt(rows, seed=3)
+    for cache in (together, alone):
+        prefilled(decoder, cache, prompt(158))
+    together.reserve(rows)
+    logits = decoder.verify(torch.tensor(drafts), together.pool, together.view(rows))
+    for row, token_id in enumerate(drafts):
+        assert torch.equal(logits[row], decoded(decoder, alone, token_id, attention(DENSE)))
+        alone.advance(1)
+
+
+@pytest.mark.slow
+def test_rows_verified_by_the_gpus_kernels_get_the_bits_of_dense_steps(decoder, new_cache, prompt, monkeypatch):
+    """One layer and the head in Triton's interpreter; a page table longer than the sequence, as graphs have it."""
+    triton = pytest.importorskip("triton")
+    if not triton.knobs.runtime.interpret:
+        pytest.skip("kernels are compiled where there is a GPU; test_on_gpu.py runs them there")
+    import kernels.gpu
+
+    together, alone, drafts = new_cache(), new_cache(), prompt(4, seed=3)
+    for cache in (together, alone):
+        prefilled(decoder, cache, prompt(158))
+        cache.reserve(4)
+    monkeypatch.setattr(decoder, "kernels", kernels.gpu)
+    monkeypatch.setattr(decoder, "_whole_step", None)
+    weights = decoder._decode_weights
+    monkeypatch.setattr(decoder, "_decode_weights", replace(weights, layers=weights.layers[:1]))
+
+    def dense(layer, query, cache, sequence):
+        return kernels.gpu.dense_decode_attention(query, cache, sequence, decoder.config.softmax_scale)
+
+    def view(cache, length_tokens):
+        return SequenceView(cache.whole_page_table, torch.tensor([length_tokens], dtype=torch.int32))
+
+    logits = decoder.verify(torch.tensor(drafts), together.pool, view(together, 162))
+    assert logits.shape == (4, decoder.config.vocab_size)
+    for row, token_id in enumerate(drafts):
+        fed = torch.tensor([token_id])
+        assert torch.equal(logits[row], decoder.decode(fed, alone.pool, view(alone, 159 + row), dense))
+    for pages in alone.pool.layers[0].tensors:
+        assert torch.equal(pages[together.page_table.long()], pages[alone.page_table.long()])
 
 
 def test_an_observer_sees_each_layer_of_each_chunk(decoder, new_cache, prompt):

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 import torch
 
+from kernels.contract import SequenceView
+from quest_core.cache.paged_kv_cache import SequenceCache
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.decode import decode_graph
 from quest_core.decode.decode_graph import GraphCapture
@@ -304,6 +306,38 @@ def test_graphs_are_captured_for_shapes_and_not_for_requests(graph_and_eager, ne
         sampling = SamplingConfig(max_new_tokens=8, temperature=temperature, top_p=0.9, seed=seed)
         list(session.decode(QUEST, sampling, never))
     assert len(engine.rope_variants[-1].graphs._prepared) == 1
+
+
+@pytest.mark.parametrize("length", [3, 62, 158, 509])
+@pytest.mark.parametrize("rows", [2, 3, 4, 8])
+def test_verified_rows_get_the_bits_of_dense_steps(graph_and_eager, prompt, length, rows):
+    """And leave the keys and values of these; over a page table longer than the sequence, as graphs have it."""
+    engine = graph_and_eager[0]
+    decoder, drafts = engine.decoder, prompt(rows, seed=3)
+    together, alone = (SequenceCache(engine.pool, 640) for _ in range(2))
+    for cache in (together, alone):
+        decoder.prefill(torch.tensor(prompt(length), device="cuda"), cache)
+        cache.reserve(rows)
+
+    def dense(layer, query, cache, sequence):
+        return decoder.kernels.dense_decode_attention(query, cache, sequence, decoder.config.softmax_scale)
+
+    def view(cache, length_tokens):
+        return SequenceView(cache.whole_page_table, torch.tensor([length_tokens], dtype=torch.int32, device="cuda"))
+
+    logits = decoder.verify(torch.tensor(drafts, device="cuda"), engine.pool, view(together, length + rows))
+    for row, token_id in enumerate(drafts):
+        fed = torch.tensor([token_id], device="cuda")
+        assert torch.equal(logits[row], decoder.decode(fed, engine.pool, view(alone, length + 1 + row), dense))
+    for layer in engine.pool.layers:
+        for pages in layer.tensors[:2]:
+            ours, theirs = (
+                pages[cache.page_table.long()].transpose(1, 2).flatten(0, 1)[: length + rows].float()
+                for cache in (together, alone)
+            )
+            assert torch.equal(ours, theirs)
+    for cache in (together, alone):
+        cache.truncate(0)
 
 
 def test_garbage_does_not_break_off_a_capture():
