@@ -23,6 +23,7 @@ from quest_core.config import EngineConfig, ModelConfig
 from quest_core.decode.attention import AttentionMethod, QuestMethod
 from quest_core.decode.decode_graph import GraphCapture, StepGraphs, run_eagerly
 from quest_core.decode.read_costs import costs_for
+from quest_core.decode.round_graphs import RoundGraphs
 from quest_core.decoder import Decoder
 from quest_core.jobs import Cancellation as Cancellation  # whoever submits work has it from here
 from quest_core.jobs import Job, JobQueue, Priority, Work
@@ -137,7 +138,9 @@ class Engine:
         for max_tokens, rope in self.model_config.ropes:
             decoder = self.decoder if rope == self.model_config.rope else self.decoder.with_rope(rope)
             graphs = StepGraphs(decoder, self.pool, prepare) if graphed else None
-            variants.append(RopeVariant(max_tokens, decoder, graphs))
+            speculates = graphed and self.config.speculates_on_gpu
+            rounds = RoundGraphs(decoder, self.pool, prepare) if speculates else None
+            variants.append(RopeVariant(max_tokens, decoder, graphs, rounds))
         return tuple(variants)
 
     @property

@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from quest_core.decode.decode_graph import StepGraphs
+from quest_core.decode.round_graphs import RoundGraphs
 from quest_core.decoder import Decoder
 
 
@@ -21,11 +22,13 @@ class RopeVariant:
         max_tokens: longest sequence.
         decoder: the model; the variants share its weights.
         graphs: run the decode steps, where they can; None runs them eagerly.
+        rounds: run rounds of speculative decoding where there are `graphs`; None decodes densely in their place.
     """
 
     max_tokens: int
     decoder: Decoder
     graphs: StepGraphs | None
+    rounds: RoundGraphs | None = None
 
     @property
     def factor(self) -> float:

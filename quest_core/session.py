@@ -26,6 +26,8 @@ from quest_core.decode.read_trace import StepReads
 from quest_core.decode.sampling import NotANumberError, Sampler
 from quest_core.decode.span_attention import SpanAttention
 from quest_core.decode.speculation import SpeculativeSteps
+from quest_core.decode.static_speculation import StaticSpeculativeSteps
+from quest_core.decode.verified_steps import VerifiedSteps
 from quest_core.jobs import Cancellation
 from quest_core.prefill.prefill import Prefill
 from quest_core.prefill.prefix_sharing import PrefixSharing
@@ -310,13 +312,16 @@ class Session:
 
     def _open_steps(
         self, quest: QuestConfig, sampling: SamplingConfig, traced: bool
-    ) -> EagerSteps | StaticSteps | SpeculativeSteps:
+    ) -> EagerSteps | StaticSteps | VerifiedSteps:
         attention = self._begin_answer(quest)
         decoder, graphs = self._sequence.variant.decoder, self._sequence.variant.graphs
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
+        exact = quest.attention == "exact" and isinstance(self._method, QuestMethod)
+        if exact and (rounds := self._sequence.variant.rounds) is not None:
+            return StaticSpeculativeSteps(rounds, decoder, self.cache, quest, sampler, self.max_tokens)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, attention, traced, sampler)
-        if quest.attention == "exact" and isinstance(self._method, QuestMethod):
+        if exact:
             drafting = DraftAttention(self._method, replace(quest, attention="quest"))
             return SpeculativeSteps(decoder, self.cache, drafting, sampler, self.max_tokens)
         return EagerSteps(decoder, self.cache, attention, traced, sampler)

@@ -2,8 +2,9 @@
 
 A round drafts some tokens, and one dense pass over them verifies all. One more is drafted while the tokens it is
 expected to bring are more than the answer's usual rate brings in the time that it takes: the rule that makes tokens
-over time largest. Where even the first is not worth its time, a round is a plain dense step. All figures are this
-answer's own. Knows nothing of models or caches.
+over time largest. Where even the first is not worth its time, a round is a plain dense step. Where a round's length
+must be known before it starts, it is the one that makes the tokens expected over the time expected largest. All figures
+are this answer's own. Knows nothing of models or caches.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ class FinishedRound:
     """What a round took and brought.
 
     Args:
-        confidences: of each draft, the draft's own probability of its likeliest token.
+        confidences: of each draft, the draft's own probability of its likeliest token; none where they are not known.
         accepted: how many of the first drafts were.
         draft_s: seconds that each draft took.
         verify_s: seconds of the dense pass.
@@ -82,7 +83,7 @@ class FinishedRound:
 
 
 class DraftLength:
-    """Decides, draft by draft, for one answer."""
+    """Decides for one answer, draft by draft or round by round."""
 
     def __init__(self) -> None:
         self._first_s, self._next_s = RunningMean(), RunningMean()  # of the first draft, which selects, and the others
@@ -115,6 +116,27 @@ class DraftLength:
                 return True
         return False
 
+    def drafts_ahead(self, choices: Sequence[int]) -> int:
+        """How many to draft in the round that is about to start, where that cannot be told draft by draft.
+
+        Args:
+            choices: numbers to choose from, ascending, beside none.
+        """
+        if not choices or self._dense_s.value is None:
+            return 0
+        if self._first_s.value is None or self._steps_to_trial < 0:
+            return max((drafts for drafts in choices if drafts <= TRIAL_DRAFTS), default=choices[0])
+        return max((0, *choices), key=self._expected_tokens_per_s)
+
+    def _expected_tokens_per_s(self, drafts: int) -> float:
+        """Of a round of so many drafts."""
+        tokens = sum(self._any.fraction**drafted for drafted in range(drafts + 1))
+        seconds = self._dense_s.value
+        if drafts:
+            next_s = self._first_s.value if self._next_s.value is None else self._next_s.value
+            seconds += self._first_s.value + (drafts - 1) * next_s + drafts * self._row_s.value
+        return tokens / seconds
+
     def _tokens_per_s(self) -> float:
         """The answer's rate, or that of dense steps, if that is higher."""
         dense = 1 / self._dense_s.value
@@ -122,7 +144,7 @@ class DraftLength:
 
     def finish(self, finished: FinishedRound) -> None:
         """Learn from a round."""
-        drafted = len(finished.confidences)
+        drafted = len(finished.draft_s)
         self._steps_to_trial = STEPS_BETWEEN_TRIALS if drafted else self._steps_to_trial - 1
         if not drafted:
             self._dense_s.add(finished.verify_s)
@@ -135,9 +157,10 @@ class DraftLength:
         self._round_s.add(sum(finished.draft_s) + finished.verify_s)
         self._round_tokens.add(finished.accepted + 1)
         # Whether drafts after the first refused one would have been right is not known.
-        for index, confidence in enumerate(finished.confidences[: finished.accepted + 1]):
-            for acceptance in (self._any, self._of(confidence)):
-                acceptance.count(index < finished.accepted)
+        for index in range(min(finished.accepted + 1, drafted)):
+            self._any.count(index < finished.accepted)
+            if finished.confidences:
+                self._of(finished.confidences[index]).count(index < finished.accepted)
 
     def _of(self, confidence: float) -> Acceptance:
         upper = next(index for index, edge in enumerate(CONFIDENCE_EDGES[1:]) if confidence <= edge or edge == 1.0)

@@ -94,6 +94,12 @@ class SamplingTensors:
         other.highest, other.noise, other.drawn = self.highest.clone(), self.noise.clone(), self.drawn.clone()
         return other
 
+    def for_other_draws(self, highest: torch.Tensor, noise: torch.Tensor, drawn: torch.Tensor) -> SamplingTensors:
+        """The same parameters, also once they change, with chance, drawn tokens and a note of the highest elsewhere."""
+        other = copy.copy(self)
+        other.highest, other.noise, other.drawn = highest, noise, drawn
+        return other
+
     def draw_noise(self, kind: SamplingKind, generator: torch.Generator) -> None:
         """Chance for the next draw; the only part of it that cannot be captured."""
         if not kind.greedy:

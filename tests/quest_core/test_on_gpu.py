@@ -16,6 +16,7 @@ from quest_core.cache.paged_kv_cache import SequenceCache
 from quest_core.config import EngineConfig, QuestConfig, SamplingConfig
 from quest_core.decode import decode_graph
 from quest_core.decode.decode_graph import GraphCapture
+from quest_core.decode.draft_length import DraftLength
 from quest_core.decode.sampling import NotANumberError
 from quest_core.engine import Engine
 from quest_core.prefill import prefill_attention
@@ -338,6 +339,33 @@ def test_verified_rows_get_the_bits_of_dense_steps(graph_and_eager, prompt, leng
             assert torch.equal(ours, theirs)
     for cache in (together, alone):
         cache.truncate(0)
+
+
+@pytest.fixture(params=[("bfloat16", False), ("bfloat16", True), ("float32", False)], ids=["graph", "eager", "float32"])
+def speculating(request, tiny_folder, monkeypatch):
+    """An engine whose preset Exact drafts and verifies, seven drafts a round as long as there is room for them."""
+    monkeypatch.setattr(decode_graph, "MIN_TABLE_PAGES", 8)
+    monkeypatch.setattr(DraftLength, "drafts_ahead", lambda length, choices: max(choices, default=0))
+    dtype, eager = request.param
+    config = EngineConfig(device="cuda", dtype=dtype, page_size=16, eager=eager, speculates_on_gpu=True)
+    engine = Engine.load(str(tiny_folder), config)
+    yield engine
+    engine.close()
+
+
+@pytest.mark.parametrize("sampling", SAMPLINGS.values(), ids=SAMPLINGS)
+@pytest.mark.parametrize("length", [95, 250])
+def test_exact_draws_what_dense_steps_draw(speculating, never, prompt, sampling, length):
+    """Verified by rounds of graphs; two answers in turns, which take the buffers from one another."""
+    origin = speculating.new_session()
+    list(origin.prefill(prompt(length), never))
+    expected = [step.token_id for step in origin.fork().decode(QuestConfig(attention="dense"), sampling, never)]
+    for quest in (QuestConfig("exact", 80), QuestConfig("exact", 64, dense_layers=1)):
+        streams = [origin.fork().decode(quest, sampling, never) for _ in range(2)]
+        steps = list(zip(*streams, strict=True))
+        for answer in zip(*steps, strict=True):
+            assert [step.token_id for step in answer] == expected
+            assert sum(step.drafted for step in answer) > 0
 
 
 def test_garbage_does_not_break_off_a_capture():

@@ -58,6 +58,55 @@ def test_plain_steps_where_drafting_does_not_pay(acceptance, draft_s, row_s):
     assert sum(map(bool, drafts[500:])) <= 2 * 500 / STEPS_BETWEEN_TRIALS
 
 
+def play_ahead(acceptance, draft_s, row_s, rounds=2000, dense_s=1.0, seed=0):
+    """As `play`, with rounds of 1, 3 or 7 drafts that must be chosen before they start."""
+    chance, length = random.Random(seed), DraftLength()
+    seconds, tokens, drafts_of_rounds = 0.0, 0, []
+    for number in range(rounds):
+        drafts, accepted = length.drafts_ahead(AHEAD), 0
+        while accepted < drafts and chance.random() < acceptance:
+            accepted += 1
+        verify_s = dense_s + row_s * drafts
+        length.finish(FinishedRound((), accepted, [draft_s] * drafts, verify_s))
+        drafts_of_rounds.append(drafts)
+        if 2 * number >= rounds:
+            seconds += verify_s + draft_s * drafts
+            tokens += accepted + 1
+    return tokens * dense_s / seconds, drafts_of_rounds
+
+
+AHEAD = (1, 3, 7)
+
+
+@pytest.mark.parametrize(
+    ("acceptance", "draft_s", "row_s"),
+    [(0.95, 0.15, 0.05), (0.9, 0.2, 0.05), (0.8, 0.2, 0.1), (0.6, 0.1, 0.05), (0.85, 0.4, 0.1), (0.3, 0.1, 0.05)],
+)
+def test_rounds_chosen_ahead_are_close_to_the_best_fixed_length(acceptance, draft_s, row_s):
+    speed, chosen = play_ahead(acceptance, draft_s, row_s)
+    expected = {drafts: sum(acceptance**drafted for drafted in range(drafts + 1)) for drafts in (0, *AHEAD)}
+    best = max(tokens / (1.0 + drafts * (draft_s + row_s)) for drafts, tokens in expected.items())
+    assert speed > 0.93 * best
+    assert set(chosen) <= {0, *AHEAD}
+
+
+@pytest.mark.parametrize(("acceptance", "draft_s", "row_s"), [(0.95, 0.95, 0.1), (0.05, 0.2, 0.1), (0.5, 0.5, 0.3)])
+def test_plain_steps_chosen_ahead_where_drafting_does_not_pay(acceptance, draft_s, row_s):
+    speed, drafts = play_ahead(acceptance, draft_s, row_s)
+    assert speed > 0.97
+    assert drafts[:2] == [0, 3]  # the first tells what a dense step costs, the second what drafts do
+    assert sum(map(bool, drafts[500:])) <= 2 * 1500 / STEPS_BETWEEN_TRIALS
+
+
+def test_rounds_chosen_ahead_are_among_the_choices():
+    length = DraftLength()
+    assert length.drafts_ahead(AHEAD) == 0
+    length.finish(FinishedRound((), 0, [], 1.0))
+    assert (length.drafts_ahead(()), length.drafts_ahead((1,)), length.drafts_ahead(AHEAD)) == (0, 1, 3)
+    length.finish(FinishedRound((), 1, [0.01], 1.01))
+    assert (length.drafts_ahead(AHEAD), length.drafts_ahead((1, 3))) == (7, 3)
+
+
 def test_one_slow_round_changes_little():
     steady, slow = DraftLength(), DraftLength()
     for number in range(60):
