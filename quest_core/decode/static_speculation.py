@@ -39,6 +39,7 @@ class StaticSpeculativeSteps(VerifiedSteps):
         quest: what drafts read.
         sampler: draws the first token; its parameters and chance serve the others.
         max_tokens: that the sequence may grow to.
+        length: decides how many tokens each round drafts; None for a new one.
     """
 
     def __init__(
@@ -49,13 +50,14 @@ class StaticSpeculativeSteps(VerifiedSteps):
         quest: QuestConfig,
         sampler: Sampler,
         max_tokens: int,
+        length: DraftLength | None = None,
     ) -> None:
         super().__init__(cache, sampler, max_tokens)
         self._graphs = graphs
         self._decoder = decoder
         self._quest = read_shape(replace(quest, attention="quest"), cache.pool.page_size)
         self._budget = page_budget(self._quest, cache.pool.page_size)
-        self._length = DraftLength()
+        self._length = length or DraftLength()
         self._table_version = -1
         self._noted_tokens = 0  # of the answer's, those that the buffers know
 

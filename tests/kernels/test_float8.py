@@ -252,6 +252,30 @@ def test_rotate_and_append(
 
 
 @of_gpu_kernels
+@pytest.mark.parametrize(
+    ("tokens", "rows", "page_size", "dtype"), [(17, 4, 16, torch.float16), (30, 8, 4, torch.float32)]
+)
+def test_rows_get_the_bits_that_they_get_alone(ops, each_way, tokens, rows, page_size, dtype):
+    """Written together or one after the other, and attended."""
+    projected, query = draw(ops, dtype, rows, 10 * 64), draw(ops, dtype, rows, 6, 64)
+    norms = HeadNorms(*(draw(ops, dtype, 64) for _ in range(2)), EPSILON)
+    angles = draw(ops, torch.float32, 40, 32)
+    rope = RopeTables(angles.cos(), angles.sin())
+    together, alone = (empty_case(ops, tokens, dtype, page_size=page_size, summary="mean") for _ in range(2))
+    for case in (together, alone):
+        append(reference.naive_append_keys_values, case, tokens - rows)
+    queries = ops.kernels.rotate_and_append(projected, norms, rope, together.cache, together.sequence)
+    attended = ops.kernels.dense_decode_attention(query, together.cache, together.sequence, 0.3)
+    for row in range(rows):
+        up_to_row = alone.first(tokens - rows + 1 + row)
+        own = ops.kernels.rotate_and_append(projected[row : row + 1], norms, rope, alone.cache, up_to_row)
+        assert torch.equal(queries[row], own[0])
+        assert torch.equal(attended[row], ops.kernels.dense_decode_attention(query[row], alone.cache, up_to_row, 0.3))
+    for ours, theirs in zip(together.cache.tensors, alone.cache.tensors, strict=True):
+        torch.testing.assert_close(ours.float(), theirs.float(), rtol=0, atol=0, equal_nan=True)
+
+
+@of_gpu_kernels
 @pytest.mark.parametrize(("head_dim", "page_size", "tokens"), [(64, 16, 27), (80, 4, 16), (128, 32, 541)])
 def test_gathered_tokens_are_what_the_codes_stand_for(ops, each_way, head_dim, page_size, tokens):
     case = filled_case(ops, tokens, head_dim=head_dim, page_size=page_size, summary="mean")

@@ -85,6 +85,22 @@ def test_rows_attend_with_the_bits_that_they_get_alone(
     assert_close(together, expected)
 
 
+@of_gpu_kernels
+@pytest.mark.parametrize("shared_bytes", [1 << 20, 1 << 16, 1 << 14])
+def test_rows_have_the_same_bits_with_less_shared_memory(ops, make_case, monkeypatch, shared_bytes):
+    """With a flat pipeline, or row by row; where blocks are smaller, they are so for a single row, too."""
+    for module in ("kernels.attend.gpu", "kernels.attend.gpu_dense"):
+        monkeypatch.setattr(f"{module}.shared_memory_bytes", lambda device: shared_bytes)
+    case = make_case(ops.device, torch.float16, 203, group=8)
+    query = torch.stack([case.query, case.query / 2, case.query / 3])
+    together = ops.kernels.dense_decode_attention(query, case.cache, case.sequence, 0.125)
+    for row in range(3):
+        up_to_row = case.first(201 + row)
+        assert torch.equal(
+            together[row], ops.kernels.dense_decode_attention(query[row], case.cache, up_to_row, 0.125)
+        )
+
+
 @cases(
     "tokens group dtype",
     [(1, 8), (27, 3), (160, 1), (1541, 4)],

@@ -25,8 +25,9 @@ def run_bench(arguments: argparse.Namespace) -> int:
     if not result["rows"]:
         raise UserFacingError("Nothing could be measured. " + "; ".join(skipped))
     print(format_table(result["rows"]))
-    if result.get("agreement"):
-        print("\n" + format_table(result["agreement"]))
+    for further in ("agreement", "exact_rounds"):
+        if result.get(further):
+            print("\n" + format_table(result[further]))
     for each in skipped:
         print_progress(f"Note: {each}")
     if arguments.json:

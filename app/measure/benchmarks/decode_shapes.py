@@ -1,19 +1,24 @@
-"""Decoding speed of well-known shapes with random weights over a random cache: ours dense, ours Quest, Transformers.
+"""Decoding speed of well-known shapes with random weights over a random cache: ours, and Transformers.
 
-Each engine has the device to itself, so that a long context fits, and its peak memory is its own. Times are per token,
-on the host's clock, from one token id to the next.
+Ours is dense, Quest and Exact, which on a GPU drafts and verifies here whatever the default is. Each engine has the
+device to itself, so that a long context fits, and its peak memory is its own. Times are per token, on the host's clock,
+from one token id to the next; of Exact, whose tokens come some at a time, their mean.
 """
 
 from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from app.errors import UserFacingError
-from app.measure.benchmarks.decode import WARM_UP_STEPS, decode_fork, tokens_before_steps
+from app.measure.benchmarks.cpu_contender import DraftCount, decode_exact, decode_ours
+from app.measure.benchmarks.decode import WARM_UP_STEPS, tokens_before_steps
+from app.measure.benchmarks.exact_rounds import ACCEPTED_BY_EMBEDDED_AT_16K, RoundTimes, time_rounds
 from app.measure.benchmarks.instruments.byte_bounds import dense_attention_bytes, step_kv_bytes
 from app.measure.benchmarks.instruments.timing import (
     free_device_memory,
@@ -54,7 +59,8 @@ def measure_decode_shapes(
         rivals: of "transformers" (a dynamic cache) and "transformers-compiled" (a static one).
 
     Returns:
-        `rows`, `skipped` (what was left out, and why), `copy_bytes_per_s` and `machine`.
+        `rows`, `exact_rounds` (what the parts of Exact's rounds take on a GPU, and the tokens a second computed from
+        it), `skipped` (what was left out, and why), `copy_bytes_per_s` and `machine`.
 
     Raises:
         UserFacingError: if this version has no weights of these bits.
@@ -62,6 +68,7 @@ def measure_decode_shapes(
     device = choose_device(settings.device)
     bandwidth = measure_copy_bandwidth(device)
     rows: list[dict[str, Any]] = []
+    exact_rounds: list[dict[str, Any]] = []
     skipped: list[dict[str, Any]] = []
 
     def attempt(row: dict[str, Any], measure: Callable[..., None], *arguments: Any) -> None:
@@ -81,7 +88,7 @@ def measure_decode_shapes(
             subject = RandomSubject(shape, settings, bits)
             for context in contexts:
                 row = {"engine": "quest-chat", "shape": shape.name, "weight_bits": bits, "context_tokens": context}
-                attempt(row, _measure_ours, subject, context, budgets, steps, rounds, bandwidth, rows)
+                attempt(row, _measure_ours, subject, context, budgets, steps, rounds, bandwidth, rows, exact_rounds)
             subject.release()
         for engine in rivals:
             for context in contexts:
@@ -102,6 +109,7 @@ def measure_decode_shapes(
         "machine": describe_machine(device),
         "skipped": skipped,
         "rows": rows,
+        "exact_rounds": exact_rounds,
     }
 
 
@@ -113,41 +121,81 @@ def _measure_ours(
     rounds: int,
     bandwidth: float,
     rows: list[dict[str, Any]],
+    exact_rounds: list[dict[str, Any]],
 ) -> None:
-    """Append a row for dense attention, and one for each budget."""
-    engine = subject.engine(context)
+    """Append a row for dense attention, and one of Quest and one of Exact for each budget."""
+    engine = subject.engine(context, speculates_on_gpu=True)
     try:
         job = engine.submit(lambda _: iter([_decode_in_turn(engine, context, budgets, steps, rounds)]))
         measured = next(job)
     finally:
         engine.close()
-    for quest, (seconds, kv_bytes, peak) in measured.items():
-        bound_s = (subject.weight_bytes_read() + kv_bytes) / bandwidth
-        budget = quest.token_budget if quest.attention == "quest" else None
-        row = ("quest-chat", subject.name, quest.attention, subject.weight_bits, context, budget)
-        rows.append(_row(*row, seconds, bound_s, peak))
+    for quest, of_setting in measured.items():
+        bound_s = None
+        if of_setting.kv_bytes is not None:
+            bound_s = (subject.weight_bytes_read() + of_setting.kv_bytes) / bandwidth
+        budget = quest.token_budget if quest.attention != "dense" else None
+        named = ("quest-chat", subject.name, quest.attention, subject.weight_bits, context, budget)
+        row = _row(*named, of_setting.seconds, bound_s, of_setting.peak_bytes)
+        if quest.attention == "exact":
+            row |= {"drafted": of_setting.drafts.drafted, "accepted": of_setting.drafts.accepted}
+        rows.append(row)
+        if of_setting.round_times is not None:
+            columns = of_setting.round_times.columns(ACCEPTED_BY_EMBEDDED_AT_16K)
+            exact_rounds.append(
+                {"shape": subject.name, "weight_bits": subject.weight_bits, "context_tokens": context}
+                | {"token_budget": budget}
+                | columns
+            )
+
+
+@dataclass
+class _Measured:
+    """What a setting took.
+
+    Args:
+        seconds: a token.
+        kv_bytes: that a step reads of the cache; None of Exact, whose steps are of two kinds.
+        peak_bytes: of memory.
+        drafts: of Exact.
+        round_times: of Exact on a GPU.
+    """
+
+    seconds: float
+    kv_bytes: int | None
+    peak_bytes: int | None
+    drafts: DraftCount
+    round_times: RoundTimes | None = None
 
 
 def _decode_in_turn(
     engine: Engine, context: int, budgets: Sequence[int], steps: int, rounds: int
-) -> dict[QuestConfig, tuple[float, int, int | None]]:
-    """Median seconds a token, bytes read of the cache and peak memory of each setting."""
+) -> dict[QuestConfig, _Measured]:
+    """Each setting's."""
     session = engine.new_session()
     fill_session(session, tokens_before_steps(context, steps), engine.model_config.vocab_size)
-    settings = [QuestConfig(attention="dense")] + [QuestConfig(token_budget=budget) for budget in budgets]
+    settings = [QuestConfig(attention="dense")]
+    settings += [QuestConfig(attention, budget) for budget in budgets for attention in ("quest", "exact")]
     times: dict[QuestConfig, list[float]] = {quest: [] for quest in settings}
     peaks: dict[QuestConfig, int | None] = {}
+    drafts = {quest: DraftCount() for quest in settings}
     for _ in range(rounds):
         for quest in settings:
             reset_peak_memory(engine.device)
-            times[quest] += [step.step_s for step in decode_fork(session, quest, steps)]
+            decode = partial(decode_exact, drafts=drafts[quest]) if quest.attention == "exact" else decode_ours
+            times[quest] += decode(session, quest, steps=steps)
             peaks[quest] = peak_memory_bytes(engine.device)
     model, layout = engine.model_config, session.cache.pool.layout
+    measured = {}
+    for quest in settings:
+        exact = quest.attention == "exact"
+        kv_bytes = None if exact else step_kv_bytes(model, quest, context, layout)
+        round_times = time_rounds(engine, session, quest, steps) if exact else None
+        measured[quest] = _Measured(
+            statistics.median(times[quest]), kv_bytes, peaks[quest], drafts[quest], round_times
+        )
     session.close()
-    return {
-        quest: (statistics.median(times[quest]), step_kv_bytes(model, quest, context, layout), peaks[quest])
-        for quest in settings
-    }
+    return measured
 
 
 def _measure_rival(
@@ -213,7 +261,7 @@ def _row(
     context: int,
     budget: int | None,
     seconds: float,
-    bound_s: float,
+    bound_s: float | None,
     peak: int | None,
 ) -> dict[str, Any]:
     return {
@@ -225,7 +273,7 @@ def _row(
         "token_budget": budget,
         "ms_per_token": seconds * 1e3,
         "tokens_per_s": 1 / seconds,
-        "byte_bound_ms": bound_s * 1e3,
-        "bound_fraction": bound_s / seconds,
+        "byte_bound_ms": None if bound_s is None else bound_s * 1e3,
+        "bound_fraction": None if bound_s is None else bound_s / seconds,
         "peak_memory_bytes": peak,
     }

@@ -381,6 +381,12 @@ def test_the_gpus_kernels_take_the_round_buffers(
     assert called == set(names) and lengths[0].rounds[0][0] == 3
 
 
+def test_a_round_has_no_more_rows_than_the_gpus_operators_take():
+    checks = pytest.importorskip("kernels.gpu_tools.checks")
+    assert round_graphs.ROW_COUNTS[0] == 1
+    assert round_graphs.ROW_COUNTS[-1] <= checks.FEW_ROWS
+
+
 def test_without_rounds_a_gpu_decodes_densely(tiny_engine):
     """Whatever is asked for; see `EngineConfig.speculates_on_gpu`."""
     assert not tiny_engine.config.speculates_on_gpu

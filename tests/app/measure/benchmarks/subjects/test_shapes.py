@@ -11,6 +11,7 @@ from app.errors import UserFacingError
 from app.measure.benchmarks import decode_shapes
 from app.measure.benchmarks.decode import WARM_UP_STEPS
 from app.measure.benchmarks.decode_shapes import measure_decode_shapes
+from app.measure.benchmarks.exact_rounds import RoundTimes
 from app.measure.benchmarks.prefill import measure_prefill
 from app.measure.benchmarks.rivals.transformers_rival import (
     random_dynamic_cache,
@@ -22,6 +23,9 @@ from app.measure.benchmarks.subjects.shapes import SHAPES
 from app.measure.benchmarks.subjects.subjects import LoadedSubject, RandomSubject, transformers_weight_bytes_read
 from app.measure.benchmarks.trace import measure_trace
 from quest_core.config import QuestConfig, SamplingConfig
+from quest_core.decode.decode_graph import run_eagerly
+from quest_core.decode.draft_length import FinishedRound
+from quest_core.decode.round_graphs import RoundGraphs
 from quest_core.engine import Cancellation
 from quest_core.model.model_source import ModelError
 
@@ -39,14 +43,52 @@ def measure(settings, shape, **changes):
 
 def test_decode_rows(cpu_settings, tiny_shape):
     result = measure(cpu_settings, tiny_shape)
-    assert all(list(row) == DECODE_COLUMNS for row in result["rows"])
     assert [(row["engine"], row["attention"], row["token_budget"]) for row in result["rows"]] == [
-        ("quest-chat", "dense", None), ("quest-chat", "quest", 64), ("transformers", "sdpa", None),
+        ("quest-chat", "dense", None), ("quest-chat", "quest", 64), ("quest-chat", "exact", 64),
+        ("transformers", "sdpa", None),
     ]  # fmt: skip
-    ours, quest, theirs = result["rows"]
+    ours, quest, exact, theirs = result["rows"]
+    assert all(list(row) == DECODE_COLUMNS for row in (ours, quest, theirs))
+    assert list(exact) == [*DECODE_COLUMNS, "drafted", "accepted"]
+    assert exact["byte_bound_ms"] is exact["bound_fraction"] is None
+    assert 0 <= exact["accepted"] <= exact["drafted"]
+    assert result["exact_rounds"] == []  # the CPU's are of any length
     assert quest["byte_bound_ms"] < ours["byte_bound_ms"]
     assert ours["byte_bound_ms"] == pytest.approx(theirs["byte_bound_ms"])
     assert result["skipped"] == []
+
+
+def test_parts_of_a_round_and_what_they_give_at_a_given_acceptance(cpu_settings, tiny_shape, monkeypatch):
+    """As on a GPU, with steps in the place of graphs; seven drafts have no room left in this window."""
+    made = RandomSubject.engine
+
+    def with_rounds(subject, context_tokens, speculates_on_gpu):
+        assert speculates_on_gpu
+        engine = made(subject, context_tokens)
+        graphs = RoundGraphs(engine.decoder, engine.pool, run_eagerly)
+        engine.rope_variants = tuple(replace(variant, rounds=graphs) for variant in engine.rope_variants)
+        return engine
+
+    monkeypatch.setattr(RandomSubject, "engine", with_rounds)
+    result = measure(cpu_settings, tiny_shape, rivals=())
+    (parts,) = result["exact_rounds"]
+    assert (parts["shape"], parts["context_tokens"], parts["token_budget"]) == ("tiny", 130, 64)
+    assert list(parts["verify_ms"]) == ["1_rows", "2_rows", "4_rows"]
+    assert parts["assumed_acceptance"] == pytest.approx(80 / 89)
+    assert list(parts["computed_tokens_per_s"]) == ["0_drafts", "1_drafts", "3_drafts"]
+    assert parts["computed_tokens_per_s"]["0_drafts"] == pytest.approx(1e3 / parts["verify_ms"]["1_rows"])
+
+
+def test_tokens_of_a_round_are_computed_from_its_parts():
+    times = RoundTimes()
+    for draft_s, verify_s in (([], 4e-3), ([3e-3], 5e-3), ([3e-3, 2e-3, 2e-3], 6e-3)):
+        times.add(FinishedRound((), 0, draft_s, verify_s))
+    columns = times.columns(0.5)
+    assert (columns["first_draft_ms"], columns["next_draft_ms"]) == pytest.approx((3.0, 2.0))
+    assert columns["verify_ms"] == pytest.approx({"1_rows": 4.0, "2_rows": 5.0, "4_rows": 6.0})
+    expected = {"0_drafts": 1 / 4e-3, "1_drafts": 1.5 / 8e-3, "3_drafts": 1.875 / 13e-3}
+    assert columns["computed_tokens_per_s"] == pytest.approx(expected)
+    assert RoundTimes().columns(0.5)["first_draft_ms"] is None
 
 
 def test_a_rival_that_fails_is_left_out_with_its_reason(cpu_settings, tiny_shape, monkeypatch):
@@ -55,7 +97,7 @@ def test_a_rival_that_fails_is_left_out_with_its_reason(cpu_settings, tiny_shape
 
     monkeypatch.setattr(decode_shapes.torch, "compile", fail)
     result = measure(cpu_settings, tiny_shape, rivals=("transformers-compiled",))
-    assert [row["engine"] for row in result["rows"]] == ["quest-chat", "quest-chat"]
+    assert [row["engine"] for row in result["rows"]] == ["quest-chat"] * 3
     assert [(each["engine"], each["reason"]) for each in result["skipped"]] == [
         ("transformers-compiled", "no compiler")
     ]
