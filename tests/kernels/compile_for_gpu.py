@@ -58,6 +58,7 @@ class CompiledAtLaunch:
     """Takes the place of a kernel: compiles it for the arguments of each launch, and launches nothing."""
 
     compiled: set[str] = set()
+    newest: Any = None  # what the compiler made last
 
     def __init__(self, kernel: triton.JITFunction) -> None:
         self._kernel = kernel
@@ -83,7 +84,7 @@ class CompiledAtLaunch:
             else:
                 signature[parameter.name] = "fp32"
         source = ASTSource(self._kernel, signature, constants, attributes)
-        triton.compile(source, target=HOPPER, options=options)
+        CompiledAtLaunch.newest = triton.compile(source, target=HOPPER, options=options)
         self.compiled.add(self._kernel.__name__)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -11,14 +12,33 @@ import pytest
 
 import kernels
 
-SCRIPT = Path(__file__).with_name("compile_for_gpu.py")
+FOLDER = Path(__file__).parent
+
+
+def run_script(name: str, cache_folder: Path) -> str:
+    """Run one of this folder's scripts, which compile, and give what it prints."""
+    root = Path(kernels.__file__).parents[1]
+    environment = {**os.environ, "PYTHONPATH": str(root), "TRITON_CACHE_DIR": str(cache_folder)}
+    environment.pop("TRITON_INTERPRET", None)
+    outcome = subprocess.run([sys.executable, FOLDER / name], env=environment, capture_output=True, text=True)
+    assert outcome.returncode == 0, outcome.stderr
+    return outcome.stdout
 
 
 @pytest.mark.slow
 def test_all_kernels_compile_for_hopper(tmp_path):
-    root = Path(kernels.__file__).parents[1]
-    environment = {**os.environ, "PYTHONPATH": str(root), "TRITON_CACHE_DIR": str(tmp_path)}
-    environment.pop("TRITON_INTERPRET", None)
-    outcome = subprocess.run([sys.executable, SCRIPT], env=environment, capture_output=True, text=True)
-    assert outcome.returncode == 0, outcome.stderr
-    assert "_select_and_attend_kernel" in outcome.stdout
+    assert "_select_and_attend_kernel" in run_script("compile_for_gpu.py", tmp_path)
+
+
+@pytest.mark.slow
+def test_several_rows_are_summed_up_as_one_is(tmp_path):
+    """Which the bits of a row depend on, and which interpreted kernels do not show."""
+    found = json.loads(run_script("compile_rows.py", tmp_path))
+    attention = found.pop("attention")
+    assert all(of_rows["sums"] and of_rows["sums"] == attention["1"]["sums"] for of_rows in attention.values())
+    # Four rows are one product with 16 queries, as a single row is; eight are two, combined by the same code.
+    assert attention["4"]["counts"] == attention["1"]["counts"]
+    for operator, by_rows in found.items():
+        one, four = by_rows["1"], by_rows["4"]
+        assert four["sums"] == one["sums"] != [], operator
+        assert four["counts"] == {kind: 4 * count for kind, count in one["counts"].items()}, operator
