@@ -412,7 +412,7 @@ class EngineConfig:
     eager: bool = False
     # The one place where this is decided. No GPU has run it: before it is the default, tests/quest_core/test_on_gpu.py
     # must have shown on one that verified rows have the bits of dense steps, and `bench decode --shape` that "exact" is
-    # faster than "dense" at the share of drafts that real models accept.
+    # faster than "dense" at the share of drafts that real models accept, and not slower where it drafts nothing.
     speculates_on_gpu: bool = False
     offline: bool = False
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "quest-chat")
