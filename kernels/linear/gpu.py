@@ -40,8 +40,8 @@ from kernels.gpu_tools.matrix_tiles import (
 
 # How many rows a program multiplies a tile with; the programs of other rows read it again, mostly from the L2 cache. On
 # an H200 a step's products of the 8B shape in 4 bits took 1.39, 2.29, 4.18 and 7.96 ms for 1, 2, 4 and 8 rows with one
-# row a program. What more gain has not been measured; 1 is as before.
-MOST_ROWS_A_PROGRAM = 4
+# row a program. What 2 to 4 gain, and how long they compile, must be measured before this is raised.
+MOST_ROWS_A_PROGRAM = 1
 
 
 class Blocks(NamedTuple):

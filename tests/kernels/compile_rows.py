@@ -14,6 +14,7 @@ import torch
 import triton
 
 import kernels.gpu
+import kernels.linear.gpu
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, SequenceView
 from tests.kernels.compile_for_gpu import DTYPE, CompiledAtLaunch, draw_matrix, floats, integers, replace_kernels
 
@@ -36,6 +37,7 @@ def describe(compiled) -> dict:
 def run() -> dict[str, dict[int, dict]]:
     """Of each operator, by rows."""
     ops, found = kernels.gpu, {}
+    kernels.linear.gpu.MOST_ROWS_A_PROGRAM = 4
     layout = CacheLayout(4, 8, 128, DTYPE, SUMMARIES["mean"], torch.int8)
     specs = layout.specs(8)
     cache = LayerCache(layout, **{name: floats(*shape, dtype=dtype) for name, (shape, dtype) in specs.items()})
