@@ -127,8 +127,8 @@ def _how(finished: RaceFinished) -> str:
 
 def _was_only_tried(finished: RaceFinished) -> bool:
     """Whether all drafts were of trials, which are made now and then to see whether drafting pays."""
-    trials = 1 + finished.quest.steps // STEPS_BETWEEN_TRIALS
-    return finished.attention == "exact" and finished.quest.drafted_tokens <= TRIAL_DRAFTS * trials
+    trials = len(TRIAL_DRAFTS) + finished.quest.steps // STEPS_BETWEEN_TRIALS
+    return finished.attention == "exact" and finished.quest.drafted_tokens <= max(TRIAL_DRAFTS) * trials
 
 
 def _words(finished: RaceFinished) -> str:

@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 MOST_DRAFTS = 7
-# Drafted in a round that only finds out what drafts cost and how many are accepted. With the token before them they are
-# four rows, as many as the CPU's kernels multiply at once.
-TRIAL_DRAFTS = 3
+# Drafted in rounds that only find out what drafts cost and how many are accepted, in turn. With the token before them
+# they are two rows, which a pass may have nearly for nothing, and four, as many as the CPU's kernels multiply at once.
+TRIAL_DRAFTS = (1, 3)
 # Dense steps between two such rounds, where drafting does not pay: few enough that a change is noticed within an
 # answer, and enough that a round in vain is below one step in fifty.
 STEPS_BETWEEN_TRIALS = 64
@@ -87,12 +87,11 @@ class DraftLength:
 
     def __init__(self) -> None:
         self._first_s, self._next_s = RunningMean(), RunningMean()  # of the first draft, which selects, and the others
-        self._dense_s = RunningMean()  # of a pass over one token
-        self._row_s = RunningMean()  # of each token more in a pass
+        self._pass_s = {1: RunningMean()}  # by the tokens of a pass; of one it is a dense step
         self._round_s, self._round_tokens = RunningMean(), RunningMean()
         self._any = Acceptance(ASSUMED_ACCEPTANCE)
         self._by_confidence = [Acceptance(sum(edges) / 2) for edges in pairwise(CONFIDENCE_EDGES)]
-        self._steps_to_trial = 0
+        self._steps_to_trial = self._trials = 0
 
     def wants_another(self, confidences: Sequence[float]) -> bool:
         """Whether to draft one more in this round.
@@ -100,18 +99,19 @@ class DraftLength:
         Args:
             confidences: of the drafts so far.
         """
-        if len(confidences) == MOST_DRAFTS or self._dense_s.value is None:
+        if len(confidences) == MOST_DRAFTS or self._dense_s is None:
             return False
-        if self._next_s.value is None or self._steps_to_trial < 0:
-            return len(confidences) < TRIAL_DRAFTS
+        if self._tries:
+            return len(confidences) < self._trial_drafts
         token_s = 1 / self._tokens_per_s()
         reached = math.prod(self._of(confidence).fraction for confidence in confidences)
         gained_s = 0.0
         # The first draft may be worth its time only by those that follow.
         for drafted in range(len(confidences), MOST_DRAFTS):
             reached *= self._any.fraction
-            draft_s = self._next_s.value if drafted else self._first_s.value
-            gained_s += reached * token_s - draft_s - self._row_s.value
+            draft_s = self._expected_next_s if drafted else self._first_s.value
+            row_s = self._expected_pass_s(drafted + 2) - self._expected_pass_s(drafted + 1)
+            gained_s += reached * token_s - draft_s - row_s
             if gained_s > 0.0:
                 return True
         return False
@@ -122,38 +122,67 @@ class DraftLength:
         Args:
             choices: numbers to choose from, ascending, beside none.
         """
-        if not choices or self._dense_s.value is None:
+        if not choices or self._dense_s is None:
             return 0
-        if self._first_s.value is None or self._steps_to_trial < 0:
-            return max((drafts for drafts in choices if drafts <= TRIAL_DRAFTS), default=choices[0])
+        if self._tries:
+            return max((drafts for drafts in choices if drafts <= self._trial_drafts), default=choices[0])
         return max((0, *choices), key=self._expected_tokens_per_s)
+
+    @property
+    def _dense_s(self) -> float | None:
+        """Of a pass over one token; None before the first."""
+        return self._pass_s[1].value
+
+    @property
+    def _tries(self) -> bool:
+        """Whether the next round with drafts is a trial."""
+        return self._trials < len(TRIAL_DRAFTS) or self._steps_to_trial < 0
+
+    @property
+    def _trial_drafts(self) -> int:
+        return TRIAL_DRAFTS[self._trials % len(TRIAL_DRAFTS)]
+
+    @property
+    def _expected_next_s(self) -> float:
+        """Of a draft after the first of its round."""
+        return self._first_s.value if self._next_s.value is None else self._next_s.value
+
+    def _expected_pass_s(self, tokens: int) -> float:
+        """Of a pass over so many tokens: what such passes took, or a line through the nearest others."""
+        if tokens in self._pass_s:
+            return self._pass_s[tokens].value
+        known = sorted(self._pass_s)
+        above = next((other for other in known if other > tokens), known[-1])
+        below = max(other for other in known if other < above)
+        least_s, most_s = self._pass_s[below].value, self._pass_s[above].value
+        return least_s + max(0.0, most_s - least_s) * (tokens - below) / (above - below)
 
     def _expected_tokens_per_s(self, drafts: int) -> float:
         """Of a round of so many drafts."""
         tokens = sum(self._any.fraction**drafted for drafted in range(drafts + 1))
-        seconds = self._dense_s.value
+        seconds = self._expected_pass_s(1 + drafts)
         if drafts:
-            next_s = self._first_s.value if self._next_s.value is None else self._next_s.value
-            seconds += self._first_s.value + (drafts - 1) * next_s + drafts * self._row_s.value
+            seconds += self._first_s.value + (drafts - 1) * self._expected_next_s
         return tokens / seconds
 
     def _tokens_per_s(self) -> float:
         """The answer's rate, or that of dense steps, if that is higher."""
-        dense = 1 / self._dense_s.value
+        dense = 1 / self._dense_s
         return dense if self._round_s.value is None else max(dense, self._round_tokens.value / self._round_s.value)
 
     def finish(self, finished: FinishedRound) -> None:
         """Learn from a round."""
         drafted = len(finished.draft_s)
-        self._steps_to_trial = STEPS_BETWEEN_TRIALS if drafted else self._steps_to_trial - 1
+        self._pass_s.setdefault(1 + drafted, RunningMean()).add(finished.verify_s)
         if not drafted:
-            self._dense_s.add(finished.verify_s)
+            self._steps_to_trial -= 1
             return
+        self._trials += self._tries
+        self._steps_to_trial = STEPS_BETWEEN_TRIALS
         first_s, *next_s = finished.draft_s
         self._first_s.add(first_s)
         for draft_s in next_s:
             self._next_s.add(draft_s)
-        self._row_s.add(max(0.0, finished.verify_s - self._dense_s.value) / drafted)
         self._round_s.add(sum(finished.draft_s) + finished.verify_s)
         self._round_tokens.add(finished.accepted + 1)
         # Whether drafts after the first refused one would have been right is not known.

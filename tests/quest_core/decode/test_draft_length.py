@@ -94,7 +94,7 @@ def test_rounds_chosen_ahead_are_close_to_the_best_fixed_length(acceptance, draf
 def test_plain_steps_chosen_ahead_where_drafting_does_not_pay(acceptance, draft_s, row_s):
     speed, drafts = play_ahead(acceptance, draft_s, row_s)
     assert speed > 0.97
-    assert drafts[:2] == [0, 3]  # the first tells what a dense step costs, the second what drafts do
+    assert drafts[:3] == [0, 1, 3]  # the first tells what a dense step costs, the others what drafts do
     assert sum(map(bool, drafts[500:])) <= 2 * 1500 / STEPS_BETWEEN_TRIALS
 
 
@@ -102,9 +102,27 @@ def test_rounds_chosen_ahead_are_among_the_choices():
     length = DraftLength()
     assert length.drafts_ahead(AHEAD) == 0
     length.finish(FinishedRound((), 0, [], 1.0))
-    assert (length.drafts_ahead(()), length.drafts_ahead((1,)), length.drafts_ahead(AHEAD)) == (0, 1, 3)
+    assert (length.drafts_ahead(()), length.drafts_ahead((1,)), length.drafts_ahead(AHEAD)) == (0, 1, 1)
+    length.finish(FinishedRound((), 1, [0.01], 1.01))
+    assert (length.drafts_ahead((1,)), length.drafts_ahead(AHEAD)) == (1, 3)
     length.finish(FinishedRound((), 1, [0.01], 1.01))
     assert (length.drafts_ahead(AHEAD), length.drafts_ahead((1, 3))) == (7, 3)
+
+
+def test_the_drafts_that_a_pass_has_room_for_are_made_where_more_do_not_pay():
+    """As on a CPU whose passes over two and three tokens take little more than one, and over four twice as long."""
+    seconds, drafts_of_rounds = {1: 1.0, 2: 1.1, 3: 1.25, 4: 2.2}, []
+    length = DraftLength()
+    for _ in range(200):
+        confidences = []
+        while length.wants_another(confidences):
+            confidences.append(0.95)
+        drafts = len(confidences)
+        verify_s = seconds.get(1 + drafts, 0.6 * (1 + drafts))
+        length.finish(FinishedRound(confidences, drafts, [0.45] * drafts, verify_s))
+        drafts_of_rounds.append(drafts)
+    assert drafts_of_rounds[:3] == [0, 1, 3]
+    assert {1, 2} & set(drafts_of_rounds[100:]) and sum(drafts_of_rounds[100:]) >= 95
 
 
 def test_one_slow_round_changes_little():
