@@ -81,6 +81,7 @@ class Library:
         self._unkept_paths: dict[str, Path] = {}
         self._documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
         self._recent: OrderedDict[str, Document] = OrderedDict()
+        self._forgotten_texts = 0  # so far, to see whether any was while one was put together
         self._thread: threading.Thread | None = None
         self._closed = False
 
@@ -175,6 +176,7 @@ class Library:
         with self._state:
             if (document := self._documents.get(document_id)) is not None:
                 return document
+            forgotten_texts = self._forgotten_texts
         entry = self.entry(document_id)
         if entry.state != "read":
             raise UserFacingError(entry.message or f"{entry.name} is still being read. Wait until it is.")
@@ -193,13 +195,16 @@ class Library:
             entry.name if entry.name != entry.file_name else "",
         )
         with self._state:
-            # Of two threads that have built it, both take the first one's.
-            document = self._documents.setdefault(document_id, document)
-            self._recent[document_id] = document
-            self._recent.move_to_end(document_id)
-            while len(self._recent) > _KEPT_DOCUMENTS:
-                self._recent.popitem(last=False)
-        return document
+            if self._forgotten_texts == forgotten_texts:
+                # Of two threads that have built it, both take the first one's.
+                document = self._documents.setdefault(document_id, document)
+                self._recent[document_id] = document
+                self._recent.move_to_end(document_id)
+                while len(self._recent) > _KEPT_DOCUMENTS:
+                    self._recent.popitem(last=False)
+                return document
+        # It may have been removed or replaced in the meantime, and its pages be none, some or the old ones.
+        return self.document(document_id)
 
     def ids_with_file(self) -> set[str]:
         """The documents whose file is where it belongs; without it, there is the text, but not how pages look."""
@@ -423,6 +428,7 @@ class Library:
         with self._state:
             self._documents.pop(document_id, None)
             self._recent.pop(document_id, None)
+            self._forgotten_texts += 1
 
     def _store_of(self, document_id: str) -> DocumentStore:
         return self._own if self.is_kept or self._own.suffix(document_id) is not None else self._kept

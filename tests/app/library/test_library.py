@@ -223,6 +223,38 @@ def test_a_removed_document_leaves_nothing(library, text_path, data_dir):
     assert library.wait(library.add(text_path).document_id, WAIT_S).state == "read"
 
 
+def test_a_document_that_is_removed_while_its_text_is_fetched_is_not_remembered_without_pages(
+    library, text_path, monkeypatch
+):
+    document_id = library.wait(library.add(text_path).document_id, WAIT_S).document_id
+    pages_of = library._own.pages
+
+    def pages(asked_id):
+        monkeypatch.undo()
+        library.remove(document_id)
+        return pages_of(asked_id)
+
+    monkeypatch.setattr(library._own, "pages", pages)
+    with pytest.raises(UserFacingError, match="not in the library any more"):
+        library.document(document_id)
+    assert library.wait(library.add(text_path).document_id, WAIT_S).state == "read"
+    assert library.document(document_id).page_count == 2
+
+
+def test_a_text_that_is_replaced_while_it_is_fetched_is_not_remembered(library, text_path, monkeypatch):
+    document_id = library.wait(library.add(text_path).document_id, WAIT_S).document_id
+    pages_of = library._own.pages
+
+    def pages(asked_id):
+        monkeypatch.undo()
+        fetched = pages_of(asked_id)
+        library.rename(document_id, "Another name")
+        return fetched
+
+    monkeypatch.setattr(library._own, "pages", pages)
+    assert library.document(document_id).shown_name == "Another name"
+
+
 def test_tokens_are_kept_by_model(library, text_path, open_library):
     entry = library.add(text_path)
     assert library.tokens(entry.document_id, "a model") is None
