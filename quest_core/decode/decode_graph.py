@@ -12,6 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -180,6 +181,15 @@ def run_eagerly(step: Callable[[], None]) -> Callable[[], None]:
     return step
 
 
+def make_room(prepared: OrderedDict[Any, Any], most: int, device: torch.device) -> None:
+    """Let the first of `most` prepared steps go, so that another can be kept."""
+    if len(prepared) == most:
+        if device.type == "cuda":
+            # Its graph may still run.
+            torch.cuda.synchronize(device)
+        prepared.popitem(last=False)
+
+
 class StepGraphs:
     """The steps in use, by shape, and the buffers they share; the one used longest ago goes first.
 
@@ -213,10 +223,7 @@ class StepGraphs:
 
     def prepare(self, shape: StepShape) -> StaticStep:
         """Prepare a step; the buffers must hold one that is due, which may run, and are nobody's afterwards."""
-        if len(self._prepared) == MAX_GRAPHS:
-            if self._pool.device.type == "cuda":
-                torch.cuda.synchronize(self._pool.device)  # the graph that goes may still run
-            self._prepared.popitem(last=False)
+        make_room(self._prepared, MAX_GRAPHS, self._pool.device)
         step = StaticStep(shape, self._decoder, self._pool, self.buffers)
         self.owner = None
         step.replay = self._prepare(step)

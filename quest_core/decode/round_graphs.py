@@ -16,6 +16,7 @@ import torch
 from kernels.contract import SequenceView
 from quest_core.cache.paged_kv_cache import PagePool
 from quest_core.config import QuestConfig
+from quest_core.decode.decode_graph import make_room
 from quest_core.decode.round_buffers import MOST_ROWS, RoundBuffers
 from quest_core.decode.sampling import SamplingKind, SamplingTensors, draw_token
 from quest_core.decode.static_draft_attention import DraftPages, StaticDraftAttention
@@ -158,10 +159,7 @@ class RoundGraphs:
 
     def prepare(self, shape: DraftShape | VerificationShape) -> None:
         """Prepare one; the buffers must hold a round in which it is due, may run, and are nobody's afterwards."""
-        if len(self._prepared) == MAX_ROUND_GRAPHS:
-            if self._pool.device.type == "cuda":
-                torch.cuda.synchronize(self._pool.device)  # the graph that goes may still run
-            self._prepared.popitem(last=False)
+        make_room(self._prepared, MAX_ROUND_GRAPHS, self._pool.device)
         self.owner = None
         if isinstance(shape, VerificationShape):
             step = StaticVerification(shape, self._decoder, self._pool, self.buffers)
