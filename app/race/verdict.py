@@ -6,6 +6,7 @@ Speed is told as a winner's only where chance could not have done it; see `app.r
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import cycle, islice
 
 from app.race.race import RaceFinished, Side
 from quest_core.decode.draft_length import STEPS_BETWEEN_TRIALS, TRIAL_DRAFTS
@@ -128,7 +129,8 @@ def _how(finished: RaceFinished) -> str:
 def _was_only_tried(finished: RaceFinished) -> bool:
     """Whether all drafts were of trials, which are made now and then to see whether drafting pays."""
     trials = len(TRIAL_DRAFTS) + finished.quest.steps // STEPS_BETWEEN_TRIALS
-    return finished.attention == "exact" and finished.quest.drafted_tokens <= max(TRIAL_DRAFTS) * trials
+    most_drafts = sum(islice(cycle(TRIAL_DRAFTS), trials))
+    return finished.attention == "exact" and finished.quest.drafted_tokens <= most_drafts
 
 
 def _words(finished: RaceFinished) -> str:

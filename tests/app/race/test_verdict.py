@@ -79,6 +79,8 @@ def test_the_sentence(changes, sentence, winner):
 EXACT = replace(QUEST, drafted_tokens=212, accepted_tokens=208, looked_share=1.0)
 EXACT_FASTER = replace(FASTER, quest=EXACT, first_difference=None, first_difference_char=None, attention="exact")
 ONLY_TRIED = {"quest": replace(EXACT, drafted_tokens=3, accepted_tokens=2)}
+# The two trials of a short answer draft four.
+MORE_THAN_TRIED = {"quest": replace(EXACT, drafted_tokens=5, accepted_tokens=4)}
 NO_DRAFTS = {"quest": replace(EXACT, drafted_tokens=0, accepted_tokens=0)}
 SAME_WORDS = "the same words throughout"
 
@@ -97,6 +99,11 @@ SAME_WORDS = "the same words throughout"
             ONLY_TRIED | {"speed_ratio": 0.5, "lead_s": -0.4},
             "Dense attention finished 0.4 s earlier: drafting did not pay and was only tried (2 of 3 drafts accepted), "
             f"{SAME_WORDS}.",
+            "dense",
+        ),
+        (
+            MORE_THAN_TRIED | {"speed_ratio": 0.5, "lead_s": -0.4},
+            f"Dense attention finished 0.4 s earlier, although 4 of 5 drafts were accepted, {SAME_WORDS}.",
             "dense",
         ),
         (
