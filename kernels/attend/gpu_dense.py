@@ -23,6 +23,7 @@ from kernels.attend.gpu_split_softmax import (
     NUM_WARPS,
     QUERY_ROWS,
     AttentionShape,
+    PartialSoftmax,
     Splits,
     arrives_last,
     attend_tokens,
@@ -55,6 +56,12 @@ def _of_row(splits, row, LAYOUT: tl.constexpr, SHAPE: tl.constexpr):
         splits.counter_ptr,
         splits.attended_ptr + row * (QUERIES * LAYOUT.head_dim),
     )
+
+
+@triton.jit
+def _of_tile(softmaxes, TILE: tl.constexpr):
+    """One of a tuple of `PartialSoftmax`; Triton 3.6 loses the names in a tuple that is in a tuple."""
+    return PartialSoftmax(softmaxes[TILE][0], softmaxes[TILE][1], softmaxes[TILE][2])
 
 
 @triton.jit
@@ -130,10 +137,9 @@ def _attend_rows_kernel(
             attended = ()
             for tile in tl.static_range(TILES):
                 visible = positions[None, :] < seen[tile][:, None]
+                softmax = _of_tile(softmaxes, tile)
                 attended = attended + (
-                    attend_tokens(
-                        softmaxes[tile], queries[tile], keys, values, rows, visible, pages, scale, LAYOUT, SHAPE
-                    ),
+                    attend_tokens(softmax, queries[tile], keys, values, rows, visible, pages, scale, LAYOUT, SHAPE),
                 )
             softmaxes = attended
     counter_ptr += head
@@ -143,7 +149,7 @@ def _attend_rows_kernel(
         of_tile = tile * QUERY_ROWS + tl.arange(0, QUERY_ROWS)
         row_of_query, member = of_tile // SHAPE.group, of_tile % SHAPE.group
         out = ((row_of_query * LAYOUT.kv_heads + head) * SHAPE.splits + split) * SHAPE.group + member
-        store_softmax(softmaxes[tile], out, of_tile < ROWS * SHAPE.group, splits, LAYOUT, SHAPE)
+        store_softmax(_of_tile(softmaxes, tile), out, of_tile < ROWS * SHAPE.group, splits, LAYOUT, SHAPE)
     if SHAPE.grid_barrier:
         wait_at_barrier(counter_ptr, target)
         for row in range(ROWS):

@@ -29,6 +29,7 @@ from kernels.gpu_tools.dependent_launch import launches_dependently, let_next_ke
 from kernels.gpu_tools.integer_tiles import multiply_integers, prepare_integers
 from kernels.gpu_tools.matrix_tiles import (
     UNSCALE_PACKED,
+    Inputs,
     MatrixShape,
     Tile,
     Weights,
@@ -159,10 +160,12 @@ def _multiply(tile, inputs, MATRIX: tl.constexpr, SHAPE: tl.constexpr, INTERPRET
     ROWS: tl.constexpr = SHAPE.rows
     products = ()
     for row in tl.static_range(ROWS):
+        # Triton 3.6 loses the names in a tuple that is in a tuple.
+        of_row = Inputs(inputs[row][0], inputs[row][1], inputs[row][2])
         if SHAPE.integers:
-            products = products + (multiply_integers(tile, inputs[row], MATRIX.bits, INTERPRETED),)
+            products = products + (multiply_integers(tile, of_row, MATRIX.bits, INTERPRETED),)
         else:
-            products = products + (multiply_tile(tile, inputs[row], MATRIX.bits),)
+            products = products + (multiply_tile(tile, of_row, MATRIX.bits),)
     return products
 
 
