@@ -391,7 +391,6 @@ class EngineConfig:
         cached_contexts: how many full windows the page pool is planned for, memory permitting; on the CPU fewer where
             they are long.
         eager: launch a step's kernels one by one on a GPU, instead of as a CUDA graph.
-        speculates_on_gpu: let "exact" draft and verify on a GPU, too, instead of being "dense" there.
         offline: never ask the hub.
         cache_dir: where converted models are kept.
         snapshot_dir: where the KV pages of prompts' prefixes are kept on the disk; None keeps none.
@@ -410,10 +409,6 @@ class EngineConfig:
     prefill_chunk_tokens: int | None = None
     cached_contexts: int = 4
     eager: bool = False
-    # The one place where this is decided. No GPU has run it: before it is the default, tests/quest_core/test_on_gpu.py
-    # must have shown on one that verified rows have the bits of dense steps, and `bench decode --shape` that "exact" is
-    # faster than "dense" at the share of drafts that real models accept, and not slower where it drafts nothing.
-    speculates_on_gpu: bool = False
     offline: bool = False
     cache_dir: Path = field(default_factory=lambda: Path.home() / ".cache" / "quest-chat")
     snapshot_dir: Path | None = None

@@ -138,8 +138,7 @@ class Engine:
         for max_tokens, rope in self.model_config.ropes:
             decoder = self.decoder if rope == self.model_config.rope else self.decoder.with_rope(rope)
             graphs = StepGraphs(decoder, self.pool, prepare) if graphed else None
-            speculates = graphed and self.config.speculates_on_gpu
-            rounds = RoundGraphs(decoder, self.pool, prepare) if speculates else None
+            rounds = RoundGraphs(decoder, self.pool, prepare) if graphed else None
             variants.append(RopeVariant(max_tokens, decoder, graphs, rounds))
         return tuple(variants)
 

@@ -3,14 +3,15 @@
 A round drafts some tokens, and one dense pass over them verifies all. One more is drafted while the tokens it is
 expected to bring are more than the answer's usual rate brings in the time that it takes: the rule that makes tokens
 over time largest. Where even the first is not worth its time, a round is a plain dense step. Where a round's length
-must be known before it starts, it is the one that makes the tokens expected over the time expected largest. All figures
-are this answer's own. Knows nothing of models or caches.
+must be known before it starts, it is the one that makes the tokens expected over the time expected largest. How many
+drafts are accepted is the answer's own figure; what rounds cost may be known from earlier answers. Knows nothing of
+models or caches.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -21,6 +22,8 @@ TRIAL_DRAFTS = (1, 3)
 # Dense steps between two such rounds, where drafting does not pay: few enough that a change is noticed within an
 # answer, and enough that a round in vain is below one step in fifty.
 STEPS_BETWEEN_TRIALS = 64
+# Times as many where drafts would not pay even if all were accepted, unless what they cost was measured badly.
+UNPROMISING = 16
 # Weight of the newest round in a running mean, and the most that one round may be taken for, over the mean.
 NEWEST_WEIGHT, MOST_OVER_MEAN = 0.2, 2.0
 # Draft probabilities between which acceptance is counted apart, and what is assumed of each before anything was seen.
@@ -82,16 +85,80 @@ class FinishedRound:
     verify_s: float
 
 
-class DraftLength:
-    """Decides for one answer, draft by draft or round by round."""
+class RoundCosts:
+    """What the parts of rounds take, in seconds, as far as they have run.
+
+    Attributes:
+        dense_s: of a dense step; None before the first.
+        first_s: of a round's first draft, which selects; None before the first.
+        trials: rounds so far that were to find these out.
+        steps_without_drafts: dense steps since the last round with drafts.
+    """
 
     def __init__(self) -> None:
-        self._first_s, self._next_s = RunningMean(), RunningMean()  # of the first draft, which selects, and the others
-        self._pass_s = {1: RunningMean()}  # by the tokens of a pass; of one it is a dense step
+        self.trials = self.steps_without_drafts = 0
+        self._first_s, self._next_s = RunningMean(), RunningMean()
+        self._pass_s = {1: RunningMean()}  # by the tokens of a pass
+
+    @property
+    def dense_s(self) -> float | None:
+        return self._pass_s[1].value
+
+    @property
+    def first_s(self) -> float | None:
+        return self._first_s.value
+
+    @property
+    def known(self) -> bool:
+        """Whether every kind of trial has been made."""
+        return self.trials >= len(TRIAL_DRAFTS)
+
+    @property
+    def next_s(self) -> float:
+        """Of a draft after the first of its round, as expected."""
+        return self._first_s.value if self._next_s.value is None else self._next_s.value
+
+    def pass_s(self, tokens: int) -> float:
+        """Of a pass over so many tokens: what such passes took, or a line through the nearest others."""
+        if tokens in self._pass_s:
+            return self._pass_s[tokens].value
+        known = sorted(self._pass_s)
+        above = next((other for other in known if other > tokens), known[-1])
+        below = max(other for other in known if other < above)
+        least_s, most_s = self._pass_s[below].value, self._pass_s[above].value
+        return least_s + max(0.0, most_s - least_s) * (tokens - below) / (above - below)
+
+    def tokens_per_s(self, drafts: int, acceptance: float) -> float:
+        """Of a round of so many drafts, of which as large a share is accepted as long as those before it are."""
+        seconds = self.pass_s(1 + drafts)
+        if drafts:
+            seconds += self.first_s + (drafts - 1) * self.next_s
+        return sum(acceptance**drafted for drafted in range(drafts + 1)) / seconds
+
+    def may_pay(self, choices: Iterable[int]) -> bool:
+        """Whether a round of one of these numbers of drafts would beat dense steps if all were accepted."""
+        return any(self.tokens_per_s(drafts, 1.0) * self.dense_s > 1.0 for drafts in choices)
+
+    def add(self, draft_s: Sequence[float], verify_s: float) -> None:
+        """Count a round in."""
+        self.steps_without_drafts = 0 if draft_s else self.steps_without_drafts + 1
+        self._pass_s.setdefault(1 + len(draft_s), RunningMean()).add(verify_s)
+        for number, seconds in enumerate(draft_s):
+            (self._next_s if number else self._first_s).add(seconds)
+
+
+class DraftLength:
+    """Decides for one answer, draft by draft or round by round.
+
+    Args:
+        costs: of rounds like this answer's; None if nothing is known of them.
+    """
+
+    def __init__(self, costs: RoundCosts | None = None) -> None:
+        self._costs = costs or RoundCosts()
         self._round_s, self._round_tokens = RunningMean(), RunningMean()
         self._any = Acceptance(ASSUMED_ACCEPTANCE)
         self._by_confidence = [Acceptance(sum(edges) / 2) for edges in pairwise(CONFIDENCE_EDGES)]
-        self._steps_to_trial = self._trials = 0
 
     def wants_another(self, confidences: Sequence[float]) -> bool:
         """Whether to draft one more in this round.
@@ -99,9 +166,10 @@ class DraftLength:
         Args:
             confidences: of the drafts so far.
         """
-        if len(confidences) == MOST_DRAFTS or self._dense_s is None:
+        costs = self._costs
+        if len(confidences) == MOST_DRAFTS or costs.dense_s is None:
             return False
-        if self._tries:
+        if self._tries(range(1, MOST_DRAFTS + 1)):
             return len(confidences) < self._trial_drafts
         token_s = 1 / self._tokens_per_s()
         reached = math.prod(self._of(confidence).fraction for confidence in confidences)
@@ -109,8 +177,8 @@ class DraftLength:
         # The first draft may be worth its time only by those that follow.
         for drafted in range(len(confidences), MOST_DRAFTS):
             reached *= self._any.fraction
-            draft_s = self._expected_next_s if drafted else self._first_s.value
-            row_s = self._expected_pass_s(drafted + 2) - self._expected_pass_s(drafted + 1)
+            draft_s = costs.next_s if drafted else costs.first_s
+            row_s = costs.pass_s(drafted + 2) - costs.pass_s(drafted + 1)
             gained_s += reached * token_s - draft_s - row_s
             if gained_s > 0.0:
                 return True
@@ -122,67 +190,37 @@ class DraftLength:
         Args:
             choices: numbers to choose from, ascending, beside none.
         """
-        if not choices or self._dense_s is None:
+        if not choices or self._costs.dense_s is None:
             return 0
-        if self._tries:
+        if self._tries(choices):
             return max((drafts for drafts in choices if drafts <= self._trial_drafts), default=choices[0])
-        return max((0, *choices), key=self._expected_tokens_per_s)
+        return max((0, *choices), key=lambda drafts: self._costs.tokens_per_s(drafts, self._any.fraction))
 
-    @property
-    def _dense_s(self) -> float | None:
-        """Of a pass over one token; None before the first."""
-        return self._pass_s[1].value
-
-    @property
-    def _tries(self) -> bool:
-        """Whether the next round with drafts is a trial."""
-        return self._trials < len(TRIAL_DRAFTS) or self._steps_to_trial < 0
+    def _tries(self, choices: Iterable[int]) -> bool:
+        """Whether the next round with drafts is a trial: of what is not known, or of what may have become better."""
+        costs = self._costs
+        if not costs.known:
+            return True
+        most_steps = STEPS_BETWEEN_TRIALS * (1 if costs.may_pay(choices) else UNPROMISING)
+        return costs.steps_without_drafts > most_steps
 
     @property
     def _trial_drafts(self) -> int:
-        return TRIAL_DRAFTS[self._trials % len(TRIAL_DRAFTS)]
-
-    @property
-    def _expected_next_s(self) -> float:
-        """Of a draft after the first of its round."""
-        return self._first_s.value if self._next_s.value is None else self._next_s.value
-
-    def _expected_pass_s(self, tokens: int) -> float:
-        """Of a pass over so many tokens: what such passes took, or a line through the nearest others."""
-        if tokens in self._pass_s:
-            return self._pass_s[tokens].value
-        known = sorted(self._pass_s)
-        above = next((other for other in known if other > tokens), known[-1])
-        below = max(other for other in known if other < above)
-        least_s, most_s = self._pass_s[below].value, self._pass_s[above].value
-        return least_s + max(0.0, most_s - least_s) * (tokens - below) / (above - below)
-
-    def _expected_tokens_per_s(self, drafts: int) -> float:
-        """Of a round of so many drafts."""
-        tokens = sum(self._any.fraction**drafted for drafted in range(drafts + 1))
-        seconds = self._expected_pass_s(1 + drafts)
-        if drafts:
-            seconds += self._first_s.value + (drafts - 1) * self._expected_next_s
-        return tokens / seconds
+        return TRIAL_DRAFTS[self._costs.trials % len(TRIAL_DRAFTS)]
 
     def _tokens_per_s(self) -> float:
         """The answer's rate, or that of dense steps, if that is higher."""
-        dense = 1 / self._dense_s
+        dense = 1 / self._costs.dense_s
         return dense if self._round_s.value is None else max(dense, self._round_tokens.value / self._round_s.value)
 
     def finish(self, finished: FinishedRound) -> None:
         """Learn from a round."""
         drafted = len(finished.draft_s)
-        self._pass_s.setdefault(1 + drafted, RunningMean()).add(finished.verify_s)
         if not drafted:
-            self._steps_to_trial -= 1
+            self._costs.add((), finished.verify_s)
             return
-        self._trials += self._tries
-        self._steps_to_trial = STEPS_BETWEEN_TRIALS
-        first_s, *next_s = finished.draft_s
-        self._first_s.add(first_s)
-        for draft_s in next_s:
-            self._next_s.add(draft_s)
+        self._costs.trials += self._tries((drafted,))
+        self._costs.add(finished.draft_s, finished.verify_s)
         self._round_s.add(sum(finished.draft_s) + finished.verify_s)
         self._round_tokens.add(finished.accepted + 1)
         # Whether drafts after the first refused one would have been right is not known.

@@ -17,6 +17,7 @@ from kernels.contract import SequenceView
 from quest_core.cache.paged_kv_cache import PagePool
 from quest_core.config import QuestConfig
 from quest_core.decode.decode_graph import make_room
+from quest_core.decode.draft_length import RoundCosts
 from quest_core.decode.round_buffers import MOST_ROWS, RoundBuffers
 from quest_core.decode.sampling import SamplingKind, SamplingTensors, draw_token
 from quest_core.decode.static_draft_attention import DraftPages, StaticDraftAttention
@@ -150,6 +151,11 @@ class RoundGraphs:
         self._prepare = prepare
         self._prepared: OrderedDict[DraftShape | VerificationShape, Callable[[], None]] = OrderedDict()
         self._pages: dict[QuestConfig, DraftPages] = {}
+        self._costs: dict[tuple[QuestConfig, int], RoundCosts] = {}
+
+    def costs(self, quest: QuestConfig, table_pages: int) -> RoundCosts:
+        """What rounds take with these settings over tables of this length, as far as any has run."""
+        return self._costs.setdefault((quest, table_pages), RoundCosts())
 
     def find(self, shape: DraftShape | VerificationShape) -> Callable[[], None] | None:
         """What runs it, if it has been prepared and is still kept."""

@@ -57,7 +57,7 @@ class StaticSpeculativeSteps(VerifiedSteps):
         self._decoder = decoder
         self._quest = read_shape(replace(quest, attention="quest"), cache.pool.page_size)
         self._budget = page_budget(self._quest, cache.pool.page_size)
-        self._length = length or DraftLength()
+        self._length = length or DraftLength(graphs.costs(self._quest, self._table_pages(self._pages(1))))
         self._table_version = -1
         self._noted_tokens = 0  # of the answer's, those that the buffers know
 

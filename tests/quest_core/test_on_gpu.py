@@ -347,7 +347,7 @@ def speculating(request, tiny_folder, monkeypatch):
     monkeypatch.setattr(decode_graph, "MIN_TABLE_PAGES", 8)
     monkeypatch.setattr(DraftLength, "drafts_ahead", lambda length, choices: max(choices, default=0))
     dtype, eager = request.param
-    config = EngineConfig(device="cuda", dtype=dtype, page_size=16, eager=eager, speculates_on_gpu=True)
+    config = EngineConfig(device="cuda", dtype=dtype, page_size=16, eager=eager)
     engine = Engine.load(str(tiny_folder), config)
     yield engine
     engine.close()

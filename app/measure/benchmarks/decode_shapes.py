@@ -1,8 +1,8 @@
 """Decoding speed of well-known shapes with random weights over a random cache: ours, and Transformers.
 
-Ours is dense, Quest and Exact, which on a GPU drafts and verifies here whatever the default is. Each engine has the
-device to itself, so that a long context fits, and its peak memory is its own. Times are per token, on the host's clock,
-from one token id to the next; of Exact, whose tokens come some at a time, their mean.
+Ours is dense, Quest and Exact. Each engine has the device to itself, so that a long context fits, and its peak memory
+is its own. Times are per token, on the host's clock, from one token id to the next; of Exact, whose tokens come some at
+a time, their mean.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def _measure_ours(
     exact_rounds: list[dict[str, Any]],
 ) -> None:
     """Append a row for dense attention, and one of Quest and one of Exact for each budget."""
-    engine = subject.engine(context, speculates_on_gpu=True)
+    engine = subject.engine(context)
     try:
         job = engine.submit(lambda _: iter([_decode_in_turn(engine, context, budgets, steps, rounds)]))
         measured = next(job)

@@ -6,7 +6,14 @@ import random
 
 import pytest
 
-from quest_core.decode.draft_length import MOST_DRAFTS, STEPS_BETWEEN_TRIALS, DraftLength, FinishedRound
+from quest_core.decode.draft_length import (
+    MOST_DRAFTS,
+    STEPS_BETWEEN_TRIALS,
+    UNPROMISING,
+    DraftLength,
+    FinishedRound,
+    RoundCosts,
+)
 
 
 def play(acceptance, draft_s, row_s, rounds=400, dense_s=1.0, seed=0):
@@ -134,3 +141,57 @@ def test_one_slow_round_changes_little():
             length.finish(FinishedRound([0.95] * drafts, drafts, [factor * 0.2] * drafts, 1.0 + 0.05 * drafts))
     for drafted in range(MOST_DRAFTS + 1):
         assert steady.wants_another([0.95] * drafted) == slow.wants_another([0.95] * drafted)
+
+
+# As the 8B shape on an H200 at 8K and at 128K tokens: milliseconds of the first draft, of the others, and of passes.
+AT_8K = (2.2, 1.9, {1: 2.1, 2: 3.1, 4: 5.2, 8: 9.6})
+AT_128K = (2.8, 1.9, {1: 5.7, 2: 6.7, 4: 8.9, 8: 13.4})
+
+
+def answer(costs, measured, rounds=200, acceptance=0.9, seed=1):
+    """Rounds of one answer over shared `costs`: the drafts of each, and tokens a second over those of dense steps."""
+    first_s, next_s, pass_s = measured
+    chance, length, drafts_of_rounds, seconds, tokens = random.Random(seed), DraftLength(costs), [], 0.0, 0
+    for _ in range(rounds):
+        drafts, accepted = length.drafts_ahead(AHEAD), 0
+        while accepted < drafts and chance.random() < acceptance:
+            accepted += 1
+        draft_s = [first_s, *[next_s] * (drafts - 1)][:drafts]
+        length.finish(FinishedRound((), accepted, draft_s, pass_s[1 + drafts]))
+        drafts_of_rounds.append(drafts)
+        seconds += sum(draft_s) + pass_s[1 + drafts]
+        tokens += accepted + 1
+    return drafts_of_rounds, tokens / seconds * pass_s[1]
+
+
+def test_what_cannot_pay_is_hardly_ever_tried():
+    """Every draft is accepted, and dense steps are still faster; only a later measurement could tell otherwise."""
+    costs = RoundCosts()
+    drafts, _ = answer(costs, AT_8K, rounds=3, acceptance=1.0)
+    assert drafts == [0, 1, 3] and not costs.may_pay(AHEAD)
+    drafts, speed = answer(costs, AT_8K, rounds=1000, acceptance=1.0)
+    assert (sum(map(bool, drafts)), speed) == (0, pytest.approx(1.0))
+    drafts, _ = answer(costs, AT_8K, rounds=UNPROMISING * STEPS_BETWEEN_TRIALS, acceptance=1.0)
+    assert sum(map(bool, drafts)) == 1
+
+
+def test_an_answer_begins_with_what_earlier_ones_have_cost():
+    costs = RoundCosts()
+    drafts, _ = answer(costs, AT_128K)
+    assert drafts[:3] == [0, 1, 3]
+    drafts, speed = answer(costs, AT_128K)
+    assert drafts[0] == 3 and speed > 1.15
+    # How many drafts are accepted is each answer's own.
+    drafts, speed = answer(costs, AT_128K, acceptance=0.05)
+    assert drafts[0] == 3 and drafts[50:].count(0) > 140 and speed > 0.9
+    assert answer(costs, AT_128K)[0][0] == 3
+
+
+def test_costs_measured_badly_are_measured_again():
+    """Drafts were slow while something else had the device."""
+    costs = RoundCosts()
+    slow = (40.0, 30.0, {rows: 5 * seconds for rows, seconds in AT_128K[2].items()} | {1: 5.7})
+    answer(costs, slow, rounds=3)
+    assert not costs.may_pay(AHEAD)
+    drafts, _ = answer(costs, AT_128K, rounds=20_000)
+    assert drafts[-100:].count(0) < 50

@@ -18,7 +18,7 @@ from quest_core.cache.paged_kv_cache import PagePool, PoolExhausted, SequenceCac
 from quest_core.config import QuestConfig, SamplingConfig
 from quest_core.decode import decode_graph, round_graphs, static_speculation
 from quest_core.decode.decode_graph import read_shape, run_eagerly
-from quest_core.decode.draft_length import FinishedRound
+from quest_core.decode.draft_length import FinishedRound, RoundCosts
 from quest_core.decode.round_graphs import DraftShape, RoundGraphs
 from quest_core.decode.sampling import NotANumberError, Sampler, SamplingKind
 from quest_core.decode.static_speculation import StaticSpeculativeSteps
@@ -64,7 +64,7 @@ def lengths(request, monkeypatch) -> list[FixedLength]:
     """Every answer drafts so many tokens a round; the lengths of the answers since."""
     made: list[FixedLength] = []
 
-    def make() -> FixedLength:
+    def make(costs: RoundCosts) -> FixedLength:
         made.append(FixedLength(request.param))
         return made[-1]
 
@@ -385,9 +385,3 @@ def test_a_round_has_no_more_rows_than_the_gpus_operators_take():
     checks = pytest.importorskip("kernels.gpu_tools.checks")
     assert round_graphs.ROW_COUNTS[0] == 1
     assert round_graphs.ROW_COUNTS[-1] <= checks.FEW_ROWS
-
-
-def test_without_rounds_a_gpu_decodes_densely(tiny_engine):
-    """Whatever is asked for; see `EngineConfig.speculates_on_gpu`."""
-    assert not tiny_engine.config.speculates_on_gpu
-    assert all(variant.rounds is None for variant in tiny_engine.rope_variants)

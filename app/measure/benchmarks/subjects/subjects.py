@@ -88,19 +88,12 @@ class RandomSubject:
         """Token ids of the shape."""
         return self._shape.sizes["vocab_size"]
 
-    def engine(
-        self, context_tokens: int, snapshot_dir: Path | None = None, speculates_on_gpu: bool = False
-    ) -> Engine:
+    def engine(self, context_tokens: int, snapshot_dir: Path | None = None) -> Engine:
         free_device_memory(self.device)
         model_config = self._shape.model_config(context_tokens)
         if self._weights is None:
             self._weights = random_weights(model_config, self.device, self.dtype, self.weight_bits)
-        config = replace(
-            self._config,
-            context_tokens=context_tokens,
-            snapshot_dir=snapshot_dir,
-            speculates_on_gpu=speculates_on_gpu,
-        )
+        config = replace(self._config, context_tokens=context_tokens, snapshot_dir=snapshot_dir)
         return Engine(self.name, Path(self.name), model_config, config, self._weights)
 
     def transformers_model(self, context_tokens: int) -> torch.nn.Module:

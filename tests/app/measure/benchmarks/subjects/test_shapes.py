@@ -62,8 +62,7 @@ def test_parts_of_a_round_and_what_they_give_at_a_given_acceptance(cpu_settings,
     """As on a GPU, with steps in the place of graphs; seven drafts have no room left in this window."""
     made = RandomSubject.engine
 
-    def with_rounds(subject, context_tokens, speculates_on_gpu):
-        assert speculates_on_gpu
+    def with_rounds(subject, context_tokens):
         engine = made(subject, context_tokens)
         graphs = RoundGraphs(engine.decoder, engine.pool, run_eagerly)
         engine.rope_variants = tuple(replace(variant, rounds=graphs) for variant in engine.rope_variants)
