@@ -26,7 +26,7 @@ from quest_core.decode.read_trace import StepReads
 from quest_core.decode.sampling import NotANumberError, Sampler
 from quest_core.decode.span_attention import SpanAttention
 from quest_core.decode.speculation import SpeculativeSteps
-from quest_core.decode.static_speculation import StaticSpeculativeSteps
+from quest_core.decode.static_speculation import StaticSpeculativeSteps, draft_length_for
 from quest_core.decode.verified_steps import VerifiedSteps
 from quest_core.jobs import Cancellation
 from quest_core.prefill.prefill import Prefill
@@ -318,7 +318,8 @@ class Session:
         sampler = Sampler(sampling, decoder.config.vocab_size, decoder.device)
         exact = quest.attention == "exact" and isinstance(self._method, QuestMethod)
         if exact and (rounds := self._sequence.variant.rounds) is not None:
-            return StaticSpeculativeSteps(rounds, decoder, self.cache, quest, sampler, self.max_tokens)
+            if (length := draft_length_for(rounds, self.cache, quest)) is not None:
+                return StaticSpeculativeSteps(rounds, decoder, self.cache, quest, sampler, self.max_tokens, length)
         if graphs is not None and isinstance(attention, DecodeAttention):
             return StaticSteps(graphs, self.cache, attention, traced, sampler)
         if exact:

@@ -137,7 +137,8 @@ class RoundCosts:
 
     def may_pay(self, choices: Iterable[int]) -> bool:
         """Whether a round of one of these numbers of drafts would beat dense steps if all were accepted."""
-        return any(self.tokens_per_s(drafts, 1.0) * self.dense_s > 1.0 for drafts in choices)
+        dense_s = self.dense_s
+        return dense_s is None or any(self.tokens_per_s(drafts, 1.0) * dense_s > 1.0 for drafts in choices)
 
     def add(self, draft_s: Sequence[float], verify_s: float) -> None:
         """Count a round in."""

@@ -27,6 +27,8 @@ from quest_core.decoder import Decoder
 ROW_COUNTS = (1, 2, 4, MOST_ROWS)
 # A round has three: its first draft, the others, and the verification.
 MAX_ROUND_GRAPHS = 12
+# Of so many answers for which rounds do not pay, one finds out whether that is still so.
+MEASURED_AGAIN = 16
 
 
 @dataclass(frozen=True)
@@ -152,10 +154,24 @@ class RoundGraphs:
         self._prepared: OrderedDict[DraftShape | VerificationShape, Callable[[], None]] = OrderedDict()
         self._pages: dict[QuestConfig, DraftPages] = {}
         self._costs: dict[tuple[QuestConfig, int], RoundCosts] = {}
+        self._answers_without: dict[tuple[QuestConfig, int], int] = {}
 
-    def costs(self, quest: QuestConfig, table_pages: int) -> RoundCosts:
-        """What rounds take with these settings over tables of this length, as far as any has run."""
-        return self._costs.setdefault((quest, table_pages), RoundCosts())
+    def costs_for_answer(self, quest: QuestConfig, table_pages: int) -> RoundCosts | None:
+        """What rounds take with these settings over tables of this length, as far as any has run.
+
+        Returns:
+            None for an answer that is better decoded without rounds: they would not pay if all drafts were accepted. In
+            case that was measured badly, one of `MEASURED_AGAIN` such answers begins anew.
+        """
+        key = quest, table_pages
+        costs = self._costs.setdefault(key, RoundCosts())
+        if not costs.known or costs.may_pay(rows - 1 for rows in ROW_COUNTS[1:]):
+            return costs
+        self._answers_without[key] = (self._answers_without.get(key, 0) + 1) % MEASURED_AGAIN
+        if self._answers_without[key]:
+            return None
+        self._costs[key] = RoundCosts()
+        return self._costs[key]
 
     def find(self, shape: DraftShape | VerificationShape) -> Callable[[], None] | None:
         """What runs it, if it has been prepared and is still kept."""

@@ -21,7 +21,7 @@ from quest_core.decode.decode_graph import read_shape, run_eagerly
 from quest_core.decode.draft_length import FinishedRound, RoundCosts
 from quest_core.decode.round_graphs import DraftShape, RoundGraphs
 from quest_core.decode.sampling import NotANumberError, Sampler, SamplingKind
-from quest_core.decode.static_speculation import StaticSpeculativeSteps
+from quest_core.decode.static_speculation import StaticSpeculativeSteps, draft_length_for
 from quest_core.engine import Cancellation
 from quest_core.session import Session
 
@@ -245,7 +245,8 @@ def test_a_full_pool_shortens_a_round(tiny_engine, prompt, lengths):
         sampler = Sampler(SamplingConfig(max_new_tokens=60), tiny_engine.model_config.vocab_size, torch.device("cpu"))
         # Dense: with such a budget nothing is ever drafted.
         quest = QuestConfig("exact", token_budget=64 if attention == "exact" else 640)
-        steps = StaticSpeculativeSteps(graphs, tiny_engine.decoder, cache, quest, sampler, 640)
+        length = draft_length_for(graphs, cache, quest)
+        steps = StaticSpeculativeSteps(graphs, tiny_engine.decoder, cache, quest, sampler, 640, length)
         drawn[attention] = [steps.begin(logits)]
         with pytest.raises(PoolExhausted):
             while True:
@@ -385,3 +386,24 @@ def test_a_round_has_no_more_rows_than_the_gpus_operators_take():
     checks = pytest.importorskip("kernels.gpu_tools.checks")
     assert round_graphs.ROW_COUNTS[0] == 1
     assert round_graphs.ROW_COUNTS[-1] <= checks.FEW_ROWS
+
+
+def test_answers_that_drafts_cannot_speed_up_are_decoded_densely(rounds, tiny_engine, static_session, never, prompt):
+    """Until one of several measures anew; an answer's tokens are the same."""
+    session = static_session()
+    list(session.prefill(prompt(300), never))
+    dense = ids(session.fork().decode(DENSE, GREEDY, never))
+    assert draft_length_for(rounds, session.cache, EXACT) is not None
+    costs = rounds.costs_for_answer(read_shape(replace(EXACT, attention="quest"), 16), 32)
+    for draft_s, verify_s in (((), 1.0), ((0.9,), 1.5), ((0.9, 0.9, 0.9), 4.0)):
+        costs.add(draft_s, verify_s)
+    costs.trials = 2
+    begun = [draft_length_for(rounds, session.cache, EXACT) for _ in range(2 * round_graphs.MEASURED_AGAIN)]
+    # The one that measures anew knows no costs, as do those after it.
+    assert [length is None for length in begun[: round_graphs.MEASURED_AGAIN]] == [
+        *[True] * (round_graphs.MEASURED_AGAIN - 1),
+        False,
+    ]
+    assert all(length is not None for length in begun[round_graphs.MEASURED_AGAIN :])
+    assert ids(session.fork().decode(EXACT, GREEDY, never)) == dense
+    session.close()
