@@ -55,7 +55,11 @@ def cases(
         implementations: those that are tested.
         cpu_dtypes: of the CPU.
     """
-    columns, parameters = names.split(), []
+    columns, parameters, full = names.split(), [], list(full)
+    least = len(columns) - (columns[-1] == "dtype")
+    # Also where there is no GPU to run them on.
+    misfits = [row for row in (*chosen, *compiled, *full) if not least <= len(row) <= len(columns)]
+    assert not misfits, f"not {columns}: {misfits[0]}"
     for implementation in IMPLEMENTATIONS:
         if implementation not in implementations:
             continue

@@ -18,6 +18,27 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 BROWSER_ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Add to the report of a test that failed in a browser what its pages showed and complained of."""
+    report = yield
+    opened = getattr(item, "funcargs", {}).get("open_page")
+    if report.when == "call" and report.failed and opened is not None:
+        shown = [describe_page(page) for context in opened.contexts for page in context.pages]
+        report.sections.append(("pages", "\n\n".join([*shown, "Complaints:", *opened.complaints])))
+    return report
+
+
+def describe_page(page) -> str:
+    """Its address, what is typed into it, and its text, messages that are only read out included."""
+    try:
+        typed = page.eval_on_selector_all("textarea, input", "all => all.map((each) => each.value).filter(Boolean)")
+        alerts = page.locator("[role=alert], .toast-body").all_text_contents()
+        return f"{page.url}\ntyped: {typed}\nalerts: {alerts}\n{page.inner_text('body', timeout=2000)}"
+    except Exception as error:  # whatever the browser has become: the test's own failure is what counts
+        return f"{page.url}: cannot be described: {error}"
+
+
 @pytest.fixture
 def report() -> AnswerReport:
     return answer_report()
@@ -98,7 +119,7 @@ def open_page(chromium, served) -> Iterator[Callable]:
         page.wait_for_selector("quest-reading[conversation-id]:not([conversation-id=''])", state="attached")
         return page
 
-    opened.complaints = complaints
+    opened.complaints, opened.contexts = complaints, contexts
     yield opened
     for context in contexts:
         context.close()

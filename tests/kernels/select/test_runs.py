@@ -57,7 +57,7 @@ def select(function, scores, tokens, budget, logits):
     full=product(
         SHAPES_OF_LOGITS[:4],
         [(1, 40), (30, 300), (1501, 420), (2049, 513), (40_000, 10_000), (60_001, 16_384)],
-        [(3, 1, 1), (20, 2, 3), (150, 0, 0), (512, 1, 1)],
+        [((3, 1, 1),), ((20, 2, 3),), ((150, 0, 0),), ((512, 1, 1),)],
         [1, 4],
     ),
     implementations=GPU_KERNELS,
