@@ -18,10 +18,10 @@ from weakref import WeakValueDictionary
 from app.errors import UserFacingError, explain
 from app.library.document import Document
 from app.library.document_files import DocumentFiles, suffix_of
+from app.library.document_queue import DocumentQueue
 from app.library.errors import DocumentError, PasswordRequired, WrongPassword
 from app.library.library_entry import LibraryEntry, LibraryHit
-from app.library.reader import ReadingStopped, ReadProgress, check_document, content_id, read_document
-from app.library.recognitions import Recognitions
+from app.library.reader import ReadProgress, check_document, content_id, read_document
 from app.library.tesseract import find_recognition
 from app.store.data_folder import StorageError, StorageFull, storage_error
 from app.store.database import Database
@@ -32,9 +32,6 @@ from app.store.stored_text import file_name_of, one_line
 DOCUMENTS_FOLDER = "documents"
 # Texts that nobody holds any more, but may ask for again.
 _KEPT_DOCUMENTS = 8
-# So often at most it is told how far a reading has come.
-_PROGRESS_S = 0.2
-_CLOSING_S = 5.0
 # How often one looks whether another process has finished a reading.
 _FOREIGN_POLL_S = 0.5
 
@@ -62,7 +59,8 @@ class Library:
     ) -> None:
         self._on_new_text = on_new_text
         self._recognition_languages = recognition_languages
-        self._recognitions = Recognitions(self._recognise, self._tell)
+        self._readings = DocumentQueue(self._read, "Reading the document", self._tell, before=self._settle)
+        self._recognitions = DocumentQueue(self._recognise, "Recognising the text", self._tell)
         self._data_dir = data_dir
         self._files = DocumentFiles(data_dir / DOCUMENTS_FOLDER)
         self._kept = DocumentStore(database)
@@ -72,18 +70,11 @@ class Library:
         self._on_change = on_change
         # Held while files and rows are brought together, so that nobody sees the one without the other.
         self._adding = threading.Lock()
-        self._state = threading.Condition()
-        self._waiting: OrderedDict[str, str | None] = OrderedDict()  # the password of each, the next one first
-        self._reading = ""
-        self._stop_reading = threading.Event()
-        self._progress: dict[str, float] = {}
-        self._unsaved_failures: dict[str, str] = {}
         self._unkept_paths: dict[str, Path] = {}
+        self._texts = threading.Lock()  # held while the following are looked at
         self._documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
         self._recent: OrderedDict[str, Document] = OrderedDict()
         self._forgotten_texts = 0  # so far, to see whether any was while one was put together
-        self._thread: threading.Thread | None = None
-        self._closed = False
 
     @property
     def is_kept(self) -> bool:
@@ -92,10 +83,7 @@ class Library:
 
     def start(self) -> None:
         """Go on with what an ended process was reading, in a thread; further calls do nothing."""
-        with self._state:
-            if self._thread is None and not self._closed:
-                self._thread = threading.Thread(target=self._work, name="library", daemon=True)
-                self._thread.start()
+        self._readings.start()
 
     def add(self, path: Path, name: str | None = None, password: str | None = None, take: bool = False) -> LibraryEntry:
         """Add a document; its text is extracted afterwards.
@@ -133,9 +121,9 @@ class Library:
                 if self.is_kept:
                     self._replace_lost_file(path, document_id, take)
                     self._own.set_used(document_id)
-            elif entry is None or document_id not in self._being_read():
+            elif entry is None or document_id not in self._readings.queued():
                 document_id = self._take_in(path, document_id, file_name, take)
-                self._enqueue(document_id, password)
+                self._readings.put(document_id, password)
             if take and self.is_kept:
                 path.unlink(missing_ok=True)
         self._tell()
@@ -173,7 +161,7 @@ class Library:
         Raises:
             UserFacingError: if it is not in the library, or not read.
         """
-        with self._state:
+        with self._texts:
             if (document := self._documents.get(document_id)) is not None:
                 return document
             forgotten_texts = self._forgotten_texts
@@ -194,7 +182,7 @@ class Library:
             entry.recognised_pages,
             entry.name if entry.name != entry.file_name else "",
         )
-        with self._state:
+        with self._texts:
             if self._forgotten_texts == forgotten_texts:
                 # Of two threads that have built it, both take the first one's.
                 document = self._documents.setdefault(document_id, document)
@@ -220,12 +208,15 @@ class Library:
         self.start()
         end = None if timeout_s is None else time.monotonic() + timeout_s
         while True:
-            with self._state:
-                entry = self.entry(document_id)
-                left_s = _FOREIGN_POLL_S if end is None else min(_FOREIGN_POLL_S, end - time.monotonic())
-                if entry.state != "reading" or left_s <= 0 or self._closed:
-                    return entry
-                self._state.wait(left_s)
+            is_queued = document_id in self._readings.queued()
+            entry = self.entry(document_id)
+            left_s = _FOREIGN_POLL_S if end is None else min(_FOREIGN_POLL_S, end - time.monotonic())
+            if entry.state != "reading" or left_s <= 0 or self._readings.closed:
+                return entry
+            if is_queued:
+                self._readings.wait(document_id, left_s)
+            else:
+                time.sleep(left_s)
 
     def unlock(self, document_id: str, password: str) -> LibraryEntry:
         """Read a locked document with a password, which is not kept.
@@ -259,11 +250,15 @@ class Library:
         if entry.state == "reading":
             raise UserFacingError(f"{entry.name} is still being read. Wait until it is.")
         find_recognition(self._recognition_languages)
-        self._recognitions.start(document_id, password)
+        if document_id not in self._recognitions.queued():
+            self._recognitions.start()
+            self._recognitions.put(document_id, password)
+            self._tell()
 
     def stop_recognising(self, document_id: str) -> None:
         """Leave a document as it was; does nothing if nobody recognises its text."""
         self._recognitions.stop(document_id)
+        self._tell()
 
     def wait_recognised(self, document_id: str, timeout_s: float) -> LibraryEntry:
         """The document, once nobody recognises its text any more, or after so many seconds."""
@@ -293,7 +288,7 @@ class Library:
             StorageError: if it cannot be removed; what is left goes at the next start.
         """
         self._recognitions.stop(document_id)
-        self._stop(document_id)
+        self._readings.stop(document_id)
         with self._adding:
             store = self._store_of(document_id)
             try:
@@ -329,14 +324,8 @@ class Library:
 
     def close(self) -> None:
         """Stop reading; what is not read yet is read after the next start. Further calls do nothing."""
-        with self._state:
-            self._closed = True
-            self._stop_reading.set()
-            self._state.notify_all()
-            thread = self._thread
         self._recognitions.close()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(_CLOSING_S)
+        self._readings.close()
         if self._unkept_database is not None:
             self._unkept_database.close()
 
@@ -383,31 +372,13 @@ class Library:
         self.start()
         with self._adding:
             entry = self.entry(document_id)
-            if entry.state in ("locked", "failed") and document_id not in self._being_read():
+            if entry.state in ("locked", "failed") and document_id not in self._readings.queued():
                 if not self.is_kept and document_id not in self._unkept_paths:
                     raise UserFacingError(f"{entry.name} is only read here. Add it again to read it afresh.")
                 self._own.set_state(document_id, "reading")
-                self._enqueue(document_id, password)
+                self._readings.put(document_id, password)
         self._tell()
         return self.entry(document_id)
-
-    def _being_read(self) -> set[str]:
-        with self._state:
-            return {*self._waiting, self._reading}
-
-    def _enqueue(self, document_id: str, password: str | None) -> None:
-        with self._state:
-            self._unsaved_failures.pop(document_id, None)
-            self._waiting[document_id] = password
-            self._state.notify_all()
-
-    def _stop(self, document_id: str) -> None:
-        """Let nobody read a document, and wait until nobody does."""
-        with self._state:
-            self._waiting.pop(document_id, None)
-            if self._reading == document_id:
-                self._stop_reading.set()
-            self._state.wait_for(lambda: self._reading != document_id or self._closed, timeout=_CLOSING_S)
 
     def _finish_removing(self, document_id: str) -> None:
         self._forget_text(document_id)
@@ -425,7 +396,7 @@ class Library:
             raise storage_error(error, self._data_dir) from error
 
     def _forget_text(self, document_id: str) -> None:
-        with self._state:
+        with self._texts:
             self._documents.pop(document_id, None)
             self._recent.pop(document_id, None)
             self._forgotten_texts += 1
@@ -434,14 +405,16 @@ class Library:
         return self._own if self.is_kept or self._own.suffix(document_id) is not None else self._kept
 
     def _with_progress(self, entry: LibraryEntry) -> LibraryEntry:
-        with self._state:
-            if (message := self._unsaved_failures.get(entry.document_id)) is not None:
-                return replace(entry, state="failed", message=message)
-            progress = self._progress.get(entry.document_id)
-        share, message = self._recognitions.share(entry.document_id), self._recognitions.failure(entry.document_id)
-        if share is not None or message:
-            entry = replace(entry, recognition=share, recognition_message=message)
-        return replace(entry, progress=progress) if entry.state == "reading" else entry
+        document_id, recognitions = entry.document_id, self._recognitions
+        if message := self._readings.failure(document_id):
+            return replace(entry, state="failed", message=message)
+        is_recognised = document_id in recognitions.queued()
+        if is_recognised or recognitions.failure(document_id):
+            share = (recognitions.progress(document_id) or 0.0) if is_recognised else None
+            entry = replace(entry, recognition=share, recognition_message=recognitions.failure(document_id))
+        if entry.state != "reading":
+            return entry
+        return replace(entry, progress=self._readings.progress(document_id))
 
     def _tell(self) -> None:
         try:
@@ -450,38 +423,10 @@ class Library:
             # Whoever listens must not end the reading, or undo what has been done.
             explain(error, "Showing the library")
 
-    def _work(self) -> None:
-        """Read one document after the other until the library is closed."""
-        try:
-            if self.is_kept:
-                self._settle()
-        except Exception as error:
-            # A full disk, for instance: what is in the library can be used all the same.
-            explain(error, "Looking through the library")
-        while True:
-            with self._state:
-                self._state.wait_for(lambda: self._waiting or self._closed)
-                if self._closed:
-                    return
-                document_id, password = self._waiting.popitem(last=False)
-                self._reading = document_id
-                self._stop_reading.clear()
-            try:
-                self._read(document_id, password)
-            except ReadingStopped:
-                pass
-            except Exception as error:
-                message = explain(error, "Reading the document").message
-                with self._state:
-                    self._unsaved_failures[document_id] = message
-            with self._state:
-                self._reading = ""
-                self._progress.pop(document_id, None)
-                self._state.notify_all()
-            self._tell()
-
     def _settle(self) -> None:
         """Finish what an ended process has begun."""
+        if not self.is_kept:
+            return
         with self._adding:
             self._files.clear_partial()
             for document_id in self._own.ids("removing"):
@@ -493,11 +438,18 @@ class Library:
                     name = _made_up_name(document_id, suffix)
                     self._own.add(document_id, name, name, suffix, self._files.path(document_id, suffix).stat().st_size)
             for document_id in self._own.ids("reading"):
-                if document_id not in self._being_read():
-                    self._enqueue(document_id, None)
+                if document_id not in self._readings.queued():
+                    self._readings.put(document_id)
         self._tell()
 
-    def _read(self, document_id: str, password: str | None) -> None:
+    def _read(
+        self,
+        document_id: str,
+        password: str | None,
+        on_progress: Callable[[ReadProgress], None],
+        stop: threading.Event,
+    ) -> None:
+        """Extract a document's text, and keep it or why it cannot be read."""
         entry = self._own.entry(document_id)
         if entry is None:
             return
@@ -506,18 +458,8 @@ class Library:
             message = f'The file of "{entry.name}" is gone from the data folder. Remove it here, and add it again.'
             self._own.set_state(document_id, "failed", message)
             return
-        told_at = 0.0
-
-        def on_progress(progress: ReadProgress) -> None:
-            nonlocal told_at
-            with self._state:
-                self._progress[document_id] = progress.done_pages / max(1, progress.total_pages)
-            if (now := time.monotonic()) - told_at >= _PROGRESS_S:
-                told_at = now
-                self._tell()
-
         try:
-            document = read_document(path, password, on_progress, stop=self._stop_reading)
+            document = read_document(path, password, on_progress, stop=stop)
         except (PasswordRequired, WrongPassword) as error:
             self._own.set_state(document_id, "locked", _named(error, path.name, entry.name).message)
         except DocumentError as error:
@@ -530,7 +472,6 @@ class Library:
                 )
             else:
                 self._own.set_read(document_id, document)
-
 
     def _recognise(
         self,

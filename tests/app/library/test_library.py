@@ -16,6 +16,7 @@ from app.errors import UserFacingError
 from app.library import DocumentError, EmptyDocumentError, UnsupportedFormatError
 from app.library import library as library_module
 from app.library.library import Library
+from app.library.reader import ReadingStopped
 from app.store.conversation_store import ConversationStore
 from app.store.data_folder import StorageError, StorageFull
 from app.store.database import DATABASE_NAME, Database
@@ -275,7 +276,7 @@ def endless_pipe(monkeypatch, tmp_path) -> threading.Event:
     def read_slowly(path, password=None, on_progress=None, limits=None, stop=None):
         while not go_on.wait(0.01):
             if stop.is_set():
-                raise library_module.ReadingStopped
+                raise ReadingStopped
         return read(path, password, on_progress, limits, stop)
 
     monkeypatch.setattr(library_module, "read_document", read_slowly)
