@@ -3,9 +3,9 @@
 Reading the matrix from memory is the limit, so everything else must hide behind it. A program loads its first tile of
 weights before it waits for the kernel before it (programmatic dependent launch: this kernel starts when all programs of
 the one before run, and reads what that one writes only after a wait). While it works on a tile, the next one is being
-loaded. It multiplies each tile with up to MOST_ROWS_A_PROGRAM rows, each of which gets the bits that it gets alone. The
-norm's factor is one for each row and is applied to the finished products. Packed weights are multiplied with 16-bit
-inputs as integers (`kernels.gpu_tools.integer_tiles`), all else as floats (`kernels.gpu_tools.matrix_tiles`).
+loaded. The norm's factor is one for each row and is applied to the finished products. Packed weights are multiplied
+with 16-bit inputs as integers (`kernels.gpu_tools.integer_tiles`), all else as floats
+(`kernels.gpu_tools.matrix_tiles`).
 """
 
 from __future__ import annotations
@@ -29,7 +29,6 @@ from kernels.gpu_tools.dependent_launch import launches_dependently, let_next_ke
 from kernels.gpu_tools.integer_tiles import multiply_integers, prepare_integers
 from kernels.gpu_tools.matrix_tiles import (
     UNSCALE_PACKED,
-    Inputs,
     MatrixShape,
     Tile,
     Weights,
@@ -38,11 +37,6 @@ from kernels.gpu_tools.matrix_tiles import (
     multiply_tile,
     prepare_inputs,
 )
-
-# How many rows a program multiplies a tile with; the programs of other rows read it again, mostly from the L2 cache. On
-# an H200 a step's products of the 8B shape in 4 bits took 1.39, 2.29, 4.18 and 7.96 ms for 1, 2, 4 and 8 rows with one
-# row a program. What 2 to 4 gain, and how long they compile, must be measured before this is raised.
-MOST_ROWS_A_PROGRAM = 1
 
 
 class Blocks(NamedTuple):
@@ -108,7 +102,6 @@ class ProductShape(NamedTuple):
 
     Args:
         form: "plain", "swiglu" of the halves of a product, or "add" to what the output holds.
-        rows: that a program multiplies its tiles with.
         has_norm, has_bias: which of these there are.
         block_out, block_runs, tail_runs: as in `Blocks`.
         even: whether the rows are whole tiles.
@@ -116,7 +109,6 @@ class ProductShape(NamedTuple):
     """
 
     form: str
-    rows: int
     has_norm: bool
     has_bias: bool
     block_out: int
@@ -143,55 +135,17 @@ def _prepare(hidden, gains, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
 
 
 @triton.jit
-def _prepare_rows(hidden_ptr, tokens, run, gains, MATRIX: tl.constexpr, SHAPE: tl.constexpr):
-    """Load some runs of the rows of hidden; a tuple of their `Inputs` and one of their squares."""
-    ROWS: tl.constexpr = SHAPE.rows
-    inputs, squares = (), ()
-    for row in tl.static_range(ROWS):
-        hidden = load_vector(hidden_ptr + tokens[row] * MATRIX.in_channels, run, MATRIX.in_channels, MATRIX.bits)
-        of_row, square = _prepare(hidden, gains, MATRIX, SHAPE)
-        inputs, squares = inputs + (of_row,), squares + (square,)
-    return inputs, squares
-
-
-@triton.jit
 def _multiply(tile, inputs, MATRIX: tl.constexpr, SHAPE: tl.constexpr, INTERPRETED: tl.constexpr):
-    """Multiply a `Tile` with the `Inputs` of each row; a tuple of what is still to be summed over the runs."""
-    ROWS: tl.constexpr = SHAPE.rows
-    products = ()
-    for row in tl.static_range(ROWS):
-        # Triton 3.6 loses the names in a tuple that is in a tuple.
-        of_row = Inputs(inputs[row][0], inputs[row][1], inputs[row][2])
-        if SHAPE.integers:
-            products = products + (multiply_integers(tile, of_row, MATRIX.bits, INTERPRETED),)
-        else:
-            products = products + (multiply_tile(tile, of_row, MATRIX.bits),)
-    return products
+    """Multiply a `Tile` with `Inputs`; still to be summed over the runs."""
+    if SHAPE.integers:
+        return multiply_integers(tile, inputs, MATRIX.bits, INTERPRETED)
+    else:
+        return multiply_tile(tile, inputs, MATRIX.bits)
 
 
 @triton.jit
-def _add(left, right, SHAPE: tl.constexpr):
-    """Row by row."""
-    ROWS: tl.constexpr = SHAPE.rows
-    sums = ()
-    for row in tl.static_range(ROWS):
-        sums = sums + (left[row] + right[row],)
-    return sums
-
-
-@triton.jit
-def _sum(products, axis: tl.constexpr, SHAPE: tl.constexpr):
-    """Row by row."""
-    ROWS: tl.constexpr = SHAPE.rows
-    sums = ()
-    for row in tl.static_range(ROWS):
-        sums = sums + (tl.sum(products[row], axis),)
-    return sums
-
-
-@triton.jit
-def _store_product(product, tile, token, rows, output, out_channels, SHAPE: tl.constexpr):
-    """Finish the products of a tile's rows with one row of hidden, and write them; nothing for one beyond `rows`."""
+def _store_product(product, tile, token, output, out_channels, SHAPE: tl.constexpr):
+    """Finish the products of a tile's rows with one row of hidden, and write them."""
     BLOCK_OUT: tl.constexpr = SHAPE.block_out
     out = tile * BLOCK_OUT + tl.arange(0, BLOCK_OUT)
     if SHAPE.form == "swiglu":
@@ -202,12 +156,9 @@ def _store_product(product, tile, token, rows, output, out_channels, SHAPE: tl.c
     if SHAPE.has_bias:
         product += tl.load(output.bias_ptr + out, out < out_channels, 0.0).to(tl.float32)
     addresses = output.product_ptr + token * out_channels + out
-    there = out < out_channels
-    if SHAPE.rows > 1:
-        there &= token < rows
     if SHAPE.form == "add":
-        product += tl.load(addresses, there, 0.0).to(tl.float32)
-    tl.store(addresses, product.to(output.product_ptr.dtype.element_ty), there)
+        product += tl.load(addresses, out < out_channels, 0.0).to(tl.float32)
+    tl.store(addresses, product.to(output.product_ptr.dtype.element_ty), out < out_channels)
 
 
 @triton.jit
@@ -247,10 +198,9 @@ def _decode_linear_kernel(
     DEPENDENT: tl.constexpr,
     INTERPRETED: tl.constexpr,
 ):
-    """The programs of some rows of hidden share the tiles; those of others run at the same time and hit in L2."""
+    """The programs of one row of hidden share the tiles; those of other rows run at the same time and hit in L2."""
     IN_CHANNELS: tl.constexpr = MATRIX.in_channels
     BITS: tl.constexpr = MATRIX.bits
-    ROWS: tl.constexpr = SHAPE.rows
     HAS_NORM: tl.constexpr = SHAPE.has_norm
     BLOCK_RUNS: tl.constexpr = SHAPE.block_runs
     TAIL_RUNS: tl.constexpr = SHAPE.tail_runs
@@ -260,10 +210,9 @@ def _decode_linear_kernel(
     UNSCALE: tl.constexpr = 1.0 if BITS >= 16 or SHAPE.integers else UNSCALE_PACKED
     matrix = Weights(weight_ptr, scale_ptr, minimum_ptr, out_channels)
     output = Output(bias_ptr, product_ptr)
-    row_groups = tl.cdiv(rows, ROWS) if ROWS > 1 else rows
-    token = (tl.program_id(0) % row_groups).to(tl.int64) * ROWS
-    first_tile = tl.program_id(0) // row_groups
-    programs = tl.num_programs(0) // row_groups
+    token = (tl.program_id(0) % rows).to(tl.int64)
+    first_tile = tl.program_id(0) // rows
+    programs = tl.num_programs(0) // rows
 
     run = tl.arange(0, BLOCK_RUNS)
     tile = _load_main(matrix, first_tile, 0, MATRIX, SHAPE)
@@ -275,59 +224,48 @@ def _decode_linear_kernel(
             tail_gains = load_vector(norm_weight_ptr, TAIL_RUN + tl.arange(0, TAIL_RUNS), IN_CHANNELS, BITS)
     wait_for_previous_kernel(DEPENDENT)
     let_next_kernel_start(DEPENDENT)
-    tokens = ()
-    for row in tl.static_range(ROWS):
-        # A row that does not exist is computed as the last one, and not stored.
-        tokens = tokens + (tl.minimum(token + row, rows - 1) if ROWS > 1 else token,)
-    inputs, squares = _prepare_rows(hidden_ptr, tokens, run, gains, MATRIX, SHAPE)
+    hidden_ptr += token * IN_CHANNELS
+    hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
+    inputs, squares = _prepare(hidden, gains, MATRIX, SHAPE)
+    square = 0.0
     if TAIL_RUNS > 0:
-        tail_run = TAIL_RUN + tl.arange(0, TAIL_RUNS)
-        tail_inputs, tail_squares = _prepare_rows(hidden_ptr, tokens, tail_run, tail_gains, MATRIX, SHAPE)
-        tail_squares = _sum(tail_squares, 0, SHAPE)
+        tail_hidden = load_vector(hidden_ptr, TAIL_RUN + tl.arange(0, TAIL_RUNS), IN_CHANNELS, BITS)
+        tail_inputs, tail_squares = _prepare(tail_hidden, tail_gains, MATRIX, SHAPE)
+        square = tl.sum(tail_squares, 0)
 
     if RUNS <= BLOCK_RUNS + TAIL_RUNS:
         tiles = tl.cdiv(out_channels, SHAPE.block_out)
-        factors = ()
-        squares = _sum(squares, 0, SHAPE)
-        if TAIL_RUNS > 0:
-            squares = _add(tail_squares, squares, SHAPE)
-        for row in tl.static_range(ROWS):
-            if HAS_NORM:
-                factors = factors + (tl.rsqrt(squares[row] / IN_CHANNELS + epsilon) * UNSCALE,)
-            else:
-                factors = factors + (UNSCALE,)
+        factor = UNSCALE
+        if HAS_NORM:
+            factor = tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon) * UNSCALE
         for this in range(first_tile, tiles, programs):
             next_tile, next_tail = tile, tail
             if this + programs < tiles:
                 next_tile = _load_main(matrix, this + programs, 0, MATRIX, SHAPE)
                 next_tail = _load_tail(matrix, this + programs, TAIL_RUN, MATRIX, SHAPE)
-            products = _sum(_multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED), 1, SHAPE)
+            product = tl.sum(_multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED), 1)
             if TAIL_RUNS > 0:
-                ends = _sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1, SHAPE)
-                products = _add(products, ends, SHAPE)
-            for row in tl.static_range(ROWS):
-                product = products[row] * factors[row]
-                _store_product(product, this, token + row, rows, output, out_channels, SHAPE)
+                product += tl.sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1)
+            _store_product(product * factor, this, token, output, out_channels, SHAPE)
             tile, tail = next_tile, next_tail
     else:
-        totals = _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
+        total = _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
         for first_run in range(BLOCK_RUNS, TILES_END, BLOCK_RUNS):
             run = first_run + tl.arange(0, BLOCK_RUNS)
             tile = _load_main(matrix, first_tile, first_run, MATRIX, SHAPE)
             if HAS_NORM:
                 gains = load_vector(norm_weight_ptr, run, IN_CHANNELS, BITS)
-            inputs, more_squares = _prepare_rows(hidden_ptr, tokens, run, gains, MATRIX, SHAPE)
-            squares = _add(squares, more_squares, SHAPE)
-            totals = _add(totals, _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED), SHAPE)
-        products, squares = _sum(totals, 1, SHAPE), _sum(squares, 0, SHAPE)
+            hidden = load_vector(hidden_ptr, run, IN_CHANNELS, BITS)
+            inputs, more_squares = _prepare(hidden, gains, MATRIX, SHAPE)
+            squares += more_squares
+            total += _multiply(tile, inputs, MATRIX, SHAPE, INTERPRETED)
+        product = tl.sum(total, 1)
         if TAIL_RUNS > 0:
-            ends = _sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1, SHAPE)
-            products, squares = _add(products, ends, SHAPE), _add(tail_squares, squares, SHAPE)
-        for row in tl.static_range(ROWS):
-            product = products[row] * UNSCALE
-            if HAS_NORM:
-                product *= tl.rsqrt(squares[row] / IN_CHANNELS + epsilon)
-            _store_product(product, first_tile, token + row, rows, output, out_channels, SHAPE)
+            product += tl.sum(_multiply(tail, tail_inputs, MATRIX, SHAPE, INTERPRETED), 1)
+        product *= UNSCALE
+        if HAS_NORM:
+            product *= tl.rsqrt((square + tl.sum(squares, 0)) / IN_CHANNELS + epsilon)
+        _store_product(product, first_tile, token, output, out_channels, SHAPE)
 
 
 def linear_of_few_rows(hidden: torch.Tensor, matrix: Matrix, bias: torch.Tensor | None = None) -> torch.Tensor:
@@ -419,10 +357,8 @@ def _launch(
     tiles = triton.cdiv(out_channels, blocks.out)
     if blocks.programs and in_channels * bits <= 128 * (blocks.runs + blocks.tail_runs):
         tiles = min(tiles, blocks.programs * width)
-    # 6 rows are twice 3, not 4 and 2.
-    row_groups = triton.cdiv(rows, MOST_ROWS_A_PROGRAM)
     dependent = launches_dependently(hidden.device)
-    _decode_linear_kernel[(row_groups * tiles,)](
+    _decode_linear_kernel[(rows * tiles,)](
         hidden,
         hidden if norm_weight is None else norm_weight,
         weights,
@@ -436,7 +372,6 @@ def _launch(
         MATRIX=MatrixShape(in_channels, bits, group_runs, paired=form == "swiglu"),
         SHAPE=ProductShape(
             form=form,
-            rows=triton.cdiv(rows, row_groups),
             has_norm=norm_weight is not None,
             has_bias=bias is not None,
             block_out=blocks.out,

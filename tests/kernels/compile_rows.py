@@ -1,4 +1,4 @@
-"""Compile operators for one row and for several without a GPU, and print as JSON what decides the bits of a row.
+"""Compile dense attention for one row and for several without a GPU, and print as JSON what decides the bits of a row.
 
 These are the layouts in which sums over channels, tokens and splits are made, and how many floating instructions of
 each kind there are: `test_compilation.py` compares them.
@@ -14,9 +14,8 @@ import torch
 import triton
 
 import kernels.gpu
-import kernels.linear.gpu
 from kernels.contract import SUMMARIES, CacheLayout, LayerCache, SequenceView
-from tests.kernels.compile_for_gpu import DTYPE, CompiledAtLaunch, draw_matrix, floats, integers, replace_kernels
+from tests.kernels.compile_for_gpu import DTYPE, CompiledAtLaunch, floats, integers, replace_kernels
 
 FLOATING = r"\b(fma\.rn|mul|add|sub|max|ex2\.approx\.ftz|rsqrt\.approx\.ftz|div\.full)\.f32|\b(dp4a|mma\.sync)\b"
 LAYOUT = re.compile(r"^(#\w+) = (#ttg\.(?:blocked|nvidia_mma|linear)<.*>)$", re.MULTILINE)
@@ -34,24 +33,17 @@ def describe(compiled) -> dict:
     return {"counts": counts, "sums": sorted(re.sub(r" loc\(.*?\)|\s", "", each) for each in spelt)}
 
 
-def run() -> dict[str, dict[int, dict]]:
-    """Of each operator, by rows."""
-    ops, found = kernels.gpu, {}
-    kernels.linear.gpu.MOST_ROWS_A_PROGRAM = 4
+def run() -> dict[int, dict]:
+    """By rows."""
+    found = {}
     layout = CacheLayout(4, 8, 128, DTYPE, SUMMARIES["mean"], torch.int8)
     specs = layout.specs(8)
     cache = LayerCache(layout, **{name: floats(*shape, dtype=dtype) for name, (shape, dtype) in specs.items()})
     for rows in (1, 4, 8):
         # With groups of 4, four rows are as many queries as one is padded to.
-        ops.dense_decode_attention(floats(rows, 32, 128), cache, SequenceView(integers(4096), integers(1)), 0.1)
-        found.setdefault("attention", {})[rows] = describe(CompiledAtLaunch.newest)
-    for bits in (16, 4):
-        for rows in (1, 4):
-            ops.norm_linear(floats(rows, 512), floats(512), 1e-5, draw_matrix(512, bits))
-            found.setdefault(f"norm_linear, {bits} bits", {})[rows] = describe(CompiledAtLaunch.newest)
-            # Whose rows are several tiles.
-            ops.linear_add(floats(rows, 14336), draw_matrix(14336, bits), floats(rows, 256))
-            found.setdefault(f"linear_add, {bits} bits", {})[rows] = describe(CompiledAtLaunch.newest)
+        sequence = SequenceView(integers(4096), integers(1))
+        kernels.gpu.dense_decode_attention(floats(rows, 32, 128), cache, sequence, 0.1)
+        found[rows] = describe(CompiledAtLaunch.newest)
     return found
 
 

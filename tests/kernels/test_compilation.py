@@ -33,12 +33,7 @@ def test_all_kernels_compile_for_hopper(tmp_path):
 @pytest.mark.slow
 def test_several_rows_are_summed_up_as_one_is(tmp_path):
     """Which the bits of a row depend on, and which interpreted kernels do not show."""
-    found = json.loads(run_script("compile_rows.py", tmp_path))
-    attention = found.pop("attention")
+    attention = json.loads(run_script("compile_rows.py", tmp_path))
     assert all(of_rows["sums"] and of_rows["sums"] == attention["1"]["sums"] for of_rows in attention.values())
     # Four rows are one product with 16 queries, as a single row is; eight are two, combined by the same code.
     assert attention["4"]["counts"] == attention["1"]["counts"]
-    for operator, by_rows in found.items():
-        one, four = by_rows["1"], by_rows["4"]
-        assert four["sums"] == one["sums"] != [], operator
-        assert four["counts"] == {kind: 4 * count for kind, count in one["counts"].items()}, operator
