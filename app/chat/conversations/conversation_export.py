@@ -28,8 +28,8 @@ def exported_markdown(conversation: Conversation, document_names: Sequence[str])
             parts.append(f"*{_ENDINGS[turn.state]}*")
         if turn.report is not None:
             parts.append(f"*{_about(turn)}*")
-    if conversation.unanswered:
-        parts += ["## Question without an answer", conversation.unanswered]
+    if question := _unanswered(conversation):
+        parts += ["## Question without an answer", question]
     return "\n\n".join(parts) + "\n"
 
 
@@ -49,9 +49,15 @@ def exported_json(conversation: Conversation, document_names: Sequence[str], sto
         "documents": list(document_names),
         "turns": [_turn_values(turn) for turn in turns],
         "other_turns": [_turn_values(turn) for turn in stored_turns if turn.turn_id not in shown_ids],
-        "unanswered": conversation.unanswered,
+        "unanswered": _unanswered(conversation),
     }
     return json.dumps(values, ensure_ascii=False, indent=2) + "\n"
+
+
+def _unanswered(conversation: Conversation) -> str:
+    """The question that has no answer, or none yet."""
+    running = conversation.running
+    return conversation.unanswered or (running.question if running is not None else "")
 
 
 def _turn_values(turn: Turn) -> dict[str, Any]:

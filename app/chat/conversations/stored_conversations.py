@@ -150,7 +150,8 @@ class TurnRecord:
     def begin(self) -> None:
         """Store the question; a failure is in `warning`."""
         conversation = self._conversation
-        conversation.unanswered = self._question
+        # It is being answered, also for whoever looks before the answer has begun to run.
+        conversation.unanswered = ""
         if not conversation.is_kept:
             reason = conversation.unkept_reason
             self.warning = reason and f"This answer is not saved: {reason}"

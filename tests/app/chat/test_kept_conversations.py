@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -161,6 +162,23 @@ def test_a_branch_that_got_no_word_leaves_the_old_one(open_assistant, monkeypatc
     assert again.unanswered == "When?"
 
 
+def test_a_question_that_is_asked_is_at_no_moment_one_without_an_answer(open_assistant, monkeypatch):
+    """A page that looks meanwhile would put it back into the question box."""
+    assistant = open_assistant()
+    conversation = assistant.new_conversation()
+    conversation.unanswered = "When?"
+    seen, begin_turn = [], assistant._stored._store.begin_turn
+
+    def begin(*turn):
+        begun = begin_turn(*turn)
+        seen.append((conversation.running, conversation.unanswered))
+        return begun
+
+    monkeypatch.setattr(assistant._stored._store, "begin_turn", begin)
+    answered(assistant, conversation, "Who?")
+    assert seen == [(None, "")]
+
+
 def test_conversations_are_listed_found_renamed_deleted_and_brought_back(open_assistant, book_path):
     assistant = open_assistant()
     conversation = assistant.new_conversation()
@@ -202,6 +220,10 @@ def test_a_conversation_is_exported_as_it_is_shown(open_assistant, book_path):
     assert [(turn["question"], turn["answer"], turn["state"]) for turn in values["turns"]] == [
         ("Who kept the light?", report.answer, "finished")
     ]
+    conversation.running = SimpleNamespace(question="And why?")
+    for kind in ("markdown", "json"):
+        assert "And why?" in assistant.export_conversation(conversation.conversation_id, kind)
+    conversation.running = None
     assert values["turns"][0]["report"] == report.to_json() | {"pages_read": values["turns"][0]["report"]["pages_read"]}
 
 
