@@ -95,6 +95,18 @@ def test_escape_stops_an_answer_and_the_focus_returns_to_the_question(open_page,
     wait_for_focus(page, QUESTION)
 
 
+def test_the_focus_of_what_a_style_hides_is_handed_on_though_nothing_else_changes(open_page, served):
+    page = open_page()
+    served.pause.clear()
+    press_ask(page, "Where?")
+    page.locator("#messages", has_text="High").wait_for()
+    page.focus("#stop-answer")
+    # What was on its way has come.
+    page.wait_for_timeout(500)
+    page.evaluate("document.querySelector('.is-answering').className = ''")
+    wait_for_focus(page, QUESTION)
+
+
 def test_a_removed_document_hands_the_focus_on(open_page, tmp_path):
     page = open_page()
     for name in ("one.txt", "two.txt"):

@@ -41,16 +41,26 @@ export function keepFocus() {
   document.addEventListener("focusin", ({ target }) => remember(target));
   // Not every browser focuses a button that is clicked. Whoever clicks on nothing gives the focus up.
   document.addEventListener("pointerdown", ({ target }) => remember(target.closest(FOCUSABLE)), true);
-  new MutationObserver(() => {
-    if (!last || document.activeElement !== document.body || isThere(last.element)) return;
+  // An element that a style has hidden keeps the focus until the page is drawn again, of which nothing tells.
+  const isLost = () => [document.body, last.element].includes(document.activeElement) && !isThere(last.element);
+  let frame = null;
+  const look = () => {
+    frame = null;
+    if (!last || !isLost()) return;
     const { find, index } = last;
     last = null;
     find(index)?.focus({ preventScroll: true });
-  }).observe(document.body, { subtree: true, childList: true, attributes: true, attributeFilter: ["class", "style"] });
+  };
+  new MutationObserver(() => (frame ??= requestAnimationFrame(look))).observe(document.body, {
+    subtree: true,
+    childList: true,
+    attributes: true,
+    attributeFilter: ["class", "style", "hidden", "disabled"],
+  });
 }
 
 function isThere(element) {
-  return element.isConnected && element.offsetParent !== null && !element.disabled;
+  return element.checkVisibility({ visibilityProperty: true }) && !element.disabled;
 }
 
 function indexInList(element) {
