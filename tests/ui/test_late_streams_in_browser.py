@@ -38,11 +38,11 @@ for (let press = 0; press < 2; press++)
 
 @pytest.fixture
 def late_ends(monkeypatch):
-    """Each "close_stream" reaches the page so much later; all else at once."""
+    """Each "close_stream", and the end of the stream behind it, reaches the page so much later; all else at once."""
     put = shared_streams._Connection.put
 
     def put_late(connection, number, **what):
-        if '"close_stream"' in what.get("text", ""):
+        if '"close_stream"' in what.get("text", "") or "end" in what:
             asyncio.get_running_loop().call_later(LATE_S, lambda: put(connection, number, **what))
         else:
             put(connection, number, **what)
