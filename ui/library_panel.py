@@ -22,6 +22,7 @@ _TELL_ACTIONS = """
 window.addEventListener("quest-library-action", (event) => trigger("click", event.detail));
 window.addEventListener("quest-open", (event) => trigger("select", event.detail));
 """
+_ACTED = call_script("library/library", "acted")
 _LOOK_AGAIN = call_script("library/library", "lookAgain")
 _SEARCH = """
 <input type="search" id="library-search" placeholder="Search" autocomplete="off"
@@ -62,16 +63,16 @@ class LibraryPanel:
         """
         shown = [conversation_id, self._live_panel.panel]
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
-        events = (
-            # What is done quickly, one after the other, is all done.
-            self._actions.click(
-                self._act, conversation_id, shown, js=WITH_PRESENT_CONVERSATION, trigger_mode="multiple", **plain
-            ),
-            self._actions.select(self._open, None, shown, trigger_mode="multiple", **plain),
+        # What is done quickly, one after the other, is all done.
+        acted = self._actions.click(
+            self._act, conversation_id, shown, js=WITH_PRESENT_CONVERSATION, trigger_mode="multiple", **plain
         )
-        for event in events:
-            event.then(None, js=_LOOK_AGAIN)
-            event.then(None, conversation_id, None, js=call_script("chat/conversation", "arrive"))
+        opened = self._actions.select(self._open, None, shown, trigger_mode="multiple", **plain)
+        for event, script in ((acted, _ACTED), (opened, _LOOK_AGAIN)):
+            # Gradio's `then` is not called after a failure.
+            for after in (event.then, event.failure):
+                after(None, js=script)
+                after(None, conversation_id, None, js=call_script("chat/conversation", "arrive"))
 
     def open(self, wanted_id: str) -> tuple[str, str]:
         """The conversation that a tab shows as it opens, and its live panel.

@@ -190,6 +190,23 @@ def test_what_is_typed_before_the_new_conversation_is_there_belongs_to_it(open_p
     page.wait_for_function("document.querySelector('#question textarea').value === 'A draft'")
 
 
+def test_a_conversation_that_is_gone_cannot_be_opened_and_the_draft_stays(open_page, served):
+    page = open_page()
+    ask(page, "First?")
+    first = open_id(page)
+    page.click("#new-chat")
+    page.locator("#messages .start").wait_for()
+    page.fill("#question textarea", "Half a ques")
+    # As another browser deletes it, of which this one has not heard yet.
+    served.stored.conversations[first].is_deleted = True
+    page.locator("#conversation-list a", has_text="First?").click()
+    page.locator("#notice-at-library", has_text="no such conversation").wait_for()
+    page.wait_for_function("document.querySelector('#question textarea').value === 'Half a ques'")
+    page.locator("#conversation-list a", has_text="First?").wait_for(state="detached")
+    ask(page, "Second?")
+    assert open_id(page) != first
+
+
 def test_a_new_conversation_that_is_one_already_keeps_the_draft(open_page, served):
     page = open_page()
     ask(page, "Before?")

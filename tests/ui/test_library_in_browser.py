@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
+# What /library tells is heard so much later; `ticked` gets each state of the first document's tick.
+LATE_LISTINGS = """
+const fetchAtOnce = window.fetch;
+window.fetch = async (resource, options) => {
+  const response = await fetchAtOnce(resource, options);
+  if (String(resource.url ?? resource).startsWith("library?")) await new Promise((resolve) => setTimeout(resolve, 400));
+  return response;
+};
+window.ticked = [];
+const watch = () => {
+  const { checked } = document.querySelector("#document-list li input[type=checkbox]");
+  if (ticked.at(-1) !== checked) ticked.push(checked);
+  requestAnimationFrame(watch);
+};
+watch();
+"""
 HOSTILE = "<img src=x onerror='window.stolen = 1'> & “Prince”"
 
 
@@ -44,6 +61,13 @@ def wait_for_focus(page, name: str) -> None:
         "name => (document.activeElement.getAttribute('aria-label') ?? document.activeElement.textContent) === name",
         arg=name,
     )
+
+
+def wait_until(page, condition) -> None:
+    deadline = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < deadline, "it never came"
+        page.wait_for_timeout(10)
 
 
 def test_a_file_is_taken_at_once_and_its_state_follows(open_page, served, tmp_path):
@@ -209,6 +233,26 @@ def test_a_document_is_taken_out_and_added_again_and_removed_for_good_after_a_qu
     question.get_by_role("button", name="Remove").click()
     document(page, "one.txt").wait_for(state="detached")
     assert [entry.name for entry in served.library.entries()] == ["two.txt"]
+
+
+def test_a_tick_stays_as_it_was_clicked_last(open_page, served, tmp_path, monkeypatch):
+    """What the server told before it had done what was clicked undoes nothing, however late it is heard."""
+    page = open_page()
+    add(page, tmp_path, "one.txt")
+    (conversation,) = [one for one in served.conversations.values() if one.document_ids]
+    page.evaluate(LATE_LISTINGS)
+    tick = page.get_by_role("checkbox", name="Include one.txt in this chat")
+    tick.click()
+    wait_until(page, lambda: not conversation.document_ids)
+    tick.click()
+    wait_until(page, lambda: conversation.document_ids)
+    page.wait_for_timeout(1500)
+    assert page.evaluate("ticked") == [True, False, True]
+    # Where that is refused, the tick is as it was.
+    monkeypatch.setattr(served, "remove_document", lambda *_: served.library.entry("none"))
+    tick.click()
+    page.wait_for_timeout(1500)
+    assert page.evaluate("ticked") == [True, False, True, False, True]
 
 
 def test_names_are_changed_in_place_and_are_text(open_page, served, tmp_path):

@@ -1,7 +1,7 @@
 // A row of the library: a document or a sample book, its tick, how far it is read, and what can be done with it.
 
 import { detailsOf, lossOf, notesOf, stateOf } from "./document-wording.js";
-import { act } from "./library.js";
+import { act, library } from "./library.js";
 import { button, make, moreButton, renameInPlace, setName, setText } from "../desk/list-rows.js";
 import { namedPages } from "../wording.js";
 
@@ -59,8 +59,9 @@ export class DocumentRow {
 
   update(data) {
     this.data = data;
-    // Also if nothing has changed: what somebody has ticked may have been refused.
-    this.tick.checked = Boolean(data.in_conversation);
+    // Also if nothing has changed: what somebody has ticked may have been refused. What is told of the time before it is
+    // done would undo it for a moment, and a further click would mean the contrary.
+    if (library.isSettled) this.tick.checked = Boolean(data.in_conversation);
     const key = JSON.stringify(data);
     if (key === this.key) return;
     this.key = key;

@@ -11,10 +11,25 @@ import { counted } from "../wording.js";
 const SEARCH_FIELD = "library-search";
 const FOUND_LINE = "library-found";
 const SEARCH_PAUSE_MS = 150;
+// Of what the server has not done after so long, it has not even heard.
+const DONE_MS = 10_000;
 
-/** The last answer of the server; `search` is what it was asked for, and `isKnown` whether there was one. */
-export const library = { documents: [], samples: [], conversations: [], search: "", isKnown: false };
+/**
+ * The last answer of the server; `search` is what it was asked for, `isKnown` whether there was one, and `isSettled`
+ * whether it tells of all that was done to the tab's conversation in the lists.
+ */
+export const library = {
+  documents: [],
+  samples: [],
+  conversations: [],
+  search: "",
+  isKnown: false,
+  isSettled: true,
+};
 
+let underWay = 0; // actions
+let begun = 0; // actions, ever
+let last = { conversationId: "", at: -Infinity }; // action
 let isAsking = false;
 let askAgain = false;
 let searchTimer = null;
@@ -46,10 +61,16 @@ export async function lookAgain() {
   isAsking = true;
   const search = document.getElementById(SEARCH_FIELD)?.value.trim() ?? "";
   const conversationId = currentConversation();
+  const isQuiet = underWay === 0 || performance.now() - last.at > DONE_MS;
+  const begunBefore = begun;
   const query = new URLSearchParams({ conversation: conversationId, search });
   try {
     const response = await fetch(`library?${query}`, { cache: "no-store" });
-    if (response.ok) show(await response.json(), conversationId, search);
+    if (response.ok) {
+      const listing = await response.json();
+      library.isSettled = (isQuiet && begun === begunBefore) || conversationId !== last.conversationId;
+      show(listing, conversationId, search);
+    }
   } catch {
     // The server is gone; the telemetry stream comes back with it, and then this is asked again.
   }
@@ -81,5 +102,15 @@ function tellFound() {
 
 /** Have something done, by its name in `ui/library_panel.py`. */
 export function act(action, values = {}) {
+  underWay++;
+  begun++;
+  last = { conversationId: currentConversation(), at: performance.now() };
   window.dispatchEvent(new CustomEvent("quest-library-action", { detail: { action, ...values } }));
+}
+
+/** An action has ended, done or refused. */
+export function acted() {
+  underWay = Math.max(0, underWay - 1);
+  lookAgain();
+  return [];
 }
