@@ -1,6 +1,7 @@
 """How answers are made: attention, budget, sampling, instructions."""
 
 import html
+import json
 import math
 from typing import Any
 
@@ -89,9 +90,10 @@ class SettingsPanel:
         # Gradio would drop a choice that is quicker than the one before.
         plain: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         plain["trigger_mode"] = "always_last"
-        self.preset.input(apply_preset, self.preset, [self._attention, self._token_budget], **plain)
-        for control in (self._attention, self._token_budget):
-            control.input(preset_name, [self._attention, self._token_budget], self.preset, **plain)
+        controls = [self._attention, self._token_budget]
+        self.preset.input(None, [self.preset, *controls], controls, js=_apply_preset(), **plain)
+        for control in controls:
+            control.input(preset_name, controls, self.preset, **plain)
         # In the order of `options`' parameters.
         self.inputs = [
             self._attention,
@@ -128,12 +130,16 @@ def preset_name(attention: str, token_budget: float) -> str:
     return preset.name if preset else CUSTOM
 
 
-def apply_preset(name: str) -> tuple:
-    """What the attention and budget controls become; "Custom" leaves them as they are."""
-    for preset in PRESETS:
-        if preset.name == name:
-            return preset.attention, gr.skip() if preset.attention == "exact" else preset.token_budget
-    return gr.skip(), gr.skip()
+def _apply_preset() -> str:
+    """JavaScript: what the attention and budget controls become; "Custom" leaves them as they are.
+
+    Done in the browser: an answer that is asked for right after a click must not be made with what was chosen before.
+    """
+    chosen = {preset.name: [preset.attention, preset.token_budget] for preset in PRESETS}
+    return f"""(name, attention, budget) => {{
+        const [chosen, tokens] = ({json.dumps(chosen)})[name] ?? [attention, budget];
+        return [chosen, chosen === "exact" ? budget : tokens];
+    }}"""
 
 
 def options(

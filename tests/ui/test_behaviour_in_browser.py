@@ -30,6 +30,17 @@ FINISHED = {
     "type": "finished", "finish_reason": "stop", "mean_tokens_per_s": 20.0, "time_to_first_token_s": 0.3, "steps": 2,
 }  # fmt: skip
 
+# Whatever Gradio asks of the server comes there so much later.
+LATE_EVENTS = """
+const fetchAtOnce = window.fetch;
+window.fetch = async (resource, options) => {
+  const isEvent = String(resource.url ?? resource).includes("/queue/join");
+  if (isEvent) await new Promise((resolve) => setTimeout(resolve, 700));
+  return fetchAtOnce(resource, options);
+};
+null;
+"""
+
 
 def press_ask(page, question: str) -> None:
     page.fill("#question textarea", question)
@@ -273,3 +284,14 @@ def test_a_server_that_is_gone_is_told_until_it_is_back(chromium, assistant, ser
             page.locator(STATE, has_text="Idle").wait_for()
             page.locator(".model-text", has_text="tiny-model").wait_for()
             page.locator("#connection-line", has_text="cannot be reached").wait_for(state="hidden")
+
+
+def test_a_question_right_after_a_choice_is_answered_with_it(open_page, served):
+    """A preset is the browser's own doing: no answer of the server has to come first."""
+    page = open_page()
+    page.evaluate(LATE_EVENTS)
+    for preset, attention, token_budget in (("Fast", "auto", 256), ("Exact", "exact", 256), ("Balanced", "auto", 1024)):
+        page.locator("#preset label", has_text=preset).click()
+        ask(page)
+        _, options = served.asked[-1]
+        assert (options.attention, options.token_budget) == (attention, token_budget), preset
