@@ -45,14 +45,17 @@ from ui.wording import queue_line
 _FOLLOWERS_QUEUE: dict[str, Any] = {"concurrency_id": "followers", "concurrency_limit": 30}
 
 # What the scripts in `assets/js/chat/` want of Python: questions are edited and branches chosen in
-# `question-bubble.js`, answers go on or are asked for again in `answer-row.js`, a question of the start is asked in
-# `start.js`; `following.js` says when to look again.
+# `question-bubble.js`, answers go on or are asked for again in `answer-row.js`, questions are asked in `question.js`,
+# `start.js` and `ask-again.js`; `following.js` says when to look again.
 _TELL_EDITED = """
 window.addEventListener("quest-edited", (event) => trigger("click", event.detail));
 window.addEventListener("quest-retry", (event) => trigger("click", event.detail));
 window.addEventListener("quest-branch", (event) => trigger("select", event.detail));
 window.addEventListener("quest-continue", (event) => trigger("submit", event.detail));
-window.addEventListener("quest-ask", (event) => trigger("example_select", event.detail));
+window.addEventListener("quest-ask", (event) => {
+  event.preventDefault();
+  trigger("example_select", event.detail);
+});
 """
 _TELL_FOLLOW = """
 window.addEventListener("quest-follow", (event) => {
@@ -137,15 +140,8 @@ class ChatPanel:
         # Also while Gradio has not heard of the end of the one before: none is dropped.
         each: dict[str, Any] = plain | {"trigger_mode": "multiple"}
         asking = (
-            asked := self.question.submit(
-                self._ask,
-                [conversation_id, self.question, *option_inputs],
-                None,
-                js=call_script("chat/question", "takeQuestion"),
-                **each,
-            ),
-            self._edited.example_select(
-                self._ask_example, [conversation_id, *option_inputs], None, js=WITH_CONVERSATION, **each
+            asked := self._edited.example_select(
+                self._ask, [conversation_id, *option_inputs], None, js=WITH_CONVERSATION, **each
             ),
             self._edited.click(self._ask_edited, [conversation_id, *option_inputs], None, **each),
             self._edited.submit(self._continue, [conversation_id, *option_inputs], None, **each),
@@ -166,11 +162,10 @@ class ChatPanel:
             **_FOLLOWERS_QUEUE,
         )
 
-    def _ask(self, request: gr.Request, conversation_id: str, question: str | None, *option_values: Any) -> None:
-        """Ask; the browser has emptied the box already, and None says nothing (`assets/js/chat/question.js`)."""
-        if question is None:
-            return
-        question = question.strip()
+    def _ask(
+        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
+    ) -> None:
+        question = str(event.question).strip()
         if not question:
             warn("Write a question first.")
             return
@@ -178,11 +173,6 @@ class ChatPanel:
             conversation = self._conversation(conversation_id)
             running = self._assistant.ask(conversation, question, options(*option_values))
             self._tabs.owe(str(request.session_hash), conversation_id, running)
-
-    def _ask_example(
-        self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any
-    ) -> None:
-        self._ask(request, conversation_id, str(event.question), *option_values)
 
     def _ask_edited(
         self, request: gr.Request, event: gr.EventData, conversation_id: str, *option_values: Any

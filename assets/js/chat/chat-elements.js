@@ -8,6 +8,7 @@ import { followConversation } from "./following.js";
 import { keepLatestInView } from "./latest.js";
 import { askBeforeLinks } from "./links.js";
 import { Passages } from "./passages.js";
+import { askFromBox } from "./question.js";
 import { QuestionBubble } from "./question-bubble.js";
 import { askFromStart, ReadingLine } from "./start.js";
 import { reachWideParts } from "./wide-parts.js";
@@ -24,6 +25,7 @@ export function defineChat() {
   customElements.define("quest-reading-line", ReadingLine);
   markAnswers();
   reachWideParts();
+  askFromBox();
   askFromStart();
   keepLatestInView();
   askBeforeLinks("#messages");

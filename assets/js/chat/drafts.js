@@ -5,7 +5,7 @@
 
 import { currentConversation, isLeaving } from "./conversation.js";
 
-const BOX = "#question textarea";
+export const BOX = "#question textarea";
 // Tells what a script has put into the box from what somebody types.
 export const RESTORED = "questRestored";
 

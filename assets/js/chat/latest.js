@@ -26,11 +26,7 @@ export function keepLatestInView() {
   for (const type of ["quest-ask", "quest-continue", "quest-edited", "quest-retry", "quest-opened"]) {
     window.addEventListener(type, () => (atEnd = true));
   }
-  document.addEventListener("keydown", ({ key, target }) => {
-    if (key === "Enter" && target.closest?.("#question")) atEnd = true;
-  }, true);
   document.addEventListener("click", ({ target }) => {
-    if (target.closest?.("#question .submit-button")) atEnd = true;
     if (!target.closest?.(BUTTON)) return;
     atEnd = true;
     goToEnd();

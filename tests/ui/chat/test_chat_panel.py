@@ -37,9 +37,14 @@ def conversation(assistant):
     return assistant.new_conversation()
 
 
+def begin(panel, conversation_id, question, options=OPTIONS):
+    """Ask."""
+    panel._ask(REQUEST, SimpleNamespace(question=question), conversation_id, *options)
+
+
 def ask(panel, conversation, question):
     """Ask and wait for the end of the answer."""
-    panel._ask(REQUEST, conversation.conversation_id, question, *OPTIONS)
+    begin(panel, conversation.conversation_id, question)
     wait_until_idle(conversation)
 
 
@@ -73,7 +78,7 @@ def shown(panel, conversation):
 
 def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(REQUEST, conversation.conversation_id, "  Where does the prince stand? ", *OPTIONS)
+    begin(panel, conversation.conversation_id, "  Where does the prince stand? ")
     following = follow(panel, conversation)
     messages, meter, sign = next(following)
     assert messages[-3] == {"role": "user", "content": question_content("Where does the prince stand?")}
@@ -90,7 +95,7 @@ def test_an_answer_streams_and_stays_as_a_turn(panel, conversation, assistant):
 
 def test_an_answer_goes_on_without_anybody_and_two_tabs_see_the_same(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(REQUEST, conversation.conversation_id, "Where?", *OPTIONS)
+    begin(panel, conversation.conversation_id, "Where?")
     gone, one, other = (follow(panel, conversation, tab) for tab in ("gone", "one", "other"))
     next(gone)
     gone.close()
@@ -105,7 +110,7 @@ def test_a_later_look_of_a_tab_ends_the_earlier_one_which_writes_nothing_more(pa
     first, second = assistant.new_conversation(), assistant.new_conversation()
     ask(panel, second, "Second?")
     assistant.pause.clear()
-    panel._ask(REQUEST, first.conversation_id, "First?", *OPTIONS)
+    begin(panel, first.conversation_id, "First?")
     earlier = follow(panel, first, number=1)
     assert any(messages[-2]["content"] == "High " for messages, *_ in earlier)
     with ThreadPoolExecutor() as threads:
@@ -173,18 +178,13 @@ def test_an_empty_question_asks_nothing(panel, conversation, assistant):
     assert assistant.asked == []
 
 
-def test_the_second_press_of_a_quick_hand_says_nothing(panel, conversation, assistant, recwarn):
-    ask(panel, conversation, None)
-    assert assistant.asked == [] and not recwarn.list
-
-
 @pytest.mark.parametrize("place", range(1, 5))
 @pytest.mark.parametrize("value", [None, "many", float("nan"), float("inf"), [256], True])
 def test_a_setting_that_is_no_number_is_named(panel, conversation, assistant, place, value):
     options = list(OPTIONS)
     options[place] = value
     with pytest.raises(gr.Error, match="must be a number"):
-        panel._ask(REQUEST, conversation.conversation_id, "Where?", *options)
+        begin(panel, conversation.conversation_id, "Where?", options)
     assert assistant.asked == []
 
 
@@ -209,22 +209,22 @@ def test_a_failing_meter_does_not_take_the_answer_with_it(panel, conversation, a
 @pytest.mark.parametrize("conversation_id", ["gone", "", None])
 def test_a_conversation_that_is_not_there_is_told(panel, conversation_id):
     with pytest.raises(gr.Error, match="no such conversation|no conversation yet"):
-        panel._ask(REQUEST, conversation_id, "Where?", *OPTIONS)
+        begin(panel, conversation_id, "Where?")
 
 
 def test_a_second_question_waits_for_the_end_of_the_first(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(REQUEST, conversation.conversation_id, "First?", *OPTIONS)
+    begin(panel, conversation.conversation_id, "First?")
     with pytest.raises(gr.Error, match="still being written"):
-        panel._ask(REQUEST, conversation.conversation_id, "Second?", *OPTIONS)
+        begin(panel, conversation.conversation_id, "Second?")
     assistant.pause.set()
 
 
 def test_two_conversations_never_mix(panel, assistant):
     one, other = assistant.new_conversation(), assistant.new_conversation()
     assistant.pause.clear()
-    panel._ask(REQUEST, one.conversation_id, "One?", *OPTIONS)
-    panel._ask(REQUEST, other.conversation_id, "Other?", *OPTIONS)
+    begin(panel, one.conversation_id, "One?")
+    begin(panel, other.conversation_id, "Other?")
     tabs = follow(panel, one, "one"), follow(panel, other, "other")
     for tab in tabs:
         next(tab)
@@ -235,7 +235,7 @@ def test_two_conversations_never_mix(panel, assistant):
 
 def test_stop_keeps_what_there_is(panel, conversation, assistant):
     assistant.pause.clear()
-    panel._ask(REQUEST, conversation.conversation_id, "Where?", *OPTIONS)
+    begin(panel, conversation.conversation_id, "Where?")
     following = follow(panel, conversation)
     assert any(messages[-2]["content"] == "High " for messages, *_ in following)
     panel._stop(conversation.conversation_id)
@@ -286,7 +286,8 @@ def test_an_edited_question_begins_a_branch_beside_its_turn(panel, conversation,
 
 
 def test_settings_reach_the_answer(panel, conversation, assistant):
-    panel._ask(REQUEST, conversation.conversation_id, "Where?", "dense", 2048.0, 64.0, 0.7, 0.9, "Answer in verse.")
+    options = ("dense", 2048.0, 64.0, 0.7, 0.9, "Answer in verse.")
+    begin(panel, conversation.conversation_id, "Where?", options)
     _, options = assistant.asked[0]
     assert (options.attention, options.token_budget, options.max_new_tokens) == ("dense", 2048, 64)
     assert (options.temperature, options.top_p, options.system_prompt) == (0.7, 0.9, "Answer in verse.")
@@ -322,6 +323,6 @@ def test_a_chat_begins_with_questions_of_its_document(panel, conversation, assis
     assistant.add_document(conversation, path)
     value = shown(panel, conversation)[0][0]["content"]["value"]
     assert "data-ask>What is “The Selfish Giant” about?<" in value
-    panel._ask_example(REQUEST, SimpleNamespace(question="Why?"), conversation.conversation_id, *OPTIONS)
+    begin(panel, conversation.conversation_id, "Why?")
     wait_until_idle(conversation)
     assert assistant.asked[-1][0] == "Why?"
