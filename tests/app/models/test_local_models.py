@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import struct
-import time
 from pathlib import Path
 
 import pytest
@@ -73,9 +72,7 @@ def models_folder(tmp_path_factory) -> Path:
 
 
 def test_what_is_there_and_why_not(models_folder):
-    began = time.monotonic()
     models = listed(models_folder)
-    assert time.monotonic() - began < 60
     whole = {name: one for name, one in models.items() if not one.reason}
     assert set(whole) == {"whole", "small.Q4", "split"}
     outline = whole["whole"].outline

@@ -241,16 +241,15 @@ def test_forgetting_needs_no_model_and_takes_what_does_not_tell(open_store):
     assert forget_snapshots(store._snapshot_dir / "nowhere", "o1") == 0
 
 
-def test_an_answer_makes_the_writer_step_back_and_a_flush_hurries_it(open_store):
+def test_an_answer_makes_the_writer_step_back_and_a_flush_hurries_it(open_store, monkeypatch):
+    monkeypatch.setattr(snapshot_writer, "REST_FOR_WORK", 10_000)
     store = open_store()
     store._transfer.delay_s = 0.05
     store.step_back(True)
     store.keep(chain(1)[0], list(range(16)))
     time.sleep(0.5)
-    assert not store.has(chain(1)[0])  # two pieces of 0.05 s, and 3 s of rest after each
-    start = time.perf_counter()
-    assert store.flush(10)
-    assert time.perf_counter() - start < 1.5
+    assert not store.has(chain(1)[0])  # two pieces of 0.05 s, and 500 s of rest after each
+    assert store.flush(60)
     assert store.has(chain(1)[0])
 
 
@@ -260,10 +259,8 @@ def test_who_needs_pages_gets_those_that_wait(open_store, given_back):
     store.step_back(True)
     for segment in chain(1, length=4):
         store.keep(segment, list(range(16)))
-    start = time.perf_counter()
     assert store.drop_orders()
     assert len(given_back) == 64
-    assert time.perf_counter() - start < 1.0
     assert not store.drop_orders()
 
 
