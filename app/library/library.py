@@ -9,16 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from weakref import WeakValueDictionary
 
 from app.errors import UserFacingError, explain
 from app.library.document import Document
 from app.library.document_files import DocumentFiles, suffix_of
 from app.library.document_queue import DocumentQueue
+from app.library.document_texts import DocumentTexts
 from app.library.errors import DocumentError, PasswordRequired, WrongPassword
 from app.library.library_entry import LibraryEntry, LibraryHit
 from app.library.reader import ReadProgress, check_document, content_id, read_document
@@ -30,8 +29,6 @@ from app.store.snapshot_folder import forget_document
 from app.store.stored_text import file_name_of, one_line
 
 DOCUMENTS_FOLDER = "documents"
-# Texts that nobody holds any more, but may ask for again.
-_KEPT_DOCUMENTS = 8
 # How often one looks whether another process has finished a reading.
 _FOREIGN_POLL_S = 0.5
 
@@ -71,10 +68,7 @@ class Library:
         # Held while files and rows are brought together, so that nobody sees the one without the other.
         self._adding = threading.Lock()
         self._unkept_paths: dict[str, Path] = {}
-        self._texts = threading.Lock()  # held while the following are looked at
-        self._documents: WeakValueDictionary[str, Document] = WeakValueDictionary()
-        self._recent: OrderedDict[str, Document] = OrderedDict()
-        self._forgotten_texts = 0  # so far, to see whether any was while one was put together
+        self._texts = DocumentTexts()
 
     @property
     def is_kept(self) -> bool:
@@ -161,38 +155,7 @@ class Library:
         Raises:
             UserFacingError: if it is not in the library, or not read.
         """
-        with self._texts:
-            if (document := self._documents.get(document_id)) is not None:
-                return document
-            forgotten_texts = self._forgotten_texts
-        entry = self.entry(document_id)
-        if entry.state != "read":
-            raise UserFacingError(entry.message or f"{entry.name} is still being read. Wait until it is.")
-        store = self._store_of(document_id)
-        path = self._unkept_paths.get(document_id) or self._files.path(document_id, store.suffix(document_id) or "")
-        document = Document(
-            document_id,
-            entry.file_name,
-            path,
-            store.pages(document_id),
-            entry.unreadable_pages,
-            entry.picture_pages,
-            entry.assumed_encoding,
-            entry.garbled_pages,
-            entry.recognised_pages,
-            entry.name if entry.name != entry.file_name else "",
-        )
-        with self._texts:
-            if self._forgotten_texts == forgotten_texts:
-                # Of two threads that have built it, both take the first one's.
-                document = self._documents.setdefault(document_id, document)
-                self._recent[document_id] = document
-                self._recent.move_to_end(document_id)
-                while len(self._recent) > _KEPT_DOCUMENTS:
-                    self._recent.popitem(last=False)
-                return document
-        # It may have been removed or replaced in the meantime, and its pages be none, some or the old ones.
-        return self.document(document_id)
+        return self._texts.find_or_make(document_id, lambda: self._stored_document(document_id))
 
     def ids_with_file(self) -> set[str]:
         """The documents whose file is where it belongs; without it, there is the text, but not how pages look."""
@@ -276,7 +239,7 @@ class Library:
             raise UserFacingError("A document's name cannot be empty. Type one.")
         self.entry(document_id)
         self._store_of(document_id).rename(document_id, name)
-        self._forget_text(document_id)
+        self._texts.forget(document_id)
         self._tell()
 
     def remove(self, document_id: str) -> None:
@@ -329,6 +292,25 @@ class Library:
         if self._unkept_database is not None:
             self._unkept_database.close()
 
+    def _stored_document(self, document_id: str) -> Document:
+        entry = self.entry(document_id)
+        if entry.state != "read":
+            raise UserFacingError(entry.message or f"{entry.name} is still being read. Wait until it is.")
+        store = self._store_of(document_id)
+        path = self._unkept_paths.get(document_id) or self._files.path(document_id, store.suffix(document_id) or "")
+        return Document(
+            document_id,
+            entry.file_name,
+            path,
+            store.pages(document_id),
+            entry.unreadable_pages,
+            entry.picture_pages,
+            entry.assumed_encoding,
+            entry.garbled_pages,
+            entry.recognised_pages,
+            entry.name if entry.name != entry.file_name else "",
+        )
+
     def _take_in(self, path: Path, document_id: str, file_name: str, take: bool) -> str:
         """Bring a file and its row in; returns the id of what was really in it."""
         suffix = suffix_of(path.name, file_name)
@@ -358,7 +340,7 @@ class Library:
         if entry.file_name == made_up:
             name = file_name if entry.name == made_up else entry.name
             self._own.set_names(entry.document_id, name, file_name)
-            self._forget_text(entry.document_id)
+            self._texts.forget(entry.document_id)
 
     def _replace_lost_file(self, path: Path, document_id: str, take: bool) -> None:
         suffix = self._own.suffix(document_id)
@@ -381,7 +363,7 @@ class Library:
         return self.entry(document_id)
 
     def _finish_removing(self, document_id: str) -> None:
-        self._forget_text(document_id)
+        self._texts.forget(document_id)
         self._forget_files(document_id)
         self._own.remove(document_id)
 
@@ -394,12 +376,6 @@ class Library:
             forget_document(self._data_dir, document_id)
         except OSError as error:
             raise storage_error(error, self._data_dir) from error
-
-    def _forget_text(self, document_id: str) -> None:
-        with self._texts:
-            self._documents.pop(document_id, None)
-            self._recent.pop(document_id, None)
-            self._forgotten_texts += 1
 
     def _store_of(self, document_id: str) -> DocumentStore:
         return self._own if self.is_kept or self._own.suffix(document_id) is not None else self._kept
@@ -500,7 +476,7 @@ class Library:
             raise UserFacingError(f'No text was recognised in "{entry.name}" (languages: {recognition.languages}).')
         if stop.is_set() or not self._own.replace_text(document_id, document):
             return
-        self._forget_text(document_id)
+        self._texts.forget(document_id)
         self._on_new_text(document_id)
         if self.is_kept:
             forget_document(self._data_dir, document_id)
