@@ -15,6 +15,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from app.chat.answers.engine_words import cut_words
 from app.errors import UserFacingError
 from app.evidence.source_lines import source_lines
 from app.progress_line import ProgressLine
@@ -142,6 +143,11 @@ class _Answer:
         listed = {name: self._list(name, lacks) for name, lacks in _SOURCES.items()}
         for line in source_lines(SimpleNamespace(**listed)):
             self._progress.show(line, last=True)
+        quest = self._quest()
+        if reason := quest.get("engine_reason"):
+            self._progress.show(cut_words("the engine behind the app", str(reason)), last=True)
+        if warning := quest.get("warning"):
+            self._progress.show(str(warning), last=True)
         usage = self._beside.get("usage") or {}
         parts = [f"{self._seconds:.1f} s"]
         if "completion_tokens" in usage:
@@ -149,7 +155,7 @@ class _Answer:
         if "prompt_tokens" in usage:
             cached = (usage.get("prompt_tokens_details") or {}).get("cached_tokens") or 0
             parts.append(f"prompt of {usage['prompt_tokens']} tokens, {cached} of them reused")
-        if not self.text.strip():
+        if not self.text.strip() and not reason:
             parts.insert(0, "the model ended its answer before its first word")
         self._progress.show("; ".join(parts), last=True)
 
@@ -161,9 +167,13 @@ class _Answer:
         answer |= {"finish_reason": self._finish_reason, "time_to_first_token_s": self._first_token_s}
         return answer | {"citations": []} | self._beside
 
-    def _list(self, name: str, lacks: dict[str, Any]) -> list[SimpleNamespace]:
+    def _quest(self) -> dict[str, Any]:
+        """What the app tells of how the answer was made."""
         quest = self._beside.get("quest")
-        found = self._beside.get(name) or (quest.get(name) if isinstance(quest, dict) else None) or ()
+        return quest if isinstance(quest, dict) else {}
+
+    def _list(self, name: str, lacks: dict[str, Any]) -> list[SimpleNamespace]:
+        found = self._beside.get(name) or self._quest().get(name) or ()
         return [SimpleNamespace(**lacks | one) for one in found if isinstance(one, dict)]
 
 

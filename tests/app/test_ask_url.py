@@ -166,6 +166,17 @@ def test_json_tells_what_the_reply_has(fake, book, capsys):
     assert answer["usage"]["prompt_tokens"] == 90 and answer["model"] == "tiny"
 
 
+def test_why_an_engine_behind_the_app_has_cut_an_answer_is_told(fake, capsys):
+    fake.lines[3] = LAST | {"quest": {"engine_reason": "insufficient_system_resource", "warning": "Not saved."}}
+    ask(fake, "Who?")
+    shown = capsys.readouterr().err
+    assert "Cut by the engine behind the app: it has too little memory or too much to do." in shown
+    assert "Not saved." in shown
+    fake.lines[:3] = []
+    ask(fake, "Who?")
+    assert "before its first word" not in capsys.readouterr().err
+
+
 def test_questions_of_a_file_are_one_conversation(fake, tmp_path, capsys):
     questions = tmp_path / "questions.txt"
     questions.write_text("Who?\nWhy?\n")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from app.chat.answers.answer import AnswerReport
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.chat.answers.answer import AnswerReport
 
 # Of the reasons that an engine may give, those that people need not look up.
 _REASONS = {
@@ -17,8 +20,13 @@ _REASONS = {
 
 def engine_cut_words(report: AnswerReport) -> str:
     """Why another engine has cut an answer: "Cut by http://127.0.0.1:8000: its content filter lets no more through"."""
-    reason = _REASONS.get(report.engine_reason, f'the reason that it gives is "{report.engine_reason}"')
-    return f"Cut by {report.device}: {reason}."
+    return cut_words(report.device, report.engine_reason)
+
+
+def cut_words(engine: str, reason: str) -> str:
+    """The same of an engine's name and the reason that it has given."""
+    words = _REASONS.get(reason, f'the reason that it gives is "{reason}"')
+    return f"Cut by {engine}: {words}."
 
 
 def estimate_words(report: AnswerReport) -> str:
