@@ -71,6 +71,8 @@ def test_axe_finds_nothing_serious(open_page, served, tmp_path, width, height):
     page = open_page(viewport={"width": width, "height": height})
     page.add_style_tag(content=AT_REST)
     page.evaluate(AXE.read_text(encoding="utf-8"))
+    # Gradio names a message before it has drawn it.
+    page.locator("#messages .start").wait_for()
     check_both(page, "empty")
     files = []
     for name in ("book.txt", "broken.pdf", "locked.pdf"):
