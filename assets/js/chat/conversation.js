@@ -69,17 +69,24 @@ export function addressOf(conversationId) {
  */
 export async function withConversation(conversationId, ...values) {
   if (!leaving) return withPresentConversation(conversationId, ...values);
-  await Promise.race([leaving.arrived, tooLong()]);
+  await inTime(leaving.arrived);
   return [current, ...values];
 }
 
 /** The same, but of the conversation that the tab shows yet. */
 export async function withPresentConversation(conversationId, ...values) {
-  return [conversationId || (await Promise.race([opened, tooLong()])), ...values];
+  return [conversationId || (await inTime(opened)), ...values];
 }
 
-function tooLong() {
-  return new Promise((resolve) => setTimeout(resolve, OPENING_WAIT_MS, ""));
+/** What a promise gives, or "" if that takes too long. */
+async function inTime(promise) {
+  let timer;
+  const tooLong = new Promise((resolve) => (timer = setTimeout(resolve, OPENING_WAIT_MS, "")));
+  try {
+    return await Promise.race([promise, tooLong]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 /** The server has opened this conversation for the tab. */

@@ -61,7 +61,7 @@ export class DocumentRow {
     this.data = data;
     // Also if nothing has changed: what somebody has ticked may have been refused. What is told of the time before it is
     // done would undo it for a moment, and a further click would mean the contrary.
-    if (library.isSettled) this.tick.checked = Boolean(data.in_conversation);
+    if (library.isSettled || !this.key) this.tick.checked = Boolean(data.in_conversation);
     const key = JSON.stringify(data);
     if (key === this.key) return;
     this.key = key;
