@@ -52,7 +52,8 @@ server.run()
 @pytest.mark.parametrize("what", ["loop", "thread", "shutdown"])
 @pytest.mark.parametrize("told", [signal.SIGTERM, signal.SIGINT])
 def test_a_hanging_server_ends(what, told):
-    server = subprocess.Popen([sys.executable, "-c", HANGING, what], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    program = f"from app.web import http_server\nhttp_server._ENDING_S = 0.5\n{HANGING}"
+    server = subprocess.Popen([sys.executable, "-c", program, what], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     with socket.create_connection(("127.0.0.1", int(server.stdout.readline()))) as connection:
         connection.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert server.stdout.readline() == "hanging\n"
