@@ -32,7 +32,8 @@ def add(page, folder, *names: str) -> None:
     for name in names:
         (folder / name).write_text(f"High above the city: {name}")
     page.set_input_files("#document-files input[type=file]", [str(folder / name) for name in names])
-    document(page, names[-1]).wait_for()
+    # It is in the library a moment before it is in the chat.
+    document(page, names[-1]).locator(".row-tick :checked").wait_for()
 
 
 def document(page, name: str):
