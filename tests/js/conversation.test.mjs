@@ -40,6 +40,11 @@ test("what is asked while another is opened is meant for that one", async () => 
   assert.deepEqual([leaving.length, arrived.length], [1, 1]);
 });
 
+test("who names no conversation means the one that is shown, not the tab's first", async () => {
+  assert.deepEqual(await tab.withConversation(""), ["b"]);
+  assert.deepEqual(await tab.withPresentConversation("", 1), ["b", 1]);
+});
+
 test("what acts in the conversation that is shown does not wait for another", async () => {
   tab.leaveConversation();
   assert.deepEqual(await tab.withPresentConversation("b", 1), ["b", 1]);

@@ -236,6 +236,22 @@ def test_a_document_is_taken_out_and_added_again_and_removed_for_good_after_a_qu
     assert [entry.name for entry in served.library.entries()] == ["two.txt"]
 
 
+def test_what_is_added_goes_into_the_chat_that_is_open(open_page, served, tmp_path):
+    page = open_page()
+    add(page, tmp_path, "one.txt")
+    ask(page, "First?")
+    for name in ("two.txt", "three.txt"):
+        page.click("#new-chat")
+        page.locator("#messages .start").wait_for()
+        add(page, tmp_path, name)
+        ask(page, f"What of {name}?")
+    documents = [
+        [served.library.entry(one).name for one in conversation.document_ids]
+        for conversation in served.conversations.values()
+    ]
+    assert documents == [["one.txt"], ["two.txt"], ["three.txt"]]
+
+
 def test_a_tick_stays_as_it_was_clicked_last(open_page, served, tmp_path, monkeypatch):
     """What the server told before it had done what was clicked undoes nothing, however late it is heard."""
     page = open_page()

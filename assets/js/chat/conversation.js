@@ -75,7 +75,7 @@ export async function withConversation(conversationId, ...values) {
 
 /** The same, but of the conversation that the tab shows yet. */
 export async function withPresentConversation(conversationId, ...values) {
-  return [conversationId || (await inTime(opened)), ...values];
+  return [conversationId || current || (await inTime(opened)), ...values];
 }
 
 /** What a promise gives, or "" if that takes too long. */
