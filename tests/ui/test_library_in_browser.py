@@ -252,6 +252,27 @@ def test_what_is_added_goes_into_the_chat_that_is_open(open_page, served, tmp_pa
     assert documents == [["one.txt"], ["two.txt"], ["three.txt"]]
 
 
+def test_what_waits_behind_an_upload_goes_into_the_chat_in_which_it_was_added(open_page, served, tmp_path):
+    page = open_page()
+    ask(page, "First?")
+    held = []
+    page.route("**/library/documents?*", lambda route: route.continue_() if held else held.append(route))
+    for name in ("one.txt", "two.txt"):
+        (tmp_path / name).write_text(f"High above the city: {name}")
+    page.set_input_files("#document-files input[type=file]", str(tmp_path / "one.txt"))
+    wait_until(page, lambda: held)
+    page.click("#new-chat")
+    page.locator("#messages .start").wait_for()
+    page.set_input_files("#document-files input[type=file]", str(tmp_path / "two.txt"))
+    held[0].continue_()
+    document(page, "two.txt").locator(".row-tick :checked").wait_for()
+    documents = [
+        [served.library.entry(one).name for one in conversation.document_ids]
+        for conversation in served.conversations.values()
+    ]
+    assert documents == [["one.txt"], ["two.txt"]]
+
+
 def test_a_tick_stays_as_it_was_clicked_last(open_page, served, tmp_path, monkeypatch):
     """What the server told before it had done what was clicked undoes nothing, however late it is heard."""
     page = open_page()

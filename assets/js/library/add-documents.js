@@ -59,7 +59,9 @@ export class AddDocuments extends HTMLElement {
     if (!files.length && !folders.length) return;
     const isFirst = !this.isBusy;
     if (isFirst) this.begin();
-    this.waiting.push(...files);
+    // Of the chat that is open now, whichever is open when their turn comes.
+    const conversation = withConversation("");
+    this.waiting.push(...files.map((file) => ({ file, conversation })));
     this.total += files.length;
     for (const name of folders) this.refuse(`"${name}" ${FOLDER}`);
     if (isFirst) await this.work();
@@ -78,9 +80,10 @@ export class AddDocuments extends HTMLElement {
 
   async work() {
     const mostBytes = Number(this.getAttribute("most-bytes"));
-    const [conversationId] = await withConversation("");
     for (let number = 1; this.waiting.length && !this.stopping.signal.aborted; number += 1) {
-      const file = this.waiting.shift();
+      const next = this.waiting.shift();
+      const { file } = next;
+      const [conversationId] = await next.conversation;
       this.showAdding(file.name, number, 0);
       const onProgress = (share) => this.showAdding(file.name, number, share);
       try {
@@ -90,7 +93,7 @@ export class AddDocuments extends HTMLElement {
         // The server tells of it, too, but no sooner.
         lookAgain();
       } catch (error) {
-        if (error.name === "AbortError") this.waiting.unshift(file);
+        if (error.name === "AbortError") this.waiting.unshift(next);
         else this.refuse(error.message, error.supported);
       }
     }
