@@ -11,8 +11,16 @@ import pytest
 from app.chat.answers.answer import AnswerOptions
 from app.chat.completions import ChatMessage, PromptTooLong
 from app.errors import UserFacingError
+from app.models.model_loader import LoadedModel
 
 GREEDY = AnswerOptions(max_new_tokens=6, attention="dense")
+LONG = AnswerOptions(max_new_tokens=900, temperature=2)
+
+
+@pytest.fixture
+def never_ends(monkeypatch):
+    """Of a model that draws at random, one token in some hundred would be one that ends the answer."""
+    monkeypatch.setattr(LoadedModel, "stop_token_ids", ())
 
 
 def ask(question: str, *earlier: str) -> list[ChatMessage]:
@@ -67,8 +75,8 @@ def test_options_out_of_range(assistant, options):
         assistant.completions.begin("", GREEDY)
 
 
-def test_cancelling_ends_it(assistant):
-    completion = assistant.completions.begin("light", AnswerOptions(max_new_tokens=900, temperature=2))
+def test_cancelling_ends_it(assistant, never_ends):
+    completion = assistant.completions.begin("light", LONG)
     for count, _ in enumerate(completion):
         if count == 3:
             completion.cancel()
@@ -90,10 +98,10 @@ def test_one_that_waits_can_be_cancelled(assistant):
     release.set()
 
 
-def test_a_model_that_goes_stops_its_completions(open_assistant):
+def test_a_model_that_goes_stops_its_completions(open_assistant, never_ends):
     assistant = open_assistant(keep=False)
-    model, options = assistant.loaded_model(), AnswerOptions(max_new_tokens=900, temperature=2)
-    completion = assistant.completions.begin("light", options)
+    model = assistant.loaded_model()
+    completion = assistant.completions.begin("light", LONG)
     handover = assistant.models._switch._handover
     tokens = iter(completion)
     next(tokens)
@@ -105,9 +113,9 @@ def test_a_model_that_goes_stops_its_completions(open_assistant):
     assert finished(assistant.completions.begin("light", GREEDY)).completion_tokens
 
 
-def test_closing_ends_it_with_a_sentence(open_assistant):
+def test_closing_ends_it_with_a_sentence(open_assistant, never_ends):
     assistant = open_assistant(keep=False)
-    completion = assistant.completions.begin("light", AnswerOptions(max_new_tokens=900, temperature=2))
+    completion = assistant.completions.begin("light", LONG)
     tokens = iter(completion)
     next(tokens)
     assistant.close()
