@@ -74,6 +74,7 @@ class DocumentQueue:
 
     @property
     def closed(self) -> bool:
+        """Whether nothing more is worked on."""
         return self._closed
 
     def start(self) -> None:

@@ -296,13 +296,11 @@ class Library:
         entry = self.entry(document_id)
         if entry.state != "read":
             raise UserFacingError(entry.message or f"{entry.name} is still being read. Wait until it is.")
-        store = self._store_of(document_id)
-        path = self._unkept_paths.get(document_id) or self._files.path(document_id, store.suffix(document_id) or "")
         return Document(
             document_id,
             entry.file_name,
-            path,
-            store.pages(document_id),
+            self._path_of(document_id),
+            self._store_of(document_id).pages(document_id),
             entry.unreadable_pages,
             entry.picture_pages,
             entry.assumed_encoding,
@@ -482,7 +480,7 @@ class Library:
             forget_document(self._data_dir, document_id)
 
     def _path_of(self, document_id: str) -> Path:
-        suffix = self._own.suffix(document_id) or ""
+        suffix = self._store_of(document_id).suffix(document_id) or ""
         return self._unkept_paths.get(document_id) or self._files.path(document_id, suffix)
 
 

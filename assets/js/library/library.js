@@ -28,8 +28,7 @@ export const library = {
 };
 
 let underWay = 0; // actions
-let begun = 0; // actions, ever
-let last = { conversationId: "", at: -Infinity }; // action
+let last = { conversationId: "", at: -Infinity }; // the action that was begun last
 let isAsking = false;
 let askAgain = false;
 let searchTimer = null;
@@ -62,13 +61,13 @@ export async function lookAgain() {
   const search = document.getElementById(SEARCH_FIELD)?.value.trim() ?? "";
   const conversationId = currentConversation();
   const isQuiet = underWay === 0 || performance.now() - last.at > DONE_MS;
-  const begunBefore = begun;
+  const lastBefore = last;
   const query = new URLSearchParams({ conversation: conversationId, search });
   try {
     const response = await fetch(`library?${query}`, { cache: "no-store" });
     if (response.ok) {
       const listing = await response.json();
-      library.isSettled = (isQuiet && begun === begunBefore) || conversationId !== last.conversationId;
+      library.isSettled = (isQuiet && last === lastBefore) || conversationId !== last.conversationId;
       show(listing, conversationId, search);
     }
   } catch {
@@ -103,7 +102,6 @@ function tellFound() {
 /** Have something done, by its name in `ui/library_panel.py`. */
 export function act(action, values = {}) {
   underWay++;
-  begun++;
   last = { conversationId: currentConversation(), at: performance.now() };
   window.dispatchEvent(new CustomEvent("quest-library-action", { detail: { action, ...values } }));
 }
